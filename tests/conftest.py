@@ -21,7 +21,9 @@ def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from effft.tracking.store import prepare_store
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    prepare_store(f"sqlite:///{path}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)  # the default experiment keeps its artifacts where the store was made
+        prepare_store(f"sqlite:///{path}")
     return path
 
 

@@ -22,8 +22,8 @@ conda_env: conda.yaml
 entry_points:
 """
 
-QUICK = {"strategies": "vanilla,pbft,lora,icl", "seeds": "1", "data_seeds": "2"}
-"""What `mlflow run .` compares: few runs, so that it ends within a minute."""
+QUICK = {"strategies": "vanilla,pbft,lora,icl", "seeds": "1", "data_seeds": "2", "evaluation_limit": "400"}
+"""What `mlflow run .` compares: few runs on part of each split, so that it ends in about a minute."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def comparing(name: str, line: str, own: Mapping[str, str]) -> EntryPoint:
     """`compare` and `main`: the options of the command, some with other defaults."""
     parameters = own_options(comparison.compare, ("strategies", "seeds", "data_seeds"), own)
     parameters.append(Parameter("per_label", comparison.PER_LABEL, "training examples per label: 16,32"))
-    parameters += [field(n, default_of(n)) for n in FIELDS if n != "per_label"]
+    parameters += [field(n, int(own[n]) if n in own else default_of(n)) for n in FIELDS if n != "per_label"]
     return EntryPoint(name, line, "python -m effft compare", tuple(parameters))
 
 

@@ -22,6 +22,7 @@ from effft.tracking.tracker import Status, same_length
 
 log = logging.getLogger(__name__)
 MOST_METRICS, MOST_PARAMS = 1000, 100
+HOME = "effft.experiment"
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class MlflowTracker:
     def __init__(self, client: MlflowClient, experiment_id: str, run_id: str, known: Mapping[str, str]) -> None:
         self.client, self.experiment_id, self.run_id = client, experiment_id, run_id
         self._known = dict(known)
+        self._home: dict[str, str] = {}
         self._metrics: list[Metric] = []
         self._tables: list[dict[str, str]] = []
         self._children: list[MlflowTracker] = []
@@ -56,8 +58,9 @@ class MlflowTracker:
     def open(experiment: str, run_name: str, tags: Mapping[str, str], tracking_uri: str = "") -> "MlflowTracker":
         """A new run in `experiment` (made when absent), or the run that `mlflow run` made for this process.
 
-        The adopted run stays in its experiment, keeps the name the user gave it and every parameter it has. Its
-        environment variable is removed, so that no child process adopts it again.
+        The adopted run stays in its experiment (MLflow cannot move it; the tag `effft.experiment` names the one it
+        belongs to), keeps the name the user gave it and every parameter it has. Its environment variable is removed,
+        so that no child process adopts it again.
 
         Raises:
             InputError: the store cannot be opened. RunError: the tracking server does not answer.
@@ -68,12 +71,14 @@ class MlflowTracker:
         try:
             client = MlflowClient(tracking_uri=uri)
             close_dead_runs(client)
-            every = {**code_tags(), **process_tags(), **tags}
+            every = {**code_tags(), **process_tags(), HOME: experiment, **tags}
             adopted = os.environ.pop("MLFLOW_RUN_ID", "")
             if adopted:
-                return _adopt(client, adopted, run_name, every)
-            experiment_id = _experiment(client, experiment)
-            return _create(client, experiment_id, run_name, every)
+                tracker = _adopt(client, adopted, run_name, every)
+            else:
+                tracker = _create(client, _experiment(client, experiment), run_name, every)
+            tracker._home = {HOME: experiment}
+            return tracker
         except (MlflowException, ImportError) as error:
             raise InputError(f"tracking store: {_sentence(error)} (flag --tracking-uri).") from None
 
@@ -142,7 +147,7 @@ class MlflowTracker:
 
     def child(self, name: str, tags: Mapping[str, str]) -> "MlflowTracker":
         """A nested run in the same experiment."""
-        every = {**code_tags(), **process_tags(), **tags, "mlflow.parentRunId": self.run_id}
+        every = {**code_tags(), **process_tags(), **self._home, **tags, "mlflow.parentRunId": self.run_id}
         child = _send(_create, self.client, self.experiment_id, name, every)
         self._children.append(child)
         return child
@@ -189,7 +194,13 @@ def _create(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[s
 
 
 def _adopt(client: MlflowClient, run_id: str, name: str, tags: Mapping[str, str]) -> MlflowTracker:
-    run = client.get_run(run_id)
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        raise InputError(
+            f"run {run_id}, which MLFLOW_RUN_ID names, is not in the store {without_secrets(client.tracking_uri)} "
+            f"({_sentence(error)}); under `mlflow run` give MLFLOW_TRACKING_URI an absolute path."
+        ) from None
     tracker = MlflowTracker(client, run.info.experiment_id, run_id, run.data.params)
     tracker.tags({key: value for key, value in tags.items() if not key.startswith("mlflow.source.")})
     if is_generated(run.info.run_name or ""):

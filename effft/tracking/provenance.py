@@ -94,8 +94,8 @@ def is_dead(tags: Mapping[str, str]) -> bool:
 
 
 def _started(process: psutil.Process) -> float:
-    """Seconds between the machine's start and the process's; setting the clock does not change it."""
-    booted = psutil.boot_time()  # first: psutil then counts from this very number
+    """Seconds from the machine's start to the process's: setting the clock moves both and not their difference."""
+    booted = psutil.boot_time()  # first: older psutil then counts from this very number
     return float(process.create_time() - booted)
 
 
