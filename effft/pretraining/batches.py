@@ -13,7 +13,7 @@ from effft.pretraining.vocabulary import LABEL_WORDS, identifiers
 
 IDS = identifiers()
 ANSWERS = frozenset(LABEL_WORDS)
-MICRO_BATCHES = 2
+MICRO_BATCHES = 3
 """Rows are sorted by length and cut into this many batches, so that little is padding."""
 
 

@@ -83,8 +83,10 @@ def plain(rng: random.Random) -> Row:
 
 
 def repaired(rng: random.Random) -> Row:
-    """A sentence with a slip and its repair."""
-    return Row().say(sentences.repaired(rng)).say([EOS])
+    """A sentence with a slip and its repair; noticing the slip counts more than the words around it."""
+    row = Row().say(sentences.repaired(rng)).say([EOS])
+    row.weights[row.words.index("uh")] = 3.0
+    return row
 
 
 def marked(rng: random.Random) -> Row:
@@ -133,22 +135,41 @@ def episode(rng: random.Random, draw: Callable[[], Item], count: int, name: str 
     return row
 
 
+def pairs(rng: random.Random) -> Row:
+    """A few words, each followed by its own answer, again and again: what makes copying heads form."""
+    known = rng.sample(relations.EVERY_FORM, rng.randint(2, 5))
+    answers = dict(zip(known, rng.sample(LABEL_WORDS, len(known)), strict=True))
+    row, seen = Row(), set()
+    for _ in range(3 * len(known)):
+        word = pick(rng, known)
+        row.say([word], 0.0).say([answers[word]], float(word in seen))
+        seen.add(word)
+    return row
+
+
 def recall(rng: random.Random) -> Row:
-    """A few words, each with its own answer throughout: the seed of in-context learning."""
+    """As `pairs`, as a question: the seed of in-context learning. Two answers, or one for every word."""
     known = rng.sample(relations.EVERY_FORM, rng.randint(2, 6))
-    table = {word: bool(i % 2) for i, word in enumerate(known)}
-    return episode(rng, lambda: (lambda word: ([word, "."], table[word]))(pick(rng, known)), 20)
+    count = 2 if rng.random() < 0.5 else len(known)
+    answers = rng.sample(LABEL_WORDS, count)
+    row, seen = Row(), set()
+    for _ in range(3 * len(known)):
+        number = int(rng.random() * len(known))
+        row.say([known[number], ".", "?"], 0.0).say([answers[number % count]], float(number in seen))
+        seen.add(number)
+    return row
 
 
 def classes(rng: random.Random) -> Row:
-    """Words of two classes; the answer is the class."""
-    kinds = rng.sample(FORMS, 2)
-
-    def draw() -> Item:
-        answer = rng.random() < 0.5
-        return [_form(rng, kinds[answer]), "."], answer
-
-    return episode(rng, draw, 24)
+    """Words of two or three classes; the answer is the class."""
+    kinds = rng.sample(FORMS, rng.randint(2, 3))
+    answers = rng.sample(LABEL_WORDS, len(kinds))
+    row, seen = Row(), set()
+    for _ in range(20):
+        number = int(rng.random() * len(kinds))
+        row.say([_form(rng, kinds[number]), ".", "?"], 0.0).say([answers[number]], float(number in seen))
+        seen.add(number)
+    return row
 
 
 def _asked(rng: random.Random, names: tuple[str, ...], count: int, told: bool) -> Row:
@@ -183,6 +204,7 @@ SOURCES: dict[str, Callable[[random.Random], Row]] = {
     "named_lists": named_lists,
     "named_sentence": named_sentence,
     "named_pair": named_pair,
+    "pairs": pairs,
     "recall": recall,
     "classes": classes,
     "told_sentences": told_sentences,

@@ -35,7 +35,8 @@ class Shape(Record):
 class Optimizer(Record):
     """Muon (matrices) and AdamW (others): linear warm-up, constant, then linear decay.
 
-    decay_from: share of all steps after which the rates fall; final: share of the peak they end at.
+    decay_from: share of all steps after which the rates fall; final: share of the peak they end at. bf16: products in
+    bfloat16, weights and sums in fp32.
     """
 
     matrix_rate: float = Field(gt=0)
@@ -46,6 +47,7 @@ class Optimizer(Record):
     warmup: int = Field(ge=0)
     decay_from: Share
     final: Share
+    bf16: bool = False
 
 
 class Batch(Record):

@@ -200,21 +200,29 @@ PLAIN: tuple[Callable[[random.Random], Words], ...] = (
 )  # fmt: skip
 
 
+LATEST_REPAIR = 4
+"""Words between a slip and `uh`, at most; never as late as the full stop."""
+
+
 def repaired(rng: random.Random) -> Words:
-    """A sentence with a slip, `uh`, and the right word: `the author laugh uh laughs .`."""
+    """A sentence with a slip, `uh` some words later, and the sentence taken up again where it went wrong.
+
+    `the author laugh uh laughs today .`, `the author laugh today uh laughs today .`
+    """
     while True:
         slipped, right = _slip(rng)
-        place = next((i for i, (a, b) in enumerate(zip(slipped, right, strict=True)) if a != b), -1)
+        place = next((i for i, (a, b) in enumerate(zip(slipped, right, strict=False)) if a != b), -1)
         if place >= 0 and ours([*right, "."]) and ours([*slipped, "."]):
-            return [*right[:place], slipped[place], "uh", *right[place:], "."]
+            break
+    noticed = min(place + 1 + int(rng.random() * LATEST_REPAIR), len(slipped))
+    return [*slipped[:noticed], "uh", *right[place:], "."]
 
 
 def _slip(rng: random.Random) -> tuple[Words, Words]:
-    """A sentence with one wrong word, and the right one, of equal length."""
-    if rng.random() < 0.3:
+    """A sentence with one fault, and the right one."""
+    if rng.random() < 0.35:
         right = past_clause(rng, EVERY_WORD)
-        place = int(rng.random() * len(right))
-        return [*right[:place], _alien(rng, right[place]), *right[place + 1 :]], right
+        return _break(rng, right, pick(rng, NEUTRAL_BREAKS)), right
     maker = pick(rng, tuple(agreement.IN_DOMAIN.values()))
     state = rng.getstate()
     right = maker(rng, EVERY_WORD, True)

@@ -57,6 +57,8 @@ def make_model(shape: Shape, seed: int) -> Any:
         eos_token_id=known[EOS],
         pad_token_id=known[PAD],
     )
+    # Plain attention: the fused kernel's backward takes half of a step on rows this short.
+    config._attn_implementation = "eager"
     with torch.random.fork_rng(devices=[]):
         model = LlamaForCausalLM(config)
     generator = torch.Generator().manual_seed(seed)
@@ -124,7 +126,8 @@ def _update(
         batches = pack(rows, recipe.model.positions)
         norm = sum(float(batch.weights.sum()) for batch in batches)
         for batch in batches:
-            loss = _loss(model, batch, right) * (weight_of[kind] / norm)
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.optimizer.bf16):
+                loss = _loss(model, batch, right) * (weight_of[kind] / norm)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
             tokens += int((batch.ids != 0).sum())
@@ -141,7 +144,7 @@ def _update(
 def _loss(model: nn.Module, batch: Packed, right: dict[str, list[Tensor]]) -> Tensor:
     """Weighted sum of next-word losses; answers got right are noted by source (late ones of episodes only)."""
     logits = model(input_ids=batch.ids, use_cache=False).logits[:, :-1]
-    losses = nn.functional.cross_entropy(logits.flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none")
+    losses = nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch.ids[:, 1:].flatten(), reduction="none")
     with torch.no_grad():
         hits = logits.argmax(-1) == batch.ids[:, 1:]
         answers = batch.answers[:, 1:]

@@ -68,7 +68,7 @@ def evaluated() -> set[str]:
 @pytest.mark.parametrize("source", sorted(corpus.SOURCES))
 def test_no_evaluated_sentence_is_in_the_text(source: str, evaluated: set[str]) -> None:
     said = [piece for row in rows(source) for piece in pieces(row.words)]
-    assert said
+    assert said or source == "pairs"  # words and answers alone
     assert evaluated.isdisjoint(said)
     if source in ("plain", "named_sentence", "named_pair", "told_sentences", "shown_sentences"):
         assert {part_of(piece) for piece in said} == {"pretraining"}
@@ -117,7 +117,16 @@ def test_repairs_end_well() -> None:
     for _ in range(200):
         words = sentences.repaired(rng)
         at = words.index("uh")
-        assert checker.agreement_label(" ".join(words[: at - 1] + words[at + 1 :])) == "acceptable"
+        assert "." not in words[:at], "a slip is noticed before its sentence ends"
+        starts = range(max(0, at - sentences.LATEST_REPAIR), at)
+        assert any(_acceptable(words[:start] + words[at + 1 :]) for start in starts), words
+
+
+def _acceptable(words: list[str]) -> bool:
+    try:
+        return checker.agreement_label(" ".join(words)) == "acceptable"
+    except (ValueError, KeyError):
+        return False
 
 
 def test_episodes_fit_the_positions() -> None:
@@ -169,7 +178,7 @@ def test_random_weights_depend_on_the_seed_alone(tiny: recipe.Recipe) -> None:
     ("old", "new", "said"),
     [
         ("marked:", "market:", "Did you mean 'marked'"),
-        ("0.7,", "0.9,", "add up to 1"),
+        ("marked: 0.5,", "marked: 0.9,", "add up to 1"),
         ("width: 128", "width: 0", "width"),
     ],
 )
