@@ -80,6 +80,9 @@ class RunConfig(BaseModel):
     metric: str = Field("", description="metric that selects epochs ('' = the task's own)")
     evaluation_limit: Count = Field(0, description="examples evaluated a split, drawn at random (0 = all)")
     bootstrap: Count = Field(1000, description="bootstrap resamples for the 95 % intervals (0 = none)")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="arithmetic of the backbone (auto: bf16 where the hardware has it and it is faster)"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
     threads: Count = Field(0, description="CPU threads (0 = one for a narrow model, else all cores)")
 

@@ -18,7 +18,9 @@ from effft.evaluation.evaluate import evaluate
 from effft.evaluation.meter import Meter
 from effft.evaluation.metrics import check_metric, four_metrics
 from effft.models.backbone import Backbone, check_name, load, resolve_device
-from effft.strategies.learner import Item, Learner, predict
+from effft.models.precision import choose_precision
+from effft.strategies.batch import Item
+from effft.strategies.learner import Learner, predict
 from effft.strategies.parts import DistillKL, Pattern, Verbalizer
 from effft.strategies.reading import Reader, check_pattern_name
 from effft.strategies.strategy import Strategy, compose
@@ -224,6 +226,7 @@ def _resolve(config: RunConfig, strategy: Strategy, task: Task, backbone: Backbo
         values["pattern"] = strategy.input.pattern or next(iter(task.patterns), "")
     values["learning_rate"] = config.learning_rate or strategy.default_learning_rate(backbone.width)
     values["steps"] = steps_in(config, len(drawn.train)) if strategy.trains else 0
+    values["precision"] = choose_precision(config.precision, backbone, _threads(config, backbone.width))
     values["model_commit"] = backbone.revision
     values["train_digest"], values["validation_digest"] = digest(drawn.train), digest(drawn.validation)
     return values
@@ -241,7 +244,7 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent) -> Result:
         RunError: the loss is not finite.
     """
     config = plan.config
-    torch.set_num_threads(_threads(plan))
+    torch.set_num_threads(_threads(config, int(str(plan.resolved["width"]))))
     _describe(plan, tracker)
     notes = list(plan.notes)
     with Meter(resolve_device(config.device)) as meter:
@@ -249,7 +252,8 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent) -> Result:
             backbone = plan.session.backbone(config, isinstance(plan.strategy.head, Verbalizer))
             reader, teacher = _readers(plan.strategy, plan.task, backbone, config, plan.demonstrations)
             generator = torch.Generator().manual_seed(config.seed)
-            learner = Learner(plan.strategy, plan.task, backbone, reader, generator)
+            precision = str(plan.resolved["precision"])
+            learner = Learner(plan.strategy, plan.task, backbone, reader, generator, precision)
         with meter.stage("train"):
             items = _items(plan, learner, teacher)
             notes += _cut_note("train", sum(i.prompt.cut for i in items))
@@ -279,11 +283,11 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent) -> Result:
     return Result(config, plan.name, metrics | last, plan.resolved, primary, ood, tuple(notes), tables)
 
 
-def _threads(plan: Plan) -> int:
+def _threads(config: RunConfig, width: int) -> int:
     """CPU threads: as asked, else one for a narrow model (two were 20 times slower there), all for a wide one."""
-    if plan.config.threads:
-        return plan.config.threads
-    return 1 if int(str(plan.resolved["width"])) < WIDE else os.cpu_count() or 1
+    if config.threads:
+        return config.threads
+    return 1 if width < WIDE else os.cpu_count() or 1
 
 
 def _describe(plan: Plan, tracker: Tracker) -> None:

@@ -26,6 +26,7 @@ class Backbone:
     model: the whole transformers model (with its LM head where `lm_head`). body: the part that turns ids into
     hidden states. decoder: causal attention (the answer follows the prompt) or not (the answer is a mask token).
     width: size of the last hidden state. max_positions: most tokens it can read, special tokens included.
+    tuple_blocks: whether a block returns a tuple (seen when it first runs up to a block).
     """
 
     name: str
@@ -37,6 +38,7 @@ class Backbone:
     width: int
     max_positions: int
     anatomy: Anatomy = field(init=False)
+    tuple_blocks: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.anatomy = dissect(self.body)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +10,10 @@ from torch import Tensor, nn
 from effft.data.example import Example
 from effft.models.backbone import Backbone
 from effft.models.heads import Classifier, pool
+from effft.models.precision import store_in_bf16
 from effft.strategies import parts
-from effft.strategies.reading import Encoded, Reader
+from effft.strategies.batch import Batch, Counts, Item, by_budget, collate
+from effft.strategies.reading import Reader
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
 
@@ -21,34 +21,8 @@ GROUPS = ("embeddings", "blocks", "final_norm", "lm_head", "other", "adapter", "
 """Where a parameter is: five kinds we were given, two we add."""
 
 
-class Item(NamedTuple):
-    """One thing to learn from: a prompt, its label (-1: not to be used), its teacher's scores (None: no teacher)."""
-
-    prompt: Encoded
-    label: int
-    teacher: tuple[float, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Right-padded prompts. inputs: ids, mask (and segments), each (batch, length); answers, labels: (batch,).
-
-    teacher: (batch, labels) log-probabilities, a row of NaN where an item has no teacher; None without any.
-    """
-
-    inputs: dict[str, Tensor]
-    answers: Tensor
-    labels: Tensor
-    teacher: Tensor | None = None
-
-    @property
-    def tokens(self) -> int:
-        """Real tokens in the batch."""
-        return int(self.inputs["attention_mask"].sum())
-
-
 def distill_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher || student) over the labels, batch mean; both (batch, labels). Zero when they agree.
+    """KL(teacher || student) over the labels, summed over the batch; both (batch, labels). Zero when they agree.
 
     Both are renormalised over the labels; times temperature squared, so that gradients keep their size
     (Hinton et al. 2015, arXiv 1503.02531, section 2).
@@ -56,7 +30,7 @@ def distill_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Te
     return temperature**2 * F.kl_div(
         (student / temperature).log_softmax(dim=-1),
         (teacher / temperature).log_softmax(dim=-1),
-        reduction="batchmean",
+        reduction="sum",
         log_target=True,
     )
 
@@ -64,11 +38,18 @@ def distill_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Te
 class Learner:
     """The backbone with what the strategy adds, and the parameters that move.
 
-    Building it changes the backbone in place (LoRA, biases); `generator` draws every new weight.
+    Building it changes the backbone in place (LoRA, biases, bf16); `generator` draws every new weight. precision:
+    'bf16' stores the backbone in bf16 and keeps the exact fp32 values of what moves in `masters` (by id).
     """
 
     def __init__(
-        self, strategy: Strategy, task: Task, backbone: Backbone, reader: Reader, generator: torch.Generator
+        self,
+        strategy: Strategy,
+        task: Task,
+        backbone: Backbone,
+        reader: Reader,
+        generator: torch.Generator,
+        precision: str = "fp32",
     ) -> None:
         self.strategy, self.task, self.backbone, self.reader = strategy, task, backbone, reader
         given = {id(p) for p in backbone.model.parameters()}
@@ -83,6 +64,7 @@ class Learner:
         for parameter in backbone.model.parameters():
             parameter.requires_grad_(id(parameter) in wanted)
         self.groups = self._count(given)
+        self.masters = store_in_bf16(backbone.model) if precision == "bf16" else {}
 
     def _count(self, given: set[int]) -> dict[str, tuple[int, int]]:
         """Group -> (trainable, total) parameters; tied weights count once."""
@@ -136,60 +118,35 @@ class Learner:
         at the answer position.
         """
         if self.head is not None:
-            states = self.backbone.hidden(batch.inputs)
-            scores: Tensor = self.head(pool(states, batch.inputs["attention_mask"], self.pooling))
-            return scores
+            return self._classify(batch)
         logits = self.backbone.answer_logits(batch.inputs, batch.answers)
-        return logits.float().log_softmax(dim=-1)[:, self.label_ids]
+        logits = logits.float() if logits.dtype == torch.bfloat16 else logits
+        return logits.log_softmax(dim=-1)[:, self.label_ids]
 
-    def loss(self, batch: Batch) -> Tensor:
-        """What the strategy minimises on one batch, a scalar: the batch mean."""
+    def _classify(self, batch: Batch) -> Tensor:
+        assert self.head is not None
+        pooled = pool(self.backbone.hidden(batch.inputs), batch.inputs["attention_mask"], self.pooling)
+        scores: Tensor = self.head(pooled.to(self.head.linear.weight.dtype))
+        return scores
+
+    def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
+        """What the strategy minimises on one batch, a scalar: the batch mean.
+
+        whole: the counts of the optimizer step the batch is a part of; then the losses of the parts add up to the
+        loss of the step, whatever the cut.
+        """
         scores = self.scores(batch)
         known = batch.labels >= 0
-        ce = F.cross_entropy(scores[known], batch.labels[known]) if known.any() else scores.sum() * 0
-        if not isinstance(self.strategy.loss, parts.DistillKL) or batch.teacher is None:
-            return ce
-        taught = ~batch.teacher[:, 0].isnan()
+        taught = ~batch.teacher[:, 0].isnan() if batch.teacher is not None else torch.zeros_like(known)
+        of = whole or Counts(len(scores), int(known.sum()), int(taught.sum()))
+        ce = F.cross_entropy(scores[known], batch.labels[known], reduction="sum")
         part = self.strategy.loss
+        if not isinstance(part, parts.DistillKL) or not of.taught:
+            return ce / max(1, of.labelled)
         kl = scores.sum() * 0
-        if taught.any():
-            kl = distill_kl(scores[taught], batch.teacher[taught], part.temperature)
-        share = len(scores)
-        weighted = part.kl_weight * kl * taught.sum() + (1 - part.kl_weight) * ce * known.sum()
-        return weighted / share
-
-
-def collate(items: Sequence[Item], backbone: Backbone) -> Batch:
-    """Items as one right-padded batch on the backbone's device."""
-    longest = max(len(item.prompt.ids) for item in items)
-    pad = backbone.tokenizer.pad_token_id
-    ids = torch.full((len(items), longest), pad if pad is not None else 0, dtype=torch.long)
-    mask = torch.zeros((len(items), longest), dtype=torch.long)
-    segments = torch.zeros_like(ids) if items[0].prompt.segments is not None else None
-    for row, item in enumerate(items):
-        size = len(item.prompt.ids)
-        ids[row, :size] = torch.tensor(item.prompt.ids)
-        mask[row, :size] = 1
-        if segments is not None and item.prompt.segments is not None:
-            segments[row, :size] = torch.tensor(item.prompt.segments)
-    device = backbone.device
-    inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-    if segments is not None:
-        inputs["token_type_ids"] = segments.to(device)
-    return Batch(
-        inputs,
-        torch.tensor([item.prompt.answer for item in items], device=device),
-        torch.tensor([item.label for item in items], device=device),
-        _teacher([item.teacher for item in items], device),
-    )
-
-
-def _teacher(rows: Sequence[tuple[float, ...] | None], device: torch.device) -> Tensor | None:
-    labels = max((len(row) for row in rows if row is not None), default=0)
-    if not labels:
-        return None
-    blank = (float("nan"),) * labels
-    return torch.tensor([row if row is not None else blank for row in rows], device=device)
+        if batch.teacher is not None:
+            kl = distill_kl(scores[taught], batch.teacher[taught].to(scores.dtype), part.temperature)
+        return (part.kl_weight * kl + (1 - part.kl_weight) * ce) / of.examples
 
 
 def predict(
@@ -212,21 +169,9 @@ def predict(
     scores = torch.empty((len(first), len(learner.task.labels)))
     done = 0
     with torch.inference_mode():
-        for group in _by_budget(order, lambda place: len(first[place].prompt.ids), budget):
+        for group in by_budget(order, lambda place: len(first[place].prompt.ids), budget):
             batch = learner.collate([first[place] for place in group])
             scores[group] = learner.scores(batch).float().cpu()
             done += len(group)
             watch(done, len(first))
     return scores[where]
-
-
-def _by_budget(order: Sequence[int], length: Callable[[int], int], budget: int) -> Iterator[list[int]]:
-    """Runs of `order` (ascending length) whose padded size stays within the budget; at least one each."""
-    group: list[int] = []
-    for place in order:
-        if group and (len(group) + 1) * length(place) > budget:
-            yield group
-            group = []
-        group.append(place)
-    if group:
-        yield group

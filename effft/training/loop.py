@@ -7,16 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from effft.config import RunConfig
 from effft.errors import RunError
-from effft.strategies.learner import Item, Learner
+from effft.strategies.batch import Item
+from effft.strategies.learner import Learner
+from effft.training.microbatch import MicroBatches
+from effft.training.optimizer import Optimizer, schedule_factor
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer update. index: from 1; epoch: from 1; loss before the update; tokens: real ones it read."""
+    """One optimizer update. index: from 1; epoch: from 1; loss before the update; tokens: real ones it read.
+
+    budget: padded tokens a micro-batch may have (halved when memory was short).
+    """
 
     index: int
     total: int
@@ -26,29 +31,7 @@ class Step:
     gradient_norm: float
     tokens: int
     ends_epoch: bool
-
-
-def schedule_factor(kind: str, warmup: float, step: int, total: int) -> float:
-    """Share of the peak learning rate at update `step` (from 0) of `total`: linear rise, then the decay.
-
-    'linear' and 'cosine' fall to zero just after the last update.
-    """
-    rise = math.ceil(warmup * total)
-    if step < rise:
-        return (step + 1) / rise
-    if kind == "constant":
-        return 1.0
-    left = (total - step) / max(1, total - rise)
-    return left if kind == "linear" else 0.5 * (1 - math.cos(math.pi * left))
-
-
-def make_optimizer(learner: Learner, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), fused; no decay on biases and norms."""
-    moving = learner.trainable_parameters.values()
-    matrices = [p for p in moving if p.ndim > 1]
-    vectors = [p for p in moving if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, fused=True)
+    budget: int
 
 
 def steps_in(config: RunConfig, examples: int) -> int:
@@ -70,26 +53,22 @@ def train(
     """Yield after every update; stop by not asking for the next. `order` shuffles each epoch.
 
     Raises:
-        RunError: the loss or the gradient is not finite (with step and learning rate).
+        RunError: the loss or the gradient is not finite (with step and learning rate), or memory is short.
     """
-    optimizer = make_optimizer(learner, learning_rate, config.weight_decay)
+    optimizer = Optimizer(learner, config.weight_decay)
     total = steps_in(config, len(items))
-    moving = list(learner.trainable_parameters.values())
+    parts = MicroBatches(learner)
     for index, (epoch, chosen, ends) in enumerate(_batches(len(items), config.batch_size, order), start=1):
         rate = learning_rate * schedule_factor(config.schedule, config.warmup, index - 1, total)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        batch = learner.collate([items[i] for i in chosen])
+        batch = [items[i] for i in chosen]
         with learner.training():
-            loss = learner.loss(batch)
-            value = loss.item()
-            _must_be_finite("loss", value, index, rate)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(moving, config.clip_norm or math.inf).item()
+            value = parts.backward(batch, optimizer)
+        _must_be_finite("loss", value, index, rate)
+        norm = optimizer.norm()
         _must_be_finite("gradient norm", norm, index, rate)
-        optimizer.step()
-        yield Step(index, total, epoch, value, rate, norm, batch.tokens, ends or index == total)
+        optimizer.step(rate, norm, config.clip_norm)
+        tokens = sum(item.length for item in batch)
+        yield Step(index, total, epoch, value, rate, norm, tokens, ends or index == total, parts.budget)
         if index == total:
             return
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from effft.data.example import Example
-from effft.strategies.learner import Item, Learner, predict
+from effft.strategies.batch import Item
+from effft.strategies.learner import Learner, predict
 from effft.strategies.reading import Reader
 
 

@@ -1,0 +1,105 @@
+"""What both sides work on: models of real size with random weights, a tokenizer, and sentences of about 30 tokens."""
+
+import csv
+import random
+from pathlib import Path
+
+WORDS = 20_000
+"""Pseudo-words of the generated sentences; each is one token."""
+
+SHAPES = {
+    "opt-125m": ("OPTConfig", "OPTForCausalLM", {"vocab_size": 50272}),
+    "opt-1.3b": (
+        "OPTConfig",
+        "OPTForCausalLM",
+        {"vocab_size": 50272, "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 32,
+         "ffn_dim": 8192, "word_embed_proj_dim": 2048},
+    ),
+    "llama-like": (
+        "LlamaConfig",
+        "LlamaForCausalLM",
+        {"vocab_size": 32000, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+         "num_key_value_heads": 4, "intermediate_size": 2048},
+    ),
+    "gpt2-like": ("GPT2Config", "GPT2LMHeadModel", {"vocab_size": 50257}),
+    "bert-like": ("BertConfig", "BertForMaskedLM", {"vocab_size": 30522}),
+}  # fmt: skip
+"""Architectures by name; what is not given is the architecture's own default size."""
+
+TASK = """\
+name: sentences
+fields: [text]
+labels: [left, right]
+metric: accuracy
+label_words: {left: " No", right: " Yes"}
+patterns: {minimal: "{text} ?"}
+splits:
+  train: {file: train.csv}
+  in_domain: {file: test.csv}
+"""
+
+
+def words() -> list[str]:
+    """The pseudo-words, always the same."""
+    rng = random.Random(0)
+    sounds = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
+    found: dict[str, None] = {}
+    while len(found) < WORDS:
+        found["".join(rng.choice(sounds) for _ in range(rng.randint(2, 4)))] = None
+    return list(found)
+
+
+def make_material(folder: Path, shape: str, train: int = 1000, test: int = 2000) -> tuple[Path, Path]:
+    """(model folder, task file), made once.
+
+    Lengths: log-normal around 30 tokens, from 8 to 90, as in CoLA and MNLI; the first words tell the label.
+    """
+    model = folder / shape
+    if not (model / "model.safetensors").is_file():
+        save_model(model, shape)
+    place = folder / f"data-{train}-{test}"
+    if not (place / "task.yaml").is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        for name, size, seed in (("train", train, 1), ("test", test, 2)):
+            _write(place / f"{name}.csv", size, seed)
+        (place / "task.yaml").write_text(TASK)
+    return model, place / "task.yaml"
+
+
+def save_model(folder: Path, shape: str) -> None:
+    """Random weights and a word-level tokenizer in the hub's layout."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    config_name, model_name, options = SHAPES[shape]
+    encoder = "Masked" in model_name
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    config = getattr(transformers, config_name)(**ids, **options)
+    torch.manual_seed(0)
+    getattr(transformers, model_name)(config).save_pretrained(folder)
+    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "No", "Yes", "?", *words()]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>" if encoder else "<s> $A",
+        pair="<s> $A </s> $B </s>" if encoder else "<s> $A $B",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    special |= {"mask_token": "<mask>", "cls_token": "<s>", "sep_token": "</s>"} if encoder else {}
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=core, model_input_names=["input_ids", "attention_mask"], **special
+    ).save_pretrained(folder)
+
+
+def _write(path: Path, size: int, seed: int) -> None:
+    rng, known = random.Random(seed), words()
+    with path.open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["text", "label"])
+        for row in range(size):
+            length = min(90, max(8, round(rng.lognormvariate(3.35, 0.45))))
+            right = row % 2
+            start = [rng.choice(known[:50] if right else known[50:100]) for _ in range(3)]
+            out.writerow([" ".join(start + rng.choices(known, k=length - 4)), "right" if right else "left"])

@@ -1,0 +1,123 @@
+"""bf16 or fp32: what the hardware does natively, and what a short probe of this model says is faster."""
+
+import copy
+import json
+import os
+import platform
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effft.models.backbone import Backbone
+from effft.models.resume import block_input
+
+NARROW = 256
+"""Hidden size below which fp32 is taken without a probe (at 128 bf16 lost by 1.5 on a CPU that has it)."""
+
+GAIN = 1.25
+"""How many times faster bf16 must be: well under what it gives where it pays (2 to 4), so noise does not flip it."""
+
+ROWS, LENGTH, REPEATS = 8, 32, 5
+"""Size of the probe: one block on 256 tokens, forwards and backwards, the best of five."""
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bf16 itself, as torch says."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    known = ask() if ask else {}
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
+
+
+def choose_precision(asked: str, backbone: Backbone, threads: int) -> str:
+    """'bf16' or 'fp32': as asked; for 'auto' what is faster here, remembered in a file so that it never flips."""
+    if asked != "auto":
+        return asked
+    if backbone.width < NARROW or not native_bf16(backbone.device):
+        return "fp32"
+    if backbone.device.type == "cuda":
+        return "bf16"
+    return _remembered(backbone, threads)
+
+
+def _remembered(backbone: Backbone, threads: int) -> str:
+    path, key = probe_file(), _key(backbone, threads)
+    known: dict[str, str] = {}
+    with suppress(OSError, ValueError):
+        known = json.loads(path.read_text())
+    if known.get(key) in ("bf16", "fp32"):
+        return known[key]
+    chosen = "bf16" if probe(backbone, threads) >= GAIN else "fp32"
+    with suppress(OSError):  # a home that cannot be written costs a probe a run
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}")
+        new.write_text(json.dumps(known | {key: chosen}, indent=1))
+        new.replace(path)
+    return chosen
+
+
+def probe_file() -> Path:
+    """Where decisions are kept; deleting it asks the machine again."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "effft" / "precision.json"
+
+
+def _key(backbone: Backbone, threads: int) -> str:
+    block = backbone.anatomy.blocks[0]
+    size = sum(p.numel() for p in block.parameters())
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    name = (ask() if ask else {}).get("cpu_name", "")
+    machine = f"{platform.machine()} {name} {os.cpu_count()}"
+    return f"{machine}, torch {torch.__version__}, {threads} threads, {type(block).__name__} {backbone.width} {size}"
+
+
+def probe(backbone: Backbone, threads: int) -> float:
+    """Seconds of one block in fp32 over its seconds in bf16, forwards and backwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        ids = torch.ones((ROWS, LENGTH), dtype=torch.long, device=backbone.device)
+        states, args, kwargs = block_input(backbone, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, 0)
+        return _seconds(backbone, states, args, kwargs, torch.float32) / _seconds(
+            backbone, states, args, kwargs, torch.bfloat16
+        )
+    finally:
+        torch.set_num_threads(before)
+
+
+def _seconds(backbone: Backbone, states: Tensor, args: Any, kwargs: Any, dtype: torch.dtype) -> float:
+    block = copy.deepcopy(backbone.anatomy.blocks[0]).to(dtype)
+
+    def cast(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value.to(dtype)
+        return tuple(map(cast, value)) if isinstance(value, tuple) else value
+
+    args, kwargs = cast(tuple(args)), {name: cast(value) for name, value in kwargs.items()}
+    best = float("inf")
+    for _ in range(REPEATS):
+        entering = states.to(dtype).detach().requires_grad_(True)
+        start = time.perf_counter()
+        with torch.enable_grad():
+            out = block(entering, *args, **kwargs)
+            (out[0] if isinstance(out, tuple) else out).sum().backward()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def store_in_bf16(modules: nn.Module) -> dict[int, Tensor]:
+    """Store every parameter in bf16, in place; id of a moving one -> its fp32 values (the master, kept exact).
+
+    Buffers (rotary frequencies) stay as they are.
+    """
+    masters: dict[int, Tensor] = {}
+    for parameter in modules.parameters():
+        if parameter.requires_grad:
+            masters[id(parameter)] = parameter.data.float()
+        parameter.data = parameter.data.to(torch.bfloat16)
+    return masters
