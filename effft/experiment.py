@@ -27,6 +27,7 @@ from effft.strategies.strategy import Strategy, compose
 from effft.tasks.read import missing_ood, read_split
 from effft.tasks.task import Task, load_task
 from effft.tracking.tracker import Tracker
+from effft.training.activations import Activations
 from effft.training.loop import Step, private_randomness, steps_in, train
 from effft.training.teacher import teach
 
@@ -52,6 +53,7 @@ class Session:
         self._backbones: dict[tuple[str, str, bool, str], Backbone] = {}
         self._splits: dict[tuple[str, str, str], ExampleSet] = {}
         self._tasks: dict[str, Task] = {}
+        self.activations = Activations()
 
     def task(self, spec: str) -> Task:
         """The task record."""
@@ -264,7 +266,10 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent) -> Result:
             slices = plan.task.split(name).slices if name != "validation" else ()
             with meter.stage("evaluation"):
                 seen = partial(watch, f"evaluate {name}")
-                result = evaluate(learner, split.examples, slices, config.bootstrap, seen)
+                asked = learner.items(split.examples)
+                recall = partial(plan.session.activations.recall, learner) if plan.session.keep else learner.recall
+                asked = recall(asked)
+                result = evaluate(learner, split.examples, slices, config.bootstrap, seen, asked)
             found = {f"{name}/{key}": value for key, value in result.metrics.items()}
             metrics |= found
             tables[name] = result.table
@@ -327,6 +332,7 @@ def _adapt(plan: Plan, learner: Learner, items: Sequence[Item], tracker: Tracker
         tracker.metrics({"train/loss": loss, "train/learning_rate": 0.0, "train/gradient_norm": 0.0}, 0)
         return 0
     assert isinstance(rate, float)
+    items = plan.session.activations.recall(learner, items)
     best = _Best(plan, learner)
     tokens = 0
     with private_randomness(config.seed):
@@ -354,7 +360,8 @@ class _Best:
     def __init__(self, plan: Plan, learner: Learner) -> None:
         self.plan, self.learner = plan, learner
         self.on = plan.config.selection == "validation"
-        self.items = learner.items(plan.draw.validation) if self.on else []
+        seen = plan.session.activations
+        self.items = seen.recall(learner, learner.items(plan.draw.validation)) if self.on else []
         self.labels = torch.tensor([item.label for item in self.items]).numpy()
         self.value, self.epoch, self.weights = float("-inf"), 0, dict[str, torch.Tensor]()
 

@@ -93,6 +93,23 @@ def test_same_arguments_same_numbers(place: Path, strategy: str) -> None:
     assert first.tables == again.tables
 
 
+@pytest.mark.parametrize("strategy", ["probe", "adaptive"])
+def test_a_session_changes_no_number(place: Path, strategy: str) -> None:
+    """Kept states of earlier runs (other rates, other seeds) leave a run as it is alone."""
+    config = make_config(
+        {"task": str(place / "task.yaml"), "model": str(place / "llama"), "per_label": 8, "epochs": 2,
+         "strategy": strategy, "bootstrap": 50, "selection": "validation"}
+    )  # fmt: skip
+    alone = run(config, MemoryTracker(), Session(keep=False))
+    shared = Session()
+    for seed, rate in ((5, 1e-3), (6, 1e-2)):
+        run(config.model_copy(update={"seed": seed, "learning_rate": rate}), MemoryTracker(), shared)
+    computed = shared.activations.computed
+    together = run(config, MemoryTracker(), shared)
+    assert numbers(together) == numbers(alone)
+    assert shared.activations.computed == computed == 4  # training, validation, and the two evaluation sets
+
+
 @pytest.mark.parametrize("strategy", ["vanilla", "lora", "probe"])
 def test_other_seeds_other_numbers(place: Path, strategy: str) -> None:
     first, tracker = go(place, strategy)

@@ -64,14 +64,15 @@ class Backbone:
         states: Tensor = self.body(**inputs, **_no_cache(self.decoder)).last_hidden_state
         return states
 
-    def answer_logits(self, inputs: Mapping[str, Tensor], answers: Tensor) -> Tensor:
-        """Vocabulary logits at one position of each row: (batch, vocabulary).
+    def answer_logits(self, inputs: Mapping[str, Any], answers: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Vocabulary logits at one position of each row: (batch, vocabulary). rows: other rows than one each, in order.
 
         Only these positions are projected: the hidden states are cut to (batch, 1, width) between the body and
         whatever head the model has, so the model's own code (ties, soft-caps, transforms) makes the logits.
         """
-        with _only(self.body, answers):
-            logits: Tensor = self.model(**inputs, **_no_cache(self.decoder)).logits
+        rows = torch.arange(len(answers), device=answers.device) if rows is None else rows
+        with _only(self.body, rows, answers):
+            logits: Tensor = self.model(**{**_no_cache(self.decoder), **inputs}).logits
         return logits[:, 0]
 
 
@@ -90,12 +91,11 @@ def body_of(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def _only(body: nn.Module, positions: Tensor) -> "Iterator[None]":
-    """While open, `body` returns the hidden state of one position a row."""
+def _only(body: nn.Module, rows: Tensor, positions: Tensor) -> "Iterator[None]":
+    """While open, `body` returns the hidden states at (row, position), as rows of length 1."""
 
     def cut(_module: nn.Module, _args: object, output: Any) -> Any:
         states = output.last_hidden_state
-        rows = torch.arange(len(positions), device=states.device)
         output.last_hidden_state = states[rows, positions].unsqueeze(1)
         return output
 

@@ -1,7 +1,7 @@
 """A strategy put on a backbone for a task: it collates, scores, and says how wrong it is."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,10 @@ from effft.data.example import Example
 from effft.models.backbone import Backbone
 from effft.models.heads import Classifier, pool
 from effft.models.precision import store_in_bf16
+from effft.models.prefix import SharedStart, can_share, common_start
+from effft.models.resume import block_input, resumed
 from effft.strategies import parts
-from effft.strategies.batch import Batch, Counts, Item, by_budget, collate
+from effft.strategies.batch import Batch, Counts, Item, by_budget, collate, token_budget
 from effft.strategies.reading import Reader
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
@@ -118,16 +120,80 @@ class Learner:
         at the answer position.
         """
         if self.head is not None:
-            return self._classify(batch)
-        logits = self.backbone.answer_logits(batch.inputs, batch.answers)
+            return self._classify(self._pooled(batch))
+        with self._from(batch.states):
+            return self._words(self.backbone.answer_logits(batch.inputs, batch.answers))
+
+    def scores_after(self, start: SharedStart, items: Sequence[Item]) -> Tensor:
+        """Label scores of prompts that begin with `start`, (items, labels)."""
+        rests = [item.prompt.ids[start.size :] for item in items]
+        answers = torch.tensor([item.prompt.answer - start.size for item in items], device=self.backbone.device)
+        if self.head is None:
+            return self._words(start.logits(rests, answers))
+        return self._classify(start.states(rests, answers))
+
+    @property
+    def shares_starts(self) -> bool:
+        """Whether scores come from one position that a shared start leaves as it is."""
+        return can_share(self.backbone) and (self.head is None or self.pooling == "last")
+
+    def _words(self, logits: Tensor) -> Tensor:
         logits = logits.float() if logits.dtype == torch.bfloat16 else logits
         return logits.log_softmax(dim=-1)[:, self.label_ids]
 
-    def _classify(self, batch: Batch) -> Tensor:
+    def _pooled(self, batch: Batch) -> Tensor:
+        if batch.states is not None and batch.states.ndim == 2:
+            return batch.states
+        with self._from(batch.states):
+            return pool(self.backbone.hidden(batch.inputs), batch.inputs["attention_mask"], self.pooling)
+
+    def _classify(self, pooled: Tensor) -> Tensor:
         assert self.head is not None
-        pooled = pool(self.backbone.hidden(batch.inputs), batch.inputs["attention_mask"], self.pooling)
         scores: Tensor = self.head(pooled.to(self.head.linear.weight.dtype))
         return scores
+
+    def _from(self, states: Tensor | None) -> AbstractContextManager[None]:
+        return nullcontext() if states is None else resumed(self.backbone, states, self.frozen_blocks)
+
+    @property
+    def frozen_blocks(self) -> int:
+        """Blocks at the bottom whose outcome never changes: nothing below or in them moves."""
+        anatomy = self.backbone.anatomy
+        if any(p.requires_grad for module in anatomy.embeddings for p in module.parameters()):
+            return 0
+        moving = [any(p.requires_grad for p in block.parameters()) for block in anatomy.blocks]
+        return moving.index(True) if any(moving) else len(moving)
+
+    @property
+    def has_frozen_part(self) -> bool:
+        """Whether `recall` has something to keep."""
+        index, whole = self.frozen_blocks, len(self.backbone.anatomy.blocks)
+        if not self.strategy.trains or index == 0:
+            return False
+        if index < whole:
+            return True
+        return self.head is not None and not any(p.requires_grad for p in self.backbone.model.parameters())
+
+    def recall(self, items: Sequence[Item]) -> list[Item]:
+        """The items with what the frozen part makes of them, computed once; unchanged where nothing is frozen.
+
+        With a frozen body and a classifier that is the pooled state; else the hidden states entering the lowest
+        block that moves. It depends on the items as a set only, so the same items give the same bits.
+        """
+        if not self.has_frozen_part:
+            return list(items)
+        index, whole = self.frozen_blocks, len(self.backbone.anatomy.blocks)
+        order = sorted(range(len(items)), key=lambda i: (items[i].length, items[i].prompt.ids))
+        found: dict[int, Tensor] = {}
+        for group in by_budget(order, lambda i: items[i].length, token_budget(self.backbone)):
+            batch = self.collate([items[i]._replace(state=None) for i in group])
+            with torch.no_grad():
+                if index == whole:
+                    found |= dict(zip(group, self._pooled(batch).cpu(), strict=True))
+                    continue
+                states = block_input(self.backbone, batch.inputs, index)[0].cpu()
+            found |= {i: states[row, : items[i].length].clone() for row, i in enumerate(group)}
+        return [item._replace(state=found[i]) for i, item in enumerate(items)]
 
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
         """What the strategy minimises on one batch, a scalar: the batch mean.
@@ -149,16 +215,21 @@ class Learner:
         return (part.kl_weight * kl + (1 - part.kl_weight) * ce) / of.examples
 
 
+PACKED = 512
+"""Tokens of one packed row: attention over a row costs its square, so rows stay short."""
+
+
 def predict(
     learner: Learner,
     items: Sequence[Item],
-    budget: int = 8192,
+    budget: int = 0,
     watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
     """Scores of all items, (items, labels) fp32 on the CPU, in their order.
 
-    Equal prompts are scored once; prompts are sorted by length and batched up to `budget` padded tokens, so
-    little is spent on padding. watch: called with (prompts done, prompts in all).
+    Equal prompts are scored once; prompts are sorted by length and batched up to `budget` padded tokens (0: what
+    suits the machine), so
+    little is spent on padding; a start common to all is read once. watch: called with (prompts done, prompts in all).
     """
     unique: dict[tuple[tuple[int, ...], int], int] = {}
     where = [unique.setdefault((item.prompt.ids, item.prompt.answer), len(unique)) for item in items]
@@ -168,10 +239,14 @@ def predict(
     order = sorted(first, key=lambda place: len(first[place].prompt.ids))
     scores = torch.empty((len(first), len(learner.task.labels)))
     done = 0
+    size = common_start([item.prompt.ids for item in first.values()]) if learner.shares_starts else 0
     with torch.inference_mode():
-        for group in by_budget(order, lambda place: len(first[place].prompt.ids), budget):
-            batch = learner.collate([first[place] for place in group])
-            scores[group] = learner.scores(batch).float().cpu()
+        start = SharedStart(learner.backbone, first[0].prompt.ids[:size]) if size else None
+        padded = PACKED if start else budget or token_budget(learner.backbone)
+        for group in by_budget(order, lambda place: first[place].length - size, padded):
+            chosen = [first[place] for place in group]
+            found = learner.scores_after(start, chosen) if start else learner.scores(learner.collate(chosen))
+            scores[group] = found.float().cpu()
             done += len(group)
             watch(done, len(first))
     return scores[where]

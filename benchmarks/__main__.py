@@ -1,0 +1,114 @@
+"""`python -m benchmarks`: ours and the plain script in turn, in fresh processes, and one table.
+
+`--quick` for less of everything, `--rows lora,icl` for some, `--threads 1` on a busy machine, `--cuda` on a GPU.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+
+from benchmarks.material import make_material
+
+HERE = Path(__file__).parent
+ROWS: dict[str, dict[str, Any]] = {
+    "lora": {"per_label": 64, "epochs": 10, "evaluation": 500, "rate": 5e-4},
+    "vanilla": {"per_label": 64, "epochs": 5, "evaluation": 32, "rate": 5e-5},
+    "pbft": {"per_label": 64, "epochs": 3, "evaluation": 32, "rate": 5e-5},
+    "adaptive": {"per_label": 64, "epochs": 20, "evaluation": 32, "rate": 1e-4},
+    "icl": {"per_label": 8, "epochs": 1, "evaluation": 32, "rate": 5e-4},
+}
+"""Work -> its size; epochs fewer than in the issue where the plain side would take minutes (costs are linear)."""
+
+SIDES = ("ours", "fp32", "bf16")
+
+
+@click.command(help=__doc__)
+@click.option("--rows", default=",".join(ROWS), help="which rows, comma-separated")
+@click.option("--repeats", default=2, help="runs of each side, interleaved")
+@click.option("--quick", is_flag=True, help="one repeat, a fifth of the epochs")
+@click.option("--threads", default=os.cpu_count() or 1, help="CPU threads of both sides")
+@click.option("--shape", default="opt-125m", help="architecture (benchmarks/material.py)")
+@click.option("--cuda", is_flag=True, help="on the GPU (not measured yet)")
+@click.option("--note", default="", help="a sentence about the machine's load, for the results")
+@click.option("--keep", default=str(Path(tempfile.gettempdir()) / "effft-benchmarks"), help="where material is made")
+def main(rows: str, repeats: int, quick: bool, threads: int, shape: str, cuda: bool, note: str, keep: str) -> None:
+    """Run, and write benchmarks/results.md and results.json."""
+    model, task = make_material(Path(keep), shape)
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in rows.split(","):
+        size = dict(ROWS[row])
+        size["epochs"] = max(1, size["epochs"] // 5) if quick else size["epochs"]
+        job = size | {"work": row, "model": str(model), "task": str(task), "threads": threads, "cuda": cuda}
+        job["out"] = str(Path(keep) / "out")
+        found[row] = {side: [] for side in SIDES}
+        for _ in range(1 if quick else repeats):
+            for side in SIDES:
+                found[row][side].append(_run(side, job))
+                click.echo(f"{row:10} {side:5} {json.dumps(found[row][side][-1])}", err=True)
+        about = {"machine": _machine(threads), "shape": shape, "note": note, "command": " ".join(sys.argv[1:])}
+        (HERE / "results.json").write_text(json.dumps({"about": about, "rows": found}, indent=1) + "\n")
+        (HERE / "results.md").write_text(table(about, found))
+    click.echo(table(about, found))
+
+
+def _run(side: str, job: dict[str, Any]) -> dict[str, Any]:
+    module = "benchmarks.ours" if side == "ours" else "benchmarks.plain"
+    environment = os.environ | {"OMP_NUM_THREADS": str(job["threads"]), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", module, json.dumps(job | {"bf16": side == "bf16"})],
+        capture_output=True, text=True, env=environment, cwd=HERE.parent, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise click.ClickException(f"{side} failed on {job['work']}:\n{done.stderr[-2000:]}")
+    told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return told
+
+
+def _machine(threads: int) -> str:
+    import torch
+
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    name = (ask() if ask else {}).get("cpu_name", platform.machine())
+    return f"{name}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}"
+
+
+def table(about: dict[str, str], found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
+    """The Markdown page: medians, ratios, memory, losses."""
+    lines = [
+        "# Benchmarks",
+        "",
+        f"{about['shape']} architecture, random weights, sentences of about 30 tokens, batch 32. {about['machine']}.",
+        f"`python -m benchmarks {about['command']}`. {about['note']}",
+        "",
+        "| work | part | ours s | Trainer fp32 s | Trainer bf16 s | over fp32 | over bf16 | peak MB (ours, fp32, bf16) "
+        "| last loss (ours, fp32, bf16) |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row, sides in found.items():
+        if any(not runs for runs in sides.values()):
+            continue
+        for part in ("train", "evaluation"):
+            seconds = {side: median(run[part] for run in runs) for side, runs in sides.items()}
+            measured = (part == "evaluation" and row in ("lora", "icl")) or (part == "train" and row != "icl")
+            if not measured:
+                continue
+            peaks = ", ".join(f"{median(r['peak_bytes'] for r in sides[s]) / 1e6:,.0f}" for s in SIDES)
+            losses = ", ".join(f"{median(r['loss'] for r in sides[s]):.3f}" for s in SIDES)
+            ours = seconds["ours"]
+            lines.append(
+                f"| {row} | {part} | {ours:.1f} | {seconds['fp32']:.1f} | {seconds['bf16']:.1f} "
+                f"| {seconds['fp32'] / ours:.1f} | {seconds['bf16'] / ours:.1f} | {peaks} | {losses} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

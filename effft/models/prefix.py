@@ -1,0 +1,98 @@
+"""Prompts that start alike: the start is read once, its keys and values serve every prompt."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from effft.models.backbone import Backbone
+
+KNOWN = ("opt", "gpt2", "llama", "gpt_neox", "qwen2", "qwen3", "mistral")
+"""Model types whose code takes a ready mask and positions; the others read every prompt whole."""
+
+WORTH = 16
+"""Tokens a common start must have to be worth a pass of its own."""
+
+
+def can_share(backbone: Backbone) -> bool:
+    """Whether this model's attention is causal, over the whole prompt, and takes a mask of ours."""
+    config: Any = backbone.model.config
+    windows = getattr(config, "layer_types", None) or ["full_attention"]
+    whole = set(windows) == {"full_attention"} and not getattr(config, "sliding_window", None)
+    sdpa = getattr(config, "_attn_implementation", "") == "sdpa"
+    return bool(backbone.decoder and config.model_type in KNOWN and whole and sdpa)
+
+
+def common_start(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Tokens all prompts start with, at least one left to each; 0 when too few to be worth it."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)  # the start common to these two is common to all between
+    size = 0
+    for a, b in zip(first, last, strict=False):
+        if a != b:
+            break
+        size += 1
+    size = min(size, min(map(len, prompts)) - 1)
+    return size if size >= WORTH else 0
+
+
+class SharedStart:
+    """The keys and values of `ids`, and packed rows of prompts that go on from there.
+
+    The rests of many prompts stand in one row, without padding; a mask lets a token see the start and its own
+    prompt only, and positions go on from the start. So the start is neither read nor copied per prompt.
+    """
+
+    def __init__(self, backbone: Backbone, ids: Sequence[int]) -> None:
+        from transformers import DynamicCache
+
+        self.backbone, self.size = backbone, len(ids)
+        self.cache = DynamicCache()
+        row = torch.tensor([list(ids)], device=backbone.device)
+        with torch.inference_mode():
+            backbone.body(
+                input_ids=row, attention_mask=torch.ones_like(row), past_key_values=self.cache, use_cache=True
+            )
+
+    def packed(self, rests: Sequence[Sequence[int]]) -> dict[str, object]:
+        """What the model is called with: one row of all rests."""
+        device, lengths = self.backbone.device, [len(rest) for rest in rests]
+        ids = torch.tensor([[token for rest in rests for token in rest]], device=device)
+        positions = torch.cat([torch.arange(self.size, self.size + n, device=device) for n in lengths])
+        owner = torch.repeat_interleave(torch.arange(len(rests), device=device), torch.tensor(lengths, device=device))
+        own = (owner[:, None] == owner[None, :]) & (positions[:, None] >= positions[None, :])
+        mask = torch.cat([torch.ones((len(owner), self.size), dtype=torch.bool, device=device), own], dim=1)
+        return {
+            "input_ids": ids,
+            "attention_mask": mask[None, None],
+            "position_ids": positions[None],
+            "past_key_values": self.cache,
+            "use_cache": True,
+        }
+
+    def states(self, rests: Sequence[Sequence[int]], answers: Tensor) -> Tensor:
+        """Hidden state at place `answers` of each rest: (rests, width)."""
+        inputs = self.packed(rests)
+        try:
+            found: Tensor = self.backbone.body(**inputs).last_hidden_state[0, self._places(rests, answers)]
+            return found
+        finally:
+            self._forget()
+
+    def logits(self, rests: Sequence[Sequence[int]], answers: Tensor) -> Tensor:
+        """Vocabulary logits at place `answers` of each rest: (rests, vocabulary)."""
+        inputs = self.packed(rests)
+        places = self._places(rests, answers)
+        try:
+            return self.backbone.answer_logits(inputs, places, torch.zeros_like(places))
+        finally:
+            self._forget()
+
+    def _places(self, rests: Sequence[Sequence[int]], answers: Tensor) -> Tensor:
+        lengths = torch.tensor([len(rest) for rest in rests], device=self.backbone.device)
+        return lengths.cumsum(0) - lengths + answers
+
+    def _forget(self) -> None:
+        self.cache.crop(min(0, self.size - self.cache.get_seq_length()))

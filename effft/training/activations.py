@@ -1,0 +1,91 @@
+"""What the frozen part of a model makes of a set of prompts, kept for the epochs, folds and trials that ask again."""
+
+import hashlib
+import tempfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from effft.strategies.batch import Item
+from effft.strategies.learner import Learner
+
+MEMORY = 1 << 30
+"""Bytes of kept states in memory; the least recently used go to a file that is mapped, not read."""
+
+
+class Activations:
+    """Kept states by backbone, revision, layer, precision and prompts.
+
+    A set of prompts is kept and found as a whole: the states of one prompt depend, in their last bits, on what it was
+    batched with, and a run must give the same numbers whether or not another ran before it.
+    """
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        self.memory = memory
+        self.computed = 0
+        self._kept: OrderedDict[str, list[Tensor]] = OrderedDict()
+        self._files: dict[str, Path] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def recall(self, learner: Learner, items: Sequence[Item]) -> list[Item]:
+        """`Learner.recall`, remembered."""
+        if not learner.has_frozen_part or not items:
+            return list(items)
+        key = _key(learner, items)
+        states = self._find(key)
+        if states is None:
+            self.computed += 1
+            states = [item.state for item in learner.recall(items) if item.state is not None]
+            self._kept[key] = states
+            self._spill()
+        return [item._replace(state=state) for item, state in zip(items, states, strict=True)]
+
+    def _find(self, key: str) -> list[Tensor] | None:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        if key in self._files:
+            return _read(self._files[key])
+        return None
+
+    def _spill(self) -> None:
+        """Write the least recently used sets to files until the rest fits."""
+        while sum(map(_size, self._kept.values())) > self.memory:
+            from safetensors.torch import save_file
+
+            key, states = self._kept.popitem(last=False)
+            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="effft-states-")
+            path = Path(self._folder.name) / f"{key}.safetensors"
+            lengths = torch.tensor([len(state) if state.ndim == 2 else 0 for state in states])
+            flat = torch.cat([state if state.ndim == 2 else state[None] for state in states])
+            save_file({"states": flat, "lengths": lengths}, path)
+            self._files[key] = path
+
+
+def _read(path: Path) -> list[Tensor]:
+    """The states of a file, as views of its mapping: only what is used is read."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        flat, lengths = file.get_tensor("states"), file.get_tensor("lengths").tolist()
+    if not any(lengths):
+        return list(flat)
+    return list(flat.split(lengths))
+
+
+def _size(states: Sequence[Tensor]) -> int:
+    return sum(state.numel() * state.element_size() for state in states)
+
+
+def _key(learner: Learner, items: Sequence[Item]) -> str:
+    backbone = learner.backbone
+    dtype = next(backbone.model.parameters()).dtype
+    pooling = learner.pooling if learner.head is not None else ""
+    what = (backbone.name, backbone.revision, str(backbone.device), str(dtype), learner.frozen_blocks, pooling)
+    seen = hashlib.sha256(repr(what).encode())
+    for item in items:
+        seen.update(repr((item.prompt.ids, item.prompt.segments)).encode())
+    return seen.hexdigest()

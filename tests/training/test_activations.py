@@ -1,0 +1,47 @@
+"""Kept states: computed once a set, the same from memory and from a file, and a session changes no number."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from backbones import save_backbone
+from helpers import EXAMPLES, learner_on
+
+from effft.strategies.strategy import compose
+from effft.training.activations import Activations
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_backbone(tmp_path_factory.mktemp("llama"), "llama")
+
+
+@pytest.mark.parametrize("spec", ["probe", "adaptive"])
+@pytest.mark.parametrize("memory", [1 << 20, 0], ids=["in memory", "in a file"])
+def test_a_set_is_computed_once(folder: Path, spec: str, memory: int) -> None:
+    store = Activations(memory)
+    learner = learner_on(folder, compose(spec).with_parameters({"layers": 1} if spec == "adaptive" else {}))
+    items = learner.items(EXAMPLES)
+    first = learner.recall(items)
+    for _ in range(3):
+        for got, expected in zip(store.recall(learner, items), first, strict=True):
+            assert torch.equal(got.state, expected.state)
+    assert store.computed == 1
+    store.recall(learner, items[:3])
+    assert store.computed == 2
+
+
+def test_another_layer_or_precision_is_another_set(folder: Path) -> None:
+    store = Activations()
+    for layers, dtype in ((1, torch.float32), (2, torch.float32), (1, torch.float64), (1, torch.float32)):
+        learner = learner_on(folder, compose("adaptive").with_parameters({"layers": layers}), dtype=dtype)
+        states = store.recall(learner, learner.items(EXAMPLES))
+        assert states[0].state.dtype == dtype
+    assert store.computed == 3
+
+
+def test_where_nothing_is_frozen_nothing_is_kept(folder: Path) -> None:
+    store = Activations()
+    learner = learner_on(folder, compose("lora"))
+    assert store.recall(learner, learner.items(EXAMPLES)) == learner.items(EXAMPLES)
+    assert store.computed == 0
