@@ -53,7 +53,7 @@ def main(rows: str, repeats: int, quick: bool, threads: int, shape: str, cuda: b
             for side in SIDES:
                 found[row][side].append(_run(side, job))
                 click.echo(f"{row:10} {side:5} {json.dumps(found[row][side][-1])}", err=True)
-        about = {"machine": _machine(threads), "shape": shape, "note": note, "command": " ".join(sys.argv[1:])}
+        about = {"machine": _machine(threads), "shape": shape, "note": note, "command": _command()}
         (HERE / "results.json").write_text(json.dumps({"about": about, "rows": found}, indent=1) + "\n")
         (HERE / "results.md").write_text(table(about, found))
     click.echo(table(about, found))
@@ -70,6 +70,18 @@ def _run(side: str, job: dict[str, Any]) -> dict[str, Any]:
         raise click.ClickException(f"{side} failed on {job['work']}:\n{done.stderr[-2000:]}")
     told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return told
+
+
+def _command() -> str:
+    """The words given, without the folder and the note, which say nothing about the work."""
+    words, kept = sys.argv[1:], []
+    while words:
+        word = words.pop(0)
+        if word in ("--keep", "--note"):
+            words.pop(0)
+        elif not word.startswith(("--keep=", "--note=")):
+            kept.append(word)
+    return " ".join(kept)
 
 
 def _machine(threads: int) -> str:

@@ -394,6 +394,7 @@ def _resources(learner: Learner, meter: Meter, tokens: int) -> dict[str, float]:
     seconds = meter.seconds
     values = {
         "peak_memory_bytes": meter.peak_bytes,
+        "average_memory_bytes": meter.average_bytes,
         "load_seconds": seconds["load"],
         "train_seconds": seconds["train"],
         "evaluation_seconds": seconds["evaluation"],

@@ -1,4 +1,4 @@
-"""What a run costs: peak memory above the start, seconds by stage, tokens."""
+"""What a run costs: peak and average memory above the start, seconds by stage, tokens."""
 
 import ctypes
 import gc
@@ -31,33 +31,45 @@ class Meter:
     tokens: dict[str, int] = field(default_factory=dict)
     peak_bytes: int = 0
     _start: int = 0
+    _sum: int = 0
+    _looks: int = 0
+
+    @property
+    def average_bytes(self) -> float:
+        """Mean over time of the memory above the start, from samples."""
+        return self._sum / max(1, self._looks)
 
     def __enter__(self) -> "Meter":
         self._stop = threading.Event()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-            self._start = torch.cuda.memory_allocated(self.device)
         else:
             _give_back_free_memory()
-            self._start = psutil.Process().memory_info().rss
-            self._thread = threading.Thread(target=self._sample, daemon=True)
-            self._thread.start()
+        self._start = self._now()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        if self.device.type == "cuda":
+        self._thread.join()
+        self._look()
+        if self.device.type == "cuda":  # its allocator knows the true peak
             self.peak_bytes = torch.cuda.max_memory_allocated(self.device) - self._start
-        else:
-            self._thread.join()
-            self._look()
+
+    def _now(self) -> int:
+        if self.device.type == "cuda":
+            return torch.cuda.memory_allocated(self.device)
+        return int(psutil.Process().memory_info().rss)
 
     def _sample(self) -> None:
         while not self._stop.wait(INTERVAL):
             self._look()
 
     def _look(self) -> None:
-        self.peak_bytes = max(self.peak_bytes, psutil.Process().memory_info().rss - self._start)
+        above = self._now() - self._start
+        self.peak_bytes = max(self.peak_bytes, above)
+        self._sum, self._looks = self._sum + above, self._looks + 1
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
