@@ -19,6 +19,7 @@ Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Lexicon = Annotated[int, Field(ge=8, le=20)]
 AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -38,6 +39,14 @@ class RunConfig(BaseModel):
     per_label: Positive = Field(32, description="labelled training examples per label")
     seed: Seed = Field(0, description="seed of head, adapter, dropout and order")
     data_seed: Seed = Field(0, description="seed of the few-shot draw: which examples")
+
+    overlap_strength: Share | None = Field(
+        None, description="built-in overlap: share of the not entailed pairs that a missing word gives away (0 to 1)"
+    )
+    lexicon_size: Lexicon | None = Field(None, description="built-in tasks: nouns in train and in domain (8 to 20)")
+    ood_distance: Share | None = Field(
+        None, description="built-in tasks: share of the OOD rows made of held-out words (0 to 1)"
+    )
 
     pattern: str | None = Field(None, description="name of the task's pattern ('' = the task's first)")
     shots: Count | None = Field(None, description="demonstrations in the prompt (capped by the labelled examples)")
@@ -100,6 +109,9 @@ LAWS = {
     "literal_error": "must be one of {expected}",
 }
 """Pydantic's fault types in our words."""
+
+KNOB_FIELDS = ("overlap_strength", "lexicon_size", "ood_distance")
+"""Fields that turn a knob of a built-in task; None = as the task's file says."""
 
 PART_FIELDS = (
     "pattern", "shots", "pooling", "label_words", "layers", "train_embeddings", "train_final_norm", "rank", "alpha",

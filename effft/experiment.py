@@ -10,7 +10,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from effft.config import PART_FIELDS, RunConfig
+from effft.config import KNOB_FIELDS, PART_FIELDS, RunConfig
 from effft.data.draw import Draw, draw, draw_demonstrations, draw_unlabelled
 from effft.data.example import Example, ExampleSet, digest
 from effft.errors import InputError
@@ -34,6 +34,8 @@ from effft.training.teacher import teach
 WIDE = 256
 """Hidden size from which a second CPU thread pays."""
 
+KnobValues = tuple[tuple[str, float], ...]
+
 Watch = Callable[[str, int, int], None]
 """Called with (stage, done, total), often; whoever shows progress decides how."""
 
@@ -51,21 +53,22 @@ class Session:
     def __init__(self, keep: bool = True) -> None:
         self.keep = keep
         self._backbones: dict[tuple[str, str, bool, str], Backbone] = {}
-        self._splits: dict[tuple[str, str, str], ExampleSet] = {}
-        self._tasks: dict[str, Task] = {}
+        self._splits: dict[tuple[str, KnobValues, str, str], ExampleSet] = {}
+        self._tasks: dict[tuple[str, KnobValues], Task] = {}
         self.activations = Activations()
 
-    def task(self, spec: str) -> Task:
-        """The task record."""
-        if spec not in self._tasks:
-            self._tasks[spec] = load_task(spec)
-        return self._tasks[spec]
+    def task(self, config: RunConfig) -> Task:
+        """The task record, its knobs turned."""
+        key = (config.task, knobs_of(config))
+        if key not in self._tasks:
+            self._tasks[key] = load_task(config.task).turned(dict(key[1]))
+        return self._tasks[key]
 
-    def split(self, spec: str, name: str, data_dir: str) -> ExampleSet:
-        """The examples of one split."""
-        key = (spec, name, data_dir)
+    def split(self, config: RunConfig, name: str) -> ExampleSet:
+        """The examples of one split of the task."""
+        key = (config.task, knobs_of(config), name, config.data_dir)
         if key not in self._splits:
-            self._splits[key] = read_split(self.task(spec), name, data_dir)
+            self._splits[key] = read_split(self.task(config), name, config.data_dir)
         return self._splits[key]
 
     def original(self, config: RunConfig, lm_head: bool) -> Backbone:
@@ -140,6 +143,11 @@ class Result:
     tables: dict[str, dict[str, list[object]]] = field(default_factory=dict, repr=False)
 
 
+def knobs_of(config: RunConfig) -> KnobValues:
+    """The knobs of a built-in task that are turned, with their values."""
+    return tuple((name, getattr(config, name)) for name in KNOB_FIELDS if getattr(config, name) is not None)
+
+
 def strategy_of(config: RunConfig) -> Strategy:
     """The composed strategy with the parameters given; one the strategy does not have is an InputError."""
     given = {name: getattr(config, name) for name in PART_FIELDS if getattr(config, name) is not None}
@@ -153,13 +161,13 @@ def prepare(config: RunConfig, session: Session) -> Plan:
         InputError: strategy, parameter, task, metric, model, data, label words, lengths.
     """
     strategy = strategy_of(config)
-    task = session.task(config.task)
+    task = session.task(config)
     check_metric(config.metric or task.metric)
     check_name(config.model)
     resolve_device(config.device)
     if isinstance(strategy.input, Pattern):
         check_pattern_name(task, strategy.input.pattern)
-    pool = session.split(config.task, "train", config.data_dir)
+    pool = session.split(config, "train")
     drawn = draw(pool, task.labels, config.per_label, config.data_seed)
     strategy, shots, notes = _shots(strategy, config, len(drawn.train))
     demos = draw_demonstrations(drawn.train, len(task.labels), shots, config.data_seed) if shots else ()
@@ -170,7 +178,7 @@ def prepare(config: RunConfig, session: Session) -> Plan:
     where = f"no file for it under {config.data_dir}" if config.data_dir else "it is on no hub; give --data-dir"
     notes += [f"OOD set {name} is left out: {where}." for name in missing]
     names = [n for n in task.split_names if n != "train" and n.removeprefix("ood/") not in missing]
-    evaluated = {n: _limited(session.split(config.task, n, config.data_dir), config.evaluation_limit) for n in names}
+    evaluated = {n: _limited(session.split(config, n), config.evaluation_limit) for n in names}
     evaluated = {"validation": ExampleSet("validation", drawn.validation, pool.origin)} | evaluated
     notes += _leaks(drawn.train, evaluated)
     backbone = session.original(config, isinstance(strategy.head, Verbalizer))

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from effft.config import KNOB_FIELDS
 from effft.data.example import ExampleSet
 from effft.data.files import Layout, read_file
 from effft.data.hub import read_hub, read_url
@@ -88,11 +89,12 @@ def _remote(task: Task, record: Split, split: str) -> tuple[Source, Table]:
 
 def _built(source: Source) -> Table:
     builtin = importlib.import_module("effft.tasks.builtin")
-    rows = builtin.generate(source.builtin, source.split, source.size, source.seed)
+    rows = builtin.generate(source.builtin, source.split, source.size, source.seed, source.knobs)
     if not rows:
         raise InputError(f"built-in {source.builtin} has no rows for split {source.split!r}.")
     columns = tuple(rows[0])
-    origin = f"built-in {source.builtin} ({source.split}, {source.size} rows, seed {source.seed})"
+    turned = "".join(f", {name} {getattr(source, name)}" for name in KNOB_FIELDS if name in source.model_fields_set)
+    origin = f"built-in {source.builtin} ({source.split}, {source.size} rows, seed {source.seed}{turned})"
     return Table(columns, [tuple(row[name] for name in columns) for row in rows], origin)
 
 

@@ -1,9 +1,13 @@
 """Where the rows of a split come from, and how a row becomes an example: the `train:`, `in_domain:` and `ood:` keys."""
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from effft.config import KNOB_FIELDS
+from effft.tasks.builtin.knobs import KNOBS, LARGEST_LEXICON, SMALLEST_LEXICON, Knobs
 
 Metric = Literal["accuracy", "balanced_accuracy", "mcc", "macro_f1"]
 
@@ -11,7 +15,7 @@ OWN_KEYS = {
     "file": ("columns", "header", "quoting", "delimiter", "skip_incomplete"),
     "hub": ("config", "split", "revision"),
     "url": ("delimiter",),
-    "builtin": ("split", "size", "seed"),
+    "builtin": ("split", "size", "seed", *KNOB_FIELDS),
 }
 """Kind of source -> the keys that only mean something there."""
 
@@ -51,7 +55,8 @@ class Source(Record):
     fields: text field -> column (of several names the first that exists). where: column -> values to keep.
     rows: first row and the one after the last, before any filter. clean: `bytes_repr` undoes Python's b'...'.
     lacks: slice dimensions this source has no column for (their value is `unknown`).
-    skip_incomplete: leave out lines with too few columns (GLUE's QQP has some).
+    skip_incomplete: leave out lines with too few columns (GLUE's QQP has some). overlap_strength, lexicon_size,
+    ood_distance: the difficulty of a built-in task (effft.tasks.builtin.knobs).
     """
 
     file: str = ""
@@ -67,7 +72,10 @@ class Source(Record):
     split: str = ""
     revision: str = ""
     size: int = Field(default=0, ge=0)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
+    overlap_strength: float = Field(default=1.0, ge=0, le=1, allow_inf_nan=False)
+    lexicon_size: int = Field(default=LARGEST_LEXICON, ge=SMALLEST_LEXICON, le=LARGEST_LEXICON)
+    ood_distance: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
     rows: tuple[int, int] | None = None
     where: dict[str, Names] = Field(default_factory=dict)
     fields: dict[str, Names] = Field(default_factory=dict)
@@ -80,6 +88,11 @@ class Source(Record):
         """`file`, `hub`, `url` or `builtin`."""
         return next(kind for kind in OWN_KEYS if getattr(self, kind))
 
+    @property
+    def knobs(self) -> Knobs:
+        """The difficulty of a built-in source."""
+        return Knobs(self.overlap_strength, self.lexicon_size, self.ood_distance)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         given = [kind for kind in OWN_KEYS if getattr(self, kind)]
@@ -89,6 +102,10 @@ class Source(Record):
         foreign = self.model_fields_set - {given[0], *OWN_KEYS[given[0]], *ROW_KEYS}
         if foreign:
             raise ValueError(f"key {min(foreign)!r} means nothing for a source of kind {given[0]!r}; remove it")
+        absent = self.model_fields_set & set(KNOB_FIELDS) - set(KNOBS.get(self.builtin, KNOB_FIELDS))
+        if absent:
+            known = ", ".join(KNOBS[self.builtin])
+            raise ValueError(f"the built-in task {self.builtin!r} has no knob {min(absent)!r}; it has: {known}")
         if self.file:
             _check_path(self.file)
         if self.header is False and not self.columns:
@@ -138,6 +155,11 @@ class Split(Record):
         if foreign or not isinstance(given["sources"], list | tuple):
             return given
         return out | {"sources": [shared | s if isinstance(s, dict) else s for s in given["sources"]]}
+
+    def turned(self, knobs: Mapping[str, float]) -> Self:
+        """A copy whose built-in sources have these knobs; other sources stay as they are."""
+        new = tuple(source.model_copy(update=dict(knobs)) if source.builtin else source for source in self.sources)
+        return self.model_copy(update={"sources": new})
 
     @property
     def dimensions(self) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
 """A task: its texts, labels, patterns, metric and splits. A record, the built-in ones too."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from effft.errors import InputError, lookup, nearest
+from effft.tasks.builtin.knobs import KNOBS
 from effft.tasks.document import parse
 from effft.tasks.source import Metric, Names, Record, Split
 from effft.tasks.wording import check_patterns, check_words
@@ -111,6 +113,25 @@ class Task(Record):
                 "or take a strategy without a pattern."
             )
         return lookup(f"pattern of task {self.name!r}", name or next(iter(self.patterns)), self.patterns)
+
+    def turned(self, knobs: Mapping[str, float]) -> Self:
+        """A copy whose built-in sources have these knobs.
+
+        Raises:
+            InputError: none of the sources has such a knob, or the value is out of range.
+        """
+        if not knobs:
+            return self
+        owners = {source.builtin for name in self.split_names for source in self.split(name).sources} - {""}
+        for name in knobs:
+            if not any(name in KNOBS.get(owner, ()) for owner in owners):
+                known = ", ".join(task for task, own in KNOBS.items() if name in own)
+                raise InputError(
+                    f"task {self.name!r} has no knob {name} (flag --{name.replace('_', '-')}); the built-in tasks that "
+                    f"have it: {known}."
+                )
+        changed = {"train": self.train.turned(knobs), "in_domain": self.in_domain.turned(knobs)}
+        return self.model_copy(update=changed | {"ood": {n: split.turned(knobs) for n, split in self.ood.items()}})
 
     def split(self, name: str) -> Split:
         """The record of one split."""

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from effft.errors import InputError, lookup
 from effft.tasks.builtin import agreement, overlap
 from effft.tasks.builtin.draw import Row
+from effft.tasks.builtin.knobs import AS_MADE, Knobs
 
-Generator = Callable[[str, bool, int, random.Random], list[Row]]
+Generator = Callable[[str, bool, int, random.Random, Knobs], list[Row]]
 
 GENERATORS: dict[str, Generator] = {"agreement": agreement.rows, "overlap": overlap.rows}
-"""Task name -> (part, ood, size, generator of randomness) -> rows."""
+"""Task name -> (part, ood, size, generator of randomness, knobs) -> rows."""
 
 SPLITS: dict[str, tuple[str, bool]] = {
     "train": ("train", False),
@@ -25,7 +26,7 @@ The two development splits serve whoever pre-trains a model: they share no text 
 """
 
 
-def generate(name: str, split: str, size: int, seed: int) -> list[Row]:
+def generate(name: str, split: str, size: int, seed: int, knobs: Knobs = AS_MADE) -> list[Row]:
     """`size` rows of a built-in task: text columns, `label` (a name), slice columns.
 
     Depends on its arguments alone; balanced by label in every slice; no text occurs in two splits.
@@ -37,4 +38,4 @@ def generate(name: str, split: str, size: int, seed: int) -> list[Row]:
     part, ood = lookup("built-in split", split, SPLITS)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed={seed!r}: the seed of a built-in task must be a whole number of at least 0.")
-    return rows(part, ood, size, random.Random(f"{name} {split} {seed}"))
+    return rows(part, ood, size, random.Random(f"{name} {split} {seed}"), knobs)

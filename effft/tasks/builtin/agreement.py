@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from effft.tasks.builtin.draw import Row, balanced, part_of
 from effft.tasks.builtin.grammar import Words, middle, noun_phrase, past_clause, pick, predicate, prepositional
+from effft.tasks.builtin.knobs import Knobs
 from effft.tasks.builtin.lexicon import (
     BE,
     CONNECTIVES,
-    CORE,
     DETERMINERS,
     DO,
     END_ADVERBS,
@@ -153,12 +153,14 @@ OOD: dict[str, Maker] = {
 }
 
 
-def rows(part: str, ood: bool, size: int, rng: random.Random) -> list[Row]:
+def rows(part: str, ood: bool, size: int, rng: random.Random, knobs: Knobs) -> list[Row]:
     """Rows with `sentence`, `label`, `phenomenon`; every sentence belongs to `part`."""
     makers = OOD if ood else IN_DOMAIN
+    core, far = knobs.words, knobs.ood_distance if ood else 0.0
 
     def make(phenomenon: str, label: str) -> Row | None:
-        sentence = " ".join([*makers[phenomenon](rng, CORE, label == "acceptable"), "."])
+        words = HELD_OUT if far and rng.random() < far else core
+        sentence = " ".join([*makers[phenomenon](rng, words, label == "acceptable"), "."])
         if part_of(sentence) != part:
             return None
         return {"sentence": sentence, "label": label, "phenomenon": phenomenon}

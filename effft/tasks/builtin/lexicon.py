@@ -41,6 +41,19 @@ class Lexicon:
             self.adjectives + other.adjectives,
         )
 
+    def first(self, nouns: int) -> "Lexicon":
+        """The first `nouns` nouns, and of the other words the same share."""
+
+        def cut(count: int) -> int:
+            return -(-count * nouns // len(self.nouns))
+
+        return Lexicon(
+            self.nouns[:nouns],
+            self.transitive[: cut(len(self.transitive))],
+            self.intransitive[: cut(len(self.intransitive))],
+            self.adjectives[: cut(len(self.adjectives))],
+        )
+
 
 def _nouns(words: str) -> tuple[Noun, ...]:
     return tuple(Noun(word, word + "s") for word in words.split())

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from effft.tasks.builtin.draw import Row, balanced, part_of
 from effft.tasks.builtin.grammar import Words, pick, the
-from effft.tasks.builtin.lexicon import CONNECTIVES, CORE, END_ADVERBS, HELD_OUT, HYPOTHETICAL, PREPOSITIONS, Lexicon
+from effft.tasks.builtin.knobs import Knobs
+from effft.tasks.builtin.lexicon import CONNECTIVES, END_ADVERBS, HELD_OUT, HYPOTHETICAL, PREPOSITIONS, Lexicon
 
 LABELS = ("non_entailment", "entailment")
 
@@ -227,27 +228,38 @@ def premise_of(rng: random.Random, construction: str, words: Lexicon, said: Fact
     return tell(rng, words, said if good else _altered(rng, words, said), said)
 
 
-def rows(part: str, ood: bool, size: int, rng: random.Random) -> list[Row]:
+def full_overlap(rng: random.Random, construction: str, words: Lexicon, said: Fact) -> Words:
+    """An in-domain premise that has every word of the hypothesis `said` and does not entail it: the roles exchanged."""
+    return TELLINGS[construction](rng, words, said.reversed, said)
+
+
+def rows(part: str, ood: bool, size: int, rng: random.Random, knobs: Knobs) -> list[Row]:
     """Rows with `premise`, `hypothesis`, `label`, `construction`, `heuristic`; both texts belong to `part`.
 
-    `heuristic` says whether word overlap tells the label (`holds`) or is full under both labels (`fails`).
+    `heuristic` says whether word overlap tells the label (`holds`) or is full although nothing is entailed, or under
+    both labels (`fails`).
     """
+    core, far = knobs.words, knobs.ood_distance if ood else 0.0
+    weak = 0.0 if ood else 1 - knobs.overlap_strength
 
     def make(construction: str, label: str) -> Row | None:
-        words, inner = CORE, construction
+        words, inner = (HELD_OUT if far and rng.random() < far else core), construction
         if construction == "held_out_words":
             words, inner = HELD_OUT, pick(rng, IN_DOMAIN)
-        said = _fact(rng, words, INTRANSITIVE.get(inner, 0.0))
+        entailed = label == "entailment"
+        fails = bool(weak) and not entailed and rng.random() < weak
+        said = _fact(rng, words, 0.0 if fails else INTRANSITIVE.get(inner, 0.0))
         hypothesis = " ".join([*say(said), "."])
         if part_of(hypothesis) != part:
             return None
         for _ in range(PREMISES):
-            premise = " ".join([*premise_of(rng, inner, words, said, label == "entailment"), "."])
+            told = full_overlap(rng, inner, words, said) if fails else premise_of(rng, inner, words, said, entailed)
+            premise = " ".join([*told, "."])
             if part_of(premise) == part:
                 break
         else:
             return None
-        heuristic = "fails" if construction in TRAPS else "holds"
+        heuristic = "fails" if fails or construction in TRAPS else "holds"
         texts = {"premise": premise, "hypothesis": hypothesis}
         return texts | {"label": label, "construction": construction, "heuristic": heuristic}
 
