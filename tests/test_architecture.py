@@ -16,7 +16,7 @@ LAYERS = (
     ("evaluation",),
     ("tracking",),
     ("experiment",),
-    ("compare",),
+    ("compare", "reference"),
     ("pretraining",),
     ("cli",),
     ("__main__",),

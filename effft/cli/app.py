@@ -9,6 +9,7 @@ from effft.errors import lookup
 COMMANDS = {
     "run": ("effft.cli.run:run", "Adapt a backbone to a task with one strategy; measure it in domain and OOD."),
     "compare": ("effft.cli.comparison:compare", "Several strategies on the same shots, and one table."),
+    "reference": ("effft.cli.reference:reference", "Every strategy on the built-in tasks, as one table."),
     "tasks": ("effft.cli.listing:tasks", "The tasks, their splits and labels."),
     "strategies": ("effft.cli.listing:strategies", "The strategies and what they are made of."),
     "show": ("effft.cli.show:show", "The prompts of real examples, as the model reads them."),

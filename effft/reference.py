@@ -1,0 +1,207 @@
+"""The reference table of the built-in tasks: every strategy at several sizes, beside rows that know less.
+
+`majority` always answers one label, `bag of words` is a logistic regression on word counts (tagged by text, so that it
+could count across two), `random weights` is vanilla fine-tuning of the same architecture before any pre-training.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from effft.config import RunConfig, make_config
+from effft.strategies.parts import NAMED
+from effft.strategies.strategy import compose
+
+if TYPE_CHECKING:
+    from effft.data.example import Example
+    from effft.experiment import Session
+
+TASKS = ("agreement", "overlap")
+PER_LABEL = (8, 32, 128)
+PAIRS = 5
+LIMIT = 500
+"""Examples evaluated a split: a standard error of 2 points a run."""
+
+SWAPPED = "icl, label words swapped"
+RANDOM = "vanilla, random weights"
+BAG = "bag of words"
+MAJORITY = "majority"
+ROWS = (*NAMED, SWAPPED, RANDOM, BAG, MAJORITY)
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the table: its row, and what to run. A bag of words has no run of its own, only the draw."""
+
+    row: str
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A cell and its metrics: '<split>/<metric>' and '<split>/<slice>/accuracy'."""
+
+    cell: Cell
+    metrics: Metrics
+
+
+def cells(
+    model: str, random_model: str, tasks: Sequence[str], per_label: Sequence[int], pairs: int, limit: int
+) -> list[Cell]:
+    """Every run, the long ones first. Pair i is seed i with data_seed i; what no example changes is run once.
+
+    Raises:
+        InputError: a parameter out of range.
+    """
+    found = []
+    for task in tasks:
+        for count in per_label:
+            for pair in range(pairs):
+                place = {"task": task, "per_label": count, "seed": pair, "data_seed": pair, "evaluation_limit": limit}
+                place |= {"bootstrap": 0, "threads": 1}
+                for row in ROWS[:-1]:
+                    if row == "zero_shot" and (pair or count != per_label[0]):
+                        continue
+                    found.append(Cell(row, make_config(place | _run_of(row, model, random_model))))
+    return sorted(found, key=lambda cell: -_cost(cell))
+
+
+def _run_of(row: str, model: str, random_model: str) -> dict[str, str]:
+    if row == SWAPPED:
+        return {"strategy": "icl", "model": model, "label_words": "Yes,No"}
+    if row == RANDOM:
+        return {"strategy": "vanilla", "model": random_model}
+    return {"strategy": "vanilla" if row == BAG else row, "model": model}
+
+
+def _cost(cell: Cell) -> float:
+    """Rough seconds, to start the long ones first."""
+    if cell.row == BAG:
+        return 0.5
+    strategy = compose(cell.config.strategy)
+    prompts = 10.0 if strategy.parameters.get("shots") or strategy.parameters.get("teacher_shots") else 2.0
+    return prompts + 0.1 * cell.config.per_label * strategy.trains
+
+
+def measure(every: Sequence[Cell], workers: int) -> Iterator[Measured]:
+    """Run the cells in `workers` processes, one thread each; yield as they end."""
+    if workers == 1:
+        yield from (Measured(cell, measure_one(cell)) for cell in every)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(measure_one, cell): cell for cell in every}
+        try:
+            for future in as_completed(waiting):
+                yield Measured(waiting[future], future.result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_sessions: "list[Session]" = []
+
+
+def measure_one(cell: Cell) -> Metrics:
+    """The metrics of one cell; a process reads backbones and splits once."""
+    from effft.experiment import Session, execute, prepare
+    from effft.tracking.tracker import MemoryTracker
+
+    if not _sessions:
+        _sessions.append(Session())
+    plan = prepare(cell.config, _sessions[0])
+    if cell.row == BAG:
+        return bag_of_words(plan.draw.train, {n: s.examples for n, s in plan.evaluated.items()}, len(plan.task.labels))
+    return execute(plan, MemoryTracker()).metrics
+
+
+def bag_of_words(train: "Sequence[Example]", splits: "Mapping[str, Sequence[Example]]", labels: int) -> Metrics:
+    """Logistic regression (C = 1) on the counts of words, each tagged by the text it stands in."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    from effft.evaluation.metrics import four_metrics
+
+    def tagged(examples: "Iterable[Example]") -> list[str]:
+        return [" ".join(f"{n}_{w}" for n, t in enumerate(e.texts) for w in t.lower().split()) for e in examples]
+
+    import numpy as np
+
+    counter = CountVectorizer(tokenizer=str.split, token_pattern=None, lowercase=False)
+    model = LogisticRegression(max_iter=1000)
+    model.fit(counter.fit_transform(tagged(train)), [example.label for example in train])
+    metrics: Metrics = {}
+    for name, examples in splits.items():
+        answers = np.asarray(model.predict(counter.transform(tagged(examples))))
+        found = four_metrics(np.array([example.label for example in examples]), answers, labels)
+        metrics |= {f"{name}/{key}": value for key, value in found.items()}
+    return metrics
+
+
+# ---- tables -------------------------------------------------------------------------------------------------------
+
+
+def table(measured: Sequence[Measured], task: str) -> tuple[list[str], list[list[str]]]:
+    """Heads and lines: a row's mean ± standard deviation in domain and OOD, for every number per label."""
+    from effft.tasks.task import load_task
+
+    record = load_task(task)
+    splits = [name for name in record.split_names if name != "train"]
+    own = [m for m in measured if m.cell.config.task == task]
+    counts = sorted({m.cell.config.per_label for m in own})
+    heads = [record.metric, *(f"{_said(split)}, {count}" for split in splits for count in counts)]
+    lines = []
+    for row in ROWS[:-1]:
+        mine = [m for m in own if m.cell.row == row]
+        values = [
+            [
+                m.metrics[f"{split}/{record.metric}"]
+                for m in mine
+                if m.cell.config.per_label == count or row == "zero_shot"
+            ]
+            for split in splits
+            for count in counts
+        ]
+        lines.append([row, *map(spread, values)])
+    known = {"accuracy": 1 / len(record.labels), "mcc": 0.0}.get(record.metric, 0.0)
+    return heads, [*lines, [MAJORITY, *[spread([known])] * (len(heads) - 1)]]
+
+
+def slices(measured: Sequence[Measured], task: str, per_label: int) -> tuple[list[str], list[list[str]]]:
+    """Heads (the table's rows) and a line for every OOD slice: mean accuracy at one number per label."""
+    own = [m for m in measured if m.cell.config.task == task and m.cell.row != BAG]
+    own = [m for m in own if m.cell.config.per_label == per_label or m.cell.row == "zero_shot"]
+    rows = [row for row in ROWS if any(m.cell.row == row for m in own)]
+    keys = sorted({key for m in own for key in m.metrics if key.startswith("ood/") and key.endswith("/accuracy")})
+    lines = []
+    for key in keys:
+        name = "/".join(key.split("/")[2:-1])
+        if name and "." not in name:  # a dot joins a phenomenon and a label
+            lines.append([name, *(spread([m.metrics[key] for m in own if m.cell.row == r], sd=False) for r in rows)])
+    return ["OOD slice", *rows], lines
+
+
+def _said(split: str) -> str:
+    return "in domain" if split == "in_domain" else "OOD"
+
+
+def spread(values: Sequence[float], sd: bool = True) -> str:
+    """'.953 ± .012'; '-' for nothing."""
+    if not values:
+        return "-"
+    mean = _short(fmean(values))
+    return f"{mean} ± {_short(stdev(values))}" if sd and len(values) > 1 else mean
+
+
+def _short(number: float) -> str:
+    text = f"{number:.2f}"
+    return text.replace("0.", ".", 1) if abs(number) < 1 and "0." in text else text
+
+
+def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    rows = [heads, ["---"] * len(heads), *lines]
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)

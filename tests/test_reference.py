@@ -1,0 +1,76 @@
+"""The reference table: its cells, its rows that know less, its text."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from effft import reference
+from effft.cli.reference import reference as command
+from effft.reference import BAG, RANDOM, SWAPPED, Measured, cells, markdown, measure, slices, spread, table
+from effft.strategies.parts import NAMED
+
+
+def test_cells_hold_every_row_and_pair_once() -> None:
+    every = cells("tiny-lm", "somewhere", ["agreement"], [8, 32], 3, 10)
+    counted = {row: sum(cell.row == row for cell in every) for row in (*NAMED, SWAPPED, RANDOM, BAG)}
+    assert counted.pop("zero_shot") == 1, "no example changes it"
+    assert set(counted.values()) == {2 * 3}
+    assert {cell.config.model for cell in every if cell.row == RANDOM} == {"somewhere"}
+    assert {cell.config.label_words for cell in every if cell.row == SWAPPED} == {"Yes,No"}
+    assert len(set(every)) == len(every)
+
+
+def test_two_rows_measured_and_shown() -> None:
+    every = [c for c in cells("tiny-lm", "", ["agreement"], [8], 1, 60) if c.row in ("zero_shot", BAG)]
+    measured = list(measure(every, 1))
+    bag = next(m for m in measured if m.cell.row == BAG)
+    assert abs(bag.metrics["in_domain/mcc"]) < 0.5, "counting words does not tell agreement"
+    heads, lines = table(measured, "agreement")
+    assert heads == ["mcc", "in domain, 8", "OOD, 8"]
+    known = {line[0]: line[1:] for line in lines}
+    assert known["zero_shot"] == [spread([m.metrics[f"{s}/mcc"]]) for m in measured if m.cell.row == "zero_shot"
+                                  for s in ("in_domain", "ood/far")]  # fmt: skip
+    assert known["majority"] == [".00", ".00"]
+    assert known["lora"] == ["-", "-"]
+    shown = markdown(*slices(measured, "agreement", 8))
+    assert "attractor_relative" in shown
+    assert BAG not in shown
+
+
+def test_spread_is_mean_and_sample_deviation() -> None:
+    assert spread([0.5, 0.7]) == ".60 ± .14"
+    assert spread([-0.25]) == "-.25"
+    assert spread([1.0]) == "1.00"
+    assert spread([]) == "-"
+
+
+def test_the_command_keeps_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pretend(every: list[reference.Cell], workers: int) -> list[Measured]:
+        values = {"in_domain/mcc": 0.1, "ood/far/mcc": 0.2, "ood/far/longer/accuracy": 0.3}
+        return [Measured(cell, values) for cell in every]
+
+    monkeypatch.setattr(reference, "measure", pretend)
+    words = ["--tasks", "agreement", "--per-label", "8", "--pairs", "2", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(command, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "| lora | .10 ± .00 | .20 ± .00 |" in done.output
+    kept = (tmp_path / "out" / "reference.csv").read_text().splitlines()
+    assert kept[0] == "row,task,per_label,seed,data_seed,metric,value"
+    assert "lora,agreement,8,1,1,ood/far/mcc,0.2" in kept
+    assert (tmp_path / "out" / "reference.md").read_text() in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--per-label", "x"], "per_label=x"),
+        (["--tasks", "agrement"], "agreement"),
+        (["--per-label", "0"], "per_label=0"),
+    ],
+)
+def test_bad_input_is_a_sentence(words: list[str], told: str, tmp_path: Path) -> None:
+    from effft.errors import InputError
+
+    with pytest.raises(InputError, match=told):
+        CliRunner().invoke(command, [*words, "--out", str(tmp_path)], catch_exceptions=False)
