@@ -94,6 +94,7 @@ class RunConfig(BaseModel):
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
     threads: Count = Field(0, description="CPU threads (0 = one for a narrow model, else all cores)")
+    log_model: bool = Field(False, description="keep the adapted model with the run, ready to load and to serve")
 
 
 LAWS = {

@@ -3,9 +3,11 @@
 import copy
 import os
 import random
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -290,10 +292,24 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent) -> Result:
     last = {f"ood/{o}/gap": metrics[f"in_domain/{primary}"] - metrics[f"ood/{o}/{primary}"] for o in ood}
     last |= _resources(learner, meter, tokens)
     tracker.metrics(last, plan.steps)
+    if config.log_model:
+        _keep_model(plan, learner, tracker, metrics | last)
     if notes:
         tracker.text("notes.txt", "\n".join(notes) + "\n")
     tracker.flush()
     return Result(config, plan.name, metrics | last, plan.resolved, primary, ood, tuple(notes), tables)
+
+
+def _keep_model(plan: Plan, learner: Learner, tracker: Tracker, metrics: Mapping[str, float]) -> None:
+    """Save the learner and hand it to the tracker."""
+    from effft.serving.save import Story, save_model
+
+    precision, metric = str(plan.resolved["precision"]), str(plan.resolved["metric"])
+    shown = () if isinstance(plan.strategy.loss, DistillKL) else plan.demonstrations
+    with tempfile.TemporaryDirectory(prefix="effft-saved-") as name:
+        folder = Path(name) / "saved"
+        save_model(folder, learner, Story(plan.name, plan.config, metric, precision, shown, metrics))
+        tracker.model(folder, metrics)
 
 
 def _threads(config: RunConfig, width: int) -> int:

@@ -14,6 +14,7 @@ LAYERS = (
     ("strategies",),
     ("training",),
     ("evaluation",),
+    ("serving",),
     ("tracking",),
     ("experiment",),
     ("compare", "reference"),

@@ -1,12 +1,19 @@
 """LoRA adapters, through peft (this is the only file that imports it)."""
 
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from effft.models.backbone import Backbone
 from effft.models.blocks import linear_paths
+
+ADAPTER = "default"
+"""The name peft gives to an adapter that has none."""
+
+ADAPTER_FILE, PEFT_PREFIX = "adapter_model.safetensors", "base_model.model."
 
 
 def add_lora(
@@ -35,3 +42,31 @@ def add_lora(
                 drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
                 weight.copy_(drawn)
     return added
+
+
+def save_adapter(folder: Path, moved: Mapping[str, torch.Tensor], settings: Mapping[str, object]) -> None:
+    """Write LoRA matrices in peft's own format, so that `PeftModel.from_pretrained` loads them.
+
+    moved: names within the whole model, as `named_parameters` gives them ('...q_proj.lora_A.default.weight').
+    settings: rank, alpha and so on in the words of `peft.LoraConfig`.
+    """
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    targets = sorted({name.split(".lora_A.")[0] for name in moved if ".lora_A." in name})
+    config = LoraConfig(**settings, target_modules=targets, bias="none", inference_mode=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(str(folder))
+    renamed = {PEFT_PREFIX + name.replace(f".{ADAPTER}.", "."): tensor for name, tensor in moved.items()}
+    save_file(renamed, folder / ADAPTER_FILE, metadata={"format": "pt"})
+
+
+def read_adapter(folder: Path) -> dict[str, torch.Tensor]:
+    """What `save_adapter` wrote, by the names of `named_parameters`."""
+    from safetensors.torch import load_file
+
+    found = load_file(folder / ADAPTER_FILE)
+    return {
+        name.removeprefix(PEFT_PREFIX).replace(".weight", f".{ADAPTER}.weight"): tensor
+        for name, tensor in found.items()
+    }

@@ -8,6 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from mlflow import MlflowClient
@@ -51,6 +52,7 @@ class MlflowTracker:
         self._home: dict[str, str] = {}
         self._metrics: list[Metric] = []
         self._tables: list[dict[str, str]] = []
+        self._digests: dict[str, tuple[str, str]] = {}
         self._children: list[MlflowTracker] = []
         self._closed = False
 
@@ -119,6 +121,7 @@ class MlflowTracker:
         """Log a data set input, with its split as MLflow's context."""
         profile = json.dumps({"num_rows": rows})
         source = json.dumps({"uri": origin})
+        self._digests[context] = (f"{name}/{context}", digest)
         data = Dataset(f"{name}/{context}", digest, "local", source, None, profile)
         _send(self.client.log_inputs, self.run_id, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
 
@@ -134,6 +137,12 @@ class MlflowTracker:
     def text(self, path: str, content: str) -> None:
         """Log an artifact of text."""
         _send(self.client.log_text, self.run_id, content, path)
+
+    def model(self, folder: Path, metrics: Mapping[str, float]) -> str:
+        """Log the saved model as an output of the run, its metrics by data set; returns its MLflow id."""
+        from effft.tracking.models import keep_model
+
+        return _send(keep_model, self.client, self.run_id, folder, metrics, self._digests)
 
     def note(self, markdown: str) -> None:
         """Set the description."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
@@ -44,6 +45,9 @@ class Tracker(Protocol):
     def text(self, path: str, content: str) -> None:
         """An artifact of plain text."""
 
+    def model(self, folder: Path, metrics: Mapping[str, float]) -> str:
+        """A folder that `serving.save` wrote, and what it reached; returns the keeper's name for it or ''."""
+
     def note(self, markdown: str) -> None:
         """The description a person reads on the run's page."""
 
@@ -71,6 +75,7 @@ class MemoryTracker:
     datasets: list[dict[str, object]] = field(default_factory=list)
     tables: dict[str, dict[str, list[object]]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
     description: str = ""
     children: list["MemoryTracker"] = field(default_factory=list)
 
@@ -98,6 +103,11 @@ class MemoryTracker:
     def text(self, path: str, content: str) -> None:
         """Keep a text."""
         self.texts[path] = content
+
+    def model(self, folder: Path, metrics: Mapping[str, float]) -> str:
+        """Keep the names of the model's files."""
+        self.files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        return ""
 
     def note(self, markdown: str) -> None:
         """Keep the description."""

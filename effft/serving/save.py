@@ -1,0 +1,107 @@
+"""Writing a fitted learner: record, what moved, head, tokenizer, base, model card."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from effft.config import RunConfig
+from effft.data.example import Example
+from effft.errors import RunError
+from effft.models.lora import save_adapter
+from effft.serving.base import fingerprint, pin
+from effft.serving.card import card
+from effft.serving.record import Base, Demonstration, ModelRecord, write_record
+from effft.strategies.learner import Learner
+from effft.strategies.parts import Everything, LoRA
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the learner itself does not know of its run. demonstrations: those in its own prompts."""
+
+    run: str
+    config: RunConfig
+    metric: str
+    precision: str
+    demonstrations: Sequence[Example]
+    metrics: Mapping[str, float]
+
+
+def save_model(folder: Path, learner: Learner, story: Story) -> ModelRecord:
+    """Write everything that gives the same scores again into `folder`, which must be empty.
+
+    Raises:
+        RunError: the disk does not take it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        kind, base = _weights(folder, learner)
+        if learner.head is not None:
+            head = {name: p.detach().cpu().contiguous() for name, p in learner.head.named_parameters()}
+            save_file(head, folder / "head.safetensors")
+        learner.backbone.tokenizer.save_pretrained(folder / "tokenizer")
+        record = _record(learner, story, kind, base)
+        write_record(folder, record)
+        (folder / "README.md").write_text(card(record))
+    except OSError as error:
+        raise RunError(f"the model could not be saved in {folder} ({error}).") from error
+    return record
+
+
+def _weights(folder: Path, learner: Learner) -> tuple[str, Base]:
+    """Write what moved, and pin what it stands on."""
+    part, backbone = learner.strategy.trainable, learner.backbone
+    if isinstance(part, Everything):
+        config = getattr(backbone.model, "config", None)
+        save_whole(backbone.model, folder / "base", list(getattr(config, "architectures", None) or []))
+        backbone.tokenizer.save_pretrained(folder / "base")
+        whole = Base(kind="inside", name=backbone.name, revision=backbone.revision)
+        return "full", whole.model_copy(update={"sha256": fingerprint(folder / "base")})
+    base = pin(backbone, folder)
+    moved = {n: p.detach().cpu().contiguous() for n, p in backbone.model.named_parameters() if p.requires_grad}
+    if isinstance(part, LoRA):
+        settings: dict[str, object] = {"r": part.rank, "lora_alpha": part.alpha, "lora_dropout": part.lora_dropout}
+        place = {"base_model_name_or_path": base.name, "revision": base.revision or None}
+        save_adapter(folder / "adapter", moved, settings | place)
+        return "adapter", base
+    if moved:
+        save_file(moved, folder / "weights.safetensors")
+    return ("part" if moved else "none"), base
+
+
+def save_whole(model: Any, folder: Path, architectures: list[str]) -> None:
+    """A transformers folder; the configuration keeps naming the architectures of the model it came from.
+
+    They tell a decoder from an encoder where one model type can be both (BERT).
+    """
+    with torch.no_grad():
+        model.save_pretrained(folder)
+    path = folder / "config.json"
+    written = json.loads(path.read_text())
+    if architectures:
+        path.write_text(json.dumps(written | {"architectures": architectures}, indent=2) + "\n")
+
+
+def _record(learner: Learner, story: Story, kind: str, base: Base) -> ModelRecord:
+    config = story.config
+    shown = tuple(Demonstration(texts=e.texts, label=e.label) for e in story.demonstrations)
+    return ModelRecord(
+        run=story.run,
+        strategy=learner.strategy.name,
+        parameters=learner.strategy.parameters,
+        task=learner.task.model_dump(mode="json", exclude_unset=True),
+        base=base,
+        weights=kind,  # type: ignore[arg-type] # one of four words, checked by the record
+        precision=story.precision,
+        max_length=config.max_length,
+        metric=story.metric,
+        per_label=config.per_label,
+        seeds=(config.seed, config.data_seed),
+        demonstrations=shown,
+        metrics=dict(story.metrics),
+    )

@@ -1,0 +1,113 @@
+"""A saved model in MLflow's pyfunc form: signature, requirements, code, and what answers a request."""
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel
+from mlflow.types import ColSpec, DataType, Schema
+
+from effft.errors import EffftError
+from effft.serving.record import ModelRecord, read_record
+from effft.tracking.store import quiet_mlflow
+
+PACKAGE = Path(__file__).parent.parent
+CODE = Path(__file__).parent / "served_model.py"
+NEEDED = (
+    "mlflow", "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pandas", "scikit-learn",
+    "pydantic", "pyyaml", "click", "psutil",
+)  # fmt: skip
+"""Packages that a model needs where it is served; the versions at hand are pinned."""
+
+ARTIFACT = "saved"
+"""Name of the saved model among the pyfunc model's artifacts."""
+
+
+class ServedModel(PythonModel):
+    """Answers rows of the task's text fields with label, label name and a probability per label."""
+
+    def load_context(self, context: Any) -> None:
+        """Read the model once, when the server starts."""
+        from effft.serving.load import SavedModel, use_few_threads
+
+        self.model = SavedModel.load(Path(context.artifacts[ARTIFACT]))
+        use_few_threads(self.model)
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        """One row of answers a row of texts (MLflow reads annotations here as a signature, so there are none)."""
+        frame: pd.DataFrame = model_input
+        rows = [tuple(row) for row in frame[list(self.model.fields)].itertuples(index=False)]
+        _must_be_text(rows, self.model.fields)
+        try:
+            return pd.DataFrame(self.model.answers(rows), columns=list(output_names(self.model.labels)))
+        except EffftError as error:
+            raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
+
+
+def _must_be_text(rows: list[tuple[Any, ...]], fields: tuple[str, ...]) -> None:
+    for number, row in enumerate(rows):
+        for name, value in zip(fields, row, strict=True):
+            if not isinstance(value, str):
+                raise MlflowException(
+                    f"row {number}: {name!r} must be text, but got {value!r}.", INVALID_PARAMETER_VALUE
+                )
+
+
+def output_names(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns of an answer."""
+    return ("label", "label_name", *(f"probability_{name}" for name in labels))
+
+
+def signature_of(record: ModelRecord) -> ModelSignature:
+    """The task's text fields in; label, its name and one probability per label out."""
+    kinds = {"label": DataType.long, "label_name": DataType.string}
+    texts = Schema([ColSpec(DataType.string, name) for name in record.fields])
+    answers = Schema([ColSpec(kinds.get(n, DataType.double), n) for n in output_names(record.labels)])
+    return ModelSignature(texts, answers)
+
+
+def requirements() -> list[str]:
+    """'torch==2.13.0' and so on, without the local part of a version ('+cpu')."""
+    found = []
+    for name in NEEDED:
+        try:
+            found.append(f"{name}=={version(name).split('+')[0]}")
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@contextmanager
+def pyfunc_folder(saved: Path, model_id: str, run_id: str) -> Iterator[Path]:
+    """A pyfunc model around the folder that `serving.save` wrote, in a temporary place.
+
+    Our own code goes with it (without any weights), so that a server needs the requirements and nothing else.
+    """
+    quiet_mlflow()
+    record = read_record(saved)
+    with tempfile.TemporaryDirectory(prefix="effft-model-") as name:
+        place = Path(name)
+        code = place / "code" / PACKAGE.name
+        shutil.copytree(PACKAGE, code, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "tiny_lm", "cli"))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*input example.*")
+            mlflow.pyfunc.save_model(
+                path=str(place / "model"),
+                python_model=str(CODE),
+                artifacts={ARTIFACT: str(saved)},
+                code_paths=[str(code)],
+                signature=signature_of(record),
+                pip_requirements=requirements(),
+                mlflow_model=Model(model_id=model_id, run_id=run_id),
+            )
+        yield place / "model"

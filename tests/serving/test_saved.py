@@ -1,0 +1,117 @@
+"""A saved model gives the scores that its run logged, wherever the folder lies."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from place import Copying, go, make_place
+
+from effft.data.example import Example
+from effft.errors import InputError
+from effft.experiment import Result
+from effft.serving import base
+from effft.serving.load import SavedModel
+from effft.strategies.parts import NAMED
+
+KINDS = ("llama", "bert", "gpt2", "opt")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_place(tmp_path_factory.mktemp("saved"), *KINDS)
+
+
+def logged(result: Result, split: str) -> tuple[list[tuple[str]], np.ndarray]:
+    table = result.tables[split]
+    scores = np.array([table["score_without"], table["score_with_dog"]]).T
+    return [(str(text),) for text in table["text"]], scores
+
+
+def saved(place: Path, to: Path, strategy: str, kind: str = "llama", **values: object) -> Result:
+    return go(place, Copying(to=to), strategy, kind, **values)
+
+
+@pytest.mark.parametrize("strategy", [*NAMED, "lora+pbft", "adaptive+pbft", "bitfit+pbft", "lora+distill", "distill"])
+@pytest.mark.parametrize("kind", ["llama", pytest.param("bert", marks=pytest.mark.slow)])
+def test_same_scores(place: Path, tmp_path: Path, strategy: str, kind: str) -> None:
+    values = {"teacher_shots": 4} if "distill" in strategy else {"shots": 4} if strategy == "icl" else {}
+    result = saved(place, tmp_path / "one", strategy, kind, **values)
+    shutil.move(tmp_path / "one", tmp_path / "elsewhere")
+    model = SavedModel.load(tmp_path / "elsewhere")
+    for split in ("in_domain", "ood/far"):
+        rows, scores = logged(result, split)
+        np.testing.assert_allclose(model.scores(rows), scores, atol=1e-6, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "opt"])
+@pytest.mark.parametrize("strategy", ["vanilla", "lora", "lora+pbft", "adaptive", "bitfit"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_same_scores_elsewhere(place: Path, tmp_path: Path, strategy: str, kind: str, precision: str) -> None:
+    result = saved(place, tmp_path / "one", strategy, kind, precision=precision)
+    rows, scores = logged(result, "in_domain")
+    np.testing.assert_allclose(SavedModel.load(tmp_path / "one").scores(rows), scores, atol=1e-6, rtol=0)
+
+
+def test_safetensors_and_json_only(place: Path, tmp_path: Path) -> None:
+    for strategy in ("vanilla", "lora", "icl"):
+        saved(place, tmp_path / strategy, strategy)
+    kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert kinds <= {".safetensors", ".json", ".md", ".txt", ".model"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("strategy", ["lora", "lora+pbft"])
+def test_peft_loads_the_adapter(place: Path, tmp_path: Path, kind: str, strategy: str) -> None:
+    import transformers
+    from peft import PeftModel
+
+    result = saved(place, tmp_path / "m", strategy, kind)
+    mine = SavedModel.load(tmp_path / "m").learner
+    language = {"bert": "AutoModelForMaskedLM"}.get(kind, "AutoModelForCausalLM")
+    name = language if strategy == "lora+pbft" else "AutoModel"
+    theirs = getattr(transformers, name).from_pretrained(tmp_path / "m" / "base")
+    model = PeftModel.from_pretrained(theirs, str(tmp_path / "m" / "adapter"))
+    rows, _ = logged(result, "in_domain")
+    batch = mine.collate(mine.items([Example(rows[0], 0, 0)]))
+    with torch.no_grad():
+        found = model(**batch.inputs)
+        if name == "AutoModel":
+            assert torch.allclose(found.last_hidden_state, mine.backbone.hidden(batch.inputs), atol=1e-6)
+        else:
+            answer = found.logits[0, batch.answers[0]]
+            assert torch.allclose(answer, mine.backbone.answer_logits(batch.inputs, batch.answers)[0], atol=1e-6)
+
+
+def test_a_large_base_stays_where_it_is(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "SMALL", 0)
+    own = shutil.copytree(place / "llama", tmp_path / "llama")
+    result = go(place, Copying(to=tmp_path / "m"), "lora", model=str(own))
+    record = json.loads((tmp_path / "m" / "effft.json").read_text())["base"]
+    assert (record["kind"], record["path"]) == ("folder", str(own))
+    assert not (tmp_path / "m" / "base").exists()
+    rows, scores = logged(result, "in_domain")
+    moved = shutil.move(own, tmp_path / "moved")
+    with pytest.raises(InputError, match=r"is not at .*; set EFFFT_BASE to its folder"):
+        SavedModel.load(tmp_path / "m")
+    monkeypatch.setenv("EFFFT_BASE", str(moved))
+    np.testing.assert_allclose(SavedModel.load(tmp_path / "m").scores(rows), scores, atol=1e-6, rtol=0)
+    config = Path(moved) / "config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(InputError, match="holds another model than"):
+        SavedModel.load(tmp_path / "m")
+
+
+def test_a_broken_folder_is_a_sentence(place: Path, tmp_path: Path) -> None:
+    saved(place, tmp_path / "m", "adaptive")
+    with pytest.raises(InputError, match=r"holds no effft\.json"):
+        SavedModel.load(tmp_path)
+    (tmp_path / "m" / "weights.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot be read"):
+        SavedModel.load(tmp_path / "m")
+    (tmp_path / "m" / "effft.json").write_text("{}")
+    with pytest.raises(InputError, match="format 1 of a saved model"):
+        SavedModel.load(tmp_path / "m")
