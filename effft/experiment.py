@@ -4,7 +4,7 @@ import copy
 import os
 import random
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 
 from effft.config import KNOB_FIELDS, PART_FIELDS, RunConfig
-from effft.data.draw import Draw, draw, draw_demonstrations, draw_unlabelled
+from effft.data.draw import Draw, draw, draw_demonstrations, draw_unlabelled, leaks
 from effft.data.example import Example, ExampleSet, digest
 from effft.errors import InputError
 from effft.evaluation.evaluate import evaluate
-from effft.evaluation.meter import Meter
-from effft.evaluation.metrics import check_metric, four_metrics
+from effft.evaluation.meter import Meter, resources
+from effft.evaluation.metrics import check_metric
+from effft.evaluation.selection import BestEpoch
 from effft.models.backbone import Backbone, check_name, load, resolve_device
 from effft.models.precision import choose_precision
 from effft.strategies.batch import Item
@@ -180,9 +181,9 @@ def prepare(config: RunConfig, session: Session) -> Plan:
     where = f"no file for it under {config.data_dir}" if config.data_dir else "it is on no hub; give --data-dir"
     notes += [f"OOD set {name} is left out: {where}." for name in missing]
     names = [n for n in task.split_names if n != "train" and n.removeprefix("ood/") not in missing]
-    evaluated = {n: _limited(session.split(config, n), config.evaluation_limit) for n in names}
+    evaluated = {n: session.split(config, n).part(config.evaluation_limit) for n in names}
     evaluated = {"validation": ExampleSet("validation", drawn.validation, pool.origin)} | evaluated
-    notes += _leaks(drawn.train, evaluated)
+    notes += leaks(drawn.train, evaluated)
     backbone = session.original(config, isinstance(strategy.head, Verbalizer))
     strategy.trainable.check(backbone)
     _readers(strategy, task, backbone, config, demos)
@@ -204,19 +205,6 @@ def _shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[Strate
         )
     note = f"{name} is {labelled}, not {shots}: there are no more labelled examples."
     return strategy.with_parameters({name: labelled}), labelled, [note]
-
-
-def _limited(split: ExampleSet, limit: int) -> ExampleSet:
-    if not limit or limit >= len(split):
-        return split
-    rows = sorted(random.Random(0).sample(range(len(split)), limit))
-    return replace(split, examples=tuple(split.examples[row] for row in rows))
-
-
-def _leaks(shots: Sequence[Example], evaluated: Mapping[str, ExampleSet]) -> list[str]:
-    texts = {e.texts for e in shots}
-    found = {name: sum(e.texts in texts for e in split.examples) for name, split in evaluated.items()}
-    return [f"{count} of the training texts also occur in {name}." for name, count in found.items() if count]
 
 
 def _readers(
@@ -270,16 +258,14 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent) -> Result:
             items = _items(plan, learner, teacher)
             notes += _cut_note("train", sum(i.prompt.cut for i in items))
             tokens = _adapt(plan, learner, items, tracker, watch)
+        recall = partial(plan.session.activations.recall, learner) if plan.session.keep else learner.recall
         metrics: dict[str, float] = {}
         tables = {}
         for name, split in plan.evaluated.items():
             slices = plan.task.split(name).slices if name != "validation" else ()
             with meter.stage("evaluation"):
                 seen = partial(watch, f"evaluate {name}")
-                asked = learner.items(split.examples)
-                recall = partial(plan.session.activations.recall, learner) if plan.session.keep else learner.recall
-                asked = recall(asked)
-                result = evaluate(learner, split.examples, slices, config.bootstrap, seen, asked)
+                result = evaluate(learner, split.examples, slices, config.bootstrap, seen, recall)
             found = {f"{name}/{key}": value for key, value in result.metrics.items()}
             metrics |= found
             tables[name] = result.table
@@ -290,7 +276,7 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent) -> Result:
     primary = str(plan.resolved["metric"])
     ood = tuple(name.removeprefix("ood/") for name in plan.evaluated if name.startswith("ood/"))
     last = {f"ood/{o}/gap": metrics[f"in_domain/{primary}"] - metrics[f"ood/{o}/{primary}"] for o in ood}
-    last |= _resources(learner, meter, tokens)
+    last |= resources(learner, meter, tokens)
     tracker.metrics(last, plan.steps)
     if config.log_model:
         _keep_model(plan, learner, tracker, metrics | last)
@@ -356,15 +342,18 @@ def _adapt(plan: Plan, learner: Learner, items: Sequence[Item], tracker: Tracker
         tracker.metrics({"train/loss": loss, "train/learning_rate": 0.0, "train/gradient_norm": 0.0}, 0)
         return 0
     assert isinstance(rate, float)
-    items = plan.session.activations.recall(learner, items)
-    best = _Best(plan, learner)
+    seen = learner.items(plan.draw.validation) if config.selection == "validation" else []
+    recall = partial(plan.session.activations.recall, learner)
+    best = BestEpoch(learner, seen, str(plan.resolved["metric"]), config.patience, recall)
     tokens = 0
     with private_randomness(config.seed):
-        for step in train(learner, items, config, rate, random.Random(f"order {config.seed}")):
+        for step in train(learner, recall(items), config, rate, random.Random(f"order {config.seed}")):
             tokens += step.tokens
             tracker.metrics(_step_metrics(step), step.index)
             watch("train", step.index, step.total)
-            if step.ends_epoch and best.stop_after(step, tracker):
+            if step.ends_epoch and (found := best.look(step.epoch)):
+                tracker.metrics({f"validation/{key}": value for key, value in found.items()}, step.index)
+            if best.spent:
                 break
     best.restore()
     return tokens
@@ -376,59 +365,3 @@ def _step_metrics(step: Step) -> dict[str, float]:
         "train/learning_rate": step.learning_rate,
         "train/gradient_norm": step.gradient_norm,
     }
-
-
-class _Best:
-    """Epoch selection on the small validation draw: keeps the best epoch's moving parameters in memory."""
-
-    def __init__(self, plan: Plan, learner: Learner) -> None:
-        self.plan, self.learner = plan, learner
-        self.on = plan.config.selection == "validation"
-        seen = plan.session.activations
-        self.items = seen.recall(learner, learner.items(plan.draw.validation)) if self.on else []
-        self.labels = torch.tensor([item.label for item in self.items]).numpy()
-        self.value, self.epoch, self.weights = float("-inf"), 0, dict[str, torch.Tensor]()
-
-    def stop_after(self, step: Step, tracker: Tracker) -> bool:
-        """Evaluate the epoch that just ended; True when patience is spent."""
-        if not self.on:
-            return False
-        answers = predict(self.learner, self.items).argmax(dim=1).numpy()
-        found = four_metrics(self.labels, answers, len(self.plan.task.labels))
-        tracker.metrics({f"validation/{key}": value for key, value in found.items()}, step.index)
-        value = found[str(self.plan.resolved["metric"])]
-        if value > self.value:
-            self.value, self.epoch = value, step.epoch
-            self.weights = {n: p.detach().clone() for n, p in self.learner.trainable_parameters.items()}
-        patience = self.plan.config.patience
-        return patience > 0 and step.epoch - self.epoch >= patience
-
-    def restore(self) -> None:
-        """Put the best epoch's parameters back."""
-        with torch.no_grad():
-            for name, parameter in self.learner.trainable_parameters.items():
-                if name in self.weights:
-                    parameter.copy_(self.weights[name])
-
-
-def _resources(learner: Learner, meter: Meter, tokens: int) -> dict[str, float]:
-    """What the run cost, same keys for every strategy."""
-    moved = sum(trainable for trainable, _ in learner.groups.values())
-    total = sum(size for _, size in learner.groups.values())
-    seconds = meter.seconds
-    values = {
-        "peak_memory_bytes": meter.peak_bytes,
-        "average_memory_bytes": meter.average_bytes,
-        "load_seconds": seconds["load"],
-        "train_seconds": seconds["train"],
-        "evaluation_seconds": seconds["evaluation"],
-        "train_tokens": tokens,
-        "tokens_per_second": tokens / seconds["train"],
-        "trainable_parameters": moved,
-        "total_parameters": total,
-        "trainable_share": moved / total,
-        "adapter_bytes": sum(p.numel() * p.element_size() for p in learner.trainable_parameters.values()),
-    }
-    for group, (trainable, size) in learner.groups.items():
-        values |= {f"trainable_parameters/{group}": trainable, f"total_parameters/{group}": size}
-    return {f"resources/{name}": float(value) for name, value in values.items()}

@@ -1,8 +1,9 @@
 """One labelled item, and a set of them."""
 
 import hashlib
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 
@@ -41,6 +42,13 @@ class ExampleSet:
     def digest(self) -> str:
         """16 hex digits of SHA-256 over texts and labels in order."""
         return digest(self.examples)
+
+    def part(self, limit: int) -> "ExampleSet":
+        """`limit` examples drawn at random, always the same ones, in source order; all of them when limit is 0."""
+        if not limit or limit >= len(self):
+            return self
+        rows = sorted(random.Random(0).sample(range(len(self)), limit))
+        return replace(self, examples=tuple(self.examples[row] for row in rows))
 
 
 def digest(examples: Sequence[Example]) -> str:

@@ -7,8 +7,7 @@ import numpy as np
 
 from effft.data.example import Example
 from effft.evaluation.metrics import calibration_error, four_metrics, intervals, majority, softmax
-from effft.strategies.batch import Item
-from effft.strategies.learner import Learner, predict
+from effft.strategies.learner import Learner, Recall, predict
 
 
 @dataclass(frozen=True)
@@ -26,15 +25,15 @@ def evaluate(
     slices: Sequence[tuple[str, ...]] = (),
     resamples: int = 1000,
     watch: Callable[[int, int], None] = lambda done, total: None,
-    items: Sequence[Item] | None = None,
+    recall: Recall | None = None,
 ) -> Evaluation:
     """Score `examples` and summarise: the four metrics with 95 % intervals, calibration, reference rows, slices.
 
     `outside_mass` is the mean probability that a verbalizer gives to words other than the label words (a
-    classifier has none: 0). A slice of one label has accuracy only. items: those of the examples, where they are known.
+    classifier has none: 0). A slice of one label has accuracy only. recall: as in `predict`.
     """
-    items = learner.items(examples) if items is None else items
-    scores = predict(learner, items, watch=watch).double().numpy()
+    items = learner.items(examples)
+    scores = predict(learner, items, watch=watch, recall=recall).double().numpy()
     labels = np.array([e.label for e in examples])
     answers = scores.argmax(axis=1)
     count = len(learner.task.labels)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import psutil
 import torch
 
+from effft.strategies.learner import Learner
+
 INTERVAL = 0.02
 """Seconds between two looks at the resident memory."""
 
@@ -79,3 +81,26 @@ class Meter:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def resources(learner: Learner, meter: Meter, tokens: int) -> dict[str, float]:
+    """What a run cost, same keys for every strategy. tokens: those that training read."""
+    moved = sum(trainable for trainable, _ in learner.groups.values())
+    total = sum(size for _, size in learner.groups.values())
+    seconds = meter.seconds
+    values = {
+        "peak_memory_bytes": meter.peak_bytes,
+        "average_memory_bytes": meter.average_bytes,
+        "load_seconds": seconds["load"],
+        "train_seconds": seconds["train"],
+        "evaluation_seconds": seconds["evaluation"],
+        "train_tokens": tokens,
+        "tokens_per_second": tokens / seconds["train"],
+        "trainable_parameters": moved,
+        "total_parameters": total,
+        "trainable_share": moved / total,
+        "adapter_bytes": sum(p.numel() * p.element_size() for p in learner.trainable_parameters.values()),
+    }
+    for group, (trainable, size) in learner.groups.items():
+        values |= {f"trainable_parameters/{group}": trainable, f"total_parameters/{group}": size}
+    return {f"resources/{name}": float(value) for name, value in values.items()}

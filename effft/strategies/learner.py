@@ -218,35 +218,46 @@ class Learner:
 PACKED = 512
 """Tokens of one packed row: attention over a row costs its square, so rows stay short."""
 
+RECALLED = 1 << 16
+"""Tokens of prompts whose kept states are held at a time: a large evaluation set needs no more memory than a small."""
+
+Recall = Callable[[Sequence[Item]], list[Item]]
+"""`Learner.recall`, or one that remembers."""
+
 
 def predict(
     learner: Learner,
     items: Sequence[Item],
     budget: int = 0,
     watch: Callable[[int, int], None] = lambda done, total: None,
+    recall: Recall | None = None,
 ) -> Tensor:
     """Scores of all items, (items, labels) fp32 on the CPU, in their order.
 
     Equal prompts are scored once; prompts are sorted by length and batched up to `budget` padded tokens (0: what
-    suits the machine), so
-    little is spent on padding; a start common to all is read once. watch: called with (prompts done, prompts in all).
+    suits the machine), so little is spent on padding; a start common to all is read once. watch: called with
+    (prompts done, prompts in all). recall: called with some thousand tokens of prompts at a time.
     """
     unique: dict[tuple[tuple[int, ...], int], int] = {}
     where = [unique.setdefault((item.prompt.ids, item.prompt.answer), len(unique)) for item in items]
     first: dict[int, Item] = {}
     for place, item in zip(where, items, strict=True):
         first.setdefault(place, item)
-    order = sorted(first, key=lambda place: len(first[place].prompt.ids))
+    order = sorted(first, key=lambda place: first[place].length)
     scores = torch.empty((len(first), len(learner.task.labels)))
     done = 0
     size = common_start([item.prompt.ids for item in first.values()]) if learner.shares_starts else 0
     with torch.inference_mode():
         start = SharedStart(learner.backbone, first[0].prompt.ids[:size]) if size else None
         padded = PACKED if start else budget or token_budget(learner.backbone)
-        for group in by_budget(order, lambda place: first[place].length - size, padded):
-            chosen = [first[place] for place in group]
-            found = learner.scores_after(start, chosen) if start else learner.scores(learner.collate(chosen))
-            scores[group] = found.float().cpu()
-            done += len(group)
-            watch(done, len(first))
+        for held in by_budget(order, lambda place: first[place].length, RECALLED) if recall else [order]:
+            if recall:
+                first.update(zip(held, recall([first[place] for place in held]), strict=True))
+            for group in by_budget(held, lambda place: first[place].length - size, padded):
+                chosen = [first[place] for place in group]
+                found = learner.scores_after(start, chosen) if start else learner.scores(learner.collate(chosen))
+                scores[group] = found.float().cpu()
+                done += len(group)
+                watch(done, len(first))
+            first.update((place, first[place]._replace(state=None)) for place in held if recall)
     return scores[where]

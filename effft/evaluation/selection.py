@@ -1,0 +1,44 @@
+"""Which epoch is kept: the best on a validation draw, or the last."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from effft.evaluation.metrics import four_metrics
+from effft.strategies.batch import Item
+from effft.strategies.learner import Learner, Recall, predict
+
+
+class BestEpoch:
+    """Scores the validation items after an epoch and keeps the best epoch's moving parameters in memory.
+
+    metric: the one that decides (a later epoch must be better, not equal). patience: epochs without a better one
+    after which `spent` is true; 0 = never. Without items every epoch is as good as another, and the last is kept.
+    recall: as in `predict`; one that remembers, as the items are scored after every epoch.
+    """
+
+    def __init__(self, learner: Learner, items: Sequence[Item], metric: str, patience: int, recall: Recall) -> None:
+        self.learner, self.items, self.metric, self.patience, self.recall = learner, items, metric, patience, recall
+        self.labels = torch.tensor([item.label for item in items]).numpy()
+        self.value, self.epoch, self.spent = float("-inf"), 0, False
+        self.weights: dict[str, Tensor] = {}
+
+    def look(self, epoch: int) -> dict[str, float]:
+        """The metrics of the epoch that just ended; {} without items."""
+        if not self.items:
+            return {}
+        answers = predict(self.learner, self.items, recall=self.recall).argmax(dim=1).numpy()
+        found = four_metrics(self.labels, answers, len(self.learner.task.labels))
+        if found[self.metric] > self.value:
+            self.value, self.epoch = found[self.metric], epoch
+            self.weights = {n: p.detach().clone() for n, p in self.learner.trainable_parameters.items()}
+        self.spent = 0 < self.patience <= epoch - self.epoch
+        return found
+
+    def restore(self) -> None:
+        """Put the best epoch's parameters back."""
+        with torch.no_grad():
+            for name, parameter in self.learner.trainable_parameters.items():
+                if name in self.weights:
+                    parameter.copy_(self.weights[name])
