@@ -3,6 +3,7 @@
 import json
 import sys
 
+from benchmarks.sampling import PeakMemory
 from effft.config import make_config
 from effft.experiment import Session, run
 from effft.tracking.tracker import MemoryTracker
@@ -20,14 +21,15 @@ def main() -> None:
     if job["work"] == "icl":
         values = {k: v for k, v in values.items() if k not in ("batch_size", "epochs", "learning_rate", "warmup")}
     tracker = MemoryTracker()
-    result = run(make_config(values), tracker, Session(keep=False))
+    with PeakMemory() as memory:
+        result = run(make_config(values), tracker, Session(keep=False))
     found = {key.removeprefix("resources/"): value for key, value in result.metrics.items()}
     losses = [values["train/loss"] for _, values in tracker.history if "train/loss" in values]
     told = {
         "train": found["train_seconds"],
         "evaluation": found["evaluation_seconds"],
         "loss": sum(losses[-4:]) / len(losses[-4:]),
-        "peak_bytes": found["peak_memory_bytes"],
+        "peak_bytes": memory.peak,
         "precision": result.resolved["precision"],
     }
     print(json.dumps(told))

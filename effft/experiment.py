@@ -4,7 +4,7 @@ import copy
 import os
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from effft.data.draw import Draw, draw, draw_demonstrations, draw_unlabelled, le
 from effft.data.example import Example, ExampleSet, digest
 from effft.errors import InputError
 from effft.evaluation.evaluate import evaluate
-from effft.evaluation.meter import Meter, resources
+from effft.evaluation.meter import Meter, held_by, resources
 from effft.evaluation.metrics import check_metric
 from effft.evaluation.selection import BestEpoch
 from effft.models.backbone import Backbone, check_name, load, resolve_device
@@ -247,9 +247,11 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent) -> Result:
     torch.set_num_threads(_threads(config, int(str(plan.resolved["width"]))))
     _describe(plan, tracker)
     notes = list(plan.notes)
-    with Meter(resolve_device(config.device)) as meter:
+    verbalizes = isinstance(plan.strategy.head, Verbalizer)
+    held = 0 if plan.session.keep else held_by(plan.session.original(config, verbalizes))
+    with Meter(resolve_device(config.device), held) as meter:
         with meter.stage("load"):
-            backbone = plan.session.backbone(config, isinstance(plan.strategy.head, Verbalizer))
+            backbone = plan.session.backbone(config, verbalizes)
             reader, teacher = _readers(plan.strategy, plan.task, backbone, config, plan.demonstrations)
             generator = torch.Generator().manual_seed(config.seed)
             precision = str(plan.resolved["precision"])

@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 import psutil
 import torch
 
+from effft.models.backbone import Backbone
 from effft.strategies.learner import Learner
 
 INTERVAL = 0.02
 """Seconds between two looks at the resident memory."""
+
+PAGE = 512
+"""Numbers that lie in one page of memory at least (4096 bytes, 8 a number)."""
 
 
 def _give_back_free_memory() -> None:
@@ -26,9 +30,13 @@ def _give_back_free_memory() -> None:
 
 @dataclass
 class Meter:
-    """Use as a context; then `peak_bytes` is the highest resident set (CUDA: allocated) minus that at the start."""
+    """Use as a context; then `peak_bytes` is the highest resident set (CUDA: allocated) minus that at the start.
+
+    held: bytes that the run has taken already (its backbone, loaded to check the plan), which count as its own.
+    """
 
     device: torch.device
+    held: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     peak_bytes: int = 0
@@ -47,7 +55,7 @@ class Meter:
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
             _give_back_free_memory()
-        self._start = self._now()
+        self._start = self._now() - self.held
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
         return self
@@ -81,6 +89,14 @@ class Meter:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def held_by(backbone: Backbone) -> int:
+    """Bytes of a backbone's weights; a file that is mapped is read through, so that all of them are resident."""
+    for parameter in backbone.model.parameters():
+        if parameter.device.type == "cpu":
+            parameter.data.view(-1)[::PAGE].sum()
+    return sum(p.numel() * p.element_size() for p in backbone.model.parameters())
 
 
 def resources(learner: Learner, meter: Meter, tokens: int) -> dict[str, float]:

@@ -118,6 +118,6 @@ def store_in_bf16(modules: nn.Module) -> dict[int, Tensor]:
     masters: dict[int, Tensor] = {}
     for parameter in modules.parameters():
         if parameter.requires_grad:
-            masters[id(parameter)] = parameter.data.float()
+            masters[id(parameter)] = parameter.data.float().clone()  # a view would hold the whole mapped file
         parameter.data = parameter.data.to(torch.bfloat16)
     return masters

@@ -1,13 +1,15 @@
 """AdamW in fp32 over parameters that are fp32 themselves, or bf16 copies of fp32 masters."""
 
 import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from effft.strategies.learner import Learner
 
-CHUNK = 1 << 24
+CHUNK = 1 << 22
 """Elements whose gradients are held in fp32 at a time: bounds the memory of an update of bf16 copies."""
 
 
@@ -22,10 +24,8 @@ class Optimizer:
         moving = list(learner.trainable_parameters.values())
         self.copies = [p for p in moving if id(p) in learner.masters]
         self.own = [p for p in moving if id(p) not in learner.masters]
-        self._own = _adamw(self.own, weight_decay)
-        self._chunks = [
-            _Chunk(chunk, [learner.masters[id(p)] for p in chunk], weight_decay) for chunk in _chunks(self.copies)
-        ]
+        self._own = _adamw(self.own, [p.ndim > 1 for p in self.own], weight_decay)
+        self._chunks = [_Chunk(chunk, learner.masters, weight_decay) for chunk in _chunks(self.copies)]
 
     def zero(self) -> None:
         """Forget all gradients."""
@@ -49,30 +49,51 @@ class Optimizer:
             chunk.step(rate, scale)
 
 
-class _Chunk:
-    """Some bf16 parameters, their masters, and the state of these."""
+class _Piece(NamedTuple):
+    """Elements `start` to `stop` of a bf16 parameter; its gradient is not needed after the last piece."""
 
-    def __init__(self, copies: list[nn.Parameter], masters: list[Tensor], weight_decay: float) -> None:
-        self.copies = copies
-        self.masters = [nn.Parameter(master) for master in masters]
-        self.adamw = _adamw(self.masters, weight_decay)
+    copy: nn.Parameter
+    start: int
+    stop: int
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The same elements of a tensor of that shape."""
+        return tensor.view(-1)[self.start : self.stop]
+
+    def gradient(self, scale: float) -> Tensor | None:
+        """In fp32, and forgotten in bf16 with the last piece."""
+        if self.copy.grad is None:
+            return None
+        gradient = self.of(self.copy.grad.contiguous()).float().mul_(scale)
+        if self.stop == self.copy.numel():
+            self.copy.grad = None
+        return gradient
+
+
+class _Chunk:
+    """Pieces of bf16 parameters, their masters, and the state of these."""
+
+    def __init__(self, pieces: list[_Piece], masters: Mapping[int, Tensor], weight_decay: float) -> None:
+        self.pieces = pieces
+        self.masters = [nn.Parameter(piece.of(masters[id(piece.copy)])) for piece in pieces]
+        self.adamw = _adamw(self.masters, [piece.copy.ndim > 1 for piece in pieces], weight_decay)
 
     def step(self, rate: float, scale: float) -> None:
-        for master, copy in zip(self.masters, self.copies, strict=True):
-            master.grad = copy.grad.float().mul_(scale) if copy.grad is not None else None
-            copy.grad = None
+        for master, piece in zip(self.masters, self.pieces, strict=True):
+            master.grad = piece.gradient(scale)
         assert self.adamw is not None
         _at(self.adamw, rate)
         with torch.no_grad():
-            for master, copy in zip(self.masters, self.copies, strict=True):
+            for master, piece in zip(self.masters, self.pieces, strict=True):
                 master.grad = None
-                copy.copy_(master)
+                piece.of(piece.copy.data).copy_(master)
 
 
-def _adamw(parameters: list[nn.Parameter], weight_decay: float) -> torch.optim.AdamW | None:
-    matrices = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+def _adamw(parameters: list[nn.Parameter], decays: list[bool], weight_decay: float) -> torch.optim.AdamW | None:
+    groups = [
+        {"params": [p for p, own in zip(parameters, decays, strict=True) if own == decay], "weight_decay": value}
+        for decay, value in ((True, weight_decay), (False, 0.0))
+    ]
     filled = [group for group in groups if group["params"]]
     return torch.optim.AdamW(filled, fused=True) if filled else None
 
@@ -89,15 +110,17 @@ def _norm(gradient: Tensor) -> Tensor:
     return norm
 
 
-def _chunks(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
-    found: list[list[nn.Parameter]] = []
+def _chunks(parameters: list[nn.Parameter]) -> list[list[_Piece]]:
+    found: list[list[_Piece]] = []
     room = 0
     for parameter in parameters:
-        if parameter.numel() > room:
-            found.append([])
-            room = CHUNK
-        found[-1].append(parameter)
-        room -= parameter.numel()
+        for start in range(0, parameter.numel(), CHUNK):
+            piece = _Piece(parameter, start, min(start + CHUNK, parameter.numel()))
+            if piece.stop - piece.start > room:
+                found.append([])
+                room = CHUNK
+            found[-1].append(piece)
+            room -= piece.stop - piece.start
     return found
 
 

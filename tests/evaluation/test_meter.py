@@ -1,10 +1,13 @@
 """The meter sees memory that is held, its peak and its average."""
 
 import time
+from pathlib import Path
 
 import torch
+from backbones import save_backbone
 
-from effft.evaluation.meter import Meter
+from effft.evaluation.meter import Meter, held_by
+from effft.models.backbone import load
 
 
 def test_peak_and_average() -> None:
@@ -17,3 +20,12 @@ def test_peak_and_average() -> None:
     assert 45e6 < meter.peak_bytes < 80e6
     assert 5e6 < meter.average_bytes < 0.9 * meter.peak_bytes
     assert meter.seconds["hold"] >= 0.2
+
+
+def test_what_is_held_at_the_start_counts(tmp_path: Path) -> None:
+    backbone = load(str(save_backbone(tmp_path, "llama")))
+    size = sum(p.numel() for p in backbone.model.parameters()) * 4
+    assert held_by(backbone) == size
+    with Meter(torch.device("cpu"), held=10**9) as meter:
+        pass
+    assert 0.95e9 < meter.peak_bytes < 1.05e9
