@@ -70,3 +70,14 @@ def read_adapter(folder: Path) -> dict[str, torch.Tensor]:
         name.removeprefix(PEFT_PREFIX).replace(".weight", f".{ADAPTER}.weight"): tensor
         for name, tensor in found.items()
     }
+
+
+def merge_lora(body: nn.Module) -> None:
+    """Add every LoRA delta to the map it stands on, in place, and take the adapters away."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for path, module in list(body.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            parent, _, name = path.rpartition(".")
+            setattr(body.get_submodule(parent) if parent else body, name, module.get_base_layer())

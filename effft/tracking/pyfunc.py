@@ -21,6 +21,9 @@ from effft.errors import EffftError
 from effft.serving.record import ModelRecord, read_record
 from effft.tracking.store import quiet_mlflow
 
+# MLflow warns when a model class without annotations is defined; annotated, it would ignore our own signature.
+warnings.filterwarnings("ignore", message=".*Add type hints to the `predict`")
+
 PACKAGE = Path(__file__).parent.parent
 CODE = Path(__file__).parent / "served_model.py"
 NEEDED = (
@@ -100,7 +103,7 @@ def pyfunc_folder(saved: Path, model_id: str, run_id: str) -> Iterator[Path]:
         code = place / "code" / PACKAGE.name
         shutil.copytree(PACKAGE, code, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "tiny_lm", "cli"))
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*input example.*")
+            warnings.simplefilter("ignore")  # input example, type hints: advice that does not fit a model from code
             mlflow.pyfunc.save_model(
                 path=str(place / "model"),
                 python_model=str(CODE),

@@ -1,0 +1,238 @@
+"""Using a saved model: files in, answers out, plain folders, and a real server."""
+
+import csv
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from place import Copying, go, make_place
+
+from effft.cli.app import app
+from effft.errors import InputError, RunError
+from effft.evaluation.metrics import softmax
+from effft.experiment import Result
+from effft.serving import answer as answering
+from effft.serving.answer import answer_file
+from effft.serving.export import export
+from effft.serving.load import SavedModel
+from effft.serving.rows import Rows, Writer
+from effft.tracking.mlflow_tracker import MlflowTracker
+from effft.tracking.registry import register
+from effft.tracking.tracker import tracked
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_place(tmp_path_factory.mktemp("use"), "llama", "bert", "opt")
+
+
+@pytest.fixture(scope="module")
+def lora(place: Path) -> tuple[Path, Result]:
+    result = go(place, Copying(to=place / "lora-model"), "lora")
+    return place / "lora-model", result
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
+def test_a_file_is_answered_in_its_own_format(lora: tuple[Path, Result], tmp_path: Path, ending: str) -> None:
+    folder, result = lora
+    texts = [str(t) for t in result.tables["in_domain"]["text"]]
+    lines = [f"{n},{t}" for n, t in enumerate(texts)] if ending == "csv" else [f"{n}\t{t}" for n, t in enumerate(texts)]
+    head = "label,text" if ending == "csv" else "label\ttext"
+    content = "\n".join([head, *lines]) + "\n"
+    if ending == "jsonl":
+        content = "".join(json.dumps({"label": n, "text": t}) + "\n" for n, t in enumerate(texts))
+    source, out = tmp_path / f"in.{ending}", tmp_path / f"out.{ending}"
+    source.write_text(content)
+    done = CliRunner().invoke(app, ["predict", "--model", str(folder), "--input", str(source), "--output", str(out)])
+    assert done.exit_code == 0, done.output
+    if ending == "jsonl":
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+    else:
+        rows = list(csv.DictReader(io.StringIO(out.read_text()), delimiter="," if ending == "csv" else "\t"))
+    assert [row["predicted_label_name"] for row in rows] == result.tables["in_domain"]["answer"]
+    assert [int(row["label"]) for row in rows] == list(range(len(texts)))  # the file's own column stays
+    scores = np.array([result.tables["in_domain"][f"score_{n}"] for n in ("without", "with_dog")]).T
+    found = [float(row["predicted_probability_with_dog"]) for row in rows]
+    np.testing.assert_allclose(found, softmax(scores)[:, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "", "the file is empty"),
+        ("a.csv", "text\n", "no row of texts"),
+        ("a.csv", "texts\nx\n", r"line 1: no column 'text', .*Did you mean 'texts'"),
+        ("a.csv", 'text,b\nx,"y\nz",1\n', "line 2: 3 columns where the header has 2"),
+        ("a.jsonl", '{"text": "a dog"}\n{"text": 5}\n', r"line 2: 'text' must be text, but is 5.*1 rows before it"),
+        ("a.jsonl", '{"text": "a dog"}\nnothing\n', r"line 2: no JSON.*1 rows before it"),
+        ("a.jsonl", "[1]\n", "line 1: not an object"),
+        ("a.jsonl", "{}\n", "line 1: no 'text', which the model reads; it has: nothing"),
+        ("a.tsv", "text\tb\n\udcff\tx\n", "line 2: no UTF-8"),
+    ],
+)
+def test_a_bad_row_is_a_sentence_with_its_line(
+    lora: tuple[Path, Result], tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    model = SavedModel.load(lora[0])
+    (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
+    out = io.StringIO()
+    with pytest.raises(InputError, match=said):
+        rows = Rows(tmp_path / name, model.fields)
+        answer_file(model, rows, Writer(out, rows.kind), lambda done, total: None)
+    assert ("label_name" in out.getvalue()) == ("before it" in said)
+
+
+def test_rows_already_answered_are_kept(
+    lora: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "BATCH", 3)
+    lines = [json.dumps({"text": "a dog"})] * 7 + ["broken"] + [json.dumps({"text": "a dog"})]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    out = tmp_path / "out.jsonl"
+    words = ["predict", "--model", str(lora[0]), "--input", str(tmp_path / "in.jsonl"), "--output", str(out)]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, InputError)
+    assert "line 8" in str(done.exception)
+    assert len(out.read_text().splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "give one of the two"),
+        (["--input", "x.pdf"], "unknown file format"),
+        (["--input", "x.csv"], "no such file"),
+    ],
+)
+def test_what_predict_needs(lora: tuple[Path, Result], words: list[str], said: str) -> None:
+    done = CliRunner().invoke(app, ["predict", "--model", str(lora[0]), *words])
+    assert isinstance(done.exception, InputError)
+    assert said in str(done.exception)
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert", "opt"])
+@pytest.mark.parametrize(
+    ("strategy", "merge"),
+    [("lora", False), ("lora", True), ("lora+pbft", False), ("lora+pbft", True), ("vanilla", False), ("bitfit", False)],
+)
+def test_the_exported_folder_loads_without_effft(
+    place: Path, tmp_path: Path, kind: str, strategy: str, merge: bool
+) -> None:
+    result = go(place, Copying(to=tmp_path / "m"), strategy, kind, precision="fp32")
+    files = export(tmp_path / "m", tmp_path / "plain", merge)
+    assert ("adapter_model.safetensors" in files) == (strategy.startswith("lora") and not merge)
+    assert {path.suffix for path in (tmp_path / "plain").rglob("*") if path.is_file()} <= {
+        ".json", ".safetensors", ".md", ".txt",
+    }  # fmt: skip
+    card = (tmp_path / "plain" / "README.md").read_text()
+    assert "| in_domain |" in card
+    text = str(result.tables["in_domain"]["text"][0])
+    code = card.split("```python\n")[1].split("```")[0]
+    model = SavedModel.load(tmp_path / "m")
+    prompt, mine = (model.learner.reader.prompt([words]) for words in ("text", text))
+    assert repr(prompt) in code
+    before = os.getcwd()
+    scope: dict[str, object] = {}
+    try:
+        os.chdir(tmp_path / "plain")
+        exec(code.replace(repr(prompt), repr(mine)), scope)
+    finally:
+        os.chdir(before)
+    wanted = [result.tables["in_domain"][f"score_{name}"][0] for name in ("without", "with_dog")]
+    found = scope["scores"].detach().numpy()  # type: ignore[attr-defined]
+    np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+def test_export_never_overwrites(lora: tuple[Path, Result], tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        export(lora[0], tmp_path, merge=False)
+
+
+def test_what_an_architecture_cannot_hold_is_said(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(place, Copying(to=tmp_path / "m"), "bitfit")
+    monkeypatch.setattr("effft.serving.export.BIAS_SWITCHES", ())
+    with pytest.raises(RunError, match="has no place for"):
+        export(tmp_path / "m", tmp_path / "plain", merge=True)
+
+
+@pytest.fixture
+def registered(place: Path, tracking_uri: str) -> tuple[str, Result]:
+    tracker = MlflowTracker.open("effft/dogs", "lora", {}, tracking_uri)
+    with tracked(tracker):
+        result = go(place, tracker, "lora")
+    register(tracker.run_id, tracking_uri)
+    return tracking_uri, result
+
+
+def test_models_and_predict_by_name(registered: tuple[str, Result]) -> None:
+    uri, result = registered
+    listed = CliRunner().invoke(app, ["models", "--tracking-uri", uri])
+    assert "models:/effft-dogs/1" in listed.output
+    assert "champion" in listed.output
+    assert f"{result.metrics['ood/far/mcc']:.3f}" in listed.output
+    words = ["predict", "--model", "models:/effft-dogs@champion", "--text", "a dog", "--tracking-uri", uri]
+    done = CliRunner().invoke(app, words)
+    assert json.loads(done.output)["label_name"] in ("without", "with_dog")
+    gone = CliRunner().invoke(app, ["predict", "--model", "models:/effft-cats/1", "--text", "x", "--tracking-uri", uri])
+    assert isinstance(gone.exception, InputError)
+
+
+def free_port() -> int:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return int(place.getsockname()[1])
+
+
+def post(port: int, record: object) -> tuple[int, str]:
+    data = json.dumps(record).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.slow
+def test_the_real_server_answers(registered: tuple[str, Result], tmp_path: Path) -> None:
+    uri, result = registered
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/effft-dogs@champion"]
+    command += ["--env-manager", "local", "--port", str(port)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PATH": path, "PYTHONPATH": ""}
+    server = subprocess.Popen(command, env=environment, cwd=tmp_path, start_new_session=True)
+    try:
+        for _ in range(180):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
+                break
+            except OSError:
+                assert server.poll() is None
+                time.sleep(0.5)
+        texts = [str(t) for t in result.tables["in_domain"]["text"][:5]]
+        status, body = post(port, {"dataframe_split": {"columns": ["text"], "data": [[t] for t in texts]}})
+        assert status == 200, body
+        rows = json.loads(body)["predictions"]
+        assert [row["label_name"] for row in rows] == result.tables["in_domain"]["answer"][:5]
+        scores = np.array([result.tables["in_domain"][f"score_{n}"][:5] for n in ("without", "with_dog")]).T
+        np.testing.assert_allclose([r["probability_with_dog"] for r in rows], softmax(scores)[:, 1], atol=1e-6)
+        status, body = post(port, {"dataframe_split": {"columns": ["texts"], "data": [["a dog"]]}})
+        assert status == 400
+        assert "text" in body
+        status, body = post(port, {"dataframe_split": {"columns": ["text"], "data": [[5]]}})
+        assert status == 400
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(timeout=30)
