@@ -18,6 +18,7 @@ LAYERS = (
     ("tracking",),
     ("experiment",),
     ("compare", "reference"),
+    ("curve",),
     ("pretraining",),
     ("cli",),
     ("__main__",),

@@ -56,9 +56,27 @@ def test_the_command_keeps_its_tables(tmp_path: Path, monkeypatch: pytest.Monkey
     assert done.exit_code == 0
     assert "| lora | .10 ± .00 | .20 ± .00 |" in done.output
     kept = (tmp_path / "out" / "reference.csv").read_text().splitlines()
-    assert kept[0] == "row,task,per_label,seed,data_seed,metric,value"
-    assert "lora,agreement,8,1,1,ood/far/mcc,0.2" in kept
+    assert kept[0] == "row,task,per_label,seed,data_seed,overlap_strength,metric,value"
+    assert "lora,agreement,8,1,1,,ood/far/mcc,0.2" in kept
     assert (tmp_path / "out" / "reference.md").read_text() in done.output
+
+
+def test_the_curve_stands_apart_from_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pretend(every: list[reference.Cell], workers: int) -> list[Measured]:
+        def values(cell: reference.Cell) -> dict[str, float]:
+            strength = cell.config.overlap_strength
+            accuracy = 0.5 if strength is None else 1 - strength / 2
+            return dict.fromkeys(("in_domain/accuracy", "ood/traps/accuracy", "ood/traps/swap/accuracy"), accuracy)
+
+        return [Measured(cell, values(cell)) for cell in every]
+
+    monkeypatch.setattr(reference, "measure", pretend)
+    words = ["--tasks", "overlap", "--per-label", "8", "--pairs", "2", "--strengths", "0.5,1"]
+    done = CliRunner().invoke(command, [*words, "--out", str(tmp_path / "out")], catch_exceptions=False)
+    assert "| shortcut strength | 1 | 0.5 |" in done.output
+    assert "| lora, OOD, swap | .50 ± .00 | .75 ± .00 |" in done.output
+    assert "| lora | .50 ± .00 | .50 ± .00 |" in done.output, "runs of the curve are no rows of the table"
+    assert "lora,overlap,8,1,1,0.5,ood/traps/accuracy,0.75" in (tmp_path / "out" / "reference.csv").read_text()
 
 
 @pytest.mark.parametrize(
@@ -67,6 +85,8 @@ def test_the_command_keeps_its_tables(tmp_path: Path, monkeypatch: pytest.Monkey
         (["--per-label", "x"], "per_label=x"),
         (["--tasks", "agrement"], "agreement"),
         (["--per-label", "0"], "per_label=0"),
+        (["--strengths", "1,2"], "overlap_strength=2: must be at most 1"),
+        (["--strengths", ","], "--strengths is empty"),
     ],
 )
 def test_bad_input_is_a_sentence(words: list[str], told: str, tmp_path: Path) -> None:

@@ -20,15 +20,25 @@ Examples:
   effft reference
   effft reference --tasks overlap --per-label 8,32 --pairs 3 --out reference-overlap
   effft reference --model pretrained/model --workers 4
+  effft reference --strengths 1,0.9,0.75,0.5,0 --per-label 32
 """
 
 
 def start(
-    model: str, tasks: str, per_label: str, pairs: int, evaluation_limit: int, workers: int, out: str, seed: int
+    model: str,
+    tasks: str,
+    per_label: str,
+    pairs: int,
+    evaluation_limit: int,
+    workers: int,
+    out: str,
+    seed: int,
+    strengths: str,
 ) -> None:
     """Run every cell and write `out/reference.md` and `out/reference.csv`."""
     from effft.cli.comparison import words
     from effft.cli.progress import Progress
+    from effft.curve import cells as curve_cells
     from effft.experiment import Session, prepare
     from effft.reference import cells, measure
 
@@ -39,6 +49,8 @@ def start(
     with tempfile.TemporaryDirectory() as folder, Progress() as progress:
         random_model = _random_model(Path(folder), seed)
         every = cells(model, random_model, names, counts, pairs, evaluation_limit)
+        if strengths:
+            every += curve_cells(model, words(strengths, "--strengths"), middle(counts), pairs, evaluation_limit)
         session = Session()
         for done, cell in enumerate(every):
             progress("check", done, len(every))
@@ -61,6 +73,11 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def middle(per_label: "list[int]") -> int:
+    """The number per label that slices and curve are shown at."""
+    return sorted(per_label)[(len(per_label) - 1) // 2]
+
+
 def _random_model(folder: Path, seed: int) -> str:
     """The architecture of tiny-lm with random weights, as a folder."""
     from effft.pretraining.recipe import read_recipe
@@ -73,18 +90,22 @@ def _random_model(folder: Path, seed: int) -> str:
 
 def document(measured: "list[Measured]", tasks: list[str], per_label: list[int], limit: int, seconds: float) -> str:
     """The tables as one Markdown text."""
+    from effft.curve import curve
     from effft.reference import markdown, slices, table
 
     pairs = len({m.cell.config.seed for m in measured})
     shown = f"{limit} examples a split" if limit else "every example of a split"
-    middle = sorted(per_label)[(len(per_label) - 1) // 2]
+    plain = [m for m in measured if m.cell.config.overlap_strength is None]
     text = (
         f"Mean ± standard deviation over {pairs} pairs of seed and data_seed, {shown}, {len(measured)} runs in "
         f"{seconds / 60:.0f} minutes. Numbers after the comma: labelled examples per label.\n"
     )
     for task in tasks:
-        text += f"\n### {task}\n\n{markdown(*table(measured, task))}"
-        text += f"\nOOD slices at {middle} per label:\n\n{markdown(*slices(measured, task, middle))}"
+        text += f"\n### {task}\n\n{markdown(*table(plain, task))}"
+        text += f"\nOOD slices at {middle(per_label)} per label:\n\n{markdown(*slices(plain, task, middle(per_label)))}"
+    if len(plain) < len(measured):
+        text += f"\n### overlap, accuracy against the shortcut's strength, {middle(per_label)} per label\n\n"
+        text += markdown(*curve(measured))
     return text
 
 
@@ -92,10 +113,10 @@ def csv_text(measured: "list[Measured]") -> str:
     """One line a run and metric."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["row", "task", "per_label", "seed", "data_seed", "metric", "value"])
+    writer.writerow(["row", "task", "per_label", "seed", "data_seed", "overlap_strength", "metric", "value"])
     for m in measured:
         c = m.cell.config
-        place = [m.cell.row, c.task, c.per_label, c.seed, c.data_seed]
+        place = [m.cell.row, c.task, c.per_label, c.seed, c.data_seed, c.overlap_strength]
         writer.writerows([*place, key, value] for key, value in m.metrics.items())
     return out.getvalue()
 
@@ -124,6 +145,7 @@ reference = click.Command(
             ["--workers"], default=2, type=click.IntRange(1), show_default=True, help="processes, a thread each"
         ),
         click.Option(["--out"], default="reference", show_default=True, help="folder of the tables"),
+        click.Option(["--strengths"], default="", help="overlap_strength values: adds the curve of three strategies"),
         click.Option(["--seed"], default=0, type=click.IntRange(0), show_default=True, help="seed of random weights"),
     ],
 )

@@ -16,7 +16,7 @@ from effft.errors import InputError, RunError
 from effft.pretraining.batches import Packed, pack, step_rows
 from effft.pretraining.muon import Muon
 from effft.pretraining.recipe import Recipe, Shape
-from effft.pretraining.vocabulary import BOS, EOS, PAD, identifiers, save_tokenizer
+from effft.pretraining.vocabulary import BOS, EOS, PAD, digest, identifiers, save_tokenizer
 
 STATE = "pretraining.safetensors"
 """The resumable state: weights, moments and the number of steps made."""
@@ -161,6 +161,10 @@ def _identity(recipe: Recipe, seed: int) -> dict[str, str]:
     return {"recipe": recipe.digest, "seed": str(seed)}
 
 
+def _state_identity(recipe: Recipe, seed: int) -> dict[str, str]:
+    return _identity(recipe, seed) | {"vocabulary": digest()}
+
+
 def _save(
     out: Path,
     model: nn.Module,
@@ -177,7 +181,7 @@ def _save(
         for optimizer in optimizers.values():
             tensors |= {f"{key}/{name}": value for key, value in optimizer.state.get(parameter, {}).items()}
     partial = out / (STATE + ".partial")
-    save_file(tensors, partial, metadata=_identity(recipe, seed) | {"done": str(done)})
+    save_file(tensors, partial, metadata=_state_identity(recipe, seed) | {"done": str(done)})
     os.replace(partial, out / STATE)
 
 
@@ -193,10 +197,11 @@ def _resume(
     with safe_open(out / STATE, "pt") as file:
         known = dict(file.metadata())
     done = int(known.pop("done"))
-    if known != _identity(recipe, seed):
+    wanted = _state_identity(recipe, seed)
+    if known != wanted:
         raise InputError(
-            f"{out / STATE} was made by another recipe or seed ({_said(known)}, not "
-            f"{_said(_identity(recipe, seed))}); take another folder, or remove it."
+            f"{out / STATE} was made by another recipe, seed or vocabulary ({_said(known)}, not "
+            f"{_said(wanted)}); take another folder, or remove it."
         )
     tensors = load_file(out / STATE)
     owner = {id(p): o for o in optimizers.values() for group in o.param_groups for p in group["params"]}

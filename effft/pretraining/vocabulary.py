@@ -1,5 +1,6 @@
 """Every word `tiny-lm` knows, and its tokenizer."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ def words() -> list[str]:
 def identifiers() -> dict[str, int]:
     """Word -> id."""
     return {word: number for number, word in enumerate(words())}
+
+
+def digest() -> str:
+    """16 hex digits of SHA-256 over the words in their order: other words, another checkpoint."""
+    return hashlib.sha256("\n".join(words()).encode()).hexdigest()[:16]
 
 
 def build_tokenizer(positions: int) -> Any:

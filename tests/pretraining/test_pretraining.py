@@ -161,8 +161,20 @@ def test_a_stopped_run_resumes_bit_for_bit(tmp_path: Path, tiny: recipe.Recipe) 
     one, two = (load_file(tmp_path / f / "model" / "model.safetensors") for f in ("whole", "two"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
-    with pytest.raises(InputError, match="another recipe or seed"):
+    with pytest.raises(InputError, match="another recipe, seed or vocabulary"):
         next(pretrain(tmp_path / "two", tiny, seed=4))
+
+
+def test_a_state_of_another_vocabulary_is_a_sentence(
+    tmp_path: Path, tiny: recipe.Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = pretrain(tmp_path, tiny, seed=3, save_every=1)
+    next(begun)
+    begun.close()
+    known = vocabulary.words()
+    monkeypatch.setattr(vocabulary, "words", lambda: [*known, "unheard"])
+    with pytest.raises(InputError, match="another recipe, seed or vocabulary"):
+        next(pretrain(tmp_path, tiny, seed=3))
 
 
 def test_random_weights_depend_on_the_seed_alone(tiny: recipe.Recipe) -> None:
