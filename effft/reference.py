@@ -4,6 +4,7 @@
 could count across two), `random weights` is vanilla fine-tuning of the same architecture before any pre-training.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -166,8 +167,15 @@ def table(measured: Sequence[Measured], task: str) -> tuple[list[str], list[list
             for count in counts
         ]
         lines.append([row, *map(spread, values)])
-    known = {"accuracy": 1 / len(record.labels), "mcc": 0.0}.get(record.metric, 0.0)
-    return heads, [*lines, [MAJORITY, *[spread([known])] * (len(heads) - 1)]]
+    majority = [spread([_majority(own, split, record.metric)]) for split in splits for _ in counts]
+    return heads, [*lines, [MAJORITY, *majority]]
+
+
+def _majority(measured: Sequence[Measured], split: str, metric: str) -> float:
+    """The metric of always answering the split's most frequent label: its share, or 0 for a correlation."""
+    if metric != "accuracy":
+        return 0.0
+    return next((m.metrics[f"{split}/majority"] for m in measured if f"{split}/majority" in m.metrics), math.nan)
 
 
 def slices(measured: Sequence[Measured], task: str, per_label: int) -> tuple[list[str], list[list[str]]]:

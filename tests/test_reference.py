@@ -66,7 +66,8 @@ def test_the_curve_stands_apart_from_the_table(tmp_path: Path, monkeypatch: pyte
         def values(cell: reference.Cell) -> dict[str, float]:
             strength = cell.config.overlap_strength
             accuracy = 0.5 if strength is None else 1 - strength / 2
-            return dict.fromkeys(("in_domain/accuracy", "ood/traps/accuracy", "ood/traps/swap/accuracy"), accuracy)
+            keys = ("in_domain/accuracy", "ood/traps/accuracy", "ood/traps/swap/accuracy")
+            return dict.fromkeys(keys, accuracy) | {"in_domain/majority": 0.53, "ood/traps/majority": 0.53}
 
         return [Measured(cell, values(cell)) for cell in every]
 
@@ -74,6 +75,7 @@ def test_the_curve_stands_apart_from_the_table(tmp_path: Path, monkeypatch: pyte
     words = ["--tasks", "overlap", "--per-label", "8", "--pairs", "2", "--strengths", "0.5,1"]
     done = CliRunner().invoke(command, [*words, "--out", str(tmp_path / "out")], catch_exceptions=False)
     assert "| shortcut strength | 1 | 0.5 |" in done.output
+    assert "| majority | .53 | .53 |" in done.output, "the drawn examples' own share, not one half"
     assert "| lora, OOD, swap | .50 ± .00 | .75 ± .00 |" in done.output
     assert "| lora | .50 ± .00 | .50 ± .00 |" in done.output, "runs of the curve are no rows of the table"
     assert "lora,overlap,8,1,1,0.5,ood/traps/accuracy,0.75" in (tmp_path / "out" / "reference.csv").read_text()
