@@ -284,6 +284,7 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent) -> Result:
         _keep_model(plan, learner, tracker, metrics | last)
     if notes:
         tracker.text("notes.txt", "\n".join(notes) + "\n")
+        tracker.tags({"notes": "\n".join(notes)})
     tracker.flush()
     return Result(config, plan.name, metrics | last, plan.resolved, primary, ood, tuple(notes), tables)
 

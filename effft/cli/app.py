@@ -10,6 +10,7 @@ COMMANDS = {
     "run": ("effft.cli.run:run", "Adapt a backbone to a task with one strategy; measure it in domain and OOD."),
     "compare": ("effft.cli.comparison:compare", "Several strategies on the same shots, and one table."),
     "reference": ("effft.cli.reference:reference", "Every strategy on the built-in tasks, as one table."),
+    "report": ("effft.cli.report:report", "The runs of a task as one page, with statistics and figures."),
     "models": ("effft.cli.models:models", "The registered models with their metrics."),
     "register": ("effft.cli.models:register", "Register the model of a run."),
     "predict": ("effft.cli.models:predict", "Answer texts, or a file of them, with a model."),

@@ -1,11 +1,12 @@
 """`effft compare`: many runs, one parent, one table."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from effft.cli.options import FIELDS, option, tracking_options
+from effft.cli.options import FIELDS, default_of, option, spell, tracking_options
 from effft.errors import InputError
 from effft.strategies.parts import NAMED
 
@@ -52,18 +53,44 @@ def configs_of(strategies: str, seeds: int, data_seeds: int, per_label: str, **s
     )
 
 
+def filled(preset: str, strategies: str, per_label: str, shared: "Mapping[str, str | None]") -> "dict[str, Any]":
+    """The values given; then the preset's; then the defaults."""
+    from effft.cli.preset import with_preset
+    from effft.tasks.task import load_task
+
+    default: dict[str, str | None] = {"strategies": ",".join(NAMED), "per_label": PER_LABEL}
+    given: dict[str, str | None] = {**shared, "strategies": strategies, "per_label": per_label}
+    if not preset:
+        return default | {key: value for key, value in given.items() if value}
+    patterns = load_task(shared.get("task") or "agreement").patterns
+    own = {key: value for key, value in given.items() if value and not stands_by_default(key, value, default)}
+    return default | with_preset(preset, own, patterns)
+
+
+def stands_by_default(name: str, value: str, default: "Mapping[str, str | None]") -> bool:
+    """Whether a value is what `mlflow run` passes for a parameter that nobody gave."""
+    usual = default[name] if name in default else default_of(name)
+    if usual is None:
+        return False
+    try:
+        return float(value) == float(usual)
+    except ValueError:
+        return value == spell(usual)
+
+
 def start(
     strategies: str,
     seeds: int,
     data_seeds: int,
     per_label: str,
+    preset: str,
     tracking_uri: str,
     experiment: str,
     no_tracking: bool,
     **shared: str | None,
 ) -> None:
     """Check every run, do them under one parent run, print and keep the table; exit code 1 when a run failed."""
-    configs = configs_of(strategies, seeds, data_seeds, per_label, **shared)
+    configs = configs_of(seeds=seeds, data_seeds=data_seeds, **filled(preset, strategies, per_label, shared))
     from effft.cli.keeping import keeper, ui_line
     from effft.cli.progress import Progress
     from effft.compare import prepare_all, work
@@ -85,12 +112,32 @@ def start(
                     outcomes.append(outcome)
             finally:
                 finish(outcomes, parent, progress)
+            report_on(task, parent)
             if any(outcome.failure for outcome in outcomes):
                 parent.close("FAILED")
     if not no_tracking:
         click.echo(f"look: {ui_line(tracking_uri)}")
     if any(outcome.failure for outcome in outcomes):
         raise click.exceptions.Exit(1)
+
+
+def report_on(task: str, parent: "Tracker") -> None:
+    """The report of these runs, with the parent run and in a folder; a fault in it does not undo the runs."""
+    from effft.tracking.mlflow_tracker import MlflowTracker
+
+    if not isinstance(parent, MlflowTracker):
+        return
+    from effft.cli.report import keep, say
+    from effft.errors import EffftError
+    from reports.report import build
+
+    home = parent.client.get_experiment(parent.experiment_id).name
+    try:
+        made = build(parent.client, task, home, parent.run_id, f"effft report --task {task} --parent {parent.run_id}")
+        keep(parent, made)
+        say(made, made.write(Path(f"report-{task}")))
+    except EffftError as error:
+        click.echo(f"effft: the report could not be made: {error}", err=True)
 
 
 def finish(outcomes: "Sequence[Outcome]", parent: "Tracker", progress: "Progress") -> None:
@@ -128,6 +175,7 @@ compare = click.Command(
             default=",".join(NAMED),
             help=f"names, or parts joined by '+', comma-separated  [default: {','.join(NAMED)}]",
         ),
+        click.Option(["--preset"], default="", help="settings where none are given: published (arXiv 2405.13181)"),
         click.Option(
             ["--seeds"], default=SEEDS, type=click.IntRange(1), show_default=True, help="seeds, from --seed on"
         ),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import click
 
-from effft.cli import comparison, pretrain
+from effft.cli import comparison, pretrain, report
 from effft.cli.options import COMMON_FIELDS, FIELDS, default_of, fields_of, flag, spell
 from effft.config import RunConfig
 from effft.strategies.parts import NAMED, SUMMARY
@@ -110,7 +110,7 @@ def any_strategy() -> EntryPoint:
 
 def comparing(name: str, line: str, own: Mapping[str, str]) -> EntryPoint:
     """`compare` and `main`: the options of the command, some with other defaults."""
-    parameters = own_options(comparison.compare, ("strategies", "seeds", "data_seeds"), own)
+    parameters = own_options(comparison.compare, ("strategies", "preset", "seeds", "data_seeds"), own)
     parameters.append(Parameter("per_label", comparison.PER_LABEL, "training examples per label: 16,32"))
     parameters += [field(n, int(own[n]) if n in own else default_of(n)) for n in FIELDS if n != "per_label"]
     return EntryPoint(name, line, "python -m effft compare", tuple(parameters))
@@ -134,6 +134,13 @@ def pretraining() -> EntryPoint:
     return EntryPoint("pretrain", line, "python -m effft pretrain", tuple(parameters))
 
 
+def reporting() -> EntryPoint:
+    """`report`."""
+    parameters = own_options(report.report, ("task", "out", "parent"), {})
+    line = "read the runs of a task back from MLflow: an HTML page, Markdown and CSVs"
+    return EntryPoint("report", line, "python -m effft report", tuple(parameters))
+
+
 def entry_points() -> Sequence[EntryPoint]:
     """All of them, in the order of the file."""
     return (
@@ -142,6 +149,7 @@ def entry_points() -> Sequence[EntryPoint]:
         any_strategy(),
         *map(named, NAMED),
         pretraining(),
+        reporting(),
     )
 
 

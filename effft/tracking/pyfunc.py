@@ -21,9 +21,6 @@ from effft.errors import EffftError
 from effft.serving.record import ModelRecord, read_record
 from effft.tracking.store import quiet_mlflow
 
-# MLflow warns when a model class without annotations is defined; annotated, it would ignore our own signature.
-warnings.filterwarnings("ignore", message=".*Add type hints to the `predict`")
-
 PACKAGE = Path(__file__).parent.parent
 CODE = Path(__file__).parent / "served_model.py"
 NEEDED = (

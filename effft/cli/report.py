@@ -1,0 +1,79 @@
+"""`effft report`: the runs of a task as one page, its Markdown twin and CSVs."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from effft.tracking.tracker import Tracker
+    from reports.report import Report
+
+FOLDER = "report"
+"""Folder of the report among a run's artifacts."""
+
+
+@click.command(
+    help="Read the runs of a task back from MLflow and write a report: one HTML page that needs no network, the same "
+    "in Markdown, and CSVs. They are kept as artifacts of an MLflow run too.",
+    epilog="\b\nExamples:\n  effft report\n  effft report --task cola --out report-cola\n"
+    "  effft report --parent 6f0c... (the runs of one comparison)",
+)
+@click.option("--task", default="agreement", show_default=True, help="task name, or the path of a task file (.yaml)")
+@click.option("--out", default="", help="folder to write to  [default: report-<task>]")
+@click.option("--parent", default="", help="run id of a comparison or study: only its runs  [default: all runs]")
+@click.option("--tracking-uri", default="", help="MLflow store  [default: MLflow's own, ./mlflow.db]")
+@click.option("--experiment", default="", help="MLflow experiment  [default: effft/<task>]")
+@click.option("--no-tracking", is_flag=True, help="write the files only, keep no MLflow run")
+def report(task: str, out: str, parent: str, tracking_uri: str, experiment: str, no_tracking: bool) -> None:
+    """Make it, write it, log it, say where it is."""
+    from effft.cli.keeping import keeper, ui_line
+    from effft.cli.progress import Progress
+    from effft.tasks.task import load_task
+    from effft.tracking.registry import open_client
+    from effft.tracking.tracker import tracked
+    from reports.report import build
+
+    name = load_task(task).name
+    home = experiment or f"effft/{name}"
+    command = " ".join(["effft", "report", "--task", shlex.quote(task), *(["--parent", parent] if parent else [])])
+    client = open_client(tracking_uri)
+    with Progress() as progress:
+        made = build(client, name, experiment, parent, command, progress)
+    page = made.write(Path(out or f"report-{name}"))
+    if not no_tracking:
+        with tracked(keeper(home, f"report {name}", {"task": name, "kind": "report"}, tracking_uri, False)) as tracker:
+            keep(tracker, made)
+    say(made, page)
+    if not no_tracking:
+        click.echo(f"look: {ui_line(tracking_uri)}")
+
+
+def keep(tracker: "Tracker", made: "Report") -> None:
+    """Log every file, and a note that links the page."""
+    for name, content in made.files.items():
+        tracker.text(f"{FOLDER}/{name}", content)
+    tracker.note(note(tracker, made))
+
+
+def note(tracker: "Tracker", made: "Report") -> str:
+    """What the run's page in the UI says: where the report is, and what is wrong."""
+    link = f"{tracker.url}/artifacts/{FOLDER}/report.html"
+    lines = [f"[Report of {made.runs} runs]({link}) (artifact `{FOLDER}/report.html`).", ""]
+    lines += [f"- {plain(sentence)}" for sentence in made.faults[:10]]
+    return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """Names from runs shown as text in a note."""
+    from reports.markdown import plain as escaped
+
+    return escaped(text)
+
+
+def say(made: "Report", page: Path) -> None:
+    """Where the page is, and the faults."""
+    click.echo(f"report of {made.runs} runs: {page}")
+    for sentence in made.faults:
+        click.echo(f"fault: {sentence}")

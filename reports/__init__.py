@@ -1,0 +1,1 @@
+"""The report: MLflow runs -> a tidy table -> statistics -> figures -> one HTML page, its Markdown twin, CSVs."""

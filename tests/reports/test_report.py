@@ -1,0 +1,255 @@
+"""The report of real runs in a real store: what it says, what it refuses to mix, and that it holds any text."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+
+from effft.cli.app import app
+from effft.cli.comparison import configs_of, filled
+from effft.errors import InputError
+from reports.collect import read_runs, search
+from reports.report import Report, build
+from reports.statistics import front, holm, interval, sign_flip
+
+EVIL = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
+
+
+def log(client: MlflowClient, home: str, strategy: str, seed: int = 0, draw: int = 0, **other: object) -> str:
+    task, backbone, status = (
+        str(other.pop(k, d)) for k, d in (("task", "dogs"), ("backbone", "m"), ("status", "FINISHED"))
+    )
+    per_label, score = int(str(other.pop("per_label", 8))), other.pop("score", None)
+    tags = {"strategy": strategy, "task": task, "backbone": backbone, "per_label": str(per_label), "seed": str(seed)}
+    tags |= {"data_seed": str(draw), **{k: str(v) for k, v in other.items()}}
+    run = client.create_run(home, run_name=f"{strategy} {seed}", tags=tags).info.run_id
+    inside = float(str(score)) if score is not None else 0.6 + 0.01 * seed + 0.003 * draw + len(strategy) / 100
+    metrics = {
+        "in_domain/accuracy": inside, "in_domain/majority": 0.55, "in_domain/chance": 0.5, "train/loss": inside / 3,
+        "ood/far/accuracy": 0.5 + inside / 100, "ood/far/majority": 0.5, "ood/far/chance": 0.5,
+        "ood/far/long/accuracy": 0.4, "validation/accuracy": 1 - inside,
+        "resources/peak_memory_bytes": 1e6 * len(strategy),
+        "resources/trainable_parameters": 10.0 * len(strategy), "resources/total_parameters": 1e4,
+        "resources/train_seconds": float(len(strategy)), "resources/evaluation_seconds": 0.5,
+    }  # fmt: skip
+    if other.pop("bare", None) is not None:
+        metrics = {"train/loss": 1.0}
+    params = [Param("resolved.metric", "accuracy"), Param("resolved.rank", str(other.get("rank", "8")))]
+    client.log_batch(run, [Metric(k, v, 0, 0) for k, v in metrics.items()], params, [RunTag("x", "y")])
+    if status != "RUNNING":
+        client.set_terminated(run, status)
+    return run
+
+
+@pytest.fixture
+def client(tracking_uri: str) -> MlflowClient:
+    return MlflowClient(tracking_uri)
+
+
+@pytest.fixture
+def home(client: MlflowClient) -> str:
+    return str(client.create_experiment("effft/dogs"))
+
+
+def report(client: MlflowClient) -> Report:
+    return build(client, "dogs")
+
+
+def test_it_has_every_part(client: MlflowClient, home: str) -> None:
+    for per_label in (8, 32):
+        for strategy in ("lora", "vanilla", "icl"):
+            for seed in (0, 1, 2):
+                for draw in (0, 1):
+                    log(client, home, strategy, seed, draw, per_label=per_label)
+    made = report(client)
+    names = {"report.html", "report.md", "runs.csv", "cells.csv", "differences.csv"}
+    assert names <= set(made.files)
+    text = made.files["report.md"]
+    for words in ("In short", "majority", "chance", "gap", "Oracle, not attainable", "Under 10 MB", "pairs each"):
+        assert words in text
+    page = made.files["report.html"]
+    assert all(word in page for word in ("Learning curve", "Slices of", "trainable parameters", "prefers-color-scheme"))
+    assert "http://" not in page.split("<script>")[0].replace("http://www.w3.org", "")
+    rows = list(csv.DictReader(io.StringIO(made.files["cells.csv"])))
+    lora = next(r for r in rows if (r["strategy"], r["split"], r["per_label"]) == ("lora", "in_domain", "8"))
+    assert float(lora["mean"]) == pytest.approx(0.6 + 0.01 + 0.0015 + 0.04)
+    assert float(lora["low"]) < float(lora["mean"]) < float(lora["high"])
+    assert lora["distinct_runs"] == "6"
+    assert len(list(csv.DictReader(io.StringIO(made.files["runs.csv"])))) == 36
+
+
+def test_unlike_things_are_never_averaged(client: MlflowClient, home: str) -> None:
+    log(client, home, "lora", 0, backbone="one")
+    log(client, home, "lora", 1, backbone="two")
+    log(client, home, "lora", 2, backbone="two", rank="4")
+    log(client, home, "vanilla", 0, task="cats")
+    log(client, home, "vanilla", 1, status="FAILED")
+    log(client, home, "vanilla", 2, status="RUNNING")
+    log(client, home, "probe", 0, bare=1)
+    made = report(client)
+    rows = [r for r in csv.DictReader(io.StringIO(made.files["cells.csv"])) if r["split"] == "in_domain"]
+    assert len(rows) == 3
+    said = " ".join(made.faults)
+    for words in (
+        "2 backbones",
+        "different settings",
+        "of another task",
+        "failed",
+        "not ended yet",
+        "without in_domain",
+    ):
+        assert words in said
+    assert made.runs == 3
+
+
+def test_copies_and_leaks_are_faults(client: MlflowClient, home: str) -> None:
+    for seed in (0, 1, 2):
+        log(client, home, "lora", seed, score=0.7, notes="3 of the training texts also occur in ood/far.")
+    log(client, home, "vanilla", 0)
+    log(client, home, "vanilla", 1)
+    log(client, home, "probe", 1)
+    made = report(client)
+    said = " ".join(made.faults)
+    assert "2 runs with other seeds gave exactly the numbers of another run" in said
+    assert "Training texts also occur in ood/far, in 3 runs" in said
+    assert "seeds that others have are missing for probe (1)" in said
+    row = next(r for r in csv.DictReader(io.StringIO(made.files["cells.csv"])) if r["strategy"] == "lora")
+    assert row["distinct_runs"] == "1"
+
+
+def test_nothing_to_report_is_said(client: MlflowClient, home: str, tracking_uri: str) -> None:
+    assert "No finished run" in report(client).files["report.html"]
+    log(client, home, "lora", status="RUNNING")
+    assert "not ended yet" in report(client).files["report.md"]
+    with pytest.raises(InputError, match="Did you mean 'effft/dogs'"):
+        build(client, "dog")
+
+
+def test_both_ways_to_read_agree(client: MlflowClient, home: str) -> None:
+    for seed in range(3):
+        log(client, home, "lora", seed)
+    ours, theirs = read_runs(client, home), search(client, home)
+    assert sorted(ours, key=lambda r: r["run_id"]) == sorted(theirs, key=lambda r: r["run_id"])
+
+
+def test_text_stays_text_in_a_real_browser(client: MlflowClient, home: str, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium")
+    for seed in (0, 1):
+        log(client, home, "lora", seed, backbone=EVIL)
+        log(client, home, "vanilla", seed, backbone=EVIL)
+    client.update_run(log(client, home, "probe", status="FAILED"), name=EVIL)
+    made = report(client)
+    assert "<script>document.title" not in made.files["report.html"]
+    assert "<img" not in made.files["report.md"]
+    if chromium is None:
+        pytest.skip("no chromium here to open the page in")
+    made.write(tmp_path / "out")
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    words += [f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=5000", "--dump-dom"]
+    done = subprocess.run(
+        [chromium, *words, (tmp_path / "out" / "report.html").as_uri()], capture_output=True, text=True, timeout=120
+    )
+    assert 'data-ready="yes"' in done.stdout  # the scripts ran to their end
+    title = done.stdout.split("<title>")[1].split("</title>")[0]
+    assert title.startswith("dogs: which way")
+    assert "<img src" not in done.stdout
+    assert "main-svg" in done.stdout  # plotly drew
+
+
+@pytest.mark.slow
+def test_five_thousand_runs(client: MlflowClient, home: str) -> None:
+    row = [("lora", "vanilla", "pbft", "probe", "icl")[n % 5] for n in range(5)]
+    first = [log(client, home, strategy, 0, 0) for strategy in row]
+    engine = client._tracking_client.store.engine
+    from sqlalchemy import text
+
+    with engine.begin() as connection:
+        for table in ("runs", "latest_metrics", "params", "tags"):
+            for base in first:
+                rows = [dict(r) for r in connection.execute(
+                    text(f"select * from {table} where run_uuid = :r"), {"r": base}).mappings()]  # fmt: skip
+                many = []
+                for n in range(1, 1000):
+                    for r in rows:
+                        new = {**r, "run_uuid": f"{base[:20]}{n:012d}"}
+                        if table == "tags" and r["key"] in ("seed", "data_seed", "per_label"):
+                            new["value"] = str(
+                                {"seed": n % 10, "data_seed": n // 10 % 20, "per_label": 8 * 2 ** (n // 200)}[r["key"]]
+                            )
+                        if table == "latest_metrics":
+                            new["value"] = r["value"] * (1 + n / 1e5)
+                        many.append(new)
+                names = ", ".join(rows[0])
+                marks = ", ".join(f":{k}" for k in rows[0])
+                connection.execute(text(f"insert into {table} ({names}) values ({marks})"), many)
+    start = time.process_time()
+    made = report(client)
+    assert made.runs == 5000
+    assert time.process_time() - start < 60
+    assert len(made.files["report.html"].encode()) < 10e6
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_never_lowers_and_keeps_order(values: list[float]) -> None:
+    found = holm(values)
+    assert all(f >= v or f == 1 for f, v in zip(found, values, strict=True))
+    pairs = sorted(zip(values, found, strict=True))
+    assert [f for _, f in pairs] == sorted(f for _, f in pairs)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=8))
+def test_a_permutation_test_is_symmetric(values: list[float]) -> None:
+    array = np.array(values)
+    assert sign_flip(array) == pytest.approx(sign_flip(-array))
+    assert 0 < sign_flip(array) <= 1
+
+
+def test_statistics_known_by_hand() -> None:
+    assert sign_flip(np.ones(5)) == 2 / 32
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert front([1, 2, 3, 4], [5, 4, 6, 6]) == [0, 2]
+    low, high = interval(np.array([1.0, 1, 1, 1]), np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])) or (0, 0)
+    assert (low, high) == (1, 1)
+
+
+def test_the_command_writes_and_keeps_it(client: MlflowClient, home: str, tracking_uri: str, tmp_path: Path) -> None:
+    task = tmp_path / "dogs.yaml"
+    task.write_text("name: dogs\nfields: [t]\nlabels: [a, b]\ntrain: {file: x.csv}\nin_domain: {file: x.csv}\n")
+    log(client, home, "lora")
+    words = ["report", "--task", str(task), "--out", str(tmp_path / "out"), "--tracking-uri", tracking_uri]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "report.html").is_file()
+    run = client.search_runs([home], "tags.kind = 'report'")[0]
+    kept = {a.path for a in client.list_artifacts(run.info.run_id, "report")}
+    assert {"report/report.html", "report/report.md", "report/runs.csv"} <= kept
+    assert "artifacts/report/report.html" in run.data.tags["mlflow.note.content"]
+
+
+def test_the_published_settings_fill_what_is_not_given() -> None:
+    shared = {"task": "cola", "epochs": "20", "batch_size": "16", "learning_rate": "", "rank": "4"}
+    values = filled("published", "vanilla,lora,adaptive,pattern+classifier", "32", shared)
+    configs = configs_of(seeds=1, data_seeds=1, **values)
+    assert {c.learning_rate for c in configs} == {1e-5}
+    assert {(c.epochs, c.batch_size, c.per_label, c.max_length) for c in configs} == {
+        (40, 32, n, 128) for n in (2, 16, 32, 64, 128)
+    }
+    by = {c.strategy: c for c in configs}
+    assert (by["lora"].rank, by["lora"].alpha, by["lora"].lora_modules) == (4, 8.0, "query_value")
+    assert (by["adaptive"].layers, by["adaptive"].train_embeddings) == (2, True)
+    assert by["pattern+classifier"].pattern == "published"
+    assert json.loads(json.dumps(values))["strategies"].startswith("vanilla")
+    with pytest.raises(InputError, match="Did you mean 'published'"):
+        filled("publish", "lora", "32", {})
