@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from effft.config import KNOB_FIELDS, PART_FIELDS, RunConfig
-from effft.data.draw import Draw, draw, draw_demonstrations, draw_unlabelled, leaks
+from effft.data.draw import Draw, draw, draw_demonstrations, draw_unlabelled, fold_of, leaks
 from effft.data.example import Example, ExampleSet, digest
 from effft.errors import InputError
 from effft.evaluation.evaluate import evaluate
@@ -36,6 +36,9 @@ from effft.training.teacher import teach
 
 WIDE = 256
 """Hidden size from which a second CPU thread pays."""
+
+Fold = tuple[int, int, int]
+"""Which fold of the shots validates, how many folds there are, and the seed that cuts them."""
 
 KnobValues = tuple[tuple[str, float], ...]
 
@@ -163,6 +166,25 @@ def prepare(config: RunConfig, session: Session) -> Plan:
     Raises:
         InputError: strategy, parameter, task, metric, model, data, label words, lengths.
     """
+    plan = prepare_validation(config, session)
+    task = plan.task
+    missing = missing_ood(task, config.data_dir)
+    where = f"no file for it under {config.data_dir}" if config.data_dir else "it is on no hub; give --data-dir"
+    notes = [f"OOD set {name} is left out: {where}." for name in missing]
+    names = [n for n in task.split_names if n != "train" and n.removeprefix("ood/") not in missing]
+    evaluated = {n: session.split(config, n).part(config.evaluation_limit) for n in names}
+    notes += leaks(plan.draw.train, evaluated)
+    return replace(plan, evaluated=plan.evaluated | evaluated, notes=(*plan.notes, *notes))
+
+
+def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = None) -> Plan:
+    """A run that is measured on validation alone, as a search does: no split but `train` is opened.
+
+    fold: validate on a fold of the shots instead of on the validation draw.
+
+    Raises:
+        InputError: as `prepare`; fewer examples per label than folds.
+    """
     strategy = strategy_of(config)
     task = session.task(config)
     check_metric(config.metric or task.metric)
@@ -172,17 +194,15 @@ def prepare(config: RunConfig, session: Session) -> Plan:
         check_pattern_name(task, strategy.input.pattern)
     pool = session.split(config, "train")
     drawn = draw(pool, task.labels, config.per_label, config.data_seed)
+    taken = (*drawn.train, *drawn.validation)
+    if fold is not None:
+        drawn = fold_of(drawn, len(task.labels), *fold)
     strategy, shots, notes = _shots(strategy, config, len(drawn.train))
     demos = draw_demonstrations(drawn.train, len(task.labels), shots, config.data_seed) if shots else ()
     extra: tuple[Example, ...] = ()
     if isinstance(strategy.loss, DistillKL):
-        extra = draw_unlabelled(pool, (*drawn.train, *drawn.validation), strategy.loss.unlabelled, config.data_seed)
-    missing = missing_ood(task, config.data_dir)
-    where = f"no file for it under {config.data_dir}" if config.data_dir else "it is on no hub; give --data-dir"
-    notes += [f"OOD set {name} is left out: {where}." for name in missing]
-    names = [n for n in task.split_names if n != "train" and n.removeprefix("ood/") not in missing]
-    evaluated = {n: session.split(config, n).part(config.evaluation_limit) for n in names}
-    evaluated = {"validation": ExampleSet("validation", drawn.validation, pool.origin)} | evaluated
+        extra = draw_unlabelled(pool, taken, strategy.loss.unlabelled, config.data_seed)
+    evaluated = {"validation": ExampleSet("validation", drawn.validation, pool.origin)}
     notes += leaks(drawn.train, evaluated)
     backbone = session.original(config, isinstance(strategy.head, Verbalizer))
     strategy.trainable.check(backbone)

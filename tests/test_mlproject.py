@@ -15,6 +15,7 @@ from effft.cli.run import command_for
 from effft.config import RunConfig, make_config
 from effft.strategies.parts import NAMED
 from effft.strategies.strategy import compose
+from search.command import SEARCHED, search
 
 ROOT = Path(__file__).parents[1]
 FILE = yaml.safe_load(text())
@@ -35,7 +36,7 @@ def test_the_file_is_what_the_commands_imply() -> None:
 
 
 def test_every_strategy_has_an_entry_point() -> None:
-    assert {"main", "compare", "run", "pretrain", *NAMED} <= set(POINTS)
+    assert {"main", "compare", "run", "search", "pretrain", *NAMED} <= set(POINTS)
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -51,6 +52,11 @@ def test_run_has_every_field() -> None:
 @pytest.mark.parametrize("name", ["compare", "main"])
 def test_comparison_has_every_flag(name: str) -> None:
     assert set(defaults(name)) == visible(compare)
+
+
+def test_search_has_every_flag() -> None:
+    assert set(defaults("search")) == visible(search)
+    assert all(defaults("search")[name] == "" for name in SEARCHED), "a searched parameter is fixed by a default"
 
 
 def test_pretrain_has_every_flag() -> None:

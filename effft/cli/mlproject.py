@@ -141,12 +141,36 @@ def reporting() -> EntryPoint:
     return EntryPoint("report", line, "python -m effft report", tuple(parameters))
 
 
+def searching() -> EntryPoint:
+    """`search`: the command's own options; a parameter that is searched unless it is given is empty."""
+    command = click_command("search")
+    tracking = ("tracking_uri", "experiment", "no_tracking")
+    own = [str(option.name) for option in command.params if option.name not in (*FIELDS, *tracking)]
+    parameters = own_options(command, own, {})
+    for option in command.params:
+        name = str(option.name)
+        if name in FIELDS:
+            parameters.append(field(name, default_of(name) if "[default" in str(getattr(option, "help", "")) else None))
+    line = "tune a strategy with Optuna on validation, resume where it stopped, then measure the winner"
+    return EntryPoint("search", line, "python -m effft search", tuple(parameters))
+
+
+def click_command(name: str) -> click.Command:
+    """A command by its name; `search` stands above this room, so it is found, not imported."""
+    from effft.cli.app import app
+
+    command = app.get_command(click.Context(app), name)
+    assert command is not None
+    return command
+
+
 def entry_points() -> Sequence[EntryPoint]:
     """All of them, in the order of the file."""
     return (
         comparing("main", "a quick comparison on the built-in task and backbone: `mlflow run .`", QUICK),
         comparing("compare", "several strategies on the same shots, and one table", {}),
         any_strategy(),
+        searching(),
         *map(named, NAMED),
         pretraining(),
         reporting(),

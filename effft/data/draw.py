@@ -47,6 +47,24 @@ def draw(pool: ExampleSet, labels: tuple[str, ...], per_label: int, data_seed: i
     return Draw(tuple(train), tuple(validation))
 
 
+def fold_of(drawn: Draw, labels: int, fold: int, folds: int, seed: int) -> Draw:
+    """The shots alone, cut by `seed` into `folds` parts balanced by label: part `fold` validates, the rest trains.
+
+    Raises:
+        InputError: a label has fewer examples than there are folds.
+    """
+    members = _by_label(drawn.train, labels)
+    fewest = min(map(len, members))
+    if not 2 <= folds <= fewest:
+        raise InputError(f"folds={folds}: at least 2 and at most {fewest}, the examples per label (flag --folds).")
+    held: set[int] = set()
+    for label, own in enumerate(members):
+        random.Random(f"{seed}/folds/label {label}").shuffle(own)
+        held |= {example.index for example in own[fold::folds]}
+    train = tuple(example for example in drawn.train if example.index not in held)
+    return Draw(train, tuple(example for example in drawn.train if example.index in held))
+
+
 def draw_demonstrations(train: Sequence[Example], labels: int, shots: int, data_seed: int) -> tuple[Example, ...]:
     """`shots` of the training examples to solve before a prompt: as balanced as can be, in random order.
 

@@ -4,10 +4,13 @@ Every part is a small record. Its fields are the parameters a user may set (`ran
 `effft.config.RunConfig`, a command-line flag and an MLproject parameter of the strategies that hold the part.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from effft.errors import InputError
+from effft.strategies.space import ALL, Choice, Dimension, Powers, Span
 
 if TYPE_CHECKING:
     import torch
@@ -18,9 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """One choice on one axis. `about` is what a person reads in `python -m effft strategies`."""
+    """One choice on one axis. `about` is what a person reads in `python -m effft strategies`.
+
+    space: where a search looks for the part's parameters (`alpha_ratio` stands for alpha / rank).
+    """
 
     about: ClassVar[str] = ""
+    space: ClassVar[Mapping[str, Dimension]] = MappingProxyType({})
 
     @property
     def short(self) -> str:
@@ -50,6 +57,9 @@ class Pattern(Part):
     """The texts inside one of the task's patterns, after `shots` solved examples (demonstrations)."""
 
     about: ClassVar[str] = "a pattern around the texts"
+    space: ClassVar[Mapping[str, Dimension]] = MappingProxyType(
+        {"pattern": Choice(()), "shots": Span(1, ALL, log=True, whole=True)}
+    )
     pattern: str = ""
     shots: int = 0
 
@@ -97,6 +107,7 @@ class TopLayers(Part):
     """The last `layers` transformer blocks; embeddings and final norm by their own switches."""
 
     about: ClassVar[str] = "the top transformer blocks"
+    space: ClassVar[Mapping[str, Dimension]] = MappingProxyType({"layers": Span(1, ALL, whole=True)})
     layers: int = 2
     train_embeddings: bool = False
     train_final_norm: bool = False
@@ -130,6 +141,9 @@ class LoRA(Part):
     """Low-rank deltas inside linear maps, scale alpha / rank, zero at the start (Hu et al. 2021, arXiv 2106.09685)."""
 
     about: ClassVar[str] = "low-rank deltas (LoRA)"
+    space: ClassVar[Mapping[str, Dimension]] = MappingProxyType(
+        {"rank": Powers(1, 64), "alpha_ratio": Powers(0.5, 4), "lora_modules": Choice(("attention", "all"))}
+    )
     rank: int = 8
     alpha: float = 16.0
     lora_dropout: float = 0.0
@@ -142,13 +156,18 @@ class LoRA(Part):
 
     def check(self, backbone: "Backbone") -> None:
         """A rank above the smallest adapted dimension is an InputError."""
+        smallest = self.highest_rank(backbone, self.lora_modules)
+        if self.rank > smallest:
+            raise InputError(f"rank={self.rank}: must be at most {smallest}, the smallest adapted side (flag --rank).")
+
+    @staticmethod
+    def highest_rank(backbone: "Backbone", lora_modules: str) -> int:
+        """The smallest side of the linear maps that are adapted."""
         from effft.models.blocks import linear_paths
 
         body = backbone.body
-        paths = linear_paths(body, backbone.anatomy, self.lora_modules)
-        smallest = min(min(body.get_parameter(f"{path}.weight").shape) for path in paths)
-        if self.rank > smallest:
-            raise InputError(f"rank={self.rank}: must be at most {smallest}, the smallest adapted side (flag --rank).")
+        paths = linear_paths(body, backbone.anatomy, lora_modules)
+        return min(min(body.get_parameter(f"{path}.weight").shape) for path in paths)
 
     def open(self, backbone: "Backbone", generator: "torch.Generator") -> "list[nn.Parameter]":
         """The new A and B of every adapted linear map."""
@@ -206,6 +225,13 @@ class DistillKL(Part):
     """
 
     about: ClassVar[str] = "KL to a teacher that sees demonstrations"
+    space: ClassVar[Mapping[str, Dimension]] = MappingProxyType(
+        {
+            "teacher_shots": Span(1, ALL, log=True, whole=True),
+            "temperature": Span(0.5, 4.0, log=True),
+            "kl_weight": Span(0.0, 1.0),
+        }
+    )
     teacher_shots: int = 16
     temperature: float = 1.0
     kl_weight: float = 0.5

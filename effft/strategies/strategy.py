@@ -20,6 +20,7 @@ from effft.strategies.parts import (
     TopLayers,
     Verbalizer,
 )
+from effft.strategies.space import TRAINING_SPACE, Dimension, Span
 
 AXES = ("input", "head", "trainable", "loss")
 
@@ -98,6 +99,19 @@ class Strategy:
     def default_learning_rate(self, width: int) -> float:
         """The rate when none is given, for a backbone of hidden size `width`."""
         return BASE_RATES[type(self.trainable)] * 768 / width
+
+    def space(self, width: int) -> dict[str, Dimension]:
+        """Where a search looks: the union of the parts' spaces; a decade on each side of the default learning rate.
+
+        Demonstrations are searched only where the strategy shows some.
+        """
+        union = {name: dimension for part in self.parts for name, dimension in part.space.items()}
+        if not self.parameters.get("shots"):
+            union.pop("shots", None)
+        if not self.trains:
+            return union
+        rate = self.default_learning_rate(width)
+        return {"learning_rate": Span(rate / 10, rate * 10, log=True)} | union | TRAINING_SPACE
 
 
 def compose(spec: str) -> Strategy:

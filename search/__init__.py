@@ -1,0 +1,1 @@
+"""Optuna studies that tune every strategy under one honest budget."""

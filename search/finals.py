@@ -1,0 +1,154 @@
+"""After the trials: the top 3 on fresh seeds, the winner trained anew, measured in domain and OOD, and registered."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from effft.config import RunConfig
+from effft.errors import RunError
+from effft.tracking.tracker import Tracker, tracked
+from search.settings import FRESH, StudyPlan
+from search.spaces import Values, decoded
+from search.storage import complete
+from search.units import Executor, Unit, measure
+
+if TYPE_CHECKING:
+    from effft.experiment import Session
+
+TOP = 3
+"""Trials that are measured again: the best of noisy numbers is too good to be true."""
+
+Announce = Callable[[str, int, int], None]
+OpenRun = Callable[[str, str, Mapping[str, str]], Tracker]
+"""(experiment, name, tags) -> a tracker of a final run."""
+
+
+@dataclass(frozen=True)
+class Final:
+    """One final run. role: 'winner', 'default' or 'median'; metrics: flat keys; run_id: '' where nobody keeps it."""
+
+    role: str
+    seed: int
+    data_seed: int
+    metrics: dict[str, float]
+    run_id: str = ""
+
+    def value(self, split: str, metric: str) -> float:
+        """The metric on a split."""
+        return self.metrics[f"{split}/{metric}"]
+
+
+def allowed(trials: Sequence[FrozenTrial], constraints: Sequence[tuple[str, float]]) -> list[FrozenTrial]:
+    """The trials that keep every constraint; all of them when none does."""
+
+    def keeps(trial: FrozenTrial) -> bool:
+        resources = trial.user_attrs["measured"]["resources"]
+        return all(resources[name] <= most for name, most in constraints)
+
+    return [trial for trial in trials if keeps(trial)] or list(trials)
+
+
+def remembered(study: Study, key: str, make: Callable[[], Any]) -> Any:
+    """A value of the study's own memory; made and kept when it is not there yet, so that nothing is done twice."""
+    known = study.user_attrs
+    if key not in known:
+        study.set_user_attr(key, make())
+        return study.user_attrs[key]
+    return known[key]
+
+
+def choose(study: Study, plan: StudyPlan, executor: Executor, announce: Announce) -> tuple[FrozenTrial, float]:
+    """The winner: of the top 3, the best mean validation over fresh seeds (and folds cut anew); and that mean.
+
+    Raises:
+        RunError: no trial is complete, or none can be measured again.
+    """
+    candidates = allowed(complete(study), plan.settings.constraints)[:TOP]
+    if not candidates:
+        raise RunError("no trial is complete, so there is nothing to choose from; ask for more --trials.")
+    scores: dict[int, float] = {}
+    for place, trial in enumerate(candidates):
+        announce(f"re-evaluate trial {trial.number}", place, len(candidates))
+        units = plan.units(decoded(trial.params), plan.config.seed + FRESH, plan.settings.reseeds)
+        found = [
+            remembered(study, f"fresh/{trial.number}/{i}", partial(_value, executor, unit))
+            for i, unit in enumerate(units)
+        ]
+        kept = [value for value in found if value is not None]
+        if kept:
+            scores[trial.number] = fmean(kept)
+    if not scores:
+        raise RunError("none of the best trials could be trained again with fresh seeds; see its failure in the log.")
+    best = max(scores, key=lambda number: (scores[number], -number))
+    return next(t for t in candidates if t.number == best), scores[best]
+
+
+def _value(executor: Executor, unit: Unit) -> float | None:
+    (found,) = executor.run([unit])
+    return None if found.failure else found.value
+
+
+def median_trial(study: Study) -> FrozenTrial:
+    """The trial in the middle by validation: what picking one at random would give."""
+    ranked = complete(study)
+    return ranked[len(ranked) // 2]
+
+
+def finals(
+    study: Study, plan: StudyPlan, winner: FrozenTrial, session: "Session", open_run: OpenRun, announce: Announce
+) -> list[Final]:
+    """`seeds` x `data_seeds` fresh runs of the winner and of the default configuration.
+
+    Of the median trial only the validation is measured. Runs that a killed process finished are not repeated.
+    """
+    roles: dict[str, Values] = {
+        "winner": decoded(winner.params),
+        "default": {},
+        "median": decoded(median_trial(study).params),
+    }
+    first, settings = plan.config, plan.settings
+    places = [
+        (s + first.seed + FRESH, d + first.data_seed) for d in range(settings.data_seeds) for s in range(settings.seeds)
+    ]
+    found: list[Final] = []
+    total = len(places) * len(roles)
+    for role, values in roles.items():
+        for seed, data_seed in places:
+            announce(f"final {role}, seed {seed}·{data_seed}", len(found), total)
+            config = plan.config_of(values, seed=seed, data_seed=data_seed, log_model=role == "winner")
+
+            def make(role: str = role, config: RunConfig = config) -> dict[str, Any]:
+                return _final(role, config, plan, session, open_run)
+
+            kept = remembered(study, f"final/{role}/{seed}/{data_seed}", make)
+            found.append(Final(role, seed, data_seed, kept["metrics"], kept["run_id"]))
+    return found
+
+
+def _final(role: str, config: RunConfig, plan: StudyPlan, session: "Session", open_run: OpenRun) -> dict[str, Any]:
+    from effft.experiment import execute, prepare
+
+    if role == "median":
+        found = measure(Unit(config), session)
+        if found.failure:
+            raise RunError(f"final run of the median trial: {found.failure}")
+        return {"metrics": {f"validation/{plan.metric}": found.value}, "run_id": ""}
+    run = prepare(config, session)
+    tuned = str(role == "winner").lower()
+    tags = {**run.tags, "study": plan.name, "tuned": tuned, "role": role, "kind": "final"}
+    tracker = open_run(run.experiment, f"{'tuned' if role == 'winner' else role} {run.name}", tags)
+    with tracked(tracker):
+        result = execute(run, tracker)
+    ends = f"/{plan.metric}"
+    kept = {k: v for k, v in result.metrics.items() if k.endswith(ends) or k.startswith("resources/")}
+    return {"metrics": kept, "run_id": tracker.run_id}
+
+
+def best_final(found: Sequence[Final], metric: str) -> Final:
+    """The winner's run that is best on validation, the one to be registered."""
+    return max((f for f in found if f.role == "winner"), key=lambda f: f.value("validation", metric))

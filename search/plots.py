@@ -1,0 +1,34 @@
+"""The study's plots as one HTML page."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from optuna import visualization
+from optuna.study import Study
+
+PLOTS: dict[str, Callable[[Study], Any]] = {
+    "history": visualization.plot_optimization_history,
+    "importance": visualization.plot_param_importances,
+    "parallel coordinates": visualization.plot_parallel_coordinate,
+    "slices": visualization.plot_slice,
+}
+SEVERAL: dict[str, Callable[[Study], Any]] = {"Pareto front": visualization.plot_pareto_front}
+
+
+def page(study: Study) -> str:
+    """All plots that the study has enough trials for; plotly's code is inside, so it opens without a network."""
+    from html import escape
+
+    parts: list[str] = []
+    for name, plot in (PLOTS if len(study.directions) == 1 else SEVERAL).items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                figure = plot(study)
+            body = figure.to_html(full_html=False, include_plotlyjs=not parts)
+        except (ValueError, RuntimeError) as error:  # too few trials, or all equal
+            body = f"<p>not drawn: {escape(str(error))}</p>"
+        parts.append(f"<h2>{escape(name)}</h2>{body}")
+    title = escape(study.study_name)
+    return f'<!doctype html><meta charset="utf-8"><title>{title}</title><h1>{title}</h1>' + "\n".join(parts)

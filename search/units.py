@@ -1,0 +1,119 @@
+"""The work of a trial, cut into units: one training and one validation each. Workers know nothing else."""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Protocol
+
+from effft.config import RunConfig
+
+if TYPE_CHECKING:
+    from effft.experiment import Session
+
+KEPT = ("peak_memory_bytes", "train_seconds", "evaluation_seconds", "trainable_parameters", "tokens_per_second")
+"""The resources that a unit reports."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A configuration (seed included) to be validated; fold: (which, of how many, cut by which seed) or None."""
+
+    config: RunConfig
+    fold: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """value: the primary metric on validation; failure: why there is none."""
+
+    value: float
+    resources: dict[str, float]
+    failure: str = ""
+
+
+def measure(unit: Unit, session: "Session") -> Measured:
+    """Train and validate. Only the `train` source is opened; whatever goes wrong is a sentence in the result."""
+    from effft.experiment import execute, prepare_validation
+    from effft.tracking.tracker import MemoryTracker
+
+    try:
+        plan = prepare_validation(unit.config, session, unit.fold)
+        result = execute(plan, MemoryTracker())
+    except Exception as error:
+        return Measured(float("nan"), {}, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+    resources = {name: result.metrics[f"resources/{name}"] for name in KEPT}
+    return Measured(result.metrics[f"validation/{result.primary}"], resources)
+
+
+class Executor(Protocol):
+    """Something that measures units; `width` of them at a time are worth giving."""
+
+    width: int
+
+    def run(self, units: Sequence[Unit]) -> list[Measured]:
+        """The results, in the order of the units."""
+
+    def close(self) -> None:
+        """Let the workers go."""
+
+
+class InProcess:
+    """One unit after another in this process."""
+
+    width = 1
+
+    def __init__(self, session: "Session") -> None:
+        self.session = session
+
+    def run(self, units: Sequence[Unit]) -> list[Measured]:
+        """In order."""
+        return [measure(unit, self.session) for unit in units]
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class LocalProcesses:
+    """Worker processes of this machine; each loads model and data once and keeps them."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._pool = ProcessPoolExecutor(width, get_context("spawn"), initializer=_start, initargs=(os.getpid(),))
+
+    def run(self, units: Sequence[Unit]) -> list[Measured]:
+        """In parallel."""
+        return list(self._pool.map(_work, units))
+
+    def close(self) -> None:
+        """End the workers, without waiting for what nobody will read."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+_SESSION: "list[Session]" = []
+"""A worker process's own, made by `_start`."""
+
+
+def _start(driver: int) -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends the workers
+    threading.Thread(target=_leave_after, args=(driver,), daemon=True).start()
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    from effft.experiment import Session
+
+    _SESSION.append(Session())
+
+
+def _leave_after(driver: int) -> None:
+    """End this process when the driver is gone: after a kill -9 nobody else would."""
+    while os.getppid() == driver:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _work(unit: Unit) -> Measured:
+    return measure(unit, _SESSION[0])

@@ -1,0 +1,202 @@
+"""Whole studies on a tiny backbone: what they see, what they keep, how they go on."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+
+from effft.cli.ending import run_command_line
+from effft.config import RunConfig
+from effft.data.example import ExampleSet
+from effft.experiment import Session
+from search.finals import Final
+from search.units import Unit, measure
+from search.verdict import difference, verdict
+from tests.backbones import save_backbone
+
+SMALL = (
+    "--task agreement --per-label 4 --folds 2 --reseeds 1 --seeds 1 --evaluation-limit 8 --steps 1 --epochs 1 "
+    "--bootstrap 0 --precision fp32"
+).split()
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_backbone(tmp_path_factory.mktemp("backbone"), "gpt2")
+
+
+@pytest.fixture
+def search(tracking_uri: str, backbone: Path) -> Callable[..., int]:
+    """Run `effft search` with these words in a folder of its own."""
+
+    def run(*words: str) -> int:
+        return run_command_line(["search", *SMALL, "--model", str(backbone), "--tracking-uri", tracking_uri, *words])
+
+    return run
+
+
+class Guarded(Session):
+    """Raises when anything but the train source is opened."""
+
+    def split(self, config: RunConfig, name: str) -> ExampleSet:
+        assert name == "train", f"a trial opened {name}"
+        return super().split(config, name)
+
+
+@pytest.mark.parametrize("fold", [None, (0, 2, 0)])
+@pytest.mark.parametrize("strategy", ["lora", "adaptive", "icl"])
+def test_a_trial_opens_no_source_but_train(
+    strategy: str, fold: tuple[int, int, int] | None, backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import effft.experiment
+
+    real = effft.experiment.read_split
+    opened: list[str] = []
+
+    def read(task: object, name: str, data_dir: str = "") -> ExampleSet:
+        opened.append(name)
+        if name != "train":
+            raise AssertionError(f"opened {name}")
+        return real(task, name, data_dir)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(effft.experiment, "read_split", read)
+    config = RunConfig(strategy=strategy, model=str(backbone), per_label=4, epochs=1, bootstrap=0, max_length=16)
+    found = measure(Unit(config, fold), Session())
+    assert (found.failure, opened) == ("", ["train"])
+    assert measure(Unit(config, fold), Guarded()).value == found.value
+
+
+def test_the_guard_would_speak() -> None:
+    from effft.experiment import prepare
+
+    with pytest.raises(AssertionError, match="opened in_domain"):
+        prepare(RunConfig(per_label=4), Guarded())
+
+
+def study_of(folder: Path) -> optuna.Study:
+    (name,) = optuna.get_all_study_names(f"sqlite:///{folder}/optuna.db")
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/optuna.db")
+
+
+def test_a_study_end_to_end(search: Callable[..., int], tracking_uri: str, tmp_path: Path) -> None:
+    assert search("--trials", "2") == 0
+    assert search("--trials", "3") == 0  # goes on
+    study = study_of(tmp_path)
+    states = [t.state.name for t in study.trials if t.state.is_finished()]
+    assert len(states) == 3
+    client = MlflowClient(tracking_uri=tracking_uri)
+    parents = client.get_experiment_by_name("effft/agreement/search")
+    assert parents is not None
+    runs = client.search_runs([parents.experiment_id])
+    trials = [r for r in runs if "optuna.trial" in r.data.tags]
+    (parent,) = [r for r in runs if "optuna.trial" not in r.data.tags]
+    assert sorted(int(r.data.tags["optuna.trial"]) for r in trials) == [0, 1, 2]
+    assert {r.data.tags["mlflow.parentRunId"] for r in trials} == {parent.info.run_id}
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    assert not any(key.startswith(("in_domain", "ood")) for r in trials for key in r.data.metrics)
+    for run in trials:
+        number = int(run.data.tags["optuna.trial"])
+        assert run.data.metrics["validation/mcc"] == pytest.approx(
+            fmean(study.trials[number].user_attrs["measured"]["scores"])
+        )
+    tasks = client.get_experiment_by_name("effft/agreement")
+    assert tasks is not None
+    finals = client.search_runs([tasks.experiment_id])
+    assert sorted(r.data.tags["tuned"] for r in finals) == ["false", "true"]
+    assert all("in_domain/mcc" in r.data.metrics and "ood/far/mcc" in r.data.metrics for r in finals)
+    (version,) = client.search_model_versions("name = 'effft-agreement'")
+    assert version.tags["study"] == study.study_name
+    names = [f.path for f in client.list_artifacts(parent.info.run_id)]
+    assert {"study.html", "verdict.md"} <= set(names)
+
+
+def test_the_same_seed_is_the_same_study_also_when_interrupted(search: Callable[..., int], tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/"
+    whole, parts = f"{place}whole.db", f"{place}parts.db"
+    assert search("--no-tracking", "--storage", whole, "--trials", "4", "--sampler", "tpe") == 0
+    for count in ("3", "4"):
+        assert search("--no-tracking", "--storage", parts, "--trials", count, "--sampler", "tpe") == 0
+
+    def numbers(url: str) -> list[object]:
+        (name,) = optuna.get_all_study_names(url)
+        return [(t.params, t.values) for t in optuna.load_study(study_name=name, storage=url).trials if t.values]
+
+    assert numbers(whole) == numbers(parts)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--strategy", "lorra"], "Did you mean 'lora'?"),
+        (["--task", "agrement"], "agreement"),
+        (["--sampler", "gpp"], "Did you mean 'gp'?"),
+        (["--pruner", "wilcox"], "Did you mean 'wilcoxon'?"),
+        (["--objectives", "validation,memory"], "unknown objective 'memory'"),
+        (["--learning-rate", "1e-3:1e-5"], "low <= high must hold"),
+        (["--layers", "1:3"], "has no 'layers'"),
+        (["--strategy", "adaptive", "--layers", "1:9"], "blocks"),
+        (["--rank", "1:4096"], "rank"),
+        (["--folds", "5"], "only 4 examples per label"),
+        (["--storage", "sqlite:////nowhere/x.db"], "cannot be opened"),
+        (["--storage", "nonsense"], "cannot be opened"),
+        (["--alpha-ratio", "-1"], "above 0"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    words: list[str], said: str, search: Callable[..., int], capsys: pytest.CaptureFixture[str], tracking_uri: str
+) -> None:
+    assert search("--trials", "1", *words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    client = MlflowClient(tracking_uri=tracking_uri)
+    ids = [e.experiment_id for e in client.search_experiments()]
+    assert client.search_runs(ids) == []
+
+
+def test_another_study_of_the_same_name_is_refused(
+    search: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search("--trials", "1", "--study", "mine", "--no-tracking") == 0
+    assert search("--trials", "1", "--study", "mine", "--no-tracking", "--strategy", "adaptive") == 2
+    assert "study 'mine' exists with" in capsys.readouterr().err
+    assert search("--trials", "1", "--study", "mine", "--no-tracking", "--rank", "4") == 2
+    assert "study 'mine' exists with" in capsys.readouterr().err
+
+
+def test_five_failures_in_a_row_stop_the_study(
+    search: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tracking_uri: str
+) -> None:
+    from search import units
+    from search.units import Measured
+
+    broken = Measured(float("nan"), {}, "RunError: the loss is nan at step 3")
+    monkeypatch.setattr(units, "measure", lambda unit, session: broken)
+    assert search("--trials", "3") == 1
+    assert "5 trials failed one after another; the last said: RunError: the loss is nan" in capsys.readouterr().err
+    client = MlflowClient(tracking_uri=tracking_uri)
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert sorted(r.info.status for r in runs) == ["FAILED"] * 6
+    assert sum(r.data.tags.get("trial.failure", "").endswith("step 3") for r in runs) == 5
+
+
+def test_objectives_and_constraints(search: Callable[..., int], tmp_path: Path) -> None:
+    words = "--no-tracking --trials 2 --objectives validation,peak_memory --max-trainable-parameters 1e9".split()
+    assert search(*words) == 0
+    assert all(len(t.values) == 2 for t in study_of(tmp_path).trials if t.values)
+
+
+def test_the_verdict_says_when_selection_did_not_pay() -> None:
+    def final(role: str, seed: int, value: float) -> Final:
+        return Final(role, seed, 0, {"validation/mcc": value, "in_domain/mcc": value})
+
+    same = [final(role, seed, 0.5 + seed / 10) for role in ("winner", "default", "median") for seed in range(5)]
+    assert "did not surely beat a random pick" in list(verdict(same, "mcc"))[-1]
+    better = [replace(f, metrics={k: v + 0.2 for k, v in f.metrics.items()}) if f.role == "winner" else f for f in same]
+    assert "The search paid" in list(verdict(better, "mcc"))[-1]
+    assert difference([1.0, 2.0], [0.5, 1.5]).mean == 0.5
+    assert not difference([1.0], [0.0]).sure
