@@ -246,7 +246,7 @@ def _resolve(config: RunConfig, strategy: Strategy, task: Task, backbone: Backbo
         values["pattern"] = strategy.input.pattern or next(iter(task.patterns), "")
     values["learning_rate"] = config.learning_rate or strategy.default_learning_rate(backbone.width)
     values["steps"] = steps_in(config, len(drawn.train)) if strategy.trains else 0
-    values["precision"] = choose_precision(config.precision, backbone, _threads(config, backbone.width))
+    values["precision"] = choose_precision(config.precision, backbone, threads_of(config, backbone.width))
     values["model_commit"] = backbone.revision
     values["train_digest"], values["validation_digest"] = digest(drawn.train), digest(drawn.validation)
     return values
@@ -264,7 +264,7 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent) -> Result:
         RunError: the loss is not finite.
     """
     config = plan.config
-    torch.set_num_threads(_threads(config, int(str(plan.resolved["width"]))))
+    torch.set_num_threads(threads_of(config, int(str(plan.resolved["width"]))))
     _describe(plan, tracker)
     notes = list(plan.notes)
     verbalizes = isinstance(plan.strategy.head, Verbalizer)
@@ -321,7 +321,7 @@ def _keep_model(plan: Plan, learner: Learner, tracker: Tracker, metrics: Mapping
         tracker.model(folder, metrics)
 
 
-def _threads(config: RunConfig, width: int) -> int:
+def threads_of(config: RunConfig, width: int) -> int:
     """CPU threads: as asked, else one for a narrow model (two were 20 times slower there), all for a wide one."""
     if config.threads:
         return config.threads

@@ -17,7 +17,7 @@ LAYERS = (
     ("serving",),
     ("tracking",),
     ("experiment",),
-    ("compare", "reference"),
+    ("compare", "reference", "estimate"),
     ("curve",),
     ("pretraining",),
     ("cli",),

@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": ("effft.cli.models:predict", "Answer texts, or a file of them, with a model."),
     "export": ("effft.cli.models:export", "Write a model as a plain Hugging Face folder."),
     "search": ("search.command:search", "Tune a strategy under a budget, on validation alone, and go on later."),
+    "estimate": ("effft.cli.estimate:estimate", "What runs would take: parameters, memory, time. Nothing is trained."),
     "tasks": ("effft.cli.listing:tasks", "The tasks, their splits and labels."),
     "strategies": ("effft.cli.listing:strategies", "The strategies and what they are made of."),
     "show": ("effft.cli.show:show", "The prompts of real examples, as the model reads them."),

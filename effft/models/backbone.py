@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -145,6 +145,36 @@ def load(name: str, revision: str = "", need_lm_head: bool = False, device: str 
         InputError: no such model, no LM head, pickle weights only, hub not reachable.
     """
     check_name(name)
+    known = describe(name, revision, need_lm_head)
+    model = _from_hub(known.kind, known.source, name, revision, config=known.config, dtype=torch.float32)
+    if len(known.tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise InputError(
+            f"model {name!r}: the tokenizer has {len(known.tokenizer)} tokens, the embeddings only "
+            f"{model.get_input_embeddings().num_embeddings} rows; they do not belong together."
+        )
+    drop_pooler(model)
+    model.eval().requires_grad_(False).to(resolve_device(device))
+    commit = getattr(known.config, "_commit_hash", None) or revision
+    positions = max_positions(known.config)
+    return Backbone(name, commit, model, known.tokenizer, known.decoder, need_lm_head, _width(model), positions)
+
+
+class Described(NamedTuple):
+    """What is known of a model without its weights. kind: the transformers class that builds it."""
+
+    source: str
+    config: Any
+    tokenizer: Any
+    decoder: bool
+    kind: str
+
+
+def describe(name: str, revision: str, need_lm_head: bool) -> Described:
+    """Configuration and tokenizer.
+
+    Raises:
+        InputError: no such model, no LM head, hub not reachable.
+    """
     source = str(BUILT_IN.get(name, Path(name).expanduser() if Path(name).expanduser().is_dir() else name))
     config = _from_hub("AutoConfig", source, name, revision)
     if getattr(config, "is_encoder_decoder", False):
@@ -156,17 +186,7 @@ def load(name: str, revision: str = "", need_lm_head: bool = False, device: str 
             f"model {name!r} ({', '.join(config.architectures or ['?'])}) has no pre-trained language-modelling head, "
             "so it has no answer for a verbalizer; take vanilla, lora, adaptive, bitfit or probe."
         )
-    tokenizer = _from_hub("AutoTokenizer", source, name, revision)
-    model = _from_hub(kind, source, name, revision, config=config, dtype=torch.float32)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise InputError(
-            f"model {name!r}: the tokenizer has {len(tokenizer)} tokens, the embeddings only "
-            f"{model.get_input_embeddings().num_embeddings} rows; they do not belong together."
-        )
-    _drop_pooler(model)
-    model.eval().requires_grad_(False).to(resolve_device(device))
-    commit = getattr(config, "_commit_hash", None) or revision
-    return Backbone(name, commit, model, tokenizer, decoder, need_lm_head, _width(model), _max_positions(config))
+    return Described(source, config, _from_hub("AutoTokenizer", source, name, revision), decoder, kind)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -241,7 +261,7 @@ def _has_masked_lm_head(config: Any) -> bool:
     return any("MaskedLM" in name or "PreTraining" in name for name in config.architectures or [])
 
 
-def _drop_pooler(model: nn.Module) -> None:
+def drop_pooler(model: nn.Module) -> None:
     """BERT's pooler is not used by our heads; it would only count as idle parameters."""
     body = body_of(model)
     if getattr(body, "pooler", None) is not None:
@@ -256,7 +276,8 @@ def _width(model: nn.Module) -> int:
         return int(body_of(model)(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.shape[-1])
 
 
-def _max_positions(config: Any) -> int:
+def max_positions(config: Any) -> int:
+    """Most tokens the model can read, special tokens included."""
     positions = getattr(config, "max_position_embeddings", None)
     if not positions or positions < 0:
         return 1 << 30

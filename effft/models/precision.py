@@ -52,6 +52,8 @@ def _remembered(backbone: Backbone, threads: int) -> str:
         known = json.loads(path.read_text())
     if known.get(key) in ("bf16", "fp32"):
         return known[key]
+    if backbone.device.type == "meta":
+        return "bf16"  # a skeleton cannot be probed; wide models were never slower where the hardware has it
     chosen = "bf16" if probe(backbone, threads) >= GAIN else "fp32"
     with suppress(OSError):  # a home that cannot be written costs a probe a run
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -91,6 +91,11 @@ class Learner:
         named = {n: p for n, p in self.backbone.model.named_parameters() if p.requires_grad}
         return named | {f"head.{n}": p for n, p in (self.head.named_parameters() if self.head else ())}
 
+    @property
+    def precision_type(self) -> torch.dtype:
+        """The arithmetic of the backbone."""
+        return next(self.backbone.model.parameters()).dtype
+
     @contextmanager
     def training(self) -> Iterator[None]:
         """While open, dropout works in the blocks that train wholly and before LoRA; frozen parts have none."""

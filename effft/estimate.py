@@ -1,0 +1,212 @@
+"""What a run would take, before it: parameters, bytes, floating-point operations, seconds. No weights are loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from effft.config import RunConfig
+from effft.data.example import ExampleSet
+from effft.experiment import Plan, Session, prepare, threads_of
+from effft.models.backbone import Backbone, resolve_device
+from effft.models.live import watched
+from effft.models.prefix import can_share, common_start
+from effft.models.rate import matmul_rate
+from effft.models.resume import block_input
+from effft.models.skeleton import skeleton
+from effft.strategies.batch import Batch, cheapest_cut, token_budget
+from effft.strategies.learner import Learner
+from effft.strategies.parts import DistillKL, Verbalizer
+from effft.strategies.reading import Reader
+from effft.training.microbatch import MicroBatches
+from effft.training.optimizer import CHUNK
+
+LOOKED_AT = 512
+"""Prompts of a split whose lengths are looked at."""
+
+LIBRARIES = 110_000_000
+"""Bytes of code, compiled products and tokenizer that a run adds to the process (measured, OPT-125M: 90 to 130 MB)."""
+
+REACHED = 0.5
+"""Share of the matmul rate that training and evaluation reached on OPT-125M (measured: .45 to .6)."""
+
+UPDATE = 2.2e-9
+"""Seconds a moving parameter costs an update (measured: 125 million in 0.27 s)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one run would take; sizes in bytes.
+
+    weights: as stored while training, masters included. activations: the most that a micro-batch holds beyond these.
+    peak: of the run, loading included. flops: of training and of evaluating all splits.
+    """
+
+    strategy: str
+    precision: str
+    total: int
+    trainable: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    peak: int
+    train_flops: float
+    evaluation_flops: float
+    train_seconds: float
+    evaluation_seconds: float
+
+
+class Skeletons(Session):
+    """A session whose backbones have no weights."""
+
+    def original(self, config: RunConfig, lm_head: bool) -> Backbone:
+        """Shapes only."""
+        key = (config.model, config.revision, lm_head, "meta")
+        if key not in self._backbones:
+            self._backbones[key] = skeleton(config.model, config.revision, lm_head)
+        return self._backbones[key]
+
+
+def estimate(config: RunConfig, session: Skeletons) -> Estimate:
+    """Run the strategy's own code on the meta device: a micro-batch twice, and an evaluation batch.
+
+    Raises:
+        InputError: as `prepare`.
+    """
+    plan = prepare(config, session)
+    backbone = session.backbone(config, isinstance(plan.strategy.head, Verbalizer))
+    taught = isinstance(plan.strategy.loss, DistillKL)
+    reader = Reader(plan.strategy, plan.task, backbone, config.max_length, () if taught else plan.demonstrations)
+    precision = str(plan.resolved["precision"])
+    learner = Learner(plan.strategy, plan.task, backbone, reader, torch.Generator(), precision)
+    if learner.head is not None:
+        learner.head.to("meta")
+    held = _held(learner)
+    prompts = _lengths(learner, plan.evaluated)
+    scoring = _scoring(learner, prompts.typical)
+    learning = _learning(learner, plan, held.gradients) if plan.strategy.trains else Work(0, 0.0)
+    teaching = _teaching(plan, backbone) * scoring.flops if taught else 0.0
+    moved, total = _counts(learner)
+    train_flops, evaluation_flops = learning.flops + teaching, scoring.flops * prompts.tokens
+    threads = threads_of(config, backbone.width)
+    rate = REACHED * matmul_rate(resolve_device(config.device), learner.precision_type, threads)
+    training = held.weights + held.gradients + held.optimizer + learning.activations
+    return Estimate(
+        plan.strategy.name, precision, total, moved, held.weights, held.gradients, held.optimizer,
+        max(learning.activations, scoring.activations),
+        max(held.loading, LIBRARIES + max(training, held.weights + scoring.activations)),
+        train_flops, evaluation_flops,
+        train_flops / rate + plan.steps * moved * UPDATE, evaluation_flops / rate,
+    )  # fmt: skip
+
+
+class Held(NamedTuple):
+    """Bytes: of weights with their masters, gradients, optimizer state, and the most while loading."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    loading: int
+
+
+class Work(NamedTuple):
+    """Bytes beyond what is held, and floating-point operations (of all training, or of one token scored)."""
+
+    activations: int
+    flops: float
+
+
+class Prompts(NamedTuple):
+    """What evaluation reads: tokens in all, and the size of a typical batch (rows, length)."""
+
+    tokens: float
+    typical: tuple[int, int]
+
+
+def _held(learner: Learner) -> Held:
+    given = list(learner.backbone.model.parameters())
+    moving = list(learner.trainable_parameters.values())
+    masters = sum(4 * p.numel() for p in moving if id(p) in learner.masters)
+    weights = sum(p.numel() * p.element_size() for p in given) + masters
+    gradients = sum(p.numel() * p.element_size() for p in moving) + (4 * CHUNK if masters > 4 * CHUNK else 0)
+    file = sum(4 * p.numel() for p in given)  # mapped until its last weight is converted
+    loading = file + weights if learner.masters or weights < file else weights
+    return Held(weights, gradients, sum(8 * p.numel() for p in moving), loading)
+
+
+def _weights(learner: Learner) -> list[Tensor]:
+    model = learner.backbone.model
+    return [*model.parameters(), *model.buffers(), *(learner.head.parameters() if learner.head else ())]
+
+
+def _counts(learner: Learner) -> tuple[int, int]:
+    sizes = learner.groups.values()
+    return sum(moved for moved, _ in sizes), sum(total for _, total in sizes)
+
+
+def _lengths(learner: Learner, evaluated: Mapping[str, ExampleSet]) -> Prompts:
+    """From at most `LOOKED_AT` prompts a split; a start that all share is read once a split."""
+    tokens, lengths = 0.0, []
+    for split in evaluated.values():
+        items = learner.items(split.part(LOOKED_AT).examples)
+        start = common_start([item.prompt.ids for item in items]) if learner.shares_starts else 0
+        rests = [item.length - start for item in items]
+        tokens += start + fmean(rests) * len(split)
+        lengths += rests
+    longest = max(lengths)
+    return Prompts(tokens, (max(1, token_budget(learner.backbone) // longest), longest))
+
+
+def _blank(rows: int, length: int, states: Tensor | None = None) -> Batch:
+    ids = torch.zeros((rows, length), dtype=torch.long, device="meta")
+    places = torch.zeros(rows, dtype=torch.long, device="meta")
+    return Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, places, places, None, states)
+
+
+def _scoring(learner: Learner, size: tuple[int, int]) -> Work:
+    with watched(_weights(learner)) as live, torch.no_grad():
+        learner.scores(_blank(*size))
+    return Work(live.peak, live.flops / (size[0] * size[1]))
+
+
+def _learning(learner: Learner, plan: Plan, gradients: int) -> Work:
+    """The largest micro-batch of a step of typical prompts, forwards and backwards."""
+    lengths = sorted(item.length for item in learner.items([*plan.draw.train, *plan.unlabelled]))
+    size = min(plan.config.batch_size, len(lengths))
+    step = [lengths[(2 * i + 1) * len(lengths) // (2 * size)] for i in range(size)]
+    parts = MicroBatches(learner)
+    runs = [step[part] for part in cheapest_cut(step, parts.budget, parts.overhead)]
+    rows, length = max(((len(run), run[-1]) for run in runs), key=lambda shape: shape[0] * shape[1])
+    states, below = _frozen(learner, rows, length)
+    with watched(_weights(learner)) as live, learner.training():
+        for _ in range(2):
+            learner.scores(_blank(rows, length, states)).sum().backward()  # type: ignore[no-untyped-call]
+    per_token = live.flops / (2 * rows * length)
+    padded = sum(len(run) * run[-1] for run in runs)
+    return Work(max(0, live.peak - gradients), plan.steps * padded * per_token + below * sum(lengths))
+
+
+def _frozen(learner: Learner, rows: int, length: int) -> tuple[Tensor | None, float]:
+    """What the frozen part would hand on for a batch, and its operations a token."""
+    if not learner.has_frozen_part:
+        return None, 0.0
+    blank, index = _blank(rows, length), learner.frozen_blocks
+    with watched(_weights(learner)) as live, torch.no_grad():
+        if index == len(learner.backbone.anatomy.blocks):
+            states = torch.empty((rows, learner.backbone.width), dtype=learner.precision_type, device="meta")
+            learner.scores(blank)
+        else:
+            states = block_input(learner.backbone, blank.inputs, index)[0]
+    return states, live.flops / (rows * length)
+
+
+def _teaching(plan: Plan, backbone: Backbone) -> float:
+    """Tokens the teacher reads: the demonstrations once, where its model can."""
+    reader = Reader(plan.strategy, plan.task, backbone, plan.config.max_length, plan.demonstrations)
+    prompts = [p.ids for p in reader.encode([e.texts for e in (*plan.draw.train, *plan.unlabelled)])]
+    start = common_start(prompts) if can_share(backbone) else 0
+    return start + sum(len(ids) - start for ids in prompts)

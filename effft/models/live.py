@@ -1,0 +1,52 @@
+"""What a computation on torch's meta device would take: bytes alive at once, and floating-point operations."""
+
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Use as a context: `peak` is the most bytes that tensors made inside hold at once, `now` what they hold.
+
+    there: tensors that are there already and are not counted, nor are views of them.
+    flops: of the matrix products inside, as torch counts them (a multiply and an add are two).
+    """
+
+    def __init__(self, there: Iterable[torch.Tensor] = ()) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = self.flops = 0
+        self._known = {tensor.untyped_storage()._cdata: 0 for tensor in there}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation, and look at what it made."""
+        out = func(*args, **(kwargs or {}))
+        for made in tree_leaves(out):
+            if isinstance(made, torch.Tensor):
+                self._add(made.untyped_storage())
+        return out
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self._known:
+            self._known[key] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._drop, key)
+
+    def _drop(self, key: int) -> None:
+        self.now -= self._known.pop(key, 0)
+
+
+@contextmanager
+def watched(there: Iterable[torch.Tensor] = ()) -> Iterator[Live]:
+    """`Live` with `flops`, which are known when it ends."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, Live(there) as live:
+        yield live
+    live.flops = int(counter.get_total_flops())

@@ -1,0 +1,28 @@
+"""How fast this machine multiplies matrices."""
+
+import time
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+
+ROWS, IN, OUT, REPEATS = 512, 1024, 4096, 20
+"""Size of the product, as of a linear map with weights (OUT, IN) on ROWS tokens: 4 GFLOP, the best of REPEATS."""
+
+
+@lru_cache
+def matmul_rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+    """Floating-point operations a second of a large matrix product, the best of some; asked once a process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        states = torch.ones((ROWS, IN), dtype=dtype, device=device)
+        weight = torch.ones((OUT, IN), dtype=dtype, device=device)
+        best = float("inf")
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            F.linear(states, weight)[0, 0].item()
+            best = min(best, time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(before)
+    return 2 * ROWS * IN * OUT / best
