@@ -9,6 +9,12 @@ WORDS = 20_000
 
 SHAPES = {
     "opt-125m": ("OPTConfig", "OPTForCausalLM", {"vocab_size": 50272}),
+    "opt-small": (  # to try the benchmarks out
+        "OPTConfig",
+        "OPTForCausalLM",
+        {"vocab_size": 20480, "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "ffn_dim": 512,
+         "word_embed_proj_dim": 128},
+    ),
     "opt-1.3b": (
         "OPTConfig",
         "OPTForCausalLM",
@@ -25,6 +31,10 @@ SHAPES = {
     "bert-like": ("BertConfig", "BertForMaskedLM", {"vocab_size": 30522}),
 }  # fmt: skip
 """Architectures by name; what is not given is the architecture's own default size."""
+
+STILL = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+         "attn_pdrop": 0.0, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # fmt: skip
+"""No dropout, under the names it has: both sides then make the same losses, step by step."""
 
 TASK = """\
 name: sentences
@@ -54,7 +64,7 @@ def make_material(folder: Path, shape: str, train: int = 1000, test: int = 2000)
 
     Lengths: log-normal around 30 tokens, from 8 to 90, as in CoLA and MNLI; the first words tell the label.
     """
-    model = folder / shape
+    model = folder / f"{shape}-still"
     if not (model / "model.safetensors").is_file():
         save_model(model, shape)
     place = folder / f"data-{train}-{test}"
@@ -76,6 +86,9 @@ def save_model(folder: Path, shape: str) -> None:
     encoder = "Masked" in model_name
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
     config = getattr(transformers, config_name)(**ids, **options)
+    for name in STILL:
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
     torch.manual_seed(0)
     getattr(transformers, model_name)(config).save_pretrained(folder)
     vocabulary = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "No", "Yes", "?", *words()]

@@ -18,6 +18,8 @@ def main() -> None:
         "evaluation_limit": job["evaluation"], "bootstrap": 0, "threads": job["threads"],
         "device": "cuda" if job["cuda"] else "cpu",
     }  # fmt: skip
+    if job["work"] == "context_distillation":
+        values |= {"unlabelled": 0, "teacher_shots": 16}
     if job["work"] == "icl":
         values = {k: v for k, v in values.items() if k not in ("batch_size", "epochs", "learning_rate", "warmup")}
     tracker = MemoryTracker()
@@ -28,7 +30,7 @@ def main() -> None:
     told = {
         "train": found["train_seconds"],
         "evaluation": found["evaluation_seconds"],
-        "loss": sum(losses[-4:]) / len(losses[-4:]),
+        "losses": losses if job["work"] != "icl" else [],
         "peak_bytes": memory.peak,
         "precision": result.resolved["precision"],
     }

@@ -5,14 +5,16 @@
 
 import csv
 import json
+import random
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import Dataset
+import torch.nn.functional as F
+from torch.utils.data import Dataset, Sampler
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -24,6 +26,9 @@ from transformers import (
 )
 
 from benchmarks.sampling import PeakMemory
+
+WORDED = ("pbft", "icl", "context_distillation")
+"""Work that answers through the LM head."""
 
 
 class Rows(Dataset[dict[str, Any]]):
@@ -40,47 +45,96 @@ class Rows(Dataset[dict[str, Any]]):
         return self.rows[index]
 
 
-class WordTrainer(Trainer):  # type: ignore[misc]
-    """Pattern-based fine-tuning: cross-entropy of the label word at the last token, over the vocabulary's two words."""
+class Order(Sampler[int]):
+    """Another order of the rows an epoch: the one effft takes, so that losses can be compared step by step."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.generator = size, random.Random("order 0")
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.generator.sample(range(self.size), self.size))
+
+
+class OrderedTrainer(Trainer):  # type: ignore[misc]
+    """The Trainer, with rows in that order."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
+        return Order(len(self.train_dataset))
+
+
+class WordTrainer(OrderedTrainer):
+    """Pattern-based fine-tuning: cross-entropy of the label word at the last token, over the vocabulary's two words.
+
+    With a teacher's scores in the rows: half of that, half the KL to the teacher.
+    """
 
     words: list[int]
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         """The loss; the logits of the label words stand for the outputs."""
-        labels = inputs.pop("labels")
-        logits = model(**inputs).logits
-        last = inputs["attention_mask"].sum(1) - 1
-        answer = logits[torch.arange(len(last)), last].float().log_softmax(-1)[:, self.words]
-        loss = torch.nn.functional.cross_entropy(answer, labels)
+        labels, teacher = inputs.pop("labels"), inputs.pop("teacher", None)
+        answer = answers(model, inputs, self.words)
+        loss = F.cross_entropy(answer, labels)
+        if teacher is not None:
+            known = teacher.log_softmax(-1)
+            kl = F.kl_div(answer.log_softmax(-1), known, reduction="batchmean", log_target=True)
+            loss = 0.5 * kl + 0.5 * loss
         return (loss, {"logits": answer}) if return_outputs else loss
 
 
-def read(path: Path, limit: int) -> list[tuple[str, int]]:
-    """Text and label of the rows."""
+def answers(model: Any, inputs: Any, words: list[int]) -> torch.Tensor:
+    """Log-probabilities of the label words at the last token, (batch, words)."""
+    logits: torch.Tensor = model(**inputs).logits
+    last = inputs["attention_mask"].sum(1) - 1
+    return logits[torch.arange(len(last)), last].float().log_softmax(-1)[:, words]
+
+
+def read(path: Path, rows: Sequence[int]) -> list[tuple[str, int]]:
+    """Text and label of some rows, in that order."""
     with path.open() as file:
-        return [(row["text"], int(row["label"] == "right")) for row in csv.DictReader(file)][:limit]
+        known = [(row["text"], int(row["label"] == "right")) for row in csv.DictReader(file)]
+    return [known[row] for row in rows]
 
 
 def build(job: dict[str, Any]) -> tuple[Any, Any]:
     """Model and tokenizer as the work wants them."""
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     work = job["work"]
-    if work in ("pbft", "icl"):
-        return AutoModelForCausalLM.from_pretrained(job["model"]), tokenizer
-    model = AutoModelForSequenceClassification.from_pretrained(job["model"], num_labels=2)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    if work == "lora":
+    if work in WORDED:
+        model = AutoModelForCausalLM.from_pretrained(job["model"])
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(job["model"], num_labels=2)
+        model.config.pad_token_id = tokenizer.pad_token_id
+    if work in ("lora", "context_distillation"):
         from peft import LoraConfig, get_peft_model
 
         targets = ["q_proj", "k_proj", "v_proj", "out_proj"]
-        model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, task_type="SEQ_CLS", target_modules=targets))
+        kind = "CAUSAL_LM" if work in WORDED else "SEQ_CLS"
+        model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, task_type=kind, target_modules=targets))
     if work == "adaptive":
         for parameter in model.base_model.parameters():
             parameter.requires_grad = False
         for layer in model.base_model.decoder.layers[-2:]:
             for parameter in layer.parameters():
                 parameter.requires_grad = True
+    same_start(model)
     return model, tokenizer
+
+
+def same_start(model: Any) -> None:
+    """New weights as effft draws them: LoRA's A first, then the classifier."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if name.endswith("lora_A.default"):
+                bound = (1.0 / module.weight.shape[1]) ** 0.5
+                module.weight.copy_(torch.empty(module.weight.shape).uniform_(-bound, bound, generator=generator))
+        for name, parameter in model.named_parameters():
+            if "score" in name and parameter.requires_grad:
+                parameter.copy_(torch.empty(parameter.shape).normal_(0, 0.02, generator=generator))
 
 
 def main() -> None:
@@ -95,45 +149,60 @@ def main() -> None:
     print(json.dumps(told | {"peak_bytes": memory.peak}))
 
 
-def fit(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[str, float]:
+def fit(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[str, Any]:
     """Train and evaluate."""
-    pattern = " ?" if job["work"] == "pbft" else ""
-    train = Rows(tokenizer, read(folder / "train.csv", 2 * job["per_label"]), pattern)
+    pattern = " ?" if job["work"] in WORDED else ""
+    train = Rows(tokenizer, read(folder / "train.csv", job["rows"]), pattern)
     scored = job["evaluation"] + 2 * job["per_label"]  # ours scores the validation draw as well
-    test = Rows(tokenizer, read(folder / "test.csv", scored), pattern)
+    test = Rows(tokenizer, read(folder / "test.csv", range(scored)), pattern)
     arguments = TrainingArguments(
         job["out"], num_train_epochs=job["epochs"], per_device_train_batch_size=32, per_device_eval_batch_size=32,
         learning_rate=job["rate"], lr_scheduler_type="linear", warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0,
         bf16=job["bf16"], use_cpu=not job["cuda"], save_strategy="no", logging_steps=1, report_to=[],
-        disable_tqdm=True, log_level="error", label_names=["labels"],
+        disable_tqdm=True, log_level="error", label_names=["labels"], remove_unused_columns=False,
     )  # fmt: skip
-    kind = WordTrainer if job["work"] == "pbft" else Trainer
+    kind = WordTrainer if job["work"] in WORDED else OrderedTrainer
     trainer = kind(model=model, args=arguments, train_dataset=train, data_collator=DataCollatorWithPadding(tokenizer))
     if isinstance(trainer, WordTrainer):
         trainer.words = tokenizer.convert_tokens_to_ids(["No", "Yes"])
     start = time.perf_counter()
+    if job["work"] == "context_distillation":
+        for row, scores in zip(train.rows, teacher(job, model, tokenizer, folder), strict=True):
+            row["teacher"] = scores
     trainer.train()
     trained = time.perf_counter()
     trainer.predict(test)
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    return {"train": trained - start, "evaluation": time.perf_counter() - trained, "loss": float(np.mean(losses[-4:]))}
+    return {"train": trained - start, "evaluation": time.perf_counter() - trained, "losses": losses}
 
 
-def icl(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[str, float]:
+def teacher(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> list[list[float]]:
+    """The frozen model's scores with 16 demonstrations in front."""
+    texts = [f"{text} ?" for text, _ in read(folder / "train.csv", job["rows"])]
+    return shown(job, model, tokenizer, folder, texts).tolist()
+
+
+def shown(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path, texts: Sequence[str]) -> torch.Tensor:
     """16 demonstrations before every query, batches of 8, padded; no cache is reused."""
     model.eval()
-    shown = read(folder / "train.csv", 16)
-    prefix = "\n".join(f"{text} ? {['No', 'Yes'][label]}" for text, label in shown) + "\n"
-    queries = [f"{prefix}{text} ?" for text, _ in read(folder / "test.csv", job["evaluation"] + 2 * job["per_label"])]
+    demos = read(folder / "train.csv", job["rows"][:16])
+    prefix = "\n".join(f"{text} ? {['No', 'Yes'][label]}" for text, label in demos) + "\n"
     words = tokenizer.convert_tokens_to_ids(["No", "Yes"])
-    start = time.perf_counter()
+    found = []
     with torch.inference_mode(), torch.autocast("cuda" if job["cuda"] else "cpu", torch.bfloat16, enabled=job["bf16"]):
-        for i in range(0, len(queries), 8):
-            batch = tokenizer(queries[i : i + 8], return_tensors="pt", padding=True).to(model.device)
-            last = batch["attention_mask"].sum(1) - 1
-            logits = model(**batch).logits
-            logits[torch.arange(len(last)), last].float().log_softmax(-1)[:, words]
-    return {"train": 0.0, "evaluation": time.perf_counter() - start, "loss": 0.0}
+        for i in range(0, len(texts), 8):
+            queries = [prefix + text for text in texts[i : i + 8]]
+            batch = tokenizer(queries, return_tensors="pt", padding=True).to(model.device)
+            found.append(answers(model, batch, words))
+    return torch.cat(found).clone()
+
+
+def icl(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[str, Any]:
+    """The queries of the evaluation."""
+    rows = range(job["evaluation"] + 2 * job["per_label"])
+    start = time.perf_counter()
+    shown(job, model, tokenizer, folder, [f"{text} ?" for text, _ in read(folder / "test.csv", rows)])
+    return {"train": 0.0, "evaluation": time.perf_counter() - start, "losses": []}
 
 
 if __name__ == "__main__":
