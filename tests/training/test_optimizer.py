@@ -10,7 +10,7 @@ from helpers import EXAMPLES, learner_on
 from effft.models.precision import store_in_bf16
 from effft.strategies.strategy import compose
 from effft.training import optimizer as module
-from effft.training.optimizer import Optimizer
+from effft.training.optimizer import Optimizer, out_of_memory
 
 
 def moved(folder: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
@@ -34,3 +34,13 @@ def test_pieces_change_no_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     whole, pieces = moved(folder, 1 << 30, monkeypatch), moved(folder, 100, monkeypatch)
     for name, value in whole.items():
         torch.testing.assert_close(pieces[name], value, rtol=1e-2, atol=1e-6)  # a bf16 step is 0.4 %
+
+
+def test_what_torch_says_when_memory_is_short() -> None:
+    with pytest.raises(RuntimeError) as real:
+        torch.empty(1 << 50, dtype=torch.uint8)  # a petabyte, of the CPU's own allocator
+    assert out_of_memory(real.value)
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(RuntimeError) as other:
+        torch.ones(2, 3) @ torch.ones(2, 3)
+    assert not out_of_memory(other.value)
