@@ -95,7 +95,7 @@ def held_by(backbone: Backbone) -> int:
     """Bytes of a backbone's weights; a file that is mapped is read through, so that all of them are resident."""
     for parameter in backbone.model.parameters():
         if parameter.device.type == "cpu":
-            parameter.data.view(-1)[::PAGE].sum()
+            parameter.data.reshape(-1)[::PAGE].sum()
     return sum(p.numel() * p.element_size() for p in backbone.model.parameters())
 
 
