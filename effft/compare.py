@@ -72,7 +72,7 @@ def grid(
     nothing where no example is used either.
     """
     composed = [compose(name) for name in strategies]
-    _check_held(composed, shared)
+    check_held(composed, shared)
     configs = []
     for count, data_seed, seed, strategy in product(per_label, data_seeds, seeds, composed):
         own = {k: v for k, v in shared.items() if k not in PART_FIELDS or strategy in holders(k, composed)}
@@ -101,7 +101,8 @@ def _repeats(strategy: Strategy, own: Mapping[str, object], later_seed: bool, la
     return later_seed or (later_draw and str(shots) == "0")
 
 
-def _check_held(strategies: Sequence[Strategy], shared: Mapping[str, object]) -> None:
+def check_held(strategies: Sequence[Strategy], shared: Mapping[str, object]) -> None:
+    """A parameter that none of the strategies has is an InputError."""
     for name, value in shared.items():
         if name not in PART_FIELDS or value is None or value == "":
             continue

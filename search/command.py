@@ -61,7 +61,7 @@ def start(
         progress("load", 0, 0)
         plan = plan_study(values, {**fixed, **asked}, settings, study, session)
         place = Place(storage or "sqlite:///optuna.db", tracking_uri, experiment, no_tracking)
-        outcome = run_study(plan, place, session, progress.runs, lambda line: _say(progress, line))
+        outcome = run_study(plan, place, session, progress.runs, lambda line: report_line(progress, line))
     out = console()
     words = ", ".join(f"{name}={value}" for name, value in outcome.winner.items())
     out.print(f"study {outcome.name}: trial {outcome.trial} wins: {words}", markup=False)
@@ -79,7 +79,7 @@ SEARCHED = (
 """Fields that some strategy's space has: a value given for one fixes it."""
 
 
-def _say(progress: object, line: str) -> None:
+def report_line(progress: object, line: str) -> None:
     """One line a finished trial, above the bars where there are any."""
     bars = getattr(progress, "bars", None)
     if bars is not None:

@@ -144,7 +144,7 @@ def _final(role: str, config: RunConfig, plan: StudyPlan, session: "Session", op
     tracker = open_run(run.experiment, f"{'tuned' if role == 'winner' else role} {run.name}", tags)
     with tracked(tracker):
         result = execute(run, tracker)
-    ends = f"/{plan.metric}"
+    ends = (f"/{plan.metric}", "/majority", "/chance")
     kept = {k: v for k, v in result.metrics.items() if k.endswith(ends) or k.startswith("resources/")}
     return {"metrics": kept, "run_id": tracker.run_id}
 

@@ -32,6 +32,10 @@ DERIVED = {"alpha": "alpha_ratio"}
 """A parameter that is fixed by its own name, and the dimension of the space that stands for it."""
 
 
+class NothingToSearchError(InputError):
+    """The space is empty."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where things are kept. tracking_uri, experiment: '' = the default."""
@@ -89,7 +93,9 @@ def plan_study(
         space.pop(key, None)
     space = bounded(space, replace(limits, rank=ALL))
     if not space:
-        raise InputError(f"strategy {strategy.name!r}: every parameter is fixed, so there is nothing to search.")
+        raise NothingToSearchError(
+            f"strategy {strategy.name!r}: every parameter is fixed, so there is nothing to search."
+        )
     defaults = _defaults(plan.resolved)
     known = {"alpha_ratio": _ratio(ratio)} if ratio else {}
     metric = str(plan.resolved["metric"])

@@ -1,5 +1,6 @@
 """`effft compare`: many runs, one parent, one table."""
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,13 +85,20 @@ def start(
     data_seeds: int,
     per_label: str,
     preset: str,
+    tuned: bool,
+    trials: int,
     tracking_uri: str,
     experiment: str,
     no_tracking: bool,
     **shared: str | None,
 ) -> None:
     """Check every run, do them under one parent run, print and keep the table; exit code 1 when a run failed."""
-    configs = configs_of(seeds=seeds, data_seeds=data_seeds, **filled(preset, strategies, per_label, shared))
+    given = filled(preset, strategies, per_label, shared)
+    if tuned:  # `search` stands above this room, so it is found, not imported
+        search = importlib.import_module("search.tuned")
+        search.start(given, trials, seeds, data_seeds, tracking_uri, experiment, no_tracking)
+        return
+    configs = configs_of(seeds=seeds, data_seeds=data_seeds, **given)
     from effft.cli.keeping import keeper, ui_line
     from effft.cli.progress import Progress
     from effft.compare import prepare_all, work
@@ -174,6 +182,16 @@ compare = click.Command(
             ["--strategies"],
             default=",".join(NAMED),
             help=f"names, or parts joined by '+', comma-separated  [default: {','.join(NAMED)}]",
+        ),
+        click.Option(
+            ["--tuned"],
+            default=False,
+            type=bool,
+            show_default=True,
+            help="tune every strategy first (`effft search`, the same number of trials each) and compare the winners",
+        ),
+        click.Option(
+            ["--trials"], default=20, type=click.IntRange(1), show_default=True, help="trials of each study, if tuned"
         ),
         click.Option(["--preset"], default="", help="settings where none are given: published (arXiv 2405.13181)"),
         click.Option(

@@ -110,7 +110,9 @@ def any_strategy() -> EntryPoint:
 
 def comparing(name: str, line: str, own: Mapping[str, str]) -> EntryPoint:
     """`compare` and `main`: the options of the command, some with other defaults."""
-    parameters = own_options(comparison.compare, ("strategies", "preset", "seeds", "data_seeds"), own)
+    parameters = own_options(
+        comparison.compare, ("strategies", "preset", "tuned", "trials", "seeds", "data_seeds"), own
+    )
     parameters.append(Parameter("per_label", comparison.PER_LABEL, "training examples per label: 16,32"))
     parameters += [field(n, int(own[n]) if n in own else default_of(n)) for n in FIELDS if n != "per_label"]
     return EntryPoint(name, line, "python -m effft compare", tuple(parameters))
@@ -121,7 +123,8 @@ def own_options(command: click.Command, names: Sequence[str], other: Mapping[str
     found = []
     for option in command.params:
         if isinstance(option, click.Option) and option.name in names:
-            default = other.get(option.name, str(option.default))
+            usual = str(option.default).lower() if isinstance(option.default, bool) else str(option.default)
+            default = other.get(option.name, usual)
             about = str(option.help).split("  [")[0]
             found.append(Parameter(option.name, int(default) if default.isdigit() else default, about))
     return found

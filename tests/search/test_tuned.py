@@ -1,0 +1,57 @@
+"""`compare --tuned true`: a study for every strategy that has a space, one table of the finals."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+
+from effft.cli.ending import run_command_line
+from tests.backbones import save_backbone
+
+WORDS = (
+    "compare --tuned true --task agreement --per-label 4 --seeds 1 --trials 2 --evaluation-limit 8 --steps 1 "
+    "--bootstrap 0 --precision fp32"
+).split()
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_backbone(tmp_path_factory.mktemp("backbone"), "gpt2"))
+
+
+@pytest.mark.slow
+def test_every_strategy_has_the_same_number_of_trials(
+    tracking_uri: str, backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--strategies", "lora,adaptive", "--model", backbone, "--tracking-uri", tracking_uri]
+    assert run_command_line([*WORDS, *place]) == 0
+    out = capsys.readouterr().out
+    assert "lora" in out
+    assert "adaptive" in out
+    storage = f"sqlite:///{tmp_path}/optuna.db"
+    studies = {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(storage)}
+    assert sorted(name.split("/")[1] for name in studies) == ["adaptive", "lora"]
+    for name in studies:
+        study = optuna.load_study(study_name=name, storage=storage)
+        assert sum(t.state.is_finished() and t.state.name != "FAIL" for t in study.trials) == 2
+    client = MlflowClient(tracking_uri=tracking_uri)
+    experiment = client.get_experiment_by_name("effft/agreement")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [r for r in runs if r.data.tags.get("kind") == "comparison"]
+    assert [(r.info.status, r.data.tags["tuned"]) for r in parents] == [("FINISHED", "true")]
+    finals = [r for r in runs if r.data.tags.get("kind") == "final"]
+    assert {r.data.tags["strategy"] for r in finals if r.data.tags["tuned"] == "true"} == {"lora", "adaptive"}
+    assert {r.info.status for r in runs} == {"FINISHED"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["--strategies", "lroa"], "Did you mean 'lora'?"), (["--strategies", "lora", "--layers", "2"], "none of the")],
+)
+def test_bad_input_is_a_sentence(
+    words: list[str], told: str, backbone: str, tracking_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command_line([*WORDS, *words, "--model", backbone, "--tracking-uri", tracking_uri]) == 2
+    assert told in capsys.readouterr().err
