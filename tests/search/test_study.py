@@ -114,6 +114,7 @@ def test_a_study_end_to_end(search: Callable[..., int], tracking_uri: str, tmp_p
     assert {"study.html", "verdict.md"} <= set(names)
 
 
+@pytest.mark.slow
 def test_the_same_seed_is_the_same_study_also_when_interrupted(search: Callable[..., int], tmp_path: Path) -> None:
     place = f"sqlite:///{tmp_path}/"
     whole, parts = f"{place}whole.db", f"{place}parts.db"
