@@ -52,8 +52,8 @@ def _sentences(material: Material, cells: list[Cell], per_label: int) -> Iterato
     )
     if material.sets:
         far = max(cells, key=lambda cell: _outside(material, cell))
-        what = "the same" if far is best else f"{far.variant} ({_outside(material, far):.3f})"
-        yield f"Out of domain (mean of {', '.join(material.sets)}) the highest mean is {what}'s."
+        who = "it has the highest mean too" if far is best else f"{far.variant} has the highest mean"
+        yield f"Out of domain ({', '.join(material.sets)}) {who}, {_outside(material, far):.3f}."
     memory = "resources/peak_memory_bytes"
     steps = pareto(cells, memory, lambda cell: material.mean(cell, "in_domain"))
     said = None

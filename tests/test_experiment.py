@@ -1,11 +1,10 @@
 """Whole runs on a tiny backbone and a task of the user's own, with everything a run promises to tell."""
 
-import csv
-import random
 from pathlib import Path
 
 import pytest
-from backbones import WORDS, save_backbone
+from backbones import save_backbone
+from place import make_place
 
 from effft.config import make_config
 from effft.errors import InputError, RunError
@@ -13,43 +12,10 @@ from effft.experiment import Result, Session, prepare, run
 from effft.strategies.parts import NAMED
 from effft.tracking.tracker import MemoryTracker
 
-TASK = """
-name: dogs
-fields: [text]
-labels: [without, with_dog]
-metric: mcc
-label_words: {without: " No", with_dog: " Yes"}
-patterns: {minimal: "{text} ?", question: "{text} Question : dog ?"}
-splits:
-  train: {file: train.csv}
-  in_domain: {file: test.csv, slices: [length]}
-  ood:
-    far: {file: far.csv, slices: [length, [label, length]]}
-"""
-
-
-def write_rows(path: Path, size: int, seed: int, words: int) -> None:
-    rng = random.Random(seed)
-    with path.open("w", newline="") as file:
-        out = csv.writer(file)
-        out.writerow(["text", "label", "length"])
-        for number in range(size):
-            picked = [rng.choice(WORDS[4:14]) for _ in range(rng.randint(2, words))]
-            if number % 2:
-                picked[rng.randrange(len(picked))] = "dog"
-            label = "with_dog" if "dog" in picked else "without"
-            out.writerow([" ".join(w for w in picked), label, "long" if len(picked) > 5 else "short"])
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dogs")
-    (folder / "task.yaml").write_text(TASK)
-    for name, size, words in (("train", 120, 6), ("test", 60, 6), ("far", 40, 12)):
-        write_rows(folder / f"{name}.csv", size, size, words)
-    save_backbone(folder / "llama", "llama")
-    save_backbone(folder / "bert", "bert")
-    return folder
+    return make_place(tmp_path_factory.mktemp("dogs"), "llama", "bert")
 
 
 SESSION = Session()
