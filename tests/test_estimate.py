@@ -77,6 +77,7 @@ def test_bytes_follow_from_the_precision(place: Path, precision: str) -> None:
     assert said.gradients == size * biases + 4 * head
 
 
+@pytest.mark.slow
 def test_work_grows_with_epochs_and_rows_and_moving_parameters(place: Path) -> None:
     one, two = (estimated(place, "lora", "llama", epochs=n) for n in (1, 2))
     assert two.train_flops == pytest.approx(2 * one.train_flops)

@@ -185,6 +185,7 @@ def test_five_failures_in_a_row_stop_the_study(
     assert sum(r.data.tags.get("trial.failure", "").endswith("step 3") for r in runs) == 5
 
 
+@pytest.mark.slow
 def test_objectives_and_constraints(search: Callable[..., int], tmp_path: Path) -> None:
     words = "--no-tracking --trials 2 --objectives validation,peak_memory --max-trainable-parameters 1e9".split()
     assert search(*words) == 0

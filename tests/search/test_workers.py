@@ -7,6 +7,7 @@ import sys
 import time
 
 import psutil
+import pytest
 
 SCRIPT = """\
 import os, time
@@ -19,6 +20,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_worker_ends_when_its_driver_is_killed(tmp_path: object) -> None:
     path = f"{tmp_path}/driver.py"
     with open(path, "w") as file:

@@ -132,6 +132,7 @@ def test_a_task_file_with_a_bad_knob_is_one_sentence_with_its_line(tmp_path: Pat
         load_task(str(path))
 
 
+@pytest.mark.slow
 def test_more_rows_than_the_grammar_has_is_one_sentence() -> None:
     with pytest.raises(InputError, match=r"no more than \d+ rows of this kind .* smaller size"):
         generate("overlap", "train", 400_000, 0, Knobs(lexicon_size=8))

@@ -41,7 +41,10 @@ def softmaxed(result: Result) -> np.ndarray:
     return np.asarray(scores / scores.sum(axis=1, keepdims=True))
 
 
-@pytest.mark.parametrize("strategy", NAMED)
+QUICK = ("lora", "vanilla", "icl")
+
+
+@pytest.mark.parametrize("strategy", [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in NAMED])
 def test_pyfunc_answers_what_the_run_logged(place: Path, tracking_uri: str, strategy: str) -> None:
     values = {"teacher_shots": 4} if "distill" in strategy else {"shots": 4} if strategy == "icl" else {}
     run_id, result = logged(place, tracking_uri, strategy, **values)
