@@ -125,6 +125,7 @@ def test_what_predict_needs(lora: tuple[Path, Result], words: list[str], said: s
     ("strategy", "merge"),
     [("lora", False), ("lora", True), ("lora+pbft", False), ("lora+pbft", True), ("vanilla", False), ("bitfit", False)],
 )
+@pytest.mark.slow
 def test_the_exported_folder_loads_without_effft(
     place: Path, tmp_path: Path, kind: str, strategy: str, merge: bool
 ) -> None:
