@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from effft.cli.comparison import finish, report_on, stands_by_default, words
-from effft.cli.keeping import keeper, ui_line
+from effft.cli.keeping import keeper, look
 from effft.cli.progress import Progress
 from effft.compare import Outcome, check_held, grid, holders, prepare_all, work
 from effft.config import PART_FIELDS, make_config
@@ -72,7 +72,7 @@ def start(
             if failed:
                 parent.close("FAILED")
     if not no_tracking:
-        click.echo(f"look: {ui_line(tracking_uri)}")
+        click.echo(f"look: {look(parent, tracking_uri)}")
     if failed:
         raise click.exceptions.Exit(1)
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "register": ("effft.cli.models:register", "Register the model of a run."),
     "predict": ("effft.cli.models:predict", "Answer texts, or a file of them, with a model."),
     "export": ("effft.cli.models:export", "Write a model as a plain Hugging Face folder."),
+    "resend": ("effft.cli.resend:resend", "Send the results that a run kept while its server was away."),
     "search": ("search.command:search", "Tune a strategy under a budget, on validation alone, and go on later."),
     "estimate": ("effft.cli.estimate:estimate", "What runs would take: parameters, memory, time. Nothing is trained."),
     "tasks": ("effft.cli.listing:tasks", "The tasks, their splits and labels."),

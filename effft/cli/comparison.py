@@ -99,7 +99,7 @@ def start(
         search.start(given, trials, seeds, data_seeds, tracking_uri, experiment, no_tracking)
         return
     configs = configs_of(seeds=seeds, data_seeds=data_seeds, **given)
-    from effft.cli.keeping import keeper, ui_line
+    from effft.cli.keeping import keeper, look
     from effft.cli.progress import Progress
     from effft.compare import prepare_all, work
     from effft.experiment import Session
@@ -124,7 +124,7 @@ def start(
             if any(outcome.failure for outcome in outcomes):
                 parent.close("FAILED")
     if not no_tracking:
-        click.echo(f"look: {ui_line(tracking_uri)}")
+        click.echo(f"look: {look(parent, tracking_uri)}")
     if any(outcome.failure for outcome in outcomes):
         raise click.exceptions.Exit(1)
 
@@ -135,16 +135,22 @@ def report_on(task: str, parent: "Tracker") -> None:
 
     if not isinstance(parent, MlflowTracker):
         return
+    from mlflow.exceptions import MlflowException
+
     from effft.cli.report import keep, say
     from effft.errors import EffftError
     from reports.report import build
 
-    home = parent.client.get_experiment(parent.experiment_id).name
+    command = f"effft report --task {task} --parent {parent.run_id}"
+    if parent.remedy:
+        click.echo(f"effft: the report is made later: first `{parent.remedy}`, then `{command}`.", err=True)
+        return
     try:
-        made = build(parent.client, task, home, parent.run_id, f"effft report --task {task} --parent {parent.run_id}")
+        home = parent.client.get_experiment(parent.experiment_id).name
+        made = build(parent.client, task, home, parent.run_id, command)
         keep(parent, made)
         say(made, made.write(Path(f"report-{task}")))
-    except EffftError as error:
+    except (EffftError, MlflowException) as error:
         click.echo(f"effft: the report could not be made: {error}", err=True)
 
 

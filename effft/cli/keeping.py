@@ -29,6 +29,16 @@ def store(uri: str = "") -> str:
     return "" if is_default else uri
 
 
+def look(tracker: Tracker, uri: str = "") -> str:
+    """The line that shows this run: nothing where none is kept, how to send it where the server went away."""
+    if isinstance(tracker, MemoryTracker):
+        return ""
+    from effft.tracking.mlflow_tracker import MlflowTracker
+
+    remedy = tracker.remedy if isinstance(tracker, MlflowTracker) else ""
+    return f"`{remedy}` sends these results when the tracking server is back" if remedy else ui_line(uri)
+
+
 def ui_line(uri: str = "") -> str:
     """What to type, or where to look, to see the runs."""
     place = store(uri)

@@ -26,7 +26,7 @@ def start(
     out: str, recipe: str, seed: int, save_every: int, tracking_uri: str, experiment: str, no_tracking: bool
 ) -> None:
     """Pre-train (or resume what lies in `out`), and say where the model is."""
-    from effft.cli.keeping import keeper, ui_line
+    from effft.cli.keeping import keeper, look
     from effft.cli.progress import Progress
     from effft.pretraining.recipe import DEFAULT, read_recipe
     from effft.pretraining.train import pretrain as train
@@ -50,7 +50,7 @@ def start(
                     tracker.flush()
     click.echo(f"the model is in {Path(out) / 'model'}; use it: effft run lora --model {shlex.quote(f'{out}/model')}")
     if not no_tracking:
-        click.echo(f"look: {ui_line(tracking_uri)}")
+        click.echo(f"look: {look(tracker, tracking_uri)}")
 
 
 pretrain = click.Command(

@@ -113,7 +113,7 @@ def examples(strategy: Strategy) -> str:
 def start_run(values: Mapping[str, Any], tracking_uri: str, experiment: str, no_tracking: bool) -> None:
     """Check everything, open the MLflow run, work, and say what came out."""
     config = make_config(values)
-    from effft.cli.keeping import keeper, ui_line
+    from effft.cli.keeping import keeper, look
     from effft.cli.panel import print_summary
     from effft.cli.progress import Progress
     from effft.experiment import Session, execute, prepare
@@ -125,7 +125,7 @@ def start_run(values: Mapping[str, Any], tracking_uri: str, experiment: str, no_
         tracker = keeper(experiment or plan.experiment, plan.name, plan.tags, tracking_uri, no_tracking)
         with tracked(tracker):
             result = execute(plan, tracker, progress)
-    print_summary(result, "" if no_tracking else ui_line(tracking_uri))
+    print_summary(result, look(tracker, tracking_uri))
 
 
 run = Strategies(

@@ -5,19 +5,19 @@ import logging
 import math
 import os
 import re
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
+from effft.tracking.dead import close_dead_runs
 from effft.tracking.keys import LONGEST_PARAM, LONGEST_TAG, cut, safe_key, table_json, without_secrets
-from effft.tracking.provenance import code_tags, is_dead, process_tags, user_name
+from effft.tracking.provenance import code_tags, process_tags, user_name
+from effft.tracking.recovery import Line, refused, short_patience
 from effft.tracking.store import prepare_store, quiet_mlflow, resolve_uri
 from effft.tracking.tracker import Status, same_length
 
@@ -46,39 +46,45 @@ def is_generated(name: str) -> bool:
 class MlflowTracker:
     """A Tracker on one MLflow run. Metrics are buffered: a write costs 20 ms, however many keys it holds."""
 
-    def __init__(self, client: MlflowClient, experiment_id: str, run_id: str, known: Mapping[str, str]) -> None:
-        self.client, self.experiment_id, self.run_id = client, experiment_id, run_id
+    def __init__(self, line: Line, experiment_id: str, run_id: str, known: Mapping[str, str]) -> None:
+        self.line, self.experiment_id, self.run_id = line, experiment_id, run_id
+        self.client: MlflowClient = line.client
+        line.root = line.root or run_id
         self._known = dict(known)
         self._home: dict[str, str] = {}
-        self._metrics: list[Metric] = []
+        self._metrics: list[list[str | float]] = []
         self._tables: list[dict[str, str]] = []
         self._digests: dict[str, tuple[str, str]] = {}
         self._children: list[MlflowTracker] = []
         self._closed = False
 
     @staticmethod
-    def open(experiment: str, run_name: str, tags: Mapping[str, str], tracking_uri: str = "") -> "MlflowTracker":
+    def open(
+        experiment: str, run_name: str, tags: Mapping[str, str], tracking_uri: str = "", recover: bool = True
+    ) -> "MlflowTracker":
         """A new run in `experiment` (made when absent), or the run that `mlflow run` made for this process.
 
         The adopted run stays in its experiment (MLflow cannot move it; the tag `effft.experiment` names the one it
         belongs to), keeps the name the user gave it and every parameter it has. Its environment variable is removed,
-        so that no child process adopts it again.
+        so that no child process adopts it again. recover: when the server goes away, go on with a file.
 
         Raises:
             InputError: the store cannot be opened. RunError: the tracking server does not answer.
         """
         quiet_mlflow()
+        short_patience()
         uri = resolve_uri(tracking_uri)
         prepare_store(uri)
         try:
             client = MlflowClient(tracking_uri=uri)
+            line = Line(client, recover)
             close_dead_runs(client)
             every = {**code_tags(), **process_tags(), HOME: experiment, **tags}
             adopted = os.environ.pop("MLFLOW_RUN_ID", "")
             if adopted:
-                tracker = _adopt(client, adopted, run_name, every)
+                tracker = _adopt(line, adopted, run_name, every)
             else:
-                tracker = _create(client, _experiment(client, experiment), run_name, every)
+                tracker = _create(line, _experiment(client, experiment), run_name, every)
             tracker._home = {HOME: experiment}
             return tracker
         except (MlflowException, ImportError) as error:
@@ -91,27 +97,30 @@ class MlflowTracker:
         base = without_secrets(server).rstrip("/") + "/" if server.startswith("http") else ""
         return f"{base}#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
+    @property
+    def remedy(self) -> str:
+        """The command that sends what the store has not taken; '' when it has all of it."""
+        return self.line.remedy
+
     def params(self, values: Mapping[str, object]) -> None:
         """Log settings the run does not have yet (MLflow refuses another spelling of a known one)."""
         short = {safe_key(key): cut(value, LONGEST_PARAM) for key, value in values.items()}
         new = {key: value for key, value in short.items() if key not in self._known}
-        rows = [Param(key, value) for key, value in new.items()]
-        for start in range(0, len(rows), MOST_PARAMS):
-            _send(self.client.log_batch, self.run_id, params=rows[start : start + MOST_PARAMS])
+        for part in _parts(new):
+            self.line.write(self.run_id, "params", part)
         self._known |= new
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set labels."""
-        rows = [RunTag(key, value) for key, value in _safe_tags(values).items()]
-        for start in range(0, len(rows), MOST_PARAMS):
-            _send(self.client.log_batch, self.run_id, tags=rows[start : start + MOST_PARAMS])
+        for part in _parts(_safe_tags(values)):
+            self.line.write(self.run_id, "tags", part)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Buffer numbers; one that is not finite is left out with a warning (stores differ in what they do)."""
         now = int(time.time() * 1000)
         for key, value in values.items():
             if math.isfinite(value):
-                self._metrics.append(Metric(safe_key(key), float(value), now, int(step)))
+                self._metrics.append([safe_key(key), float(value), now, int(step)])
             else:
                 log.warning("metric %s is %s at step %s and was not logged", key, value, step)
         if len(self._metrics) >= MOST_METRICS:
@@ -119,11 +128,9 @@ class MlflowTracker:
 
     def dataset(self, name: str, digest: str, context: str, origin: str, rows: int) -> None:
         """Log a data set input, with its split as MLflow's context."""
-        profile = json.dumps({"num_rows": rows})
-        source = json.dumps({"uri": origin})
         self._digests[context] = (f"{name}/{context}", digest)
-        data = Dataset(f"{name}/{context}", digest, "local", source, None, profile)
-        _send(self.client.log_inputs, self.run_id, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+        data = {"name": f"{name}/{context}", "digest": digest, "context": context, "origin": origin, "rows": rows}
+        self.line.write(self.run_id, "dataset", data)
 
     def table(self, path: str, columns: Mapping[str, Sequence[object]]) -> None:
         """Log rows as `path`.json, which MLflow's UI shows as a table; NaN becomes null."""
@@ -136,13 +143,12 @@ class MlflowTracker:
 
     def text(self, path: str, content: str) -> None:
         """Log an artifact of text."""
-        _send(self.client.log_text, self.run_id, content, path)
+        self.line.write(self.run_id, "text", {"path": path, "content": content})
 
     def model(self, folder: Path, metrics: Mapping[str, float]) -> str:
         """Log the saved model as an output of the run, its metrics by data set; returns its MLflow id."""
-        from effft.tracking.models import keep_model
-
-        return _send(keep_model, self.client, self.run_id, folder, metrics, self._digests)
+        data = {"folder": str(folder), "metrics": dict(metrics), "digests": self._digests}
+        return self.line.write(self.run_id, "model", data)
 
     def note(self, markdown: str) -> None:
         """Set the description."""
@@ -151,13 +157,13 @@ class MlflowTracker:
     def flush(self) -> None:
         """Write the buffered metrics."""
         while self._metrics:
-            _send(self.client.log_batch, self.run_id, metrics=self._metrics[:MOST_METRICS])
+            self.line.write(self.run_id, "metrics", {"rows": self._metrics[:MOST_METRICS]})
             del self._metrics[:MOST_METRICS]
 
     def child(self, name: str, tags: Mapping[str, str]) -> "MlflowTracker":
         """A nested run in the same experiment."""
         every = {**code_tags(), **process_tags(), **self._home, **tags, "mlflow.parentRunId": self.run_id}
-        child = _send(_create, self.client, self.experiment_id, name, every)
+        child = _create(self.line, self.experiment_id, name, every)
         self._children.append(child)
         return child
 
@@ -171,7 +177,7 @@ class MlflowTracker:
                 child._close_quietly(status)
             self.flush()
         finally:
-            _send(self.client.set_terminated, self.run_id, status)
+            self.line.write(self.run_id, "end", {"status": status, "time": int(time.time() * 1000)})
 
     def _close_quietly(self, status: Status) -> None:
         try:
@@ -189,20 +195,27 @@ def _send(call: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
     try:
         return call(*values, **named)
     except (MlflowException, OSError) as error:
-        raise RunError(f"the tracking store did not take what was logged: {_sentence(error)}") from error
+        raise refused(error) from error
+
+
+def _parts(values: Mapping[str, str]) -> list[dict[str, str]]:
+    rows = list(values.items())
+    return [dict(rows[start : start + MOST_PARAMS]) for start in range(0, len(rows), MOST_PARAMS)]
 
 
 def _safe_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {safe_key(key): cut(value, LONGEST_TAG) for key, value in tags.items()}
 
 
-def _create(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]) -> MlflowTracker:
+def _create(line: Line, experiment_id: str, name: str, tags: Mapping[str, str]) -> MlflowTracker:
     source = {"mlflow.source.name": "effft", "mlflow.source.type": "LOCAL", "mlflow.user": user_name()}
-    run = client.create_run(experiment_id, run_name=name, tags={**source, **_safe_tags(tags)})
-    return MlflowTracker(client, experiment_id, run.info.run_id, {})
+    now = int(time.time() * 1000)
+    data = {"experiment": experiment_id, "name": name, "tags": {**source, **_safe_tags(tags)}, "time": now}
+    return MlflowTracker(line, experiment_id, line.write("", "start", data), {})
 
 
-def _adopt(client: MlflowClient, run_id: str, name: str, tags: Mapping[str, str]) -> MlflowTracker:
+def _adopt(line: Line, run_id: str, name: str, tags: Mapping[str, str]) -> MlflowTracker:
+    client = line.client
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
@@ -210,7 +223,7 @@ def _adopt(client: MlflowClient, run_id: str, name: str, tags: Mapping[str, str]
             f"run {run_id}, which MLFLOW_RUN_ID names, is not in the store {without_secrets(client.tracking_uri)} "
             f"({_sentence(error)}); under `mlflow run` give MLFLOW_TRACKING_URI an absolute path."
         ) from None
-    tracker = MlflowTracker(client, run.info.experiment_id, run_id, run.data.params)
+    tracker = MlflowTracker(line, run.info.experiment_id, run_id, run.data.params)
     tracker.tags({key: value for key, value in tags.items() if not key.startswith("mlflow.source.")})
     if is_generated(run.info.run_name or ""):
         client.update_run(run_id, name=name)
@@ -233,19 +246,3 @@ def _experiment(client: MlflowClient, name: str) -> str:
     if found.lifecycle_stage != "active":
         raise InputError(f"experiment {name!r} was deleted; restore it in MLflow or name another (--experiment).")
     return str(found.experiment_id)
-
-
-def close_dead_runs(client: MlflowClient) -> int:
-    """End RUNNING runs of processes of this host that live no more as KILLED; return how many."""
-    ours = f"attributes.status = 'RUNNING' and tags.`effft.host` = '{socket.gethostname()}'"
-    ids = [experiment.experiment_id for experiment in client.search_experiments()]
-    dead, token = [], None
-    while ids:
-        page: Any = client.search_runs(ids, ours, max_results=1000, page_token=token)
-        dead += [run.info.run_id for run in page if is_dead(run.data.tags)]
-        token = page.token
-        if not token:
-            break
-    for run_id in dead:
-        client.set_terminated(run_id, "KILLED")
-    return len(dead)

@@ -24,7 +24,7 @@ def open_parent(experiment: str, name: str, tags: Mapping[str, str], uri: str, k
     given = os.environ.get("MLFLOW_RUN_ID", "")
     if known and _is_there(known, uri):
         os.environ["MLFLOW_RUN_ID"] = known
-    tracker = MlflowTracker.open(experiment, name, tags, tracking_uri=uri)
+    tracker = MlflowTracker.open(experiment, name, tags, tracking_uri=uri, recover=False)  # Optuna knows it all
     if given:
         os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
     if known == tracker.run_id:
@@ -62,7 +62,7 @@ def trial_runs(parent: MlflowTracker) -> dict[int, tuple[str, str]]:
 def again(parent: MlflowTracker, run_id: str) -> MlflowTracker:
     """A tracker on a child run that exists; what it logged stays."""
     known = _send(parent.client.get_run, run_id).data.params
-    return MlflowTracker(parent.client, parent.experiment_id, run_id, known)
+    return MlflowTracker(parent.line, parent.experiment_id, run_id, known)
 
 
 def end(parent: MlflowTracker, run_id: str, status: Status) -> None:

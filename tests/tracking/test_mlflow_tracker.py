@@ -9,7 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from effft.errors import EffftError, InputError
-from effft.tracking.mlflow_tracker import MlflowTracker, close_dead_runs, safe_key
+from effft.tracking.dead import close_dead_runs
+from effft.tracking.mlflow_tracker import MlflowTracker, safe_key
 from effft.tracking.store import prepare_store
 from effft.tracking.tracker import MemoryTracker, Tracker, tracked
 
