@@ -1,10 +1,12 @@
 """The work of a trial, cut into units: one training and one validation each. Workers know nothing else."""
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
 
 KEPT = ("peak_memory_bytes", "train_seconds", "evaluation_seconds", "trainable_parameters", "tokens_per_second")
 """The resources that a unit reports."""
+
+
+TRIES = 3
+"""Times a unit is given to a worker before it is held to be what its workers die of."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,19 +86,60 @@ class InProcess:
 
 
 class LocalProcesses:
-    """Worker processes of this machine; each loads model and data once and keeps them."""
+    """Worker processes of this machine; each loads model and data once and keeps them.
+
+    When one dies (memory, a kill), all are started anew and what was in flight is measured again, one unit at a time,
+    so that a unit that no worker survives is known for it.
+    """
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self._pool = ProcessPoolExecutor(width, get_context("spawn"), initializer=_start, initargs=(os.getpid(),))
+        self._pool = _pool(width)
 
     def run(self, units: Sequence[Unit]) -> list[Measured]:
         """In parallel."""
-        return list(self._pool.map(_work, units))
+        found = self._together(units)
+        return [self._alone(unit) if one is None else one for unit, one in zip(units, found, strict=True)]
+
+    def _together(self, units: Sequence[Unit]) -> list[Measured | None]:
+        """None for what a dying worker took with it."""
+        try:
+            found = [_result(future) for future in [self._pool.submit(_work, unit) for unit in units]]
+        except BrokenProcessPool:  # before they were given
+            found = [None] * len(units)
+        if None in found:
+            self._renew()
+        return found
+
+    def _alone(self, unit: Unit) -> Measured:
+        for _ in range(TRIES - 1):
+            (found,) = self._together([unit])
+            if found is not None:
+                return found
+        return Measured(float("nan"), {}, f"its worker process died {TRIES} times; memory may be short (--workers).")
+
+    def _renew(self) -> None:
+        log.warning("effft: a worker process died; what it had in hand is measured again.")
+        self.close()
+        self._pool = _pool(self.width)
 
     def close(self) -> None:
         """End the workers, without waiting for what nobody will read."""
+        workers = list((getattr(self._pool, "_processes", None) or {}).values())
         self._pool.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:  # at the exit of this process Python would wait for the units in hand
+            worker.kill()
+
+
+def _result(future: Future[Measured]) -> Measured | None:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return None
+
+
+def _pool(width: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(width, get_context("spawn"), initializer=_start, initargs=(os.getpid(),))
 
 
 _SESSION: "list[Session]" = []
