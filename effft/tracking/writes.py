@@ -10,6 +10,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 KEPT = "effft.kept_run"
 """Tag of a run that was begun while the store was away: its name in the recovery file."""
@@ -32,7 +33,13 @@ def _metrics(client: MlflowClient, run_id: str, data: Data) -> None:
 def _dataset(client: MlflowClient, run_id: str, data: Data) -> None:
     profile, source = json.dumps({"num_rows": data["rows"]}), json.dumps({"uri": data["origin"]})
     what = Dataset(data["name"], data["digest"], "local", source, None, profile)
-    client.log_inputs(run_id, [DatasetInput(what, [InputTag("mlflow.data.context", data["context"])])])
+    given = [DatasetInput(what, [InputTag("mlflow.data.context", data["context"])])]
+    try:
+        client.log_inputs(run_id, given)
+    except MlflowException as error:
+        if "IntegrityError" not in str(error):
+            raise
+        client.log_inputs(run_id, given)  # another process wrote the same data set in between; now it is found
 
 
 def _text(client: MlflowClient, run_id: str, data: Data) -> None:

@@ -1,8 +1,6 @@
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -129,24 +127,3 @@ def test_a_prepared_store_is_not_touched_again(tracking_uri: str) -> None:
     before = Path(path).stat().st_mtime_ns
     prepare_store(tracking_uri)
     assert Path(path).stat().st_mtime_ns == before
-
-
-@pytest.mark.slow
-def test_eight_processes_on_a_fresh_store(tmp_path: Path) -> None:
-    program = (
-        "import sys; from effft.tracking.mlflow_tracker import MlflowTracker; "
-        "t = MlflowTracker.open('e', sys.argv[2], {}, sys.argv[1]); t.metrics({'m': 1.0}); t.close()"
-    )
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    started = [
-        subprocess.Popen([sys.executable, "-c", program, uri, str(i)], cwd=tmp_path, stderr=subprocess.PIPE)
-        for i in range(8)
-    ]
-    ended = [(process.wait(), process.stderr.read() if process.stderr else b"") for process in started]
-    assert [code for code, _ in ended] == [0] * 8, ended
-    client = MlflowClient(uri)
-    found = client.get_experiment_by_name("e")
-    assert found is not None
-    runs = client.search_runs([found.experiment_id])
-    assert sorted(run.info.run_name for run in runs) == [str(i) for i in range(8)]
-    assert {run.info.status for run in runs} == {"FINISHED"}

@@ -1,0 +1,104 @@
+"""Ctrl-C and SIGTERM: KILLED within seconds, the exit code, what was measured kept, one line for the user."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.place import make_place
+from tests.reliability.lives import ended, life, wait
+from tests.reliability.test_kill_run import noting
+
+SECONDS = 5.0
+ENDS = {signal.SIGINT: (130, "effft: stopped by Ctrl-C."), signal.SIGTERM: (143, "effft: stopped by SIGTERM.")}
+
+
+def common(place: Path, tracking_uri: str, epochs: str) -> list[str]:
+    words = ["--task", str(place / "task.yaml"), "--model", str(place / "llama"), "--per-label", "8"]
+    return [*words, "--epochs", epochs, "--bootstrap", "20", "--threads", "1", "--tracking-uri", tracking_uri]
+
+
+def stop(pid: int, number: signal.Signals, log: Path) -> float:
+    """Send the signal; the seconds until the process has ended as it should."""
+    began = time.monotonic()
+    os.kill(pid, number)
+    code = wait(pid, 30)
+    seconds = time.monotonic() - began
+    said = log.read_text()
+    assert code == ENDS[number][0], said
+    assert said.splitlines()[-1] == ENDS[number][1]
+    assert "Traceback" not in said
+    return seconds
+
+
+def runs(uri: str, experiment: str) -> list[Any]:
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id]))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("number", list(ENDS), ids=lambda number: number.name)
+def test_a_run_that_is_stopped(tracking_uri: str, tmp_path: Path, number: signal.Signals) -> None:
+    words = ["run", "lora", *common(make_place(tmp_path, "llama"), tracking_uri, "10"), "--log-model", "true"]
+    words += ["--selection", "validation"]
+    took = {}
+    for stage, needed in {"load": "", "train": "", "evaluation": "train/loss", "model": "in_domain/mcc"}.items():
+        log, stages = tmp_path / f"log {stage}", tmp_path / "stages"
+        stages.write_text("")
+        pid = life(words, log, noting(stages))
+        while stage not in stages.read_text().split():
+            assert ended(pid) is None, log.read_text()
+            time.sleep(0.002)
+        took[stage] = stop(pid, number, log)
+        if stage == "load":
+            continue  # nothing is begun before everything is checked
+        last = runs(tracking_uri, "effft/dogs")[0]
+        assert last.info.status == "KILLED"
+        assert not needed or needed in last.data.metrics
+    print(f"{number.name}: {', '.join(f'{stage} {seconds:.1f} s' for stage, seconds in took.items())}")
+    assert max(took.values()) < SECONDS
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_comparison_that_is_stopped_keeps_its_finished_runs(tracking_uri: str, tmp_path: Path) -> None:
+    words = ["compare", "--strategies", "zero_shot,lora", "--seeds", "1"]
+    log, stages = tmp_path / "log", tmp_path / "stages"
+    stages.write_text("")
+    pid = life([*words, *common(make_place(tmp_path, "llama"), tracking_uri, "5000")], log, noting(stages))
+    while stages.read_text().split().count("train") < 2:  # the second run
+        assert ended(pid) is None, log.read_text()
+        time.sleep(0.01)
+    time.sleep(0.3)
+    took = stop(pid, signal.SIGTERM, log)
+    status = {run.info.run_name.split(" ")[0]: run.info.status for run in runs(tracking_uri, "effft/dogs")}
+    assert status == {"compare": "KILLED", "lora": "KILLED", "zero_shot": "FINISHED"}
+    assert "zero_shot" in log.read_text()  # the table of what is there
+    print(f"compare: {took:.1f} s")
+    assert took < SECONDS
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_search_that_is_stopped_keeps_its_trials(tracking_uri: str, tmp_path: Path) -> None:
+    words = ["search", "--strategy", "lora", "--trials", "50", "--sampler", "random", "--storage"]
+    words += [f"sqlite:///{tmp_path}/optuna.db", *common(make_place(tmp_path, "llama"), tracking_uri, "10")]
+    log = tmp_path / "log"
+    pid = life(words, log)
+    while not log.is_file() or log.read_text().count("effft: trial ") < 2:
+        assert ended(pid) is None, log.read_text()
+        time.sleep(0.02)
+    took = stop(pid, signal.SIGINT, log)
+    found = runs(tracking_uri, "effft/dogs/search")
+    assert "RUNNING" not in {run.info.status for run in found}
+    assert next(run for run in found if run.data.tags.get("kind") == "study").info.status == "KILLED"
+    assert sum(run.info.status == "FINISHED" for run in found) >= 2
+    print(f"search: {took:.1f} s")
+    assert took < SECONDS
