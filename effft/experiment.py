@@ -240,7 +240,8 @@ def _readers(
 def _resolve(config: RunConfig, strategy: Strategy, task: Task, backbone: Backbone, drawn: Draw) -> dict[str, object]:
     """Every value as used, defaults filled in."""
     given = config.model_dump()
-    values = {name: value for name, value in given.items() if name not in PART_FIELDS} | strategy.parameters
+    values = {name: value for name, value in given.items() if name not in PART_FIELDS + KNOB_FIELDS}
+    values |= strategy.parameters | task.knobs
     values |= {"metric": config.metric or task.metric, "device": str(backbone.device), "width": backbone.width}
     if isinstance(strategy.input, Pattern):
         values["pattern"] = strategy.input.pattern or next(iter(task.patterns), "")

@@ -7,14 +7,19 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from effft.config import KNOB_FIELDS
 from effft.strategies.strategy import compose
 from reports.statistics import Array, Numbers, crossed_weights, interval
 
 NO_SETTING = {
     "seed", "data_seed", "per_label", "train_digest", "validation_digest", "steps", "device", "threads", "task",
     "model", "strategy", "log_model", "data_dir", "bootstrap", "metric", "width", "shots", "teacher_shots",
+    *KNOB_FIELDS,
 }  # fmt: skip
 """Resolved values that do not make two runs different things; the demonstrations count as they were asked for."""
+
+TUNED = " tuned"
+"""After the name of a strategy whose settings a study chose."""
 
 ASKED = ("param:shots", "param:teacher_shots")
 
@@ -98,19 +103,25 @@ def trains(strategy: str) -> bool:
 
 
 def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with `variant`: the strategy's name, and in brackets the settings that differ among its runs."""
-    frame = frame.assign(variant=frame["strategy"])
+    """The frame with `variant`: the strategy's name, and in brackets the settings that differ among its runs.
+
+    What a study chose is called `tuned`, whatever it is; at one number of examples the choices of two studies differ.
+    """
+    tuned = frame["tuned"] == "true"
+    frame = frame.assign(variant=frame["strategy"].where(~tuned, frame["strategy"] + TUNED))
     columns = [c for c in frame.columns if c.startswith("param:resolved.")]
     columns = [c for c in columns if c.removeprefix("param:resolved.") not in NO_SETTING]
     columns += [c for c in ASKED if c in frame.columns]
-    for _, group in frame.groupby(["backbone", "strategy"], sort=False):
+    groups = [group for _, group in frame[~tuned].groupby(["backbone", "strategy"], sort=False)]
+    groups += [group for _, group in frame[tuned].groupby(["backbone", "strategy", "per_label"], sort=False)]
+    for group in groups:
         differing = [c for c in columns if group[c].nunique() > 1]
         if not differing:
             continue
         names = [c.removeprefix("param:").removeprefix("resolved.") for c in differing]
         labels = [
-            f"{strategy} [{', '.join(f'{n}={v}' for n, v in zip(names, values, strict=True) if v != '')}]"
-            for strategy, values in zip(group["strategy"], group[differing].to_numpy(), strict=True)
+            f"{name} [{', '.join(f'{n}={v}' for n, v in zip(names, values, strict=True) if v != '')}]"
+            for name, values in zip(group["variant"], group[differing].to_numpy(), strict=True)
         ]
         frame.loc[group.index, "variant"] = labels
     return frame

@@ -1,6 +1,7 @@
 """Runs read back from MLflow as one wide table; nothing else is asked."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,17 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, nearest
+from effft.tracking.mlflow_tracker import HOME
 from reports.bulk import read_database
 
 TAGS = (
-    "task", "strategy", "backbone", "per_label", "seed", "data_seed", "kind", "study", "trainable", "notes",
+    "task", "strategy", "backbone", "per_label", "seed", "data_seed", "kind", "study", "tuned", "trainable", "notes",
     "git_commit", "mlflow.parentRunId",
 )  # fmt: skip
 """Tags that the report reads; the column of `mlflow.parentRunId` is `parent`."""
+
+STUDIES = "studies"
+"""Tag of a comparison of tuned strategies: the names of its studies, as JSON."""
 
 KINDS_APART = ("comparison", "study", "report", "reference", "trial")
 """Runs that are no measurement of a strategy on a task."""
@@ -23,40 +28,88 @@ KINDS_APART = ("comparison", "study", "report", "reference", "trial")
 
 @dataclass(frozen=True)
 class Collected:
-    """frame: one row a run (information, tags, `param:<name>`, `metric:<key>`). place: where it was read."""
+    """frame: one row a run (information, tags, `param:<name>`, `metric:<key>`). experiment: where they belong.
+
+    studies: the only ones that are meant, by name; None = all of the task.
+    """
 
     frame: pd.DataFrame
     experiment: str
-    experiment_id: str
+    studies: tuple[str, ...] | None = None
 
 
 Row = dict[str, Any]
 
 
 def collect(client: MlflowClient, experiment: str, parent: str = "") -> Collected:
-    """All runs of an experiment, or the children of one run.
+    """All runs that belong to an experiment; or, of one run, its children and the finals of its studies.
 
     Raises:
-        InputError: there is no such experiment, with the nearest name.
+        InputError: there is no such experiment, with the nearest name; no such parent.
     """
     try:
         found = client.get_experiment_by_name(experiment)
+        places = {} if found is None else {str(found.experiment_id): False}
+        places |= {place: True for place in lodgings(client, experiment) if place not in places}
     except MlflowException as error:
         raise InputError(f"experiment {experiment!r}: {' '.join(str(error).split())[:200]}") from None
-    if found is None:
+    if not places:
         names = [e.name for e in client.search_experiments() if e.name.startswith("effft/")]
         known = ", ".join(names) or "none yet; `effft compare` makes the first"
         raise InputError(f"no experiment {experiment!r}; with runs of effft: {known}.{nearest(experiment, names)}")
-    rows = read_runs(client, str(found.experiment_id), parent)
-    return Collected(as_frame(rows), experiment, str(found.experiment_id))
+    rows = [
+        row
+        for place, foreign in places.items()
+        for row in read_runs(client, place)
+        if not foreign or row["tags"].get(HOME) == experiment
+    ]
+    if not parent:
+        return Collected(as_frame(rows), experiment)
+    studies = studies_under(client, parent)
+    mine = [row for row in rows if is_under(row, parent, studies)]
+    return Collected(as_frame(mine), experiment, studies)
 
 
-def read_runs(client: MlflowClient, experiment_id: str, parent: str = "") -> Iterable[Row]:
+def lodgings(client: MlflowClient, experiment: str) -> list[str]:
+    """Experiments that hold runs of another one: `mlflow run` puts its run, and with it the children, into Default."""
+    words = f"tags.`{HOME}` = {quoted(experiment)}"
+    every = [str(e.experiment_id) for e in client.search_experiments() if e.name != experiment]
+    return [place for place in every if client.search_runs([place], words, max_results=1)]
+
+
+def quoted(text: str) -> str:
+    """A value as MLflow's filters take it; one with both kinds of quotes cannot be said, and finds nothing."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def studies_under(client: MlflowClient, parent: str) -> tuple[str, ...]:
+    """The studies that a comparison ran, or the study itself.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    try:
+        tags = client.get_run(parent).data.tags
+    except MlflowException:
+        raise InputError(f"parent={parent}: there is no such run in this store (flag --parent).") from None
+    if tags.get("kind") == "study":
+        return (tags.get("study", ""),)
+    try:
+        return tuple(str(name) for name in json.loads(tags.get(STUDIES, "[]")))
+    except ValueError:
+        return ()
+
+
+def is_under(row: Row, parent: str, studies: Sequence[str]) -> bool:
+    """Whether a run is a child of `parent`, or a final of one of its studies."""
+    tags = row["tags"]
+    return tags.get("mlflow.parentRunId") == parent or (tags.get("kind") == "final" and tags.get("study") in studies)
+
+
+def read_runs(client: MlflowClient, experiment_id: str) -> Iterable[Row]:
     """A row a run: from the database in one go where MLflow keeps one, else through MLflow's own search."""
     rows = read_database(client, experiment_id)
-    if rows is None:
-        rows = search(client, experiment_id)
-    return [row for row in rows if not parent or row["tags"].get("mlflow.parentRunId") == parent]
+    return search(client, experiment_id) if rows is None else rows
 
 
 def search(client: MlflowClient, experiment_id: str) -> list[Row]:
@@ -104,14 +157,3 @@ def as_frame(rows: Iterable[Row]) -> pd.DataFrame:
 def metric_names(frame: pd.DataFrame) -> list[str]:
     """The metric keys of the frame."""
     return [c.removeprefix("metric:") for c in frame.columns if c.startswith("metric:")]
-
-
-def of(row: Mapping[str, Any], key: str) -> float:
-    """A metric of a row, NaN when it is not there."""
-    value = row.get(f"metric:{key}")
-    return float("nan") if value is None else float(value)
-
-
-def only(frame: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame:
-    """Rows of these kinds."""
-    return frame[frame["kind"].isin(kinds)]

@@ -6,6 +6,8 @@ from itertools import product
 
 import pandas as pd
 
+from reports.cells import TUNED
+from reports.knobs import not_drawn, sweeps, turned_words
 from reports.material import Material
 
 MOST = 12
@@ -34,7 +36,7 @@ def _unlike(material: Material) -> Iterator[str]:
     if len(material.backbones) > 1:
         yield f"{len(material.backbones)} backbones are here ({', '.join(material.backbones)}); no mean mixes them."
     several: dict[tuple[str, str], set[str]] = {}
-    for cell in material.cells:
+    for cell in (cell for cell in material.cells if TUNED not in cell.variant):
         several.setdefault((cell.backbone, cell.strategy), set()).add(cell.variant)
     for (_, strategy), variants in several.items():
         if len(variants) > 1:
@@ -64,6 +66,10 @@ def _left_out(material: Material) -> Iterator[str]:
         more = f" and {len(rows) - MOST} more" if len(rows) > MOST else ""
         said = f"{words[reason]} and are left out" if reason in words else f"left out, {reason}"
         yield f"{len(rows)} runs {said}: {'; '.join(names)}{more}."
+    lost = not_drawn(material, sweeps(material))
+    if len(lost):
+        knobs = turned_words(lost, material.frame)
+        yield f"{len(lost)} runs with other knobs of the task ({knobs}) have nothing to stand beside: left out."
 
 
 def _missing(material: Material) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """The figures as plain plotly data, one function a figure."""
 
-from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -13,6 +12,10 @@ from reports.svg import dots, plane
 
 Trace = dict[str, Any]
 MOST_SLICES = 80
+MOST_WITH_NUMBERS = 26
+"""Columns up to which a heat map has its numbers in it."""
+DIVERGING = [[0, "#b2182b"], [0.25, "#ef8a62"], [0.5, "#f7f7f7"], [0.75, "#67a9cf"], [1, "#2166ac"]]
+"""Red below 0.5, blue above, told apart by people who see no red or no green (ColorBrewer's RdBu)."""
 
 
 def shown(name: str) -> str:
@@ -20,13 +23,15 @@ def shown(name: str) -> str:
     return escape(name, quote=False)
 
 
-def _error(stat: Stat) -> Trace:
+def error_bar(stat: Stat) -> Trace:
+    """The interval of one mean as plotly takes it; {} where there is none."""
     if stat.low is None or stat.high is None:
         return {}
     return {"type": "data", "array": [stat.high - stat.mean], "arrayminus": [stat.mean - stat.low], "thickness": 1}
 
 
-def _title(text: str) -> Trace:
+def axis_title(text: str) -> Trace:
+    """An axis with a name."""
     return {"title": {"text": shown(text)}}
 
 
@@ -56,10 +61,13 @@ def overview(material: Material, backbone: str, per_label: int) -> Figure:
         )
     lines = _reference_lines(material, cells)
     layout = {
-        "xaxis": _title(material.primary),
+        "xaxis": axis_title(material.primary),
         "yaxis": {"automargin": True, "type": "category"},
         "shapes": [_line(x) for x in lines.values()],
-        "annotations": [_label(name, x) for name, x in lines.items()],
+        "annotations": [
+            _label(name, x, "right" if place < len(lines) - 1 else "left")
+            for place, (name, x) in enumerate(sorted(lines.items(), key=lambda line: line[1]))
+        ],
         "height": 140 + 34 * max(2, len(cells)),
         "margin": {"t": 40},
     }
@@ -91,9 +99,10 @@ def _line(x: float) -> Trace:
     }  # fmt: skip
 
 
-def _label(name: str, x: float) -> Trace:
+def _label(name: str, x: float, side: str) -> Trace:
     return {
-        "text": name, "x": x, "yref": "paper", "y": 1.0, "yanchor": "bottom", "showarrow": False, "font": {"size": 11},
+        "text": name, "x": x, "yref": "paper", "y": 1.0, "xanchor": side, "yanchor": "bottom", "showarrow": False,
+        "font": {"size": 11},
     }  # fmt: skip
 
 
@@ -124,8 +133,8 @@ def scatter(material: Material, backbone: str) -> Figure | None:
     ends = [min(min(t["x"] + t["y"]) for t in data), max(max(t["x"] + t["y"]) for t in data)]
     same = {"type": "line", "x0": ends[0], "y0": ends[0], "x1": ends[1], "y1": ends[1]}
     layout = {
-        "xaxis": _title(f"in domain {material.primary}"),
-        "yaxis": _title(f"mean of OOD sets {material.primary}"),
+        "xaxis": axis_title(f"in domain {material.primary}"),
+        "yaxis": axis_title(f"mean of OOD sets {material.primary}"),
         "shapes": [same | {"line": {"dash": "dot", "width": 1, "color": "#888"}}],
         "height": 460,
     }
@@ -136,43 +145,6 @@ def scatter(material: Material, backbone: str) -> Figure | None:
         data,
         layout,
     )
-
-
-def curve(material: Material, backbone: str) -> Figure | None:
-    """The metric over examples per label; solid in domain, dashed out of domain."""
-    counts = material.per_labels(backbone)
-    if len(counts) < 2:
-        return None
-    cells = material.cells_on(backbone)
-    looks = colours(c.variant for c in cells)
-    kinds: list[tuple[str, str, Callable[[Cell], Stat | None]]] = [
-        ("in domain", "solid", lambda c: material.stat(c, "in_domain")),
-        ("OOD", "dash", material.outside),
-    ]
-    data: list[Trace] = []
-    for variant in dict.fromkeys(cell.variant for cell in cells):
-        for name, dash, stat_of in kinds[: 2 if material.sets else 1]:
-            known = [(c.per_label, s) for c in cells if c.variant == variant and (s := stat_of(c)) is not None]
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers",
-                    "name": f"{shown(variant)}, {name}",
-                    "legendgroup": shown(variant),
-                    "x": [count for count, _ in known],
-                    "y": [stat.mean for _, stat in known],
-                    "line": {"color": looks[variant], "dash": dash},
-                    "hovertemplate": "%{fullData.name}: %{y:.3f} at %{x}<extra></extra>",
-                }
-            )
-    layout = {
-        "xaxis": _title("examples per label")
-        | {"type": "log", "tickvals": counts, "ticktext": [str(c) for c in counts]},
-        "yaxis": _title(material.primary),
-        "height": 460,
-    }
-    about = "Means over distinct runs; solid in domain, dashed the mean of the OOD sets. Click a name to hide it."
-    return Figure(f"curve-{backbone}", "Learning curve", about, data, layout)
 
 
 def slices(material: Material, backbone: str, per_label: int, split: str) -> Figure | None:
@@ -188,6 +160,7 @@ def slices(material: Material, backbone: str, per_label: int, split: str) -> Fig
         return None
     kept = list(found)[:MOST_SLICES]
     values = [[stat.mean if (stat := found[name][row]) else None for name in kept] for row in range(len(cells))]
+    legible = len(kept) <= MOST_WITH_NUMBERS
     data: list[Trace] = [
         {
             "type": "heatmap",
@@ -196,9 +169,9 @@ def slices(material: Material, backbone: str, per_label: int, split: str) -> Fig
             "z": values,
             "zmin": 0,
             "zmax": 1,
-            "colorscale": "RdBu",
-            "text": [["" if v is None else f"{v:.2f}" for v in row] for row in values] if len(kept) <= 24 else [],
-            "texttemplate": "%{text}" if len(kept) <= 24 else "",
+            "colorscale": DIVERGING,
+            "text": [["" if v is None else f"{v:.2f}" for v in row] for row in values] if legible else [],
+            "texttemplate": "%{text}" if legible else "",
             "hovertemplate": "%{y} on %{x}: %{z:.3f}<extra></extra>",
             "colorbar": {"title": {"text": "accuracy"}},
         }
@@ -210,7 +183,7 @@ def slices(material: Material, backbone: str, per_label: int, split: str) -> Fig
     }
     more = f" The first {MOST_SLICES} of {len(found)} slices." if len(found) > MOST_SLICES else ""
     title = f"Slices of {split.replace('in_domain', 'in domain')}, {per_label} per label"
-    about = f"Accuracy, mean over distinct runs; 0.5 is pale.{more}"
+    about = f"Accuracy, mean over distinct runs; below 0.5 red, above it blue.{more}"
     return Figure(f"slices-{backbone}-{split.replace('/', '-')}", title, about, data, layout)
 
 
@@ -228,7 +201,7 @@ def costs(material: Material, backbone: str, per_label: int, key: str) -> Figure
             "name": shown(cell.variant),
             "x": [_positive(cost(cell, key))],
             "y": [material.mean(cell, "in_domain")],
-            "error_y": _error(stat) if (stat := material.stat(cell, "in_domain")) else {},
+            "error_y": error_bar(stat) if (stat := material.stat(cell, "in_domain")) else {},
             "marker": {"color": looks[0][cell.variant], "symbol": looks[1][cell.variant], "size": 11},
             "hovertemplate": "%{fullData.name}: %{y:.3f} at %{x:.4s}<extra></extra>",
         }
@@ -244,8 +217,8 @@ def costs(material: Material, backbone: str, per_label: int, key: str) -> Figure
         "hoverinfo": "skip",
     }
     layout = {
-        "xaxis": _title(COSTS[key]) | {"type": "log", "tickformat": "~s"},
-        "yaxis": _title(f"in domain {material.primary}"),
+        "xaxis": axis_title(COSTS[key]) | {"type": "log", "tickformat": "~s"},
+        "yaxis": axis_title(f"in domain {material.primary}"),
         "height": 440,
     }
     title = f"In domain against {COSTS[key]}, {per_label} per label"

@@ -9,6 +9,7 @@ import pandas as pd
 from effft.compare import reference
 from reports.cells import Cell, Stat, cells_of, with_variants
 from reports.collect import KINDS_APART, Collected, metric_names
+from reports.conditions import usual_condition, with_conditions
 from reports.statistics import Array
 
 RESULT = ("in_domain/calibration_error", "train/loss")
@@ -17,11 +18,15 @@ RESULT = ("in_domain/calibration_error", "train/loss")
 
 @dataclass(frozen=True)
 class Material:
-    """frame: finished runs with the primary metric. apart: sentences about the runs left out, by reason."""
+    """frame: finished runs with the primary metric. left_out: the others, by reason.
+
+    turned: measured runs of the same task with other knobs, in no mean with those of `frame`, which have `condition`.
+    """
 
     task: str
-    collected: Collected
     frame: pd.DataFrame
+    turned: pd.DataFrame
+    condition: str
     primary: str
     sets: tuple[str, ...]
     left_out: dict[str, pd.DataFrame]
@@ -34,8 +39,11 @@ class Material:
     @cached_property
     def cells(self) -> list[Cell]:
         """Every cell, by backbone, examples per label and variant."""
-        keys = [*(f"{split}/{self.primary}" for split in self.splits), *RESULT]
-        return cells_of(self.frame, keys)
+        return self.cells_in(self.frame)
+
+    def cells_in(self, frame: pd.DataFrame) -> list[Cell]:
+        """The cells of some runs."""
+        return cells_of(frame, [*(f"{split}/{self.primary}" for split in self.splits), *RESULT])
 
     @cached_property
     def backbones(self) -> list[str]:
@@ -107,8 +115,11 @@ def sort_out(collected: Collected, task: str) -> Material:
     missing = frame[column].isna() if column in frame else pd.Series(True, index=frame.index)
     leave(f"without in_domain/{metric}", missing)
     leave("without a number of examples per label", frame["per_label"].isna())
-    sets = _sets(frame, metric)
-    return Material(task, collected, with_variants(frame), metric, sets, left)
+    frame = with_conditions(frame)
+    usual = usual_condition(frame)
+    here = frame["condition"].isin([usual, ""])  # '': a task without knobs, or a run that did not say how they stood
+    sets = _sets(frame[here], metric)
+    return Material(task, with_variants(frame[here]), frame[~here], usual, metric, sets, left)
 
 
 def _primary(frame: pd.DataFrame) -> str:

@@ -2,13 +2,13 @@
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const look = (black) => {
-    const ink = black ? "#e6e9ed" : "#1b1f24", grid = black ? "#333a42" : "#dfe3e8";
+    const ink = black ? "#e6e9ed" : "#1b1f24", grid = black ? "#333a42" : "#dfe3e8", soft = black ? "#9aa6b2" : "#5a6572";
     const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid };
-    return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif" }, axis };
+    return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif" }, modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink }, axis };
   };
   const layout = (own, black) => {
     const { axis, ...rest } = look(black);
-    const made = { margin: { t: 20, r: 20, b: 60, l: 70 }, legend: { orientation: "h", y: -0.22 }, hovermode: "closest", ...rest, ...own };
+    const made = { margin: { t: 34, r: 20, b: 60, l: 70 }, legend: { orientation: "h", y: -0.22 }, hovermode: "closest", ...rest, ...own };
     for (const name of ["xaxis", "yaxis"]) made[name] = { ...axis, ...(own[name] || {}) };
     return made;
   };

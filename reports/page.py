@@ -85,10 +85,18 @@ def _table(table: Table) -> Iterator[str]:
     yield f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"
     for number, row in enumerate(table.rows):
         cells = [f'<th scope="row" class="l">{escape(row[0])}</th>']
-        cells += [f"<td{_left(place, table)}>{escape(cell)}</td>" for place, cell in enumerate(row) if place]
+        cells += [f"<td{_left(place, table)}>{escape(breakable(cell))}</td>" for place, cell in enumerate(row) if place]
         look = ' class="q"' if number in table.quiet else ""
         yield f"<tr{look}>{''.join(cells)}</tr>"
     yield "</tbody></table></div>"
+
+
+def breakable(cell: str) -> str:
+    """A mean with its interval may break before the bracket and nowhere else."""
+    head, bracket, tail = cell.partition(" [")
+    if not bracket or not head[:1].isdigit():
+        return cell
+    return head.replace(" ", "\u00a0") + " " + ("[" + tail).replace(" ", "\u00a0")
 
 
 def _left(place: int, table: Table) -> str:

@@ -11,13 +11,17 @@ from effft.errors import RunError
 from reports.advice import COSTS, cost, oracle, recommendation, size
 from reports.collect import collect
 from reports.faults import faults
-from reports.figures import costs, curve, overview, scatter, slices
+from reports.figures import costs, overview, scatter, slices
+from reports.knobs import knob_parts, sweeps
+from reports.lines import learning_curve
 from reports.markdown import file_name, markdown
 from reports.material import Material, sort_out
 from reports.page import page
 from reports.pairs import Pair, pair_parts, pairs_of
 from reports.parts import Figure, Part, Section, Table, Text
 from reports.published import published_parts
+from reports.searches import search_parts, trials_csv
+from reports.studies import Study, read_studies
 from reports.summary import main_part
 from reports.tables import cells_csv, pairs_csv, runs_csv
 
@@ -66,11 +70,12 @@ def build(
     watch("read runs", 0, 0)
     collected = collect(client, experiment or f"effft/{task}", parent)
     material = sort_out(collected, task)
+    studies = read_studies(client, task, collected.studies)
     watch("statistics", 0, 0)
     pairs = [p for b in material.backbones for n in material.per_labels(b) for p in pairs_of(material, b, n)]
     wrong = faults(material)
     watch("figures", 0, 0)
-    sections = list(_sections(material, pairs, wrong))
+    sections = list(_sections(material, pairs, wrong, studies))
     day = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     title = f"{task}: which way of adapting works best, and at what cost"
     lead = _lead(material)
@@ -82,6 +87,7 @@ def build(
         "runs.csv": runs_csv(material),
         "cells.csv": cells_csv(material),
         "differences.csv": pairs_csv(pairs),
+        **({"trials.csv": trials_csv(studies)} if studies else {}),
         **{file_name(figure): figure.svg for figure in figures},
     }
     return Report(task, files, len(material.frame), tuple(wrong))
@@ -98,10 +104,12 @@ def _lead(material: Material) -> str:
     )
 
 
-def _sections(material: Material, pairs: list[Pair], wrong: list[str]) -> Iterator[Section]:
+def _sections(material: Material, pairs: list[Pair], wrong: list[str], studies: list[Study]) -> Iterator[Section]:
     several = len(material.backbones) > 1
     said = Text(tuple(wrong) or ("None found.",), bullets=bool(wrong))
+    searches = [Section("searches", "Searches", list(search_parts(studies)))] if studies else []
     if not material.cells:
+        yield from searches
         yield Section("faults", "What is missing", [said])
         return
     for backbone in material.backbones:
@@ -116,7 +124,7 @@ def _sections(material: Material, pairs: list[Pair], wrong: list[str]) -> Iterat
             f"Differences between strategies{on}",
             pair_parts(material, backbone, [pair for pair in pairs if pair.backbone == backbone]),
         )
-        figures = [scatter(material, backbone) if material.sets else None, curve(material, backbone)]
+        figures = [scatter(material, backbone) if material.sets else None, learning_curve(material, backbone)]
         figures += [slices(material, backbone, last, split) for split in material.splits]
         kept: list[Part] = [figure for figure in figures if figure is not None]
         if kept:
@@ -125,6 +133,9 @@ def _sections(material: Material, pairs: list[Pair], wrong: list[str]) -> Iterat
         table = oracle(material, backbone)
         if table is not None:
             yield Section(f"oracle-{backbone}", f"Oracle, not attainable{on}", [Text((ORACLE,)), table])
+    if len(material.turned):
+        yield Section("knobs", "With the task's knobs turned", list(knob_parts(material, sweeps(material))))
+    yield from searches
     theirs = list(published_parts(material))
     if theirs:
         yield Section("published", "Beside what was published", theirs)

@@ -1,11 +1,12 @@
-"""Two still pictures without any library: what Markdown shows, and what the README keeps."""
+"""Still pictures without any library: what Markdown shows, and what the README keeps."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from reports.advice import cost, size
-from reports.cells import Cell
+from reports.cells import Cell, Stat
 from reports.material import Material
 from reports.style import colours
 
@@ -128,3 +129,52 @@ def plane(material: Material, cells: list[Cell], steps: list[Cell], key: str) ->
         taken.append((px, at))
         body += [_mark(px, py, looks[cell.variant], 0), _text(px + 10, at, cell.variant[:34])]
     return _frame(height, f"in domain {material.primary} against peak memory", body)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a figure over a number. where: 'in domain' or 'OOD'; stats: (x, mean with its interval)."""
+
+    variant: str
+    where: str
+    dashed: bool
+    colour: str
+    symbol: str
+    stats: tuple[tuple[float, Stat], ...]
+
+
+def curves(lines: Sequence[Line], axis: str, metric: str) -> str:
+    """Lines with intervals, and their names at the right in the order of their ends."""
+    ends = [b for line in lines for _, s in line.stats for b in (s.mean, s.low, s.high) if b is not None]
+    places = sorted({x for line in lines for x, _ in line.stats})
+    scale = ticks(min(ends), max(ends) + 1e-3)
+    height, bottom, left, right = 420, 350, 60, WIDTH - 230
+
+    def x(value: float) -> float:
+        return left + 12 + (value - places[0]) / (places[-1] - places[0] or 1) * (right - left - 24)
+
+    def y(value: float) -> float:
+        return bottom - (value - scale[0]) / (scale[-1] - scale[0]) * (bottom - 40)
+
+    body = [_text(12, 22, f"{metric} against {axis}")]
+    for tick in scale:
+        body += [
+            f'<path class="g" d="M{left} {y(tick):.1f}H{right}"/>',
+            _text(left - 8, y(tick) + 4, f"{tick:g}", "end", "q"),
+        ]
+    body += [_text(x(place), bottom + 20, f"{place:g}", "middle", "q") for place in places]
+    body.append(_text((left + right) / 2, bottom + 44, axis, "middle"))
+    spread, at = 3.0, -math.inf
+    for number, line in enumerate(sorted(lines, key=lambda one: y(one.stats[-1][1].mean))):
+        shift = (number - (len(lines) - 1) / 2) * spread
+        points = [(x(place) + shift, y(stat.mean), stat) for place, stat in line.stats]
+        dash = ' stroke-dasharray="6 4"' if line.dashed else ""
+        path = "L".join(f"{px:.1f} {py:.1f}" for px, py, _ in points)
+        body.append(f'<path d="M{path}" fill="none" stroke="{line.colour}" stroke-width="2"{dash}/>')
+        for px, py, stat in points:
+            if stat.low is not None and stat.high is not None:
+                body.append(f'<path d="M{px:.1f} {y(stat.low):.1f}V{y(stat.high):.1f}" stroke="{line.colour}"/>')
+            body.append(_mark(px, py, line.colour, int(line.dashed)))
+        at = max(points[-1][1] + 4, at + 16)
+        body.append(_text(right + 12, at, f"{line.variant[:24]}, {line.where}"))
+    return _frame(height, f"{metric} against {axis}", body)

@@ -4,10 +4,15 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+import pandas as pd
+
 from reports.material import Material
 from reports.pairs import Pair
 
-ABOUT = ("run_id", "name", "backbone", "strategy", "variant", "per_label", "seed", "data_seed", "study", "git_commit")
+ABOUT = (
+    "run_id", "name", "backbone", "strategy", "variant", "condition", "per_label", "seed", "data_seed", "study",
+    "git_commit",
+)  # fmt: skip
 
 
 def text_of(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -24,8 +29,8 @@ def _safe(value: object) -> object:
 
 
 def runs_csv(material: Material) -> str:
-    """A line a finished run with every metric, unrounded."""
-    frame = material.frame
+    """A line a finished run with every metric, unrounded; runs with other knobs (`condition`) have no variant."""
+    frame = pd.concat([material.frame, material.turned]) if len(material.turned) else material.frame
     columns = [*(c for c in ABOUT if c in frame), *sorted(str(c) for c in frame if str(c).startswith("metric:"))]
     heads = [str(c).removeprefix("metric:") for c in columns]
     filled = frame[columns].astype(object).where(frame[columns].notna(), "")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from optuna import visualization
+from optuna.importance import get_param_importances
 from optuna.study import Study
 
 PLOTS: dict[str, Callable[[Study], Any]] = {
@@ -14,6 +15,16 @@ PLOTS: dict[str, Callable[[Study], Any]] = {
     "slices": visualization.plot_slice,
 }
 SEVERAL: dict[str, Callable[[Study], Any]] = {"Pareto front": visualization.plot_pareto_front}
+
+
+def importances(study: Study) -> dict[str, float]:
+    """How much of the spread in the first objective each parameter explains; {} where there are too few trials."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return get_param_importances(study, target=lambda trial: float(trial.values[0]))
+    except (ValueError, RuntimeError):
+        return {}
 
 
 def page(study: Study) -> str:

@@ -17,7 +17,7 @@ from effft.tracking.tracker import MemoryTracker, Tracker, tracked
 from search.driver import Driver
 from search.finals import Final, best_final, choose, finals
 from search.logbook import Logbook
-from search.plots import page
+from search.plots import importances, page
 from search.settings import StudyPlan
 from search.spaces import Limits, bounded, check_name, decoded, first_guesses, is_range, narrowed
 from search.storage import enqueue_guesses, open_storage, open_study, requeue
@@ -236,6 +236,7 @@ def _conclude(
             own = {f"finals/{role}/{k}": v for k, v in final.metrics.items() if k.endswith(f"/{plan.metric}")}
             parent.metrics({k: v for k, v in own.items() if k.count("/") <= 5}, final.seed)
     parent.metrics({f"validation/{plan.metric}": fresh, "winner": float(trial)})
+    parent.metrics({f"importance/{name}": share for name, share in importances(study).items()})
     parent.text("study.html", page(study))
     parent.text("verdict.md", "".join(f"- {sentence}\n" for sentence in sentences))
     parent.note("\n\n".join(sentences))

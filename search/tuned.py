@@ -1,5 +1,6 @@
 """`compare --tuned true`: a study per strategy under one budget, then one table of the winners' final runs."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ def start(
         todo = plan_all(names, given, trials, seeds, data_seeds, session, progress)
         task = todo.studies[0].task if todo.studies else todo.plain[0].task.name
         tags = {"task": task, "strategies": ",".join(names), "kind": "comparison", "tuned": "true"}
+        tags["studies"] = json.dumps([plan.name for plan in todo.studies])
         name = f"compare tuned {','.join(names)}"[:200]
         parent = keeper(experiment or f"effft/{task}", name, tags, tracking_uri, no_tracking)
         os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # `mlflow run` chose it for the parent alone

@@ -146,8 +146,7 @@ def report_on(task: str, parent: "Tracker") -> None:
         click.echo(f"effft: the report is made later: first `{parent.remedy}`, then `{command}`.", err=True)
         return
     try:
-        home = parent.client.get_experiment(parent.experiment_id).name
-        made = build(parent.client, task, home, parent.run_id, command)
+        made = build(parent.client, task, parent.home, parent.run_id, command)
         keep(parent, made)
         say(made, made.write(Path(f"report-{task}")))
     except (EffftError, MlflowException) as error:

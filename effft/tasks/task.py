@@ -114,6 +114,12 @@ class Task(Record):
             )
         return lookup(f"pattern of task {self.name!r}", name or next(iter(self.patterns)), self.patterns)
 
+    @property
+    def knobs(self) -> dict[str, float]:
+        """The difficulty of the built-in task that the training examples come from; {} where they are real ones."""
+        source = next((source for source in self.train.sources if source.builtin), None)
+        return {} if source is None else {name: getattr(source.knobs, name) for name in KNOBS[source.builtin]}
+
     def turned(self, knobs: Mapping[str, float]) -> Self:
         """A copy whose built-in sources have these knobs.
 

@@ -102,6 +102,11 @@ class MlflowTracker:
         """The command that sends what the store has not taken; '' when it has all of it."""
         return self.line.remedy
 
+    @property
+    def home(self) -> str:
+        """The experiment that the run belongs to, wherever `mlflow run` put it."""
+        return self._home.get(HOME) or str(self.client.get_experiment(self.experiment_id).name)
+
     def params(self, values: Mapping[str, object]) -> None:
         """Log settings the run does not have yet (MLflow refuses another spelling of a known one)."""
         short = {safe_key(key): cut(value, LONGEST_PARAM) for key, value in values.items()}

@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -43,10 +42,9 @@ class ServedModel(PythonModel):
         self.model = SavedModel.load(Path(context.artifacts[ARTIFACT]))
         use_few_threads(self.model)
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """One row of answers a row of texts (MLflow reads annotations here as a signature, so there are none)."""
-        frame: pd.DataFrame = model_input
-        rows = [tuple(row) for row in frame[list(self.model.fields)].itertuples(index=False)]
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One row of answers a row of texts. MLflow reads no signature from a DataFrame: `signature_of` says it."""
+        rows = [tuple(row) for row in model_input[list(self.model.fields)].itertuples(index=False)]
         _must_be_text(rows, self.model.fields)
         try:
             return pd.DataFrame(self.model.answers(rows), columns=list(output_names(self.model.labels)))
@@ -99,15 +97,14 @@ def pyfunc_folder(saved: Path, model_id: str, run_id: str) -> Iterator[Path]:
         place = Path(name)
         code = place / "code" / PACKAGE.name
         shutil.copytree(PACKAGE, code, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "tiny_lm", "cli"))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # input example, type hints: advice that does not fit a model from code
-            mlflow.pyfunc.save_model(
-                path=str(place / "model"),
-                python_model=str(CODE),
-                artifacts={ARTIFACT: str(saved)},
-                code_paths=[str(code)],
-                signature=signature_of(record),
-                pip_requirements=requirements(),
-                mlflow_model=Model(model_id=model_id, run_id=run_id),
-            )
+        mlflow.pyfunc.save_model(
+            path=str(place / "model"),
+            python_model=str(CODE),
+            artifacts={ARTIFACT: str(saved)},
+            code_paths=[str(code)],
+            signature=signature_of(record),
+            input_example=pd.DataFrame([{name: f"a {name} to be labelled" for name in record.fields}]),
+            pip_requirements=requirements(),
+            mlflow_model=Model(model_id=model_id, run_id=run_id),
+        )
         yield place / "model"

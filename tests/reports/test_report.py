@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from runs import log
 
 from effft.cli.app import app
 from effft.cli.comparison import configs_of, filled
@@ -24,32 +24,6 @@ from reports.report import Report, build
 from reports.statistics import front, holm, interval, sign_flip
 
 EVIL = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
-
-
-def log(client: MlflowClient, home: str, strategy: str, seed: int = 0, draw: int = 0, **other: object) -> str:
-    task, backbone, status = (
-        str(other.pop(k, d)) for k, d in (("task", "dogs"), ("backbone", "m"), ("status", "FINISHED"))
-    )
-    per_label, score = int(str(other.pop("per_label", 8))), other.pop("score", None)
-    tags = {"strategy": strategy, "task": task, "backbone": backbone, "per_label": str(per_label), "seed": str(seed)}
-    tags |= {"data_seed": str(draw), **{k: str(v) for k, v in other.items()}}
-    run = client.create_run(home, run_name=f"{strategy} {seed}", tags=tags).info.run_id
-    inside = float(str(score)) if score is not None else 0.6 + 0.01 * seed + 0.003 * draw + len(strategy) / 100
-    metrics = {
-        "in_domain/accuracy": inside, "in_domain/majority": 0.55, "in_domain/chance": 0.5, "train/loss": inside / 3,
-        "ood/far/accuracy": 0.5 + inside / 100, "ood/far/majority": 0.5, "ood/far/chance": 0.5,
-        "ood/far/long/accuracy": 0.4, "validation/accuracy": 1 - inside,
-        "resources/peak_memory_bytes": 1e6 * len(strategy),
-        "resources/trainable_parameters": 10.0 * len(strategy), "resources/total_parameters": 1e4,
-        "resources/train_seconds": float(len(strategy)), "resources/evaluation_seconds": 0.5,
-    }  # fmt: skip
-    if other.pop("bare", None) is not None:
-        metrics = {"train/loss": 1.0}
-    params = [Param("resolved.metric", "accuracy"), Param("resolved.rank", str(other.get("rank", "8")))]
-    client.log_batch(run, [Metric(k, v, 0, 0) for k, v in metrics.items()], params, [RunTag("x", "y")])
-    if status != "RUNNING":
-        client.set_terminated(run, status)
-    return run
 
 
 @pytest.fixture

@@ -1,0 +1,151 @@
+"""What must not be averaged with the rest, and what lies elsewhere: knobs, studies, runs of `mlflow run`."""
+
+import csv
+import io
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from runs import log
+
+from effft.config import make_config
+from effft.errors import InputError
+from effft.experiment import Session, prepare
+from reports.report import Report, build
+
+
+@pytest.fixture
+def client(tracking_uri: str) -> MlflowClient:
+    return MlflowClient(tracking_uri)
+
+
+@pytest.fixture
+def home(client: MlflowClient) -> str:
+    return str(client.create_experiment("effft/dogs"))
+
+
+def means(made: Report, split: str = "in_domain") -> dict[tuple[str, str], float]:
+    rows = csv.DictReader(io.StringIO(made.files["cells.csv"]))
+    return {(r["variant"], r["per_label"]): float(r["mean"]) for r in rows if r["split"] == split}
+
+
+def knobs(strength: float, asked: bool = True) -> dict[str, object]:
+    own: dict[str, object] = {"resolved.overlap_strength": strength, "resolved.lexicon_size": 20}
+    return own | ({"overlap_strength": strength} if asked else {})
+
+
+def test_a_run_says_how_the_knobs_stood() -> None:
+    session = Session()
+    plain = prepare(make_config({"strategy": "zero_shot", "task": "overlap"}), session).resolved
+    assert (plain["overlap_strength"], plain["lexicon_size"], plain["ood_distance"]) == (1.0, 20, 0.0)
+    turned = prepare(make_config({"strategy": "zero_shot", "task": "overlap", "overlap_strength": 0.5}), session)
+    assert turned.resolved["overlap_strength"] == 0.5
+
+
+def test_turned_knobs_make_a_curve_and_no_mean(client: MlflowClient, home: str) -> None:
+    for strategy in ("vanilla", "pbft", "lora"):
+        for seed in (0, 1):
+            log(client, home, strategy, seed, knobs=knobs(1.0, asked=False), score=0.9 + seed / 100)
+            log(client, home, strategy, seed, knobs=knobs(0.5), score=0.7 + seed / 100)
+            log(client, home, strategy, seed, knobs=knobs(0), score=0.6 + seed / 100)
+    made = build(client, "dogs")
+    assert means(made) == {(s, "8"): pytest.approx(0.905) for s in ("vanilla", "pbft", "lora")}
+    assert made.runs == 6
+    assert made.faults == ()
+    text = made.files["report.md"]
+    assert "12 runs were made with other knobs of the task (overlap strength 0, 0.5)" in text
+    assert "those are about overlap strength 1." in text
+    assert "| strategy | split | 0 | 0.5 | 1 |" in text
+    row = next(line for line in text.splitlines() if line.startswith("| lora | in domain | 0.605"))
+    assert "0.705" in row
+    assert "0.905" in row
+    assert "<svg" in made.files["knob-m-overlap-strength-8.svg"]
+    assert "In domain and OOD accuracy against overlap strength, 8 examples per label" in made.files["report.html"]
+    kept = list(csv.DictReader(io.StringIO(made.files["runs.csv"])))
+    assert len(kept) == 18
+    assert {r["condition"] for r in kept} == {f"overlap_strength={s}, lexicon_size=20" for s in ("1.0", "0.5", "0")}
+
+
+def test_one_turned_run_alone_is_said_and_left_out(client: MlflowClient, home: str) -> None:
+    log(client, home, "lora", 0, knobs=knobs(1.0, asked=False))
+    log(client, home, "lora", 0, knobs=knobs(0.5) | {"resolved.lexicon_size": 8})
+    made = build(client, "dogs")
+    assert made.runs == 1
+    assert "1 runs with other knobs of the task (overlap strength 0.5; lexicon size 8) have nothing" in made.faults[0]
+
+
+def test_runs_that_all_turned_a_knob_are_the_report(client: MlflowClient, home: str) -> None:
+    for seed in (0, 1):
+        log(client, home, "lora", seed, knobs=knobs(0.5))
+    assert build(client, "dogs").runs == 2
+
+
+def study(client: MlflowClient, place: str, name: str, over: bool = True) -> str:
+    tags = {"kind": "study", "task": "dogs", "study": name, "strategy": "lora"}
+    parent = str(client.create_run(place, run_name="search lora", tags=tags).info.run_id)
+    client.log_batch(parent, params=[Param("per_label", "8"), Param("model", "m")])
+    states = ("complete", "complete", "pruned", "fail", "complete")
+    for number, state in enumerate(states):
+        own = {"kind": "trial", "study": name, "optuna.trial": str(number), "trial.state": state}
+        run = client.create_run(place, run_name=f"trial {number}", tags={**own, "mlflow.parentRunId": parent})
+        found = [Metric("validation/accuracy", 0.5 + number / 10, 0, 4)] if state != "fail" else []
+        params = [Param("learning_rate", str(0.001 * (number + 1))), Param("rank", "8")]
+        client.log_batch(run.info.run_id, found, params)
+        client.set_terminated(run.info.run_id, "FAILED" if state == "fail" else "FINISHED")
+    if over:
+        numbers = {"winner": 4, "validation/accuracy": 0.77, "importance/learning_rate": 0.8, "importance/rank": 0.2}
+        client.log_batch(parent, [Metric(key, value, 0, 0) for key, value in numbers.items()])
+        client.set_tag(parent, "mlflow.note.content", "The search paid: <b>really</b>.")
+        client.set_terminated(parent)
+    return parent
+
+
+def test_a_search_is_told_from_mlflow_alone(client: MlflowClient, home: str) -> None:
+    place = str(client.create_experiment("effft/dogs/search"))
+    study(client, place, "dogs/lora/8/m/0-0")
+    for seed in (0, 1):
+        log(client, home, "lora", seed, score=0.6 + seed / 100)
+        log(client, home, "lora", seed, rank="64", score=0.8 + seed / 100, tuned="true", study="dogs/lora/8/m/0-0")
+    made = build(client, "dogs")
+    assert means(made) == {("lora", "8"): pytest.approx(0.605), ("lora tuned", "8"): pytest.approx(0.805)}
+    text, page = made.files["report.md"], made.files["report.html"]
+    assert "| lora, 8 per label | m | 3 complete, 1 pruned, 1 failed | 0.900 | 0.770 |" in text
+    assert "learning\\_rate 0.80, rank 0.20" in text
+    assert "learning\\_rate=0.005, rank=8" in text
+    assert "The search paid: &lt;b&gt;really&lt;/b&gt;." in text
+    assert "History of the searches" in page
+    assert "What mattered in the searches" in page
+    trials = list(csv.DictReader(io.StringIO(made.files["trials.csv"])))
+    assert {(r["trial"], r["state"]) for r in trials} >= {("2", "pruned"), ("3", "fail")}
+
+
+def test_a_search_without_an_end_or_a_final_run_is_told(client: MlflowClient, home: str) -> None:
+    study(client, home, "one", over=False)
+    made = build(client, "dogs")
+    assert "3 complete, 1 pruned, 1 failed" in made.files["report.md"]
+    assert "What mattered" not in made.files["report.html"]
+
+
+def test_a_tuned_comparison_is_reported_with_its_own_studies(client: MlflowClient, home: str) -> None:
+    place = str(client.create_experiment("effft/dogs/search"))
+    study(client, place, "mine")
+    other = study(client, place, "other")
+    tags = {"kind": "comparison", "task": "dogs", "studies": '["mine"]', "effft.experiment": "effft/dogs"}
+    parent = client.create_run("0", run_name="compare tuned", tags=tags).info.run_id
+    log(client, home, "lora", 0, tuned="true", study="mine", kind="final")
+    log(client, home, "lora", 1, tuned="true", study="other", kind="final")
+    log(client, "0", "vanilla", 0, **{"mlflow.parentRunId": parent, "effft.experiment": "effft/dogs"})
+    made = build(client, "dogs", parent=parent)
+    assert set(means(made)) == {("lora tuned", "8"), ("vanilla", "8")}
+    assert made.runs == 2
+    assert "mine" in made.files["trials.csv"]
+    assert "other" not in made.files["trials.csv"]
+    assert build(client, "dogs", parent=other).runs == 1
+    with pytest.raises(InputError, match="there is no such run"):
+        build(client, "dogs", parent="0" * 32)
+
+
+def test_runs_that_mlflow_run_put_into_default_are_found(client: MlflowClient) -> None:
+    log(client, "0", "lora", 0, **{"effft.experiment": "effft/dogs"})
+    log(client, "0", "lora", 1, **{"effft.experiment": "effft/cats"})
+    assert build(client, "dogs").runs == 1
