@@ -41,8 +41,10 @@ def _mark(x: float, y: float, colour: str, kind: int) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers from below `low` to above `high`."""
-    step = 10 ** math.floor(math.log10(max(high - low, 1e-6)))
+    """Round numbers from below `low` to above `high`; around a single number, a tenth on each side."""
+    if high - low < 1e-6:
+        low, high = low - 0.1, high + 0.1
+    step = 10 ** math.floor(math.log10(high - low))
     step = next(s for s in (step / 5, step / 2, step, 2 * step) if (high - low) / s <= 7)
     first = math.floor(low / step)
     return [round((first + i) * step, 10) for i in range(math.ceil(high / step) - first + 1)]
@@ -95,7 +97,7 @@ def plane(material: Material, cells: list[Cell], steps: list[Cell], key: str) ->
     costs = {id(c): max(cost(c, key), 1.0) for c in cells}
     gains = {id(c): material.mean(c, "in_domain") for c in cells}
     low, high = math.log10(min(costs.values()) * 0.8), math.log10(max(costs.values()) * 1.6)
-    scale = ticks(min(gains.values()), max(gains.values()) + 1e-3)
+    scale = ticks(min(gains.values()), max(gains.values()))
     height, bottom, left = 420, 360, 70
 
     def x(value: float) -> float:
@@ -147,7 +149,7 @@ def curves(lines: Sequence[Line], axis: str, metric: str) -> str:
     """Lines with intervals, and their names at the right in the order of their ends."""
     ends = [b for line in lines for _, s in line.stats for b in (s.mean, s.low, s.high) if b is not None]
     places = sorted({x for line in lines for x, _ in line.stats})
-    scale = ticks(min(ends), max(ends) + 1e-3)
+    scale = ticks(min(ends), max(ends))
     height, bottom, left, right = 420, 350, 60, WIDTH - 230
 
     def x(value: float) -> float:

@@ -20,7 +20,8 @@ def project(tmp_path: Path) -> Path:
     """The project's files in a folder of their own, with a tiny backbone beside them."""
     folder = tmp_path / "project"
     skip = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "effft", folder / "effft", ignore=skip)
+    for name in ("effft", "reports"):
+        shutil.copytree(ROOT / name, folder / name, ignore=skip)
     for name in ("MLproject", "conda.yaml"):
         shutil.copy(ROOT / name, folder / name)
     save_backbone(folder / "tiny", "llama", positions=512)
@@ -35,10 +36,10 @@ def environment() -> dict[str, str]:
     return kept | quiet | {"PATH": path}
 
 
-def mlflow_run(project: Path, *parameters: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "mlflow", "run", ".", "-e", "lora", "--env-manager", "local"]
+def mlflow_run(project: Path, *parameters: str, entry: str = "lora") -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "mlflow", "run", ".", "-e", entry, "--env-manager", "local"]
     given = ("model=tiny", "epochs=1", "evaluation_limit=20", "threads=1", "bootstrap=0", "per_label=4", *parameters)
-    for parameter in given:
+    for parameter in given if entry == "lora" else parameters:
         command += ["-P", parameter]
     return subprocess.run(
         command, cwd=project, env=environment(), capture_output=True, text=True, timeout=240, check=False
@@ -59,6 +60,15 @@ def test_mlflow_run_makes_one_finished_run(project: Path) -> None:
     assert {"in_domain/mcc", "ood/far/mcc", "train/loss", "resources/peak_memory_bytes"} <= keys
     known = dict(rows(project, "select key, value from params"))
     assert (known["rank"], known["resolved.rank"], known["epochs"]) == ("8", "8", "1")
+
+
+@pytest.mark.slow
+def test_the_report_finds_what_mlflow_run_made(project: Path) -> None:
+    assert mlflow_run(project).returncode == 0
+    done = mlflow_run(project, "task=agreement", entry="report")  # its runs lie in the experiment Default
+    assert done.returncode == 0, done.stderr
+    assert "report of 1 runs: report-agreement/report.html" in done.stdout
+    assert (project / "report-agreement" / "report.html").is_file()
 
 
 @pytest.mark.slow

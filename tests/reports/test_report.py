@@ -22,6 +22,7 @@ from effft.errors import InputError
 from reports.collect import read_runs, search
 from reports.report import Report, build
 from reports.statistics import front, holm, interval, sign_flip
+from reports.svg import ticks
 
 EVIL = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
 
@@ -188,6 +189,15 @@ def test_a_permutation_test_is_symmetric(values: list[float]) -> None:
     array = np.array(values)
     assert sign_flip(array) == pytest.approx(sign_flip(-array))
     assert 0 < sign_flip(array) <= 1
+
+
+@given(st.floats(-1, 1), st.floats(0, 2) | st.just(0.0))
+def test_ticks_hold_both_ends_and_are_few(low: float, more: float) -> None:
+    found = ticks(low, low + more)
+    assert 2 <= len(found) <= 12
+    assert found[0] <= low + 1e-9
+    assert found[-1] >= low + more - 1e-9
+    assert found == sorted(set(found))
 
 
 def test_statistics_known_by_hand() -> None:

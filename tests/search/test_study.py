@@ -14,6 +14,7 @@ from effft.config import RunConfig
 from effft.data.example import ExampleSet
 from effft.experiment import Session
 from search.finals import Final
+from search.plots import importances
 from search.units import Unit, measure
 from search.verdict import difference, verdict
 from tests.backbones import save_backbone
@@ -202,3 +203,13 @@ def test_the_verdict_says_when_selection_did_not_pay() -> None:
     assert "The search paid" in list(verdict(better, "mcc"))[-1]
     assert difference([1.0, 2.0], [0.5, 1.5]).mean == 0.5
     assert not difference([1.0], [0.0]).sure
+
+
+def test_importances_are_shares() -> None:
+    study = optuna.create_study(direction="maximize")
+    study.sampler = optuna.samplers.RandomSampler(seed=0)
+    assert importances(study) == {}
+    study.optimize(lambda t: t.suggest_float("matters", 0, 1) + 0 * t.suggest_float("not", 0, 1), n_trials=10)
+    found = importances(study)
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["matters"] > 0.8
