@@ -8,9 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from runs import log
 
-from effft.config import make_config
 from effft.errors import InputError
-from effft.experiment import Session, prepare
 from reports.report import Report, build
 
 
@@ -32,14 +30,6 @@ def means(made: Report, split: str = "in_domain") -> dict[tuple[str, str], float
 def knobs(strength: float, asked: bool = True) -> dict[str, object]:
     own: dict[str, object] = {"resolved.overlap_strength": strength, "resolved.lexicon_size": 20}
     return own | ({"overlap_strength": strength} if asked else {})
-
-
-def test_a_run_says_how_the_knobs_stood() -> None:
-    session = Session()
-    plain = prepare(make_config({"strategy": "zero_shot", "task": "overlap"}), session).resolved
-    assert (plain["overlap_strength"], plain["lexicon_size"], plain["ood_distance"]) == (1.0, 20, 0.0)
-    turned = prepare(make_config({"strategy": "zero_shot", "task": "overlap", "overlap_strength": 0.5}), session)
-    assert turned.resolved["overlap_strength"] == 0.5
 
 
 def test_turned_knobs_make_a_curve_and_no_mean(client: MlflowClient, home: str) -> None:

@@ -80,6 +80,8 @@ def test_a_run_carries_its_knobs_to_the_rows() -> None:
     assert plain.draw.train != turned.draw.train
     assert "overlap_strength 0.5" in turned.evaluated["in_domain"].origin
     assert plain.evaluated["ood/traps"].digest == turned.evaluated["ood/traps"].digest
+    assert [plain.resolved[name] for name in KNOB_FIELDS] == [1.0, 20, 0.0]
+    assert [turned.resolved[name] for name in KNOB_FIELDS] == [0.5, 20, 0.0]
 
 
 def test_every_knob_is_a_field_with_the_generators_bounds() -> None:

@@ -4,17 +4,20 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from place import go, make_place
+from place import Copying, go, make_place
 
 from effft.errors import InputError
 from effft.experiment import Result
 from effft.strategies.parts import NAMED
+from effft.tracking import pyfunc
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.models import fetch, speaking_to
 from effft.tracking.registry import Version, _wins, open_client, register, versions
@@ -56,6 +59,20 @@ def test_pyfunc_answers_what_the_run_logged(place: Path, tracking_uri: str, stra
     assert list(answers["label_name"]) == result.tables["in_domain"]["answer"]
     assert model.metadata.signature.inputs.input_names() == ["text"]
     assert model.metadata.signature.outputs.input_names() == ["label", "label_name", *PROBABILITIES]
+
+
+def test_mlflow_has_nothing_to_warn_of(place: Path, tmp_path: Path) -> None:
+    go(place, Copying(to=tmp_path / "saved"), "lora", epochs=1)
+    own = spec_from_file_location("loaded_again", pyfunc.__file__)  # MLflow warns when the class is made
+    assert own is not None
+    assert own.loader is not None
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        again = module_from_spec(own)
+        own.loader.exec_module(again)
+        with again.pyfunc_folder(tmp_path / "saved", "m-1", "r-1") as folder:
+            assert (folder / "input_example.json").is_file()
+    assert [str(w.message) for w in told if issubclass(w.category, (UserWarning, FutureWarning))] == []
 
 
 @pytest.mark.slow
