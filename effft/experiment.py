@@ -45,6 +45,9 @@ KnobValues = tuple[tuple[str, float], ...]
 Watch = Callable[[str, int, int], None]
 """Called with (stage, done, total), often; whoever shows progress decides how."""
 
+Pace = Callable[[int, float], bool]
+"""Told the primary metric on validation after every epoch (from 1); says whether the training may end there."""
+
 
 def _silent(_stage: str, _done: int, _total: int) -> None:
     return None
@@ -258,8 +261,10 @@ def run(config: RunConfig, tracker: Tracker, session: Session | None = None, wat
     return execute(prepare(config, session or Session(keep=False)), tracker, watch)
 
 
-def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent) -> Result:
+def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent, pace: Pace | None = None) -> Result:
     """Adapt, evaluate, and tell the tracker everything; the same plan gives the same numbers, bit for bit on a CPU.
+
+    pace: scores the validation draw after every epoch, whatever `selection` is, and may end the training.
 
     Raises:
         RunError: the loss is not finite.
@@ -280,7 +285,7 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent) -> Result:
         with meter.stage("train"):
             items = _items(plan, learner, teacher)
             notes += _cut_note("train", sum(i.prompt.cut for i in items))
-            tokens = _adapt(plan, learner, items, tracker, watch)
+            tokens = _adapt(plan, learner, items, tracker, watch, pace)
         recall = partial(plan.session.activations.recall, learner) if plan.session.keep else learner.recall
         metrics: dict[str, float] = {}
         tables = {}
@@ -357,7 +362,9 @@ def _cut_note(name: str, cut: int) -> list[str]:
     return [f"{cut} texts of {name} were longer than max_length and lost their end."] if cut else []
 
 
-def _adapt(plan: Plan, learner: Learner, items: Sequence[Item], tracker: Tracker, watch: Watch) -> int:
+def _adapt(
+    plan: Plan, learner: Learner, items: Sequence[Item], tracker: Tracker, watch: Watch, pace: Pace | None
+) -> int:
     """Train (or, where nothing trains, take the loss as it is); return the tokens read."""
     config, rate = plan.config, plan.resolved["learning_rate"]
     if not plan.strategy.trains:
@@ -366,7 +373,8 @@ def _adapt(plan: Plan, learner: Learner, items: Sequence[Item], tracker: Tracker
         tracker.metrics({"train/loss": loss, "train/learning_rate": 0.0, "train/gradient_norm": 0.0}, 0)
         return 0
     assert isinstance(rate, float)
-    seen = learner.items(plan.draw.validation) if config.selection == "validation" else []
+    selects = config.selection == "validation"
+    seen = learner.items(plan.draw.validation) if selects or pace is not None else []
     recall = partial(plan.session.activations.recall, learner)
     best = BestEpoch(learner, seen, str(plan.resolved["metric"]), config.patience, recall)
     tokens = 0
@@ -377,9 +385,12 @@ def _adapt(plan: Plan, learner: Learner, items: Sequence[Item], tracker: Tracker
             watch("train", step.index, step.total)
             if step.ends_epoch and (found := best.look(step.epoch)):
                 tracker.metrics({f"validation/{key}": value for key, value in found.items()}, step.index)
-            if best.spent:
+                if pace is not None and pace(step.epoch, found[best.metric]):
+                    break
+            if selects and best.spent:
                 break
-    best.restore()
+    if selects:
+        best.restore()
     return tokens
 
 

@@ -1,7 +1,7 @@
 """The one writer: asks, has the units measured, tells Optuna first and the log second."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import optuna
@@ -10,14 +10,18 @@ from optuna.trial import Trial, TrialState
 
 from effft.errors import RunError
 from search.logbook import Logbook
-from search.samplers import reseed
+from search.samplers import EPOCHS, epoch_bars, reseed
 from search.settings import StudyPlan
 from search.spaces import Values, decoded, distributions
-from search.storage import done
+from search.storage import complete, done
 from search.units import Executor, Measured, Unit
 
 MOST_FAILURES = 5
 """Failed trials in a row after which a study stops."""
+
+MOST_PRUNED = 3
+"""A study ends with fewer complete trials than asked for when it has finished this many times as many, pruned ones
+counted."""
 
 Announce = Callable[[str, int, int], None]
 """Called with (what, trials done, trials asked for)."""
@@ -32,10 +36,11 @@ class InFlight:
     units: list[Unit]
     scores: list[float] = field(default_factory=list)
     resources: list[dict[str, float]] = field(default_factory=list)
+    curves: list[tuple[float, ...]] = field(default_factory=list)
 
 
 class Driver:
-    """Runs trials until as many are finished as were asked for."""
+    """Runs trials until as many are complete as were asked for; pruned and failed ones do not count."""
 
     def __init__(self, study: Study, plan: StudyPlan, executor: Executor, logbook: Logbook, announce: Announce) -> None:
         self.study, self.plan, self.executor, self.logbook, self.announce = study, plan, executor, logbook, announce
@@ -49,7 +54,13 @@ class Driver:
             RunError: five trials failed one after another.
         """
         asked = self.plan.settings.trials
-        while (left := asked - len(done(self.study))) > 0:
+        while (left := asked - len(complete(self.study))) > 0:
+            if len(done(self.study)) >= MOST_PRUNED * asked:
+                self.logbook.say(
+                    f"{len(done(self.study))} trials are finished and only {asked - left} of the {asked} asked for are "
+                    "complete, the rest pruned: the study ends here (--pruner none prunes nothing)."
+                )
+                break
             self.work([self.ask() for _ in range(min(left, self.executor.width))])
         self.announce("trials", asked, asked)
 
@@ -60,17 +71,23 @@ class Driver:
         trial = self.study.ask(self.distributions)
         values = decoded(trial.params)
         self.logbook.start(trial.number, values)
-        self.announce(f"trial {trial.number}", len(done(self.study)), settings.trials)
+        self.announce(f"trial {trial.number}{self.logbook.standing}", len(complete(self.study)), settings.trials)
         return InFlight(trial, values, self.plan.units(values, self.plan.config.seed, settings.inner_seeds))
 
     def work(self, batch: Sequence[InFlight]) -> None:
         """Measure the trials of a batch unit by unit, side by side; the order of telling is the order of asking."""
         live = list(batch)
         for step in range(len(batch[0].units)):
-            results = self.executor.run([flight.units[step] for flight in live])
+            results = self.executor.run([self._watched(flight.units[step], step) for flight in live])
             live = [flight for flight, found in zip(live, results, strict=True) if self._goes_on(flight, found, step)]
             if not live:
                 return
+
+    def _watched(self, unit: Unit, step: int) -> Unit:
+        settings = self.plan.settings
+        if settings.pruner != EPOCHS or len(settings.objectives) > 1:
+            return unit
+        return replace(unit, bars=epoch_bars(done(self.study), step))
 
     def _goes_on(self, flight: InFlight, found: Measured, step: int) -> bool:
         if found.failure:
@@ -78,9 +95,13 @@ class Driver:
             return False
         flight.scores.append(found.value)
         flight.resources.append(found.resources)
+        flight.curves.append(found.curve)
         several = len(self.plan.settings.objectives) > 1
         if not several:
             flight.trial.report(found.value, step)
+        if found.stopped:
+            self._end(flight, TrialState.PRUNED)
+            return False
         if step + 1 == len(flight.units):
             self._end(flight, TrialState.COMPLETE)
             return False
@@ -91,7 +112,9 @@ class Driver:
 
     def _end(self, flight: InFlight, state: TrialState, failure: str = "") -> None:
         trial, resources = flight.trial, mean_resources(flight.resources)
-        attributes = {"scores": flight.scores, "resources": resources}
+        attributes: dict[str, object] = {"scores": flight.scores, "resources": resources}
+        if any(flight.curves):
+            attributes["curves"] = flight.curves
         trial.set_user_attr("measured", attributes)
         if failure:
             trial.set_user_attr("failure", failure)

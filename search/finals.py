@@ -1,7 +1,7 @@
 """After the trials: the top 3 on fresh seeds, the winner trained anew, measured in domain and OOD, and registered."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,14 @@ from effft.errors import RunError
 from effft.tracking.tracker import Tracker, tracked
 from search.settings import FRESH, StudyPlan
 from search.spaces import Values, decoded
-from search.storage import complete
+from search.storage import DEFAULT, complete
 from search.units import Executor, Unit, measure
 
 if TYPE_CHECKING:
     from effft.experiment import Session
 
 TOP = 3
-"""Trials that are measured again: the best of noisy numbers is too good to be true."""
+"""Trials that are measured again, beside the default: the best of noisy numbers is too good to be true."""
 
 Announce = Callable[[str, int, int], None]
 OpenRun = Callable[[str, str, Mapping[str, str]], Tracker]
@@ -63,12 +63,16 @@ def remembered(study: Study, key: str, make: Callable[[], Any]) -> Any:
 
 
 def choose(study: Study, plan: StudyPlan, executor: Executor, announce: Announce) -> tuple[FrozenTrial, float]:
-    """The winner: of the top 3, the best mean validation over fresh seeds (and folds cut anew); and that mean.
+    """The winner: of the top 3 and the default, the best mean validation over fresh seeds (and folds cut anew).
+
+    The default takes part, whatever its first score was: a search that finds nothing better keeps it. Also returned:
+    the winner's mean.
 
     Raises:
         RunError: no trial is complete, or none can be measured again.
     """
-    candidates = allowed(complete(study), plan.settings.constraints)[:TOP]
+    ranked = allowed(complete(study), plan.settings.constraints)
+    candidates = ranked[:TOP] + [trial for trial in ranked[TOP:] if is_default(trial)]
     if not candidates:
         raise RunError("no trial is complete, so there is nothing to choose from; ask for more --trials.")
     scores: dict[int, float] = {}
@@ -93,6 +97,11 @@ def _value(executor: Executor, unit: Unit) -> float | None:
     return None if found.failure else found.value
 
 
+def is_default(trial: FrozenTrial) -> bool:
+    """Whether the trial is the default configuration."""
+    return trial.user_attrs.get("guess") == DEFAULT
+
+
 def median_trial(study: Study) -> FrozenTrial:
     """The trial in the middle by validation: what picking one at random would give."""
     ranked = complete(study)
@@ -104,7 +113,8 @@ def finals(
 ) -> list[Final]:
     """`seeds` x `data_seeds` fresh runs of the winner and of the default configuration.
 
-    Of the median trial only the validation is measured. Runs that a killed process finished are not repeated.
+    Of the median trial only the validation is measured. Runs that a killed process finished are not repeated. Where
+    the default is the winner, its runs stand in both roles: they are made once.
     """
     roles: dict[str, Values] = {
         "winner": decoded(winner.params),
@@ -119,6 +129,9 @@ def finals(
     total = len(places) * len(roles)
     for role, values in roles.items():
         for seed, data_seed in places:
+            if role == "default" and is_default(winner):
+                found.append(replace(found[len(found) - len(places)], role=role))
+                continue
             announce(f"final {role}, seed {seed}·{data_seed}", len(found), total)
             config = plan.config_of(values, seed=seed, data_seed=data_seed, log_model=role == "winner")
 

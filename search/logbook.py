@@ -1,8 +1,8 @@
 """MLflow's copy of a study: a child run for every trial, made whole again from Optuna after a kill."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -11,9 +11,6 @@ from effft.tracking.tracker import MemoryTracker, Status, Tracker
 from search.settings import StudyPlan
 from search.spaces import decoded
 from search.storage import interrupted
-
-if TYPE_CHECKING:
-    pass
 
 STATUS: dict[TrialState, Status] = {
     TrialState.COMPLETE: "FINISHED",
@@ -30,6 +27,15 @@ class Logbook:
         self.open: dict[int, Tracker] = {}
         self.best = float("-inf")
         self.best_line = ""
+        self.best_words = ""
+        self.ended: Counter[str] = Counter()
+
+    @property
+    def standing(self) -> str:
+        """' · 5 complete, 2 pruned · best 0.8300 (trial 3: rank=8)', for whoever shows where the study is."""
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(self.ended.items()))
+        best = f" · best {self.best:.4f} ({self.best_line}: {self.best_words})" if self.best_line else ""
+        return (f" · {counts}" if counts else "") + best
 
     def start(self, number: int, values: Mapping[str, object]) -> None:
         """The run of a trial that was asked for."""
@@ -47,13 +53,16 @@ class Logbook:
         child.close(STATUS[trial.state])
         self._speak(trial)
 
+    def _count(self, trial: FrozenTrial) -> None:
+        self.ended[trial.state.name.lower()] += 1
+        if trial.state == TrialState.COMPLETE and trial.values[0] > self.best:
+            self.best, self.best_line, self.best_words = trial.values[0], f"trial {trial.number}", words_of(trial)
+
     def _speak(self, trial: FrozenTrial) -> None:
-        words = ", ".join(f"{name}={shown(value)}" for name, value in decoded(trial.params).items())
+        self._count(trial)
+        words = words_of(trial)
         if trial.state == TrialState.COMPLETE:
-            value = trial.values[0]
-            if value > self.best:
-                self.best, self.best_line = value, f"trial {trial.number}"
-            said = f"{value:.4f}"
+            said = f"{trial.values[0]:.4f}"
         else:
             said = trial.state.name.lower() + (f" ({trial.user_attrs['failure']})" if self._failure(trial) else "")
         best = f"; best {self.best:.4f} ({self.best_line})" if self.best_line else ""
@@ -64,17 +73,17 @@ class Logbook:
 
     def reconcile(self, study: Study) -> None:
         """After a start: every finished trial has its run, told in full; interrupted ones are KILLED."""
-        trials = study.get_trials(deepcopy=False)
+        trials, lost = study.get_trials(deepcopy=False), interrupted(study)
         for trial in trials:
-            if trial.state == TrialState.COMPLETE and trial.values[0] > self.best:
-                self.best, self.best_line = trial.values[0], f"trial {trial.number}"
+            if trial.state in STATUS and trial.number not in lost:
+                self._count(trial)
         if isinstance(self.parent, MemoryTracker):
             return
         from effft.tracking import studies
         from effft.tracking.mlflow_tracker import MlflowTracker
 
         assert isinstance(self.parent, MlflowTracker)
-        runs, lost = studies.trial_runs(self.parent), interrupted(study)
+        runs = studies.trial_runs(self.parent)
         for trial in trials:
             if trial.state not in STATUS:
                 continue
@@ -110,6 +119,11 @@ def _tell(child: Tracker, trial: FrozenTrial, metric: str) -> None:
     if "failure" in trial.user_attrs:
         tags["trial.failure"] = str(trial.user_attrs["failure"])
     child.tags(tags)
+
+
+def words_of(trial: FrozenTrial) -> str:
+    """'learning_rate=0.001, rank=8'."""
+    return ", ".join(f"{name}={shown(value)}" for name, value in decoded(trial.params).items())
 
 
 def shown(value: object) -> str:

@@ -19,7 +19,10 @@ from search.samplers import pruner_of
 from search.settings import StudyPlan
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-"""A finished trial spent its share of the budget; failed and interrupted ones did not."""
+"""Finished: it said what it had to say. Failed and interrupted trials did not."""
+
+DEFAULT = 0
+"""The guess that is the default configuration: the first of `spaces.first_guesses`."""
 
 DIRECTIONS = {
     "validation": StudyDirection.MAXIMIZE,

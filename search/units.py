@@ -28,19 +28,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Unit:
-    """A configuration (seed included) to be validated; fold: (which, of how many, cut by which seed) or None."""
+    """A configuration (seed included) to be validated; fold: (which, of how many, cut by which seed) or None.
+
+    bars: validation scores, epoch by epoch, below which the training ends early; None: nobody looks at epochs.
+    """
 
     config: RunConfig
     fold: tuple[int, int, int] | None = None
+    bars: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Measured:
-    """value: the primary metric on validation; failure: why there is none."""
+    """value: the primary metric on validation; failure: why there is none.
+
+    curve: the metric after every epoch, where the unit has bars; stopped: it fell below one.
+    """
 
     value: float
     resources: dict[str, float]
     failure: str = ""
+    curve: tuple[float, ...] = ()
+    stopped: bool = False
 
 
 def measure(unit: Unit, session: "Session") -> Measured:
@@ -48,13 +57,25 @@ def measure(unit: Unit, session: "Session") -> Measured:
     from effft.experiment import execute, prepare_validation
     from effft.tracking.tracker import MemoryTracker
 
+    curve: list[float] = []
+
+    def pace(epoch: int, value: float) -> bool:
+        curve.append(value)
+        return below(unit.bars or (), epoch, value)
+
     try:
         plan = prepare_validation(unit.config, session, unit.fold)
-        result = execute(plan, MemoryTracker())
+        result = execute(plan, MemoryTracker(), pace=None if unit.bars is None else pace)
     except Exception as error:
         return Measured(float("nan"), {}, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
     resources = {name: result.metrics[f"resources/{name}"] for name in KEPT}
-    return Measured(result.metrics[f"validation/{result.primary}"], resources)
+    stopped = bool(curve) and below(unit.bars or (), len(curve), curve[-1])
+    return Measured(result.metrics[f"validation/{result.primary}"], resources, "", tuple(curve), stopped)
+
+
+def below(bars: Sequence[float], epoch: int, value: float) -> bool:
+    """Whether the score after an epoch (from 1) is under its bar; epochs beyond the bars have none."""
+    return epoch <= len(bars) and value < bars[epoch - 1]
 
 
 class Executor(Protocol):

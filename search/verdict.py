@@ -42,9 +42,14 @@ def difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) ->
 
 def compared(found: Sequence[Final], other: str, split: str, metric: str) -> Difference:
     """Winner minus another role, paired by seed and data_seed."""
-    theirs = {(f.seed, f.data_seed): f.value(split, metric) for f in found if f.role == other}
-    pairs = [(f.value(split, metric), theirs[f.seed, f.data_seed]) for f in found if f.role == "winner"]
-    return difference([a for a, _ in pairs], [b for _, b in pairs])
+    pairs = _beside(found, other)
+    return difference([f.value(split, metric) for f, _ in pairs], [o.value(split, metric) for _, o in pairs])
+
+
+def _beside(found: Sequence[Final], other: str) -> list[tuple[Final, Final]]:
+    """The winner's runs with the other role's on the same seeds."""
+    theirs = {(f.seed, f.data_seed): f for f in found if f.role == other}
+    return [(f, theirs[f.seed, f.data_seed]) for f in found if f.role == "winner"]
 
 
 def verdict(found: Sequence[Final], metric: str) -> Iterator[str]:
@@ -58,6 +63,8 @@ def verdict(found: Sequence[Final], metric: str) -> Iterator[str]:
         if split == "in_domain" or (split.startswith("ood/") and split.count("/") == 1):
             gap = compared(found, "default", split, metric)
             yield f"{split} {metric}: {means(found, split, metric)}; winner - default: {gap}."
+    if all(f.run_id == o.run_id and f.metrics == o.metrics for f, o in _beside(found, "default")):
+        yield "The search found nothing better than the default configuration, which is the winner."
     if median.sure and default.sure:
         yield "The search paid: the winner is above the default and above the median trial."
     elif median.sure:

@@ -22,6 +22,7 @@ class Progress:
         self.clock = clock
         self.spoke = clock()
         self.run_text = ""
+        self.first: tuple[float, int] | None = None
         self.bars: Bars | None = None
         self.stage: tuple[str, TaskID] | None = None
         self.overall: TaskID | None = None
@@ -54,13 +55,22 @@ class Progress:
             self._line(stage, done, total)
 
     def runs(self, name: str, done: int, total: int) -> None:
-        """Which of several runs it is; `done` are over."""
-        self.run_text = f"run {done + 1} of {total} ({name}): "
+        """Which of several runs it is; `done` are over. Time left: as if the rest took as long a run as those seen."""
+        self.run_text = f"run {done + 1} of {total} ({name}{self._left(done, total)}): "
         if self.bars is None:
             return
         if self.overall is None:
             self.overall = self.bars.add_task("runs", total=total)
         self.bars.update(self.overall, completed=done, description=f"runs: {name}")
+
+    def _left(self, done: int, total: int) -> str:
+        if self.first is None or done < self.first[1]:
+            self.first = (self.clock(), done)
+        start, before = self.first
+        if done == before:
+            return ""
+        seconds = (self.clock() - start) / (done - before) * (total - done)
+        return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
 
     def _line(self, stage: str, done: int, total: int) -> None:
         self.spoke = self.clock()

@@ -45,6 +45,17 @@ def test_plain_lines_are_few() -> None:
     assert lines[-1] == "effft: run 2 of 4 (lora): evaluate in_domain"
 
 
+def test_plain_lines_say_how_long_it_may_take() -> None:
+    clock, stream = Clock(), io.StringIO()
+    with Progress(stream, clock) as progress:
+        for done in (2, 3):  # two runs were there before
+            progress.runs("lora", done, 5)
+            clock.now += 60
+        progress.runs("lora", 4, 5)
+        progress("train", 1, 8)
+    assert stream.getvalue() == "effft: run 5 of 5 (lora, about 60 s left): train 1/8\n"
+
+
 def test_a_short_run_says_nothing() -> None:
     stream = io.StringIO()
     with Progress(stream, Clock()) as progress:

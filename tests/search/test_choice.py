@@ -1,0 +1,180 @@
+"""What a study counts, which trial it chooses, and when a training ends early."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution
+from optuna.study import Study
+from optuna.trial import TrialState, create_trial
+
+from effft.config import RunConfig
+from effft.experiment import Session
+from effft.tracking.tracker import MemoryTracker
+from search import samplers
+from search.driver import MOST_PRUNED, Driver
+from search.finals import Final, choose, finals
+from search.logbook import Logbook
+from search.samplers import WARM, epoch_bars
+from search.settings import Settings, StudyPlan
+from search.spaces import first_guesses
+from search.storage import complete, done, enqueue_guesses
+from search.study import plan_study
+from search.units import Measured, Unit, measure
+from search.verdict import verdict
+
+RESOURCES = dict.fromkeys(("peak_memory_bytes", "train_seconds", "trainable_parameters"), 1.0)
+
+
+class Told:
+    """An executor whose answers are a function of the unit."""
+
+    width = 1
+
+    def __init__(self, answer: Callable[[Unit], Measured]) -> None:
+        self.answer = answer
+
+    def run(self, units: Sequence[Unit]) -> list[Measured]:
+        return [self.answer(unit) for unit in units]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def plan() -> StudyPlan:
+    settings = Settings(trials=6, folds=2, reseeds=1, seeds=2, pruner="epochs")
+    return plan_study({"strategy": "lora", "per_label": "4", "bootstrap": "0"}, {}, settings, "choice", Session())
+
+
+def driven(plan: StudyPlan, executor: Told) -> Study:
+    study = optuna.create_study(direction="maximize")
+    enqueue_guesses(study, first_guesses(plan.defaults, plan.space))
+    Driver(study, plan, executor, Logbook(MemoryTracker(), plan), lambda *_: None).run()
+    return study
+
+
+def silent(*_: object) -> None:
+    return None
+
+
+def is_default(plan: StudyPlan, config: RunConfig) -> bool:
+    return (config.learning_rate, config.lora_modules) == (plan.defaults["learning_rate"], "attention")
+
+
+def test_pruned_trials_do_not_count(plan: StudyPlan) -> None:
+    asked = 0
+
+    def answer(unit: Unit) -> Measured:
+        nonlocal asked
+        asked += 1
+        return Measured(0.5, RESOURCES, stopped=asked % 5 == 0)
+
+    study = driven(plan, Told(answer))
+    assert len(complete(study)) == 6
+    assert len(done(study)) > 6
+
+
+def test_a_study_that_prunes_everything_ends(plan: StudyPlan) -> None:
+    study = driven(plan, Told(lambda unit: Measured(0.5, RESOURCES, stopped=True)))
+    assert {t.state for t in study.trials} == {TrialState.PRUNED}
+    assert len(study.trials) == MOST_PRUNED * 6
+
+
+def test_the_default_takes_part_and_wins_where_nothing_is_better(plan: StudyPlan) -> None:
+    """In the trials it scores worst, on fresh seeds best."""
+
+    def answer(unit: Unit) -> Measured:
+        fresh = unit.config.seed >= 1000
+        return Measured(float(is_default(plan, unit.config) == fresh), RESOURCES)
+
+    executor = Told(answer)
+    study = driven(plan, executor)
+    assert complete(study)[0].user_attrs.get("guess") != 0
+    winner, value = choose(study, plan, executor, silent)
+    assert (winner.user_attrs.get("guess"), value) == (0, 1.0)
+
+
+def test_a_better_trial_beats_the_default(plan: StudyPlan) -> None:
+    executor = Told(lambda unit: Measured(float(not is_default(plan, unit.config)), RESOURCES))
+    study = driven(plan, executor)
+    winner, value = choose(study, plan, executor, silent)
+    assert winner.user_attrs.get("guess") != 0
+    assert value == 1.0
+
+
+def test_the_runs_of_a_default_that_wins_are_made_once(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = driven(plan, Told(lambda unit: Measured(float(is_default(plan, unit.config)), RESOURCES)))
+    made: list[tuple[str, int]] = []
+
+    def final(role: str, config: RunConfig, *_: object) -> dict[str, object]:
+        made.append((role, config.seed))
+        return {"metrics": {"validation/mcc": 0.5, "in_domain/mcc": len(made)}, "run_id": f"run {len(made)}"}
+
+    monkeypatch.setattr("search.finals._final", final)
+    winner = next(t for t in study.trials if t.user_attrs.get("guess") == 0)
+    found = finals(study, plan, winner, Session(), SimpleNamespace(), silent)  # type: ignore[arg-type]
+    assert made == [("winner", 1000), ("winner", 1001), ("median", 1000), ("median", 1001)]
+    assert [(f.role, f.run_id) for f in found[:4]] == [
+        ("winner", "run 1"), ("winner", "run 2"), ("default", "run 1"), ("default", "run 2"),
+    ]  # fmt: skip
+    assert any("nothing better than the default" in sentence for sentence in verdict(found, "mcc"))
+    apart = [Final(f.role, f.seed, f.data_seed, f.metrics, f.run_id + f.role) for f in found]
+    assert not any("nothing better than the default" in sentence for sentence in verdict(apart, "mcc"))
+
+
+def test_tpe_takes_over_from_the_gaussian_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samplers, "LONG", 2)
+    study = optuna.create_study()
+    names = []
+    for _ in range(4):
+        samplers.reseed(study, "auto", 0, 1)
+        names.append(type(study.sampler).__name__)
+        study.add_trial(create_trial(params={"x": 1.0}, distributions={"x": FloatDistribution(0, 2)}, value=1.0))
+    assert names == ["GPSampler", "GPSampler", "TPESampler", "TPESampler"]
+    samplers.reseed(study, "auto", 0, 8)
+    assert type(study.sampler).__name__ == "TPESampler"
+
+
+@given(st.lists(st.lists(st.floats(0, 1), max_size=4), max_size=9))
+def test_bars_are_medians_of_enough_trials(curves: list[list[float]]) -> None:
+    trials = [create_trial(value=0.0, user_attrs={"measured": {"curves": [curve]}}) for curve in curves]
+    bars = epoch_bars(trials, 0)
+    assert epoch_bars(trials, 1) == ()
+    assert len(bars) == sum(sum(len(c) > epoch for c in curves) >= WARM for epoch in range(4))
+    for epoch, bar in enumerate(bars):
+        reached = [c[epoch] for c in curves if len(c) > epoch]
+        assert sum(v < bar for v in reached) <= len(reached) / 2
+        assert sum(v > bar for v in reached) <= len(reached) / 2
+
+
+def test_a_training_below_its_bar_ends_there() -> None:
+    config = RunConfig(strategy="probe", per_label=8, epochs=4, bootstrap=0, task="agreement")
+    session = Session()
+    whole = measure(Unit(config, (0, 2, 0)), session)
+    watched = measure(Unit(config, (0, 2, 0), ()), session)
+    assert (len(whole.curve), len(watched.curve), watched.stopped) == (0, 4, False)
+    assert watched.value == whole.value == watched.curve[-1]  # looking changes nothing
+    ended = measure(Unit(config, (0, 2, 0), (-1.0, 2.0)), session)
+    assert (ended.curve, ended.stopped) == (watched.curve[:2], True)
+    assert ended.value == ended.curve[-1]
+
+
+@pytest.mark.slow
+def test_the_epochs_pruner_in_a_whole_study(tracking_uri: str, tmp_path: Path) -> None:
+    from effft.cli.ending import run_command_line
+
+    words = "search --task overlap --strategy probe --trials 10 --per-label 8 --folds 2 --reseeds 1 --seeds 1"
+    words += " --evaluation-limit 20 --bootstrap 0 --pruner epochs --sampler random --epochs 4"
+    assert run_command_line([*words.split(), "--tracking-uri", tracking_uri]) == 0
+    (name,) = optuna.get_all_study_names(f"sqlite:///{tmp_path}/optuna.db")
+    trials = optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path}/optuna.db").trials
+    states = [t.state for t in trials]
+    assert states.count(TrialState.COMPLETE) == 10
+    stopped = [t for t in trials if t.state == TrialState.PRUNED]
+    assert stopped
+    assert all(len(t.user_attrs["measured"]["curves"][-1]) <= 4 for t in stopped)
