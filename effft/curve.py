@@ -5,8 +5,9 @@ At strength 1 a missing word gives every not entailed in-domain pair away; at 0 
 
 from collections.abc import Sequence
 
+from effft.cells import Cell, Measured
 from effft.config import make_config
-from effft.reference import Cell, Measured, spread
+from effft.reference import spread
 
 TASK = "overlap"
 ROWS = ("vanilla", "pbft", "lora")

@@ -5,20 +5,13 @@ could count across two), `random weights` is vanilla fine-tuning of the same arc
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from multiprocessing import get_context
+from collections.abc import Sequence
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
 
-from effft.config import RunConfig, make_config
+from effft.cells import BAG, Cell, Measured
+from effft.config import make_config
 from effft.strategies.parts import NAMED
 from effft.strategies.strategy import compose
-
-if TYPE_CHECKING:
-    from effft.data.example import Example
-    from effft.experiment import Session
 
 TASKS = ("agreement", "overlap")
 PER_LABEL = (8, 32, 128)
@@ -28,27 +21,8 @@ LIMIT = 500
 
 SWAPPED = "icl, label words swapped"
 RANDOM = "vanilla, random weights"
-BAG = "bag of words"
 MAJORITY = "majority"
 ROWS = (*NAMED, SWAPPED, RANDOM, BAG, MAJORITY)
-
-Metrics = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of the table: its row, and what to run. A bag of words has no run of its own, only the draw."""
-
-    row: str
-    config: RunConfig
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A cell and its metrics: '<split>/<metric>' and '<split>/<slice>/accuracy'."""
-
-    cell: Cell
-    metrics: Metrics
 
 
 def cells(
@@ -87,59 +61,6 @@ def _cost(cell: Cell) -> float:
     strategy = compose(cell.config.strategy)
     prompts = 10.0 if strategy.parameters.get("shots") or strategy.parameters.get("teacher_shots") else 2.0
     return prompts + 0.1 * cell.config.per_label * strategy.trains
-
-
-def measure(every: Sequence[Cell], workers: int) -> Iterator[Measured]:
-    """Run the cells in `workers` processes, one thread each; yield as they end."""
-    if workers == 1:
-        yield from (Measured(cell, measure_one(cell)) for cell in every)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(measure_one, cell): cell for cell in every}
-        try:
-            for future in as_completed(waiting):
-                yield Measured(waiting[future], future.result())
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-_sessions: "list[Session]" = []
-
-
-def measure_one(cell: Cell) -> Metrics:
-    """The metrics of one cell; a process reads backbones and splits once."""
-    from effft.experiment import Session, execute, prepare
-    from effft.tracking.tracker import MemoryTracker
-
-    if not _sessions:
-        _sessions.append(Session())
-    plan = prepare(cell.config, _sessions[0])
-    if cell.row == BAG:
-        return bag_of_words(plan.draw.train, {n: s.examples for n, s in plan.evaluated.items()}, len(plan.task.labels))
-    return execute(plan, MemoryTracker()).metrics
-
-
-def bag_of_words(train: "Sequence[Example]", splits: "Mapping[str, Sequence[Example]]", labels: int) -> Metrics:
-    """Logistic regression (C = 1) on the counts of words, each tagged by the text it stands in."""
-    from sklearn.feature_extraction.text import CountVectorizer
-    from sklearn.linear_model import LogisticRegression
-
-    from effft.evaluation.metrics import four_metrics
-
-    def tagged(examples: "Iterable[Example]") -> list[str]:
-        return [" ".join(f"{n}_{w}" for n, t in enumerate(e.texts) for w in t.lower().split()) for e in examples]
-
-    import numpy as np
-
-    counter = CountVectorizer(tokenizer=str.split, token_pattern=None, lowercase=False)
-    model = LogisticRegression(max_iter=1000)
-    model.fit(counter.fit_transform(tagged(train)), [example.label for example in train])
-    metrics: Metrics = {}
-    for name, examples in splits.items():
-        answers = np.asarray(model.predict(counter.transform(tagged(examples))))
-        found = four_metrics(np.array([example.label for example in examples]), answers, labels)
-        metrics |= {f"{name}/{key}": value for key, value in found.items()}
-    return metrics
 
 
 # ---- tables -------------------------------------------------------------------------------------------------------

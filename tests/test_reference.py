@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from effft import reference
+from effft import cells as measuring
+from effft.cells import BAG, Cell, Kept, Measured, measure, measure_kept
 from effft.cli.reference import reference as command
-from effft.reference import BAG, RANDOM, SWAPPED, Measured, cells, markdown, measure, slices, spread, table
+from effft.experiment import Session
+from effft.reference import RANDOM, SWAPPED, cells, markdown, slices, spread, table
 from effft.strategies.parts import NAMED
 
 
@@ -38,6 +40,30 @@ def test_two_rows_measured_and_shown() -> None:
     assert BAG not in shown
 
 
+def test_what_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = [c for c in cells("tiny-lm", "", ["agreement"], [8], 2, 20) if c.row == BAG]
+    first, second = every
+    path, session = tmp_path / "cells.jsonl", Session()
+    (found,) = measure_kept([first], 1, Kept(path, session))
+    with path.open("a") as file:
+        file.write('{"cell": "half of a li')
+    asked: list[Cell] = []
+
+    def counted(cell: Cell) -> dict[str, float]:
+        asked.append(cell)
+        return {"in_domain/mcc": 0.0}
+
+    monkeypatch.setattr(measuring, "measure_one", counted)
+    again = list(measure_kept(every, 1, Kept(path, session)))
+    assert asked == [second]
+    assert again[0] == found
+    assert list(measure_kept(every, 1, Kept(path, session))) == again
+    assert asked == [second]
+    other = first.config.model_copy(update={"evaluation_limit": 21})
+    kept = Kept(path, session)
+    assert kept.key(Cell(BAG, other)) != kept.key(first) == Kept(path, Session()).key(first)
+
+
 def test_spread_is_mean_and_sample_deviation() -> None:
     assert spread([0.5, 0.7]) == ".60 ± .14"
     assert spread([-0.25]) == "-.25"
@@ -46,11 +72,11 @@ def test_spread_is_mean_and_sample_deviation() -> None:
 
 
 def test_the_command_keeps_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def pretend(every: list[reference.Cell], workers: int) -> list[Measured]:
+    def pretend(every: list[Cell], workers: int) -> list[Measured]:
         values = {"in_domain/mcc": 0.1, "ood/far/mcc": 0.2, "ood/far/longer/accuracy": 0.3}
         return [Measured(cell, values) for cell in every]
 
-    monkeypatch.setattr(reference, "measure", pretend)
+    monkeypatch.setattr(measuring, "measure", pretend)
     words = ["--tasks", "agreement", "--per-label", "8", "--pairs", "2", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(command, words, catch_exceptions=False)
     assert done.exit_code == 0
@@ -62,8 +88,8 @@ def test_the_command_keeps_its_tables(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_curve_stands_apart_from_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def pretend(every: list[reference.Cell], workers: int) -> list[Measured]:
-        def values(cell: reference.Cell) -> dict[str, float]:
+    def pretend(every: list[Cell], workers: int) -> list[Measured]:
+        def values(cell: Cell) -> dict[str, float]:
             strength = cell.config.overlap_strength
             accuracy = 0.5 if strength is None else 1 - strength / 2
             keys = ("in_domain/accuracy", "ood/traps/accuracy", "ood/traps/swap/accuracy")
@@ -71,7 +97,7 @@ def test_the_curve_stands_apart_from_the_table(tmp_path: Path, monkeypatch: pyte
 
         return [Measured(cell, values(cell)) for cell in every]
 
-    monkeypatch.setattr(reference, "measure", pretend)
+    monkeypatch.setattr(measuring, "measure", pretend)
     words = ["--tasks", "overlap", "--per-label", "8", "--pairs", "2", "--strengths", "0.5,1"]
     done = CliRunner().invoke(command, [*words, "--out", str(tmp_path / "out")], catch_exceptions=False)
     assert "| shortcut strength | 1 | 0.5 |" in done.output

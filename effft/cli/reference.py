@@ -12,7 +12,7 @@ import click
 from effft.errors import InputError
 
 if TYPE_CHECKING:
-    from effft.reference import Measured
+    from effft.cells import Measured
 
 EXAMPLES = """\
 \b
@@ -35,12 +35,17 @@ def start(
     seed: int,
     strengths: str,
 ) -> None:
-    """Run every cell and write `out/reference.md` and `out/reference.csv`."""
+    """Run every cell and write `out/reference.md` and `out/reference.csv`; what `out/cells.jsonl` has is not run again.
+
+    Raises:
+        InputError: a value out of range, `out` no folder.
+    """
+    from effft.cells import Kept, measure_kept
     from effft.cli.comparison import words
     from effft.cli.progress import Progress
     from effft.curve import cells as curve_cells
     from effft.experiment import Session, prepare
-    from effft.reference import cells, measure
+    from effft.reference import cells
 
     if Path(out).is_file():
         raise InputError(f"out={out}: this is a file; name a folder (flag --out).")
@@ -55,12 +60,14 @@ def start(
         for done, cell in enumerate(every):
             progress("check", done, len(every))
             prepare(cell.config, session)
-        measured = []
-        for done, one in enumerate(measure(every, workers), start=1):
+        Path(out).mkdir(parents=True, exist_ok=True)
+        measured, kept = [], Kept(Path(out) / "cells.jsonl", session)
+        for done, one in enumerate(measure_kept(every, workers, kept), start=1):
             measured.append(one)
             progress("reference", done, len(every))
+    places = {cell: place for place, cell in enumerate(every)}
+    measured.sort(key=lambda one: places[one.cell])
     text = document(measured, names, counts, evaluation_limit, time.monotonic() - begun)
-    Path(out).mkdir(parents=True, exist_ok=True)
     (Path(out) / "reference.md").write_text(text, encoding="utf-8")
     (Path(out) / "reference.csv").write_text(csv_text(measured), encoding="utf-8")
     click.echo(text)
