@@ -12,15 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from effft.errors import InputError, nearest
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+MOST = 10**9
+"""More of anything is a slip of the finger; what is sensible the task and the model say."""
+
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Positive = Annotated[int, Field(ge=1, le=MOST)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Lexicon = Annotated[int, Field(ge=8, le=20)]
-AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Scale = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
+Threads = Annotated[int, Field(ge=0, le=1024)]
 
 
 class RunConfig(BaseModel):
@@ -36,6 +40,7 @@ class RunConfig(BaseModel):
     model: str = Field("tiny-lm", description="backbone: tiny-lm (built in), a hub id, or a local folder")
     revision: str = Field("", description="revision of a hub model (branch, tag or commit)")
     data_dir: str = Field("", description="folder with local copies of the task's files; no hub is asked then")
+    allow_outside: bool = Field(False, description="let a task file name files outside its own folder")
     per_label: Positive = Field(32, description="labelled training examples per label")
     seed: Seed = Field(0, description="seed of head, adapter, dropout and order")
     data_seed: Seed = Field(0, description="seed of the few-shot draw: which examples")
@@ -61,13 +66,13 @@ class RunConfig(BaseModel):
     train_embeddings: bool | None = Field(None, description="train the embeddings (and a tied LM head) too")
     train_final_norm: bool | None = Field(None, description="train the final norm too")
     rank: Positive | None = Field(None, description="LoRA rank")
-    alpha: AboveZero | None = Field(None, description="LoRA alpha; the delta is scaled by alpha / rank")
+    alpha: Scale | None = Field(None, description="LoRA alpha; the delta is scaled by alpha / rank")
     lora_dropout: Fraction | None = Field(None, description="dropout before the LoRA matrices")
     lora_modules: Literal["query_value", "attention", "all"] | None = Field(
         None, description="linear maps with a LoRA delta: query and value, all of attention, all of the block"
     )
     teacher_shots: Positive | None = Field(None, description="demonstrations the teacher sees")
-    temperature: AboveZero | None = Field(None, description="temperature of the distillation")
+    temperature: Scale | None = Field(None, description="temperature of the distillation")
     kl_weight: Share | None = Field(None, description="weight of KL; cross-entropy has 1 - kl_weight")
     unlabelled: Count | None = Field(None, description="unlabelled pool texts the student learns from as well")
 
@@ -88,12 +93,13 @@ class RunConfig(BaseModel):
     max_length: Positive = Field(256, description="tokens of one example; longer texts are cut, answer slots never")
     metric: str = Field("", description="metric that selects epochs ('' = the task's own)")
     evaluation_limit: Count = Field(0, description="examples evaluated a split, drawn at random (0 = all)")
+    drop_leaks: bool = Field(False, description="leave out evaluation examples whose texts also occur in train")
     bootstrap: Count = Field(1000, description="bootstrap resamples for the 95 % intervals (0 = none)")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="arithmetic of the backbone (auto: bf16 where the hardware has it and it is faster)"
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
-    threads: Count = Field(0, description="CPU threads (0 = one for a narrow model, else all cores)")
+    threads: Threads = Field(0, description="CPU threads (0 = one for a narrow model, else all cores)")
     log_model: bool = Field(False, description="keep the adapted model with the run, ready to load and to serve")
 
 
@@ -104,6 +110,7 @@ LAWS = {
     "less_than_equal": "must be at most {le}",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a whole number with fewer digits",
     "float_parsing": "must be a number",
     "finite_number": "must be a finite number",
     "bool_parsing": "must be true or false",
@@ -125,6 +132,10 @@ TRAINING_FIELDS = (
     "selection", "patience",
 )  # fmt: skip
 """Fields that mean something only where something trains."""
+
+
+LONGEST_SHOWN = 40
+"""Characters of a value that a sentence repeats."""
 
 
 def make_config(values: Mapping[str, Any]) -> RunConfig:
@@ -149,7 +160,10 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
 def _sentence(fault: Any) -> str:
     """One pydantic fault as a sentence: parameter, value, law, flag, nearest valid value."""
     name, hint = str(fault["loc"][0]), ""
-    law = LAWS.get(fault["type"], fault["msg"]).format(**fault.get("ctx", {}))
+    bounds = {key: f"{b:.15g}" if isinstance(b, float) else b for key, b in fault.get("ctx", {}).items()}
+    law = LAWS.get(fault["type"], fault["msg"]).format(**bounds)
+    given = str(fault["input"])
+    shown = given if len(given) <= LONGEST_SHOWN else f"{given[:LONGEST_SHOWN]}..."
     if fault["type"] == "literal_error":
         hint = nearest(str(fault["input"]), re.findall(r"'(\w+)'", fault["ctx"]["expected"]))
-    return f"{name}={fault['input']}: {law} (flag --{name.replace('_', '-')}).{hint}"
+    return f"{name}={shown}: {law} (flag --{name.replace('_', '-')}).{hint}"

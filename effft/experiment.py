@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from effft.config import KNOB_FIELDS, PART_FIELDS, RunConfig
-from effft.data.draw import Draw, draw, draw_demonstrations, draw_unlabelled, fold_of, leaks
+from effft.data.draw import Draw, draw, draw_demonstrations, draw_unlabelled, fold_of
 from effft.data.example import Example, ExampleSet, digest
+from effft.data.leaks import Checked, check, leaks
 from effft.errors import InputError
 from effft.evaluation.evaluate import evaluate
 from effft.evaluation.meter import Meter, held_by, resources
@@ -63,14 +64,15 @@ class Session:
         self.keep = keep
         self._backbones: dict[tuple[str, str, bool, str], Backbone] = {}
         self._splits: dict[tuple[str, KnobValues, str, str], ExampleSet] = {}
-        self._tasks: dict[tuple[str, KnobValues], Task] = {}
+        self._tasks: dict[tuple[str, KnobValues, bool], Task] = {}
+        self._checked: dict[tuple[str, KnobValues, str, str], Checked] = {}
         self.activations = Activations()
 
     def task(self, config: RunConfig) -> Task:
         """The task record, its knobs turned."""
-        key = (config.task, knobs_of(config))
+        key = (config.task, knobs_of(config), config.allow_outside)
         if key not in self._tasks:
-            self._tasks[key] = load_task(config.task).turned(dict(key[1]))
+            self._tasks[key] = load_task(config.task, config.allow_outside).turned(dict(key[1]))
         return self._tasks[key]
 
     def split(self, config: RunConfig, name: str) -> ExampleSet:
@@ -79,6 +81,13 @@ class Session:
         if key not in self._splits:
             self._splits[key] = read_split(self.task(config), name, config.data_dir)
         return self._splits[key]
+
+    def checked(self, config: RunConfig, name: str) -> Checked:
+        """The split, compared with train."""
+        key = (config.task, knobs_of(config), name, config.data_dir)
+        if key not in self._checked:
+            self._checked[key] = check(self.split(config, name), self.split(config, "train"))
+        return self._checked[key]
 
     def original(self, config: RunConfig, lm_head: bool) -> Backbone:
         """The pristine backbone, to look at."""
@@ -98,7 +107,10 @@ class Session:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that passed every check: nothing is trained or logged yet."""
+    """A run that passed every check: nothing is trained or logged yet.
+
+    leaks: evaluated split -> examples of it that also stand in train.
+    """
 
     config: RunConfig
     strategy: Strategy
@@ -110,6 +122,7 @@ class Plan:
     evaluated: dict[str, ExampleSet]
     resolved: dict[str, object]
     notes: tuple[str, ...]
+    leaks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -175,9 +188,12 @@ def prepare(config: RunConfig, session: Session) -> Plan:
     where = f"no file for it under {config.data_dir}" if config.data_dir else "it is on no hub; give --data-dir"
     notes = [f"OOD set {name} is left out: {where}." for name in missing]
     names = [n for n in task.split_names if n != "train" and n.removeprefix("ood/") not in missing]
-    evaluated = {n: session.split(config, n).part(config.evaluation_limit) for n in names}
+    checked = {n: session.checked(config, n) for n in names}
+    evaluated = {n: c.chosen(config.drop_leaks).part(config.evaluation_limit) for n, c in checked.items()}
+    notes += [note for c in checked.values() for note in c.note(config.drop_leaks)]
     notes += leaks(plan.draw.train, evaluated)
-    return replace(plan, evaluated=plan.evaluated | evaluated, notes=(*plan.notes, *notes))
+    found = {n: c.count for n, c in checked.items()}
+    return replace(plan, evaluated=plan.evaluated | evaluated, leaks=found, notes=(*plan.notes, *notes))
 
 
 def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = None) -> Plan:
@@ -295,6 +311,7 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent, pace: Pace | N
                 seen = partial(watch, f"evaluate {name}")
                 result = evaluate(learner, split.examples, slices, config.bootstrap, seen, recall)
             found = {f"{name}/{key}": value for key, value in result.metrics.items()}
+            found |= {f"{name}/leaks": float(plan.leaks[name])} if name in plan.leaks else {}
             metrics |= found
             tables[name] = result.table
             notes += _cut_note(name, result.cut)

@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from effft.errors import InputError
-from effft.tracking.keys import without_secrets
+from effft.secrets import without_secrets
 from effft.tracking.store import sqlite_path
 from search.samplers import pruner_of
 from search.settings import StudyPlan

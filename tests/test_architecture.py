@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    ("errors", "config"),
+    ("errors", "config", "secrets"),
     ("data",),
     ("tasks",),
     ("models",),

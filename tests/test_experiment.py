@@ -126,37 +126,6 @@ def test_a_loss_that_is_not_finite_is_a_sentence(place: Path) -> None:
         run(make_config(config), tracker, Session())
 
 
-@pytest.mark.parametrize(
-    ("strategy", "values", "said"),
-    [
-        ("lore", {}, "Did you mean 'lora'"),
-        ("lora", {"shots": 3}, "has no parameter 'shots'"),
-        ("icl", {"shots": 17}, "only 16 labelled examples"),
-        ("pbft", {"pattern": "minimall"}, "Did you mean 'minimal'"),
-        ("vanilla", {"metric": "mc"}, "Did you mean 'mcc'"),
-        ("vanilla", {"task": "colla"}, "Did you mean 'cola'"),
-        ("vanilla", {"model": "tinylm"}, "Did you mean 'tiny-lm'"),
-        ("vanilla", {"model": "./nowhere"}, "no such folder"),
-        ("vanilla", {"per_label": 999}, "per_label"),
-        ("pbft", {"label_words": "Yes"}, "one word per label"),
-        ("pbft", {"label_words": "Yes,Yes"}, "same word"),
-        ("pbft", {"label_words": "Maybe,Yes"}, "usable here"),
-        ("adaptive", {"layers": 7}, "has 3 blocks"),
-        ("lora", {"rank": 100}, "at most 16"),
-        ("distill", {"shots": 2}, "--teacher-shots"),
-        ("lora", {"device": "gpu"}, "must be auto, cpu"),
-        ("pbft", {"max_length": 2}, "pattern alone takes"),
-    ],
-)
-def test_bad_input_is_refused_before_training(place: Path, strategy: str, values: dict[str, object], said: str) -> None:
-    tracker = MemoryTracker()
-    base = {"task": str(place / "task.yaml"), "model": str(place / "llama"), "per_label": 8, "strategy": strategy}
-    with pytest.raises(InputError, match=said) as caught:
-        run(make_config({**base, **values}), tracker, SESSION)
-    assert "\n" not in str(caught.value)
-    assert not tracker.known
-
-
 def test_prompts_longer_than_the_model_are_refused(place: Path) -> None:
     save_backbone(place / "short", "llama", positions=24)
     config = make_config(

@@ -12,6 +12,7 @@ import click
 
 from effft.cli.app import app
 from effft.errors import EffftError, nearest
+from effft.secrets import without_secrets
 
 INTERRUPTED = 130
 
@@ -42,8 +43,8 @@ def run_command_line(arguments: Sequence[str]) -> int:
 
 
 def say(sentence: str, code: int) -> int:
-    """One line on stderr; returns the exit code."""
-    click.echo("effft: " + " ".join(sentence.split()), err=True)
+    """One line on stderr, without secrets; returns the exit code."""
+    click.echo("effft: " + without_secrets(" ".join(sentence.split())), err=True)
     return code
 
 
@@ -60,6 +61,6 @@ def usage_sentence(error: click.UsageError) -> str:
 def unexpected(error: Exception, arguments: Sequence[str]) -> int:
     """Type and message in one sentence; the whole traceback only where it was asked for."""
     if "--traceback" in arguments or os.environ.get("EFFFT_TRACEBACK", "") not in ("", "0"):
-        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.write(without_secrets("".join(traceback.format_exception(error))))
     message = " ".join(str(error).split())[:500] or "no message"
     return say(f"{type(error).__name__}: {message} (EFFFT_TRACEBACK=1 shows where.)", 1)

@@ -1,7 +1,7 @@
 """Which examples a few-shot run sees: drawn by `data_seed` alone, nested over `per_label`."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from effft.data.example import Example, ExampleSet
@@ -97,13 +97,6 @@ def draw_unlabelled(pool: ExampleSet, taken: Sequence[Example], count: int, data
     free = [example for example in distinct(pool.examples) if example.texts not in used]
     random.Random(f"{data_seed}/unlabelled").shuffle(free)
     return tuple(free[: max(count, 0)])
-
-
-def leaks(shots: Sequence[Example], evaluated: Mapping[str, ExampleSet]) -> list[str]:
-    """A sentence for every evaluated split that holds a training text."""
-    texts = {e.texts for e in shots}
-    found = {name: sum(e.texts in texts for e in split.examples) for name, split in evaluated.items()}
-    return [f"{count} of the training texts also occur in {name}." for name, count in found.items() if count]
 
 
 def distinct(examples: Sequence[Example]) -> list[Example]:

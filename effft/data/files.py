@@ -138,7 +138,7 @@ def _jsonl(path: Path, text: str) -> Table:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, line {number}: no JSON ({error}).") from None
+            raise InputError(f"{path}, line {number}: no JSON ({error}); mend the line, one object a line.") from None
         if not isinstance(record, dict):
             raise InputError(f'{path}, line {number}: each line must be an object, like {{"text": "..."}}.')
         records.append(record)
@@ -148,13 +148,17 @@ def _jsonl(path: Path, text: str) -> Table:
     return Table(columns, rows, str(path), numbers)
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160].rstrip(".")
+
+
 def _parquet(path: Path, data: bytes) -> Table:
     import pandas as pd
 
     try:
         frame = pd.read_parquet(io.BytesIO(data))
     except Exception as error:  # every engine has its own errors
-        raise InputError(f"{path}: no parquet file ({str(error).splitlines()[0]}).") from None
+        raise InputError(f"{path}: no parquet file ({_first_line(error)}); fetch it again.") from None
     if frame.empty:
         raise InputError(f"{path}: it has no rows; name another file.")
     columns = tuple(map(str, frame.columns))

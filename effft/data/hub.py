@@ -4,6 +4,7 @@ import contextlib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from effft.data.table import Table
@@ -21,9 +22,19 @@ def read_hub(name: str, config: str, split: str, revision: str) -> Table:
     """
     from huggingface_hub import constants
 
+    _must_be_remote(name)
     said = ", ".join(word for word in (config, split) if word)
     origin = f"{name} ({said}) @ {revision or 'main'}"
     return _load(constants.ENDPOINT, origin, name, config or None, split=split or "train", revision=revision or None)
+
+
+def _must_be_remote(name: str) -> None:
+    """`datasets` would take a folder of that name, or the files of the current one, for the hub's."""
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as FORMATS
+
+    if name in FORMATS or Path(name).exists():
+        what = "a file format" if name in FORMATS else "also a file or folder here"
+        raise InputError(f"hub {name!r}: this is {what}, and a hub source reads the hub alone; name files with `file`.")
 
 
 def read_url(url: str, delimiter: str) -> Table:

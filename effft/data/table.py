@@ -31,4 +31,15 @@ class Table:
                 return self.columns.index(name)
         wanted = " or ".join(map(repr, names))
         shown = ", ".join(self.columns[:20])
-        raise InputError(f"{self.origin}: no column {wanted}; it has: {shown}.{nearest(names[0], self.columns)}")
+        hint = nearest(names[0], self.columns) or self._delimiter(names[0])
+        raise InputError(f"{self.origin}: no column {wanted}; it has: {shown}.{hint}")
+
+    def _delimiter(self, name: str) -> str:
+        """A hint where one column holds the names of several."""
+        only = self.columns[0] if len(self.columns) == 1 else ""
+        found = next((mark for mark in "\t,;|" if mark in only and name in only.split(mark)), "")
+        return (
+            f" It looks delimited by {found!r}: say so with `delimiter`, or name the file for what it is."
+            if found
+            else ""
+        )

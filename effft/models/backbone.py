@@ -146,7 +146,9 @@ def load(name: str, revision: str = "", need_lm_head: bool = False, device: str 
     """
     check_name(name)
     known = describe(name, revision, need_lm_head)
-    model = _from_hub(known.kind, known.source, name, revision, config=known.config, dtype=torch.float32)
+    options = {"config": known.config, "dtype": torch.float32, "output_loading_info": True}
+    model, told = _from_hub(known.kind, known.source, name, revision, **options)
+    _must_be_whole(name, [key for key in told["missing_keys"] if "pooler" not in key.split(".")])
     if len(known.tokenizer) > model.get_input_embeddings().num_embeddings:
         raise InputError(
             f"model {name!r}: the tokenizer has {len(known.tokenizer)} tokens, the embeddings only "
@@ -157,6 +159,15 @@ def load(name: str, revision: str = "", need_lm_head: bool = False, device: str 
     commit = getattr(known.config, "_commit_hash", None) or revision
     positions = max_positions(known.config)
     return Backbone(name, commit, model, known.tokenizer, known.decoder, need_lm_head, _width(model), positions)
+
+
+def _must_be_whole(name: str, missing: list[str]) -> None:
+    """Transformers would make up the weights that a file lacks."""
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(
+            f"model {name!r}: its weights lack {min(missing)}{more}, which would be random; download it again, whole."
+        )
 
 
 class Described(NamedTuple):

@@ -199,6 +199,7 @@ def label_ids(tokenizer: Any, words: Sequence[str], before: str, model: str) -> 
         if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
             tokens = " + ".join(repr(token) for token in tokenizer.convert_ids_to_tokens(ids))
             what = "unknown to" if len(ids) == 1 else f"{len(ids)} tokens ({tokens}) in"
+            what = what if ids else f"no token of its own after {before[-8:]!r} in"
             raise InputError(
                 f"label word {word!r} is {what} the vocabulary of {model!r}, but a verbalizer reads exactly one token; "
                 f"{suggest(tokenizer, before, len(words))}"

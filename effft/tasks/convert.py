@@ -44,8 +44,9 @@ def to_examples(
         marks = tuple((d, unmarked.get(d, UNKNOWN) if at is None else _plain(row[at])) for d, at in slices)
         examples.append(Example(values, label, number, marks))
     if not examples:
-        kept = f"where keeps {dict(source.where)}, " if source.where else ""
-        raise InputError(f"{table.origin}: no row is left ({kept}label values dropped: {list(source.label.drop)}).")
+        said = [f"`where: {{{column}: {', '.join(values)}}}`" for column, values in source.where.items()]
+        said += [f"`label: {{drop: {', '.join(source.label.drop)}}}`"] if source.label.drop else []
+        raise InputError(f"{table.origin}: no row is left; change {' or '.join(said) or 'its rows'}.")
     return tuple(examples)
 
 
@@ -61,7 +62,7 @@ def _numbers(table: Table, source: Source) -> Iterator[int] | range:
 def _dimension(table: Table, name: str) -> int:
     if name in table.columns:
         return table.columns.index(name)
-    known = ("label", *table.columns)
+    known = tuple(dict.fromkeys(("label", *table.columns)))
     raise InputError(
         f"{table.origin}: slice {name!r} is no column; known: {', '.join(known[:20])}.{nearest(name, known)}"
     )
@@ -98,7 +99,13 @@ def _text(value: Any, table: Table, number: int, at: int) -> str:
         return value.strip()
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
         return str(value)
-    raise InputError(f"{table.place(number)}: column {table.columns[at]!r} holds {value!r:.60}, no text.")
+    raise InputError(
+        f"{table.place(number)}: column {table.columns[at]!r} holds {_short(value)}, no text; fill or remove it."
+    )
+
+
+def _short(value: Any) -> str:
+    return repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
 
 
 def _bytes_repr(value: Any, table: Table, number: int, at: int) -> str:

@@ -1,5 +1,6 @@
 """A task file as YAML: small, plain, and every complaint has a line number."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,23 @@ LARGEST = 1 << 20
 DEEPEST = 20
 """Levels of nesting; a task needs six."""
 
+LAWS = {
+    "too_short": "needs at least {min_length}",
+    "string_type": "must be a text",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number with fewer digits",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_parsing": "must be true or false",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "dict_type": "must be a mapping of keys",
+    "tuple_type": "must be a list",
+    "model_type": "must be a mapping of keys",
+    "missing_argument": "this value is missing",
+}
+"""Pydantic's fault types in our words."""
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -30,20 +48,21 @@ class Document:
     values: dict[str, Any]
     root: yaml.MappingNode
 
-    def validate(self, model: type[M], values: dict[str, Any]) -> M:
-        """The values as a record.
+    def validate(self, model: type[M], values: dict[str, Any], context: Mapping[str, object] | None = None) -> M:
+        """The values as a record. context: what pydantic tells the record's own checks.
 
         Raises:
             InputError: the first thing wrong, with file, line and key.
         """
         try:
-            return model.model_validate(values)
+            return model.model_validate(values, context=context)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
+            faults = error.errors(include_url=False)  # a mistyped key also makes the right one missing: say the typo
+            first = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         sentence = _sentence(first, set(model.model_fields))
         said = sentence.split(":")[0].split()[0]
-        loc = first["loc"] or (said, *sentence.split("'")[1:2])
+        loc = first["loc"] or (*said.split("/"), f"{said}s", *sentence.split("'")[1:2])
         where = f"{self.path}, line {self._line(loc)}"
         raise InputError(f"{where}: {key + ': ' if key else ''}{sentence}")
 
@@ -143,4 +162,5 @@ def _sentence(error: Any, top: set[str]) -> str:
     if kind == "value_error":
         return str(error["ctx"]["error"]).rstrip(".?") + ("?" if str(error["ctx"]["error"]).endswith("?") else ".")
     shown = repr(value) if len(repr(value)) < 80 else repr(value)[:77] + "..."
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}, not {shown}."
+    law = LAWS.get(kind, error["msg"][0].lower() + error["msg"][1:]).format(**error.get("ctx", {}))
+    return f"{law}, not {shown}."

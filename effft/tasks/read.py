@@ -81,7 +81,7 @@ def _remote(task: Task, record: Split, split: str) -> tuple[Source, Table]:
             if source.url:
                 return source, read_url(source.url, source.delimiter)
         except InputError as error:
-            why.append(str(error))
+            why.append(str(error).rstrip("."))
     names = " or ".join(source.file for source in record.sources if source.file)
     remedy = f"put {names} into a folder and name it with --data-dir" if names else "check the name and the network"
     raise InputError(f"task {task.name!r}, {split}: {'; '.join(why)}; {remedy}.")
@@ -112,10 +112,19 @@ def _places(task: Task, source: Source, data_dir: str) -> Iterator[Path]:
         places = list(dict.fromkeys([folder / source.file, folder / Path(source.file).name]))
     elif task.folder is not None:
         places = [task.folder / source.file]
-        if not places[0].resolve().is_relative_to(task.folder):
-            raise InputError(f"task {task.name!r}: {source.file} leads out of {task.folder}; put the file beside it.")
     else:
         return
-    for path in places:
-        yield path
-        yield path.with_name(path.name + ".gz")
+    for place in places:
+        for path in (place, place.with_name(place.name + ".gz")):
+            if not data_dir and task.folder is not None and not task.allows_outside:
+                _must_stay(path, task.folder, source.file)
+            yield path
+
+
+def _must_stay(path: Path, folder: Path, name: str) -> None:
+    """Refuse a link that leads out of the task's folder."""
+    if not path.resolve().is_relative_to(folder):
+        raise InputError(
+            f"{path}: file {name!r} leads out of {folder}; put the file beside the task file, or allow it with "
+            "--allow-outside true."
+        )

@@ -1,15 +1,20 @@
 """Where the rows of a split come from, and how a row becomes an example: the `train:`, `in_domain:` and `ood:` keys."""
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from effft.config import KNOB_FIELDS
+from effft.errors import nearest
 from effft.tasks.builtin.knobs import KNOBS, LARGEST_LEXICON, SMALLEST_LEXICON, Knobs
 
 Metric = Literal["accuracy", "balanced_accuracy", "mcc", "macro_f1"]
+
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""What may be asked of the hub: `glue`, `nyu-mll/glue`; a path is none."""
 
 OWN_KEYS = {
     "file": ("columns", "header", "quoting", "delimiter", "skip_incomplete"),
@@ -94,7 +99,7 @@ class Source(Record):
         return Knobs(self.overlap_strength, self.lexicon_size, self.ood_distance)
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
         given = [kind for kind in OWN_KEYS if getattr(self, kind)]
         if len(given) != 1:
             said = "names none" if not given else f"names {' and '.join(given)}"
@@ -106,8 +111,18 @@ class Source(Record):
         if absent:
             known = ", ".join(KNOBS[self.builtin])
             raise ValueError(f"the built-in task {self.builtin!r} has no knob {min(absent)!r}; it has: {known}")
+        if self.builtin and self.builtin not in KNOBS:
+            raise ValueError(
+                f"unknown built-in task {self.builtin!r}; known: {', '.join(KNOBS)}.{nearest(self.builtin, KNOBS)}"
+            )
+        if self.url and not self.url.startswith("https://"):
+            raise ValueError(f"url {self.url!r}: only https addresses are read")
+        if self.hub and not HUB_NAME.fullmatch(self.hub):
+            raise ValueError(
+                f"hub {self.hub!r} is no name of a data set on the hub; a folder's files are named by `file`"
+            )
         if self.file:
-            _check_path(self.file)
+            _check_path(self.file, bool((info.context or {}).get("allow_outside")))
         if self.header is False and not self.columns:
             raise ValueError(f"{self.file} has no header (header: false), so name its columns (columns: [...])")
         if len(set(self.columns)) < len(self.columns):
@@ -121,12 +136,15 @@ class Source(Record):
         return self
 
 
-def _check_path(path: str) -> None:
-    """A task file may only name files below its own folder or the data folder."""
+def _check_path(path: str, allow_outside: bool) -> None:
+    """A task file may only name files below its own folder or the data folder, unless the user allows more."""
     pure = PurePosixPath(path.replace("\\", "/"))
-    if pure.is_absolute() or ".." in pure.parts or "\0" in path or (len(path) > 1 and path[1] == ":"):
+    if "\0" in path:
+        raise ValueError(f"file {path!r} holds a NUL byte; name a file")
+    if (pure.is_absolute() or ".." in pure.parts or path[1:2] == ":") and not allow_outside:
         raise ValueError(
-            f"file {path!r} leaves the task's folder; name it relative to the task file or to --data-dir, without '..'"
+            f"file {path!r} leaves the task's folder; name it relative to the task file or to --data-dir, without "
+            "'..', or allow it with --allow-outside true"
         )
 
 

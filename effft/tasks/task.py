@@ -35,6 +35,7 @@ class Task(Record):
     in_domain: Split
     ood: dict[str, Split] = Field(default_factory=dict)
     _folder: Path | None = PrivateAttr(default=None)
+    _outside: bool = PrivateAttr(default=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -90,6 +91,11 @@ class Task(Record):
     def folder(self) -> Path | None:
         """The folder of a user's task file; None for a task of this package."""
         return self._folder
+
+    @property
+    def allows_outside(self) -> bool:
+        """Whether its files may lie outside of its folder: never, unless the user said so."""
+        return self._outside
 
     @property
     def split_names(self) -> tuple[str, ...]:
@@ -151,8 +157,10 @@ def known_tasks() -> dict[str, Path]:
     return {path.stem: path for path in sorted(RECORDS.glob("*.yaml"))}
 
 
-def load_task(spec: str) -> Task:
+def load_task(spec: str, allow_outside: bool = False) -> Task:
     """The task of that name, or of that file: a path ends in .yaml or .yml, or has a separator.
+
+    allow_outside: the file may name files outside its own folder.
 
     Raises:
         InputError: unknown name, or a file that is no task: the sentence has file, line and key.
@@ -160,12 +168,12 @@ def load_task(spec: str) -> Task:
     if not spec.endswith((".yaml", ".yml")) and "/" not in spec and "\\" not in spec:
         return _read(lookup("task", spec, known_tasks()))
     path = Path(spec).expanduser()
-    task = _read(path)
-    task._folder = path.parent.resolve()
+    task = _read(path, allow_outside)
+    task._folder, task._outside = path.parent.resolve(), allow_outside
     return task
 
 
-def _read(path: Path) -> Task:
+def _read(path: Path, allow_outside: bool = False) -> Task:
     document = parse(path)
     values: dict[str, Any] = {"name": path.stem} | document.values
-    return document.validate(Task, values)
+    return document.validate(Task, values, {"allow_outside": allow_outside})

@@ -28,11 +28,6 @@ def cut(value: object, longest: int) -> str:
     return text[: longest - len(tail)] + tail
 
 
-def without_secrets(text: str) -> str:
-    """Text with user and password of every URL in it left out."""
-    return re.sub(r"://[^/\s'\"]*@", "://***@", text)
-
-
 def table_json(columns: Mapping[str, Sequence[object]]) -> str:
     """Rows as the JSON that MLflow's UI shows as a table ('split' orientation); NaN and infinities become null."""
     rows = [list(row) for row in zip(*columns.values(), strict=True)]

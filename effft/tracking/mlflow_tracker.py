@@ -14,8 +14,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
+from effft.secrets import without_secrets
 from effft.tracking.dead import close_dead_runs
-from effft.tracking.keys import LONGEST_PARAM, LONGEST_TAG, cut, safe_key, table_json, without_secrets
+from effft.tracking.keys import LONGEST_PARAM, LONGEST_TAG, cut, safe_key, table_json
 from effft.tracking.provenance import code_tags, process_tags, user_name
 from effft.tracking.recovery import Line, refused, short_patience
 from effft.tracking.store import prepare_store, quiet_mlflow, resolve_uri
@@ -109,7 +110,7 @@ class MlflowTracker:
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log settings the run does not have yet (MLflow refuses another spelling of a known one)."""
-        short = {safe_key(key): cut(value, LONGEST_PARAM) for key, value in values.items()}
+        short = {safe_key(key): cut(without_secrets(str(value)), LONGEST_PARAM) for key, value in values.items()}
         new = {key: value for key, value in short.items() if key not in self._known}
         for part in _parts(new):
             self.line.write(self.run_id, "params", part)
@@ -134,13 +135,14 @@ class MlflowTracker:
     def dataset(self, name: str, digest: str, context: str, origin: str, rows: int) -> None:
         """Log a data set input, with its split as MLflow's context."""
         self._digests[context] = (f"{name}/{context}", digest)
-        data = {"name": f"{name}/{context}", "digest": digest, "context": context, "origin": origin, "rows": rows}
+        data = {"name": f"{name}/{context}", "digest": digest, "context": context, "origin": without_secrets(origin)}
+        data["rows"] = rows
         self.line.write(self.run_id, "dataset", data)
 
     def table(self, path: str, columns: Mapping[str, Sequence[object]]) -> None:
         """Log rows as `path`.json, which MLflow's UI shows as a table; NaN becomes null."""
         same_length(path, columns)
-        self.text(f"{path}.json", table_json(columns))
+        self.line.write(self.run_id, "text", {"path": f"{path}.json", "content": table_json(columns)})
         self._tables.append({"path": f"{path}.json", "type": "table"})
         index = json.dumps(self._tables)
         if len(index) <= LONGEST_TAG:  # more than about a hundred tables are found by their path only
@@ -148,7 +150,7 @@ class MlflowTracker:
 
     def text(self, path: str, content: str) -> None:
         """Log an artifact of text."""
-        self.line.write(self.run_id, "text", {"path": path, "content": content})
+        self.line.write(self.run_id, "text", {"path": path, "content": without_secrets(content)})
 
     def model(self, folder: Path, metrics: Mapping[str, float]) -> str:
         """Log the saved model as an output of the run, its metrics by data set; returns its MLflow id."""
@@ -209,7 +211,7 @@ def _parts(values: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _safe_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {safe_key(key): cut(value, LONGEST_TAG) for key, value in tags.items()}
+    return {safe_key(key): cut(without_secrets(value), LONGEST_TAG) for key, value in tags.items()}
 
 
 def _create(line: Line, experiment_id: str, name: str, tags: Mapping[str, str]) -> MlflowTracker:

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
-from effft.tracking.keys import without_secrets
+from effft.secrets import without_secrets
 from effft.tracking.provenance import process_tags
 from effft.tracking.store import sqlite_path
 from effft.tracking.writes import WRITES, Data

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
-from effft.tracking.keys import without_secrets
+from effft.secrets import without_secrets
 from effft.tracking.provenance import is_dead, process_tags
 from effft.tracking.recovery import RecoveryFile, is_gone, refused, short_patience
 from effft.tracking.store import prepare_store, quiet_mlflow, resolve_uri

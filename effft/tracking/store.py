@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from effft.errors import InputError, RunError
-from effft.tracking.keys import without_secrets
+from effft.secrets import without_secrets
 
 DEFAULT = "sqlite:///mlflow.db"
 SECONDS_TO_CONNECT = 3.0

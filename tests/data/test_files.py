@@ -43,34 +43,6 @@ def test_no_header_other_delimiter_and_incomplete_lines(tmp_path):
     assert [list(row) for row in read_file(path, layout).rows] == [["a", "1"], ["c", "2"]]
 
 
-BAD = [
-    ("x.csv", b"", "the file is empty"),
-    ("x.csv", b"text,label\n", "a header and no rows"),
-    ("x.csv", b"text,label\na\xff,b\n", "line 2: no UTF-8"),
-    ("x.csv", b"text,label\na\0,b\n", "line 2: holds a NUL byte"),
-    ("x.csv.gz", b"text,label\na,b\n", "no whole gzip file"),
-    ("x.csv.gz", gzip.compress(b"text,label\na,b\n")[:-9], "no whole gzip file"),
-    ("x.csv", gzip.compress(b"text,label\na,b\n"), "looks gzipped"),
-    ("x.csv", b'text,label\na,b\n"c,d\ne,f\n', "line 3: a quote is not closed"),
-    ("x.csv", b'text,label\n"a"b,c\n', "line 2: a quote"),
-    ("x.csv", b"text,label\na,b,c\n", "line 2: 3 columns where 2"),
-    ("x.tsv", b"text\ttext\na\tb\n", "column 'text' stands there twice"),
-    ("x.jsonl", b'{"a": 1}\n{"a"', "line 2: no JSON"),
-    ("x.jsonl", b"[1]\n", "line 1: each line must be an object"),
-    ("x.parquet", b"PAR1 not really", "no parquet file"),
-    ("x.cvs", b"a", "unknown file format.*Did you mean '.csv'"),
-]
-
-
-@pytest.mark.parametrize(("name", "data", "words"), BAD)
-def test_bad_files_are_sentences(tmp_path, name, data, words):
-    path = write(tmp_path / name, data)
-    with pytest.raises(InputError, match=words) as caught:
-        read_file(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "x.csv").mkdir()
     with pytest.raises(InputError, match="cannot be read"):

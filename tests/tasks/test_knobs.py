@@ -121,8 +121,8 @@ in_domain: {{builtin: agreement, split: in_domain, size: 100}}
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ("seed: one", "line 4.*seed.*integer"),
-        ("seed: -1", "line 4.*seed.*greater than or equal to 0"),
+        ("seed: one", "line 4.*seed.*whole number"),
+        ("seed: -1", "line 4.*seed.*at least 0"),
         ("overlap_strength: 0.5", "line 4.*'agreement' has no knob 'overlap_strength'; it has: lexicon_size"),
         ("lexicon_size: 3", "line 4.*lexicon_size.*8"),
     ],

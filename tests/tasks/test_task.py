@@ -79,51 +79,6 @@ def test_published_patterns_and_polarity(name):
     assert task.label_words[yes] == " Yes"
 
 
-BAD = [
-    ("labels: [bad, good]", "labels: [bad, bad]", "label 'bad' is named twice"),
-    ('bad: " No"', 'bd: " No"', "line 4: label_words names 'bd'.*Did you mean 'bad'"),
-    ('bad: " No", ', "", "no word for label 'bad'"),
-    ('" No"', '" Yes"', "have the same word ' Yes'"),
-    ("{text} Good?", "Good?", "leaves out the field {text}"),
-    ("{text} Good?", "{txt} {text}", "has {txt}.*Did you mean 'text'"),
-    ("{text} Good?", "{text}{answer}{answer}", "2 answer slots"),
-    ("{text} Good?", "{text", "write a real brace"),
-    ("{text} Good?", "{text!r}", "no format and no conversion"),
-    ("fields: [text]", "fields: [answer]", "field 'answer' cannot"),
-    ("fields: [text]", "", "fields: this key is missing"),
-    ("fields: [text]", "feilds: [text]", "feilds|fields"),
-    ("name: mood", "name: mood\nmetrik: mcc", "line 2: metrik: unknown key.*Did you mean 'metric'"),
-    ("name: mood", "name: mood\nmetric: mc", "unknown value 'mc'.*Did you mean 'mcc'"),
-    ("name: mood", "name: a/b", "name 'a/b': use only"),
-    ("name: mood", "name: mood\nname: mood", "line 2: key 'name' stands there twice"),
-    ("train: train.csv", "train: {fle: train.csv}", "unknown key 'fle'.*Did you mean 'file'"),
-    ("train: train.csv", "train: {file: a.csv, hub: b}", "names file and hub"),
-    ("train: train.csv", "train: {file: a.csv, config: b}", "'config' means nothing for"),
-    ("train: train.csv", "train: ../secret.csv", "leaves the task's folder"),
-    ("train: train.csv", "train: /etc/passwd.csv", "leaves the task's folder"),
-    ("train: train.csv", "train: {file: train.csv, rows: [3, 1]}", "rows .3, 1. must be"),
-    ("train: train.csv", "train: {file: train.csv, rows: [0, x]}", "rows"),
-    ("train: train.csv", "train: {file: train.csv, header: false}", "name its columns"),
-    ('"1": good', '"1": god', "'god'.*Did you mean 'good'"),
-    ("fields: {text: body}", "fields: {txt: body}", "'txt'.*Did you mean 'text'"),
-    ("labels: [bad, good]", "labels: &x [bad, good]\ndescription: *x", "no aliases"),
-    ("labels: [bad, good]", "labels: [bad, good", "no valid YAML"),
-    (OWN, "- a\n- b\n", "is a mapping of keys"),
-    (OWN, "", "is a mapping of keys"),
-    (OWN, "[" * 5000, "nested too deeply|no valid YAML"),
-    (OWN, "#" * (1 << 20) + "\n" + OWN, "1 MB is the most"),
-]
-
-
-@pytest.mark.parametrize(("old", "new", "words"), BAD, ids=range(len(BAD)))
-def test_bad_task_files_are_sentences(own, old, new, words):
-    own.write_text(OWN.replace(old, new, 1))
-    with pytest.raises(InputError, match=words) as caught:
-        load_task(str(own))
-    assert str(own) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_unknown_names():
     with pytest.raises(InputError, match=r"unknown task 'colla'.*Did you mean 'cola'"):
         load_task("colla")
@@ -135,41 +90,9 @@ def test_unknown_names():
         load_task("cola").split("ood/hans")
 
 
-ROWS = [
-    ("text,lable\na,bad\n", "no column 'label'.*Did you mean 'lable'"),
-    ("text,label\na,bad\nb,godd\n", "line 3: unknown label 'godd'.*Did you mean 'good'"),
-    ("body,label\na,bad\n", "no column 'text'"),
-]
-
-
-@pytest.mark.parametrize(("rows", "words"), ROWS)
-def test_rows_that_are_not_what_the_task_says(own, rows, words):
-    (own.parent / "train.csv").write_text(rows)
-    with pytest.raises(InputError, match=words):
-        read_split(load_task(str(own)), "train")
-
-
-def test_rows_slices_and_filters(own):
-    for entry, words in [
-        ("{file: test.csv, slices: [knd]}", "slice 'knd' is no column.*Did you mean 'kind'"),
-        ("{file: test.csv, rows: [0, 3]}", r"rows \[0, 3\] go past its end; it has 2 rows"),
-        ("{file: test.csv, where: {kind: z}}", "no row is left"),
-        ("{file: none.csv}", "no file of it lies in"),
-    ]:
-        own.write_text(OWN.replace("train.csv", entry, 1))
-        with pytest.raises(InputError, match=words):
-            read_split(load_task(str(own)), "train")
+def test_rows_and_filters(own):
     own.write_text(OWN.replace("train.csv", "{file: test.csv, where: {kind: [b, c]}, rows: [1, 2]}", 1))
     assert [e.index for e in read_split(load_task(str(own)), "train").examples] == [1]
-
-
-def test_a_link_out_of_the_folder_is_refused(own, tmp_path_factory):
-    elsewhere = tmp_path_factory.mktemp("elsewhere") / "x.csv"
-    elsewhere.write_text("text,label\na,bad\n")
-    (own.parent / "train.csv").unlink()
-    (own.parent / "train.csv").symlink_to(elsewhere)
-    with pytest.raises(InputError, match="leads out of"):
-        read_split(load_task(str(own)), "train")
 
 
 def test_bytes_reprs_are_undone(tmp_path):

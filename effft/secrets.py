@@ -1,0 +1,35 @@
+"""What must never be written anywhere: passwords in addresses, and tokens."""
+
+import os
+import re
+from collections.abc import Mapping
+
+TOKENS = (
+    "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCESS_KEY", "DATABRICKS_TOKEN",
+)  # fmt: skip
+"""Environment variables whose value is a secret."""
+
+SHORTEST = 6
+"""Characters; a shorter value is no token, and leaving it out would maim every sentence."""
+
+IN_ADDRESS = re.compile(r"://[^/\s'\"]*@")
+IN_QUERY = re.compile(
+    r"([?&;][^=&\s'\"]*(?:token|secret|password|passwd|pwd|key|signature|sig|credential)[^=&\s'\"]*=)[^&\s'\"]+", re.I
+)
+ALONE = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|ghp_[A-Za-z0-9]{16,}|Bearer\s+[\w.~+/-]{8,}=*)")
+
+
+def without_secrets(text: str) -> str:
+    """The text with '***' for the user and password of addresses, for tokens, and for those of this process."""
+    text = IN_QUERY.sub(r"\1***", IN_ADDRESS.sub("://***@", text))
+    text = ALONE.sub("***", text)
+    for value in tokens(os.environ):
+        text = text.replace(value, "***")
+    return text
+
+
+def tokens(environment: Mapping[str, str]) -> list[str]:
+    """The secrets in an environment, the longest first."""
+    found = {environment.get(name, "").strip() for name in TOKENS}
+    return sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True)

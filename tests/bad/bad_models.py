@@ -1,0 +1,110 @@
+"""Models that cannot be used, and some that would do harm."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from backbones import save_backbone
+from case import Case
+
+
+class Bomb:
+    """Unpickling this writes a file."""
+
+    def __init__(self, ran: Path) -> None:
+        self.ran = ran
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self.ran,)
+
+
+CODE = "import pathlib\npathlib.Path({ran!r}).touch()\nclass Config: pass\nclass Model: pass\n"
+"""Python code in a model's folder that writes a file when it is imported."""
+
+
+def change(folder: Path, file: str = "config.json", **values: Any) -> None:
+    """Other values in a JSON file of the folder."""
+    path = folder / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def save_all(root: Path) -> Path:
+    """A good llama and bert, and what can be wrong with them. `root`/ran appears when foreign code runs."""
+    save_backbone(root / "llama", "llama")
+    save_backbone(root / "bert", "bert")
+    ran = root / "ran"
+    for name, kind in {
+        "no-config": "llama", "no-tokenizer": "llama", "no-weights": "llama", "pickle": "llama", "cut": "llama",
+        "few-rows": "llama", "code": "llama", "bad-json": "llama", "unknown-type": "llama", "t5": "llama",
+        "no-head": "bert", "no-mask": "bert", "missing": "llama",
+    }.items():  # fmt: skip
+        shutil.copytree(root / kind, root / name)
+    (root / "no-config" / "config.json").unlink()
+    for path in (root / "no-tokenizer").glob("*token*"):
+        path.unlink()
+    for name in ("no-weights", "pickle"):
+        (root / name / "model.safetensors").unlink()
+    (root / "pickle" / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(ran)))
+    cut = root / "cut" / "model.safetensors"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    tokens = json.loads((root / "few-rows" / "tokenizer.json").read_text())
+    tokens["model"]["vocab"] |= {f"more{n}": 40 + n for n in range(60)}
+    (root / "few-rows" / "tokenizer.json").write_text(json.dumps(tokens))
+    (root / "code" / "code.py").write_text(CODE.format(ran=str(ran)))
+    change(root / "code", model_type="own", auto_map={"AutoConfig": "code.Config", "AutoModel": "code.Model"})
+    (root / "bad-json" / "config.json").write_text("{")
+    change(root / "unknown-type", model_type="lama")
+    (root / "t5" / "config.json").write_text('{"model_type": "t5", "is_encoder_decoder": true}')
+    change(root / "no-head", architectures=["BertForSequenceClassification"])
+    change(root / "no-mask", "tokenizer_config.json", mask_token=None)
+    weights = root / "missing" / "model.safetensors"
+    drop_weights(weights, "model.layers.1.")
+    return root
+
+
+def drop_weights(path: Path, start: str) -> None:
+    """The weights of a file, without those whose name starts so."""
+    from safetensors.torch import load_file, save_file
+
+    kept = {name: value for name, value in load_file(path).items() if not name.startswith(start)}
+    save_file(kept, path, metadata={"format": "pt"})
+
+
+def model(name: str, folder: str, *says: str, strategy: str = "vanilla", **options: str) -> Case:
+    """A run with a folder of `save_all`, or with a name."""
+    given = folder if folder.startswith(("hub:", "./")) else f"{{models}}/{folder}"
+    where = folder.removeprefix("hub:")
+    return Case(f"model: {name}", (where, *says), {"model": given.removeprefix("hub:"), **options}, strategy)
+
+
+CASES = [
+    model("no such folder", "./nowhere", "no such folder; give a local folder, a hub id, or tiny-lm"),
+    model("a file", "./train.csv", "is a file; give the folder"),
+    model("unknown name", "hub:tinylm", "Did you mean 'tiny-lm'?"),
+    model("not on the hub", "hub:nobody/nothing", "the hub does not give it", "--model FOLDER"),
+    model("no config", "no-config", "no config.json, so it is not a transformers model"),
+    model("no tokenizer", "no-tokenizer", "no tokenizer can be read from the folder"),
+    model("no weights", "no-weights", "weights must be safetensors; the folder has none"),
+    model("pickle", "pickle", "only pytorch_model.bin, and pickle is never loaded"),
+    model("cut weights", "cut", "the folder cannot be loaded"),
+    model(
+        "weights that lack a block", "missing", "lack layers.1.input_layernorm.weight and 8 more", "download it again"
+    ),
+    model("vocabulary mismatch", "few-rows", "the tokenizer has", "they do not belong together"),
+    model("code of its own", "code", "needs code from the hub to run, which is never executed", "take another model"),
+    model("broken config", "bad-json", "the folder cannot be loaded"),
+    model("unknown architecture", "unknown-type", "model type `lama`"),
+    model("encoder-decoder", "t5", "is an encoder-decoder; take a decoder or an encoder"),
+    model("encoder without head, verbalizer", "no-head", "no pre-trained language-modelling head", strategy="pbft"),
+    model("encoder without mask, verbalizer", "no-mask", "no mask token", strategy="pbft"),
+    model("too many layers", "llama", "layers=7", "has 3 blocks", "--layers", strategy="adaptive", layers="7"),
+    model("too high a rank", "llama", "rank=100", "at most", "--rank", strategy="lora", rank="100"),
+    model("unknown device", "llama", "device=gpu: must be auto, cpu", "--device", device="gpu"),
+    model("absent device", "llama", "device=cuda:9", "CUDA devices", "--device", device="cuda:9"),
+]
+for case in CASES:  # sentences that say the option have no need of the folder's name
+    if case.options.keys() & {"layers", "rank", "device"}:
+        object.__setattr__(case, "says", case.says[1:])
