@@ -135,8 +135,8 @@ class MlflowTracker:
     def dataset(self, name: str, digest: str, context: str, origin: str, rows: int) -> None:
         """Log a data set input, with its split as MLflow's context."""
         self._digests[context] = (f"{name}/{context}", digest)
-        data = {"name": f"{name}/{context}", "digest": digest, "context": context, "origin": without_secrets(origin)}
-        data["rows"] = rows
+        where = without_secrets(origin)
+        data = {"name": f"{name}/{context}", "digest": digest, "context": context, "origin": where, "rows": rows}
         self.line.write(self.run_id, "dataset", data)
 
     def table(self, path: str, columns: Mapping[str, Sequence[object]]) -> None:
