@@ -18,10 +18,11 @@ from effft.data.example import Example, ExampleSet, digest
 from effft.data.leaks import Checked, check, leaks
 from effft.errors import InputError
 from effft.evaluation.evaluate import evaluate
-from effft.evaluation.meter import Meter, held_by, resources
+from effft.evaluation.meter import Meter, Work, held_by, resources
 from effft.evaluation.metrics import check_metric
 from effft.evaluation.selection import BestEpoch
 from effft.models.backbone import Backbone, check_name, load, resolve_device
+from effft.models.flops import counted
 from effft.models.precision import choose_precision
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner, predict
@@ -298,18 +299,19 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent, pace: Pace | N
             generator = torch.Generator().manual_seed(config.seed)
             precision = str(plan.resolved["precision"])
             learner = Learner(plan.strategy, plan.task, backbone, reader, generator, precision)
-        with meter.stage("train"):
+        with meter.stage("train"), counted(learner.backbone.model, learner.head) as trained:
             items = _items(plan, learner, teacher)
             notes += _cut_note("train", sum(i.prompt.cut for i in items))
             tokens = _adapt(plan, learner, items, tracker, watch, pace)
         recall = partial(plan.session.activations.recall, learner) if plan.session.keep else learner.recall
         metrics: dict[str, float] = {}
-        tables = {}
+        tables, scored = {}, 0
         for name, split in plan.evaluated.items():
             slices = plan.task.split(name).slices if name != "validation" else ()
-            with meter.stage("evaluation"):
+            with meter.stage("evaluation"), counted(learner.backbone.model, learner.head) as flops:
                 seen = partial(watch, f"evaluate {name}")
                 result = evaluate(learner, split.examples, slices, config.bootstrap, seen, recall)
+            scored += flops.total
             found = {f"{name}/{key}": value for key, value in result.metrics.items()}
             found |= {f"{name}/leaks": float(plan.leaks[name])} if name in plan.leaks else {}
             metrics |= found
@@ -321,7 +323,8 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent, pace: Pace | N
     primary = str(plan.resolved["metric"])
     ood = tuple(name.removeprefix("ood/") for name in plan.evaluated if name.startswith("ood/"))
     last = {f"ood/{o}/gap": metrics[f"in_domain/{primary}"] - metrics[f"ood/{o}/{primary}"] for o in ood}
-    last |= resources(learner, meter, tokens)
+    threads = threads_of(config, int(str(plan.resolved["width"])))
+    last |= resources(learner, meter, Work(tokens, trained.total, scored, threads))
     tracker.metrics(last, plan.steps)
     if config.log_model:
         _keep_model(plan, learner, tracker, metrics | last)

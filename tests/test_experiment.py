@@ -31,7 +31,7 @@ def go(place: Path, strategy: str, model: str = "llama", **values: object) -> tu
 
 def numbers(result: Result) -> dict[str, float]:
     """What must not depend on the clock."""
-    clock = ("seconds", "per_second", "memory_bytes")
+    clock = ("seconds", "per_second", "memory_bytes", "matmul_share")
     return {key: value for key, value in result.metrics.items() if not key.endswith(clock)}
 
 
@@ -72,7 +72,11 @@ def test_a_session_changes_no_number(place: Path, strategy: str) -> None:
         run(config.model_copy(update={"seed": seed, "learning_rate": rate}), MemoryTracker(), shared)
     computed = shared.activations.computed
     together = run(config, MemoryTracker(), shared)
-    assert numbers(together) == numbers(alone)
+    work = {"resources/train_flops", "resources/evaluation_flops"}  # kept states are not computed again
+    assert all(together.metrics[key] < alone.metrics[key] for key in work)
+    assert {k: v for k, v in numbers(together).items() if k not in work} == {
+        k: v for k, v in numbers(alone).items() if k not in work
+    }
     assert shared.activations.computed == computed == 4  # training, validation, and the two evaluation sets
 
 

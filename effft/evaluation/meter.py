@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import psutil
 import torch
 
 from effft.models.backbone import Backbone
+from effft.models.rate import matmul_rate
 from effft.strategies.learner import Learner
 
 INTERVAL = 0.02
@@ -99,11 +101,24 @@ def held_by(backbone: Backbone) -> int:
     return sum(p.numel() * p.element_size() for p in backbone.model.parameters())
 
 
-def resources(learner: Learner, meter: Meter, tokens: int) -> dict[str, float]:
-    """What a run cost, same keys for every strategy. tokens: those that training read."""
+class Work(NamedTuple):
+    """What was done in the time. tokens: those that training read; flops: of the linear maps (models/flops.py)."""
+
+    tokens: int
+    train_flops: int
+    evaluation_flops: int
+    threads: int
+
+
+def resources(learner: Learner, meter: Meter, work: Work) -> dict[str, float]:
+    """What a run cost, same keys for every strategy.
+
+    matmul_share: of the rate at which this machine multiplies a large matrix, in the run's precision, measured now.
+    """
     moved = sum(trainable for trainable, _ in learner.groups.values())
     total = sum(size for _, size in learner.groups.values())
-    seconds = meter.seconds
+    seconds, tokens = meter.seconds, work.tokens
+    rate = matmul_rate(meter.device, learner.precision_type, work.threads)
     values = {
         "peak_memory_bytes": meter.peak_bytes,
         "average_memory_bytes": meter.average_bytes,
@@ -112,6 +127,10 @@ def resources(learner: Learner, meter: Meter, tokens: int) -> dict[str, float]:
         "evaluation_seconds": seconds["evaluation"],
         "train_tokens": tokens,
         "tokens_per_second": tokens / seconds["train"],
+        "train_flops": work.train_flops,
+        "evaluation_flops": work.evaluation_flops,
+        "train_matmul_share": work.train_flops / seconds["train"] / rate,
+        "evaluation_matmul_share": work.evaluation_flops / seconds["evaluation"] / rate,
         "trainable_parameters": moved,
         "total_parameters": total,
         "trainable_share": moved / total,

@@ -1,0 +1,45 @@
+"""Floating-point operations of the linear maps that really ran, counted from their shapes as they run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Flops:
+    """`total`: operations so far, a multiply and an add being two.
+
+    A product of (rows, inputs) with (inputs, outputs) takes 2 x rows x inputs x outputs; the way back takes as many
+    again for the gradient of what came in, where that is wanted, and for that of the weight, where that moves (Kaplan
+    et al. 2020, arXiv 2001.08361, section 2.1). Attention scores, norms and the optimizer are not counted.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def note(self, module: nn.Module, given: tuple[Any, ...], out: Any) -> None:
+        """A forward hook of a linear map."""
+        states, weight = given[0], module.weight
+        assert isinstance(states, Tensor)
+        assert isinstance(weight, Tensor)
+        ways = 1
+        if torch.is_grad_enabled() and out.requires_grad:
+            ways += int(states.requires_grad) + int(weight.requires_grad)
+        self.total += 2 * ways * (states.numel() // states.shape[-1]) * weight.numel()
+
+
+@contextmanager
+def counted(*modules: nn.Module | None) -> Iterator[Flops]:
+    """Count the linear maps inside these modules while open, each once however often it is reached."""
+    from transformers.pytorch_utils import Conv1D
+
+    flops = Flops()
+    maps = {part for module in modules if module is not None for part in module.modules()}
+    hooks = [part.register_forward_hook(flops.note) for part in maps if isinstance(part, nn.Linear | Conv1D)]
+    try:
+        yield flops
+    finally:
+        for hook in hooks:
+            hook.remove()
