@@ -16,7 +16,7 @@ from statistics import fmean
 
 import psutil
 
-from effft.experiment import Session
+from effft.session import Session
 from effft.tracking.tracker import tracked
 from search.driver import Driver
 from search.logbook import Logbook

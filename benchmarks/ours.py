@@ -5,7 +5,8 @@ import sys
 
 from benchmarks.sampling import PeakMemory
 from effft.config import make_config
-from effft.experiment import Session, run
+from effft.experiment import run
+from effft.session import Session
 from effft.tracking.tracker import MemoryTracker
 
 

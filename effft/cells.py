@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from effft.data.example import Example
-    from effft.experiment import Session
+    from effft.session import Session
 
 BAG = "bag of words"
 """The row that has no model: a logistic regression on word counts."""
@@ -113,7 +113,9 @@ _sessions: "list[Session]" = []
 
 def measure_one(cell: Cell) -> Metrics:
     """The metrics of one cell; a process reads backbones and splits once."""
-    from effft.experiment import Session, execute, prepare
+    from effft.experiment import execute
+    from effft.plan import prepare
+    from effft.session import Session
     from effft.tracking.tracker import MemoryTracker
 
     if not _sessions:

@@ -12,7 +12,9 @@ from effft.strategies.strategy import Strategy, compose
 from effft.tracking.tracker import Tracker, tracked
 
 if TYPE_CHECKING:
-    from effft.experiment import Plan, Result, Session, Watch
+    from effft.experiment import Result, Watch
+    from effft.plan import Plan
+    from effft.session import Session
 
 Announce = Callable[[str, int, int], None]
 """Called with (name of the run, runs done, runs in all) before each run."""
@@ -113,7 +115,7 @@ def check_held(strategies: Sequence[Strategy], shared: Mapping[str, object]) -> 
 
 def prepare_all(configs: Sequence[RunConfig], session: "Session", watch: "Watch") -> "list[Plan]":
     """Check every configuration before the first run trains; a fault names its strategy."""
-    from effft.experiment import prepare
+    from effft.plan import prepare
 
     plans = []
     for done, config in enumerate(configs):

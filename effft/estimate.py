@@ -10,13 +10,14 @@ from torch import Tensor
 
 from effft.config import RunConfig
 from effft.data.example import ExampleSet
-from effft.experiment import Plan, Session, prepare, threads_of
 from effft.models.backbone import Backbone, resolve_device
 from effft.models.live import watched
 from effft.models.prefix import can_share, common_start
 from effft.models.rate import matmul_rate
 from effft.models.resume import block_input
 from effft.models.skeleton import skeleton
+from effft.plan import Plan, prepare, threads_of
+from effft.session import Session
 from effft.strategies.batch import Batch, cheapest_cut, token_budget
 from effft.strategies.learner import Learner
 from effft.strategies.parts import DistillKL, Verbalizer

@@ -1,48 +1,31 @@
-"""One run: the place where all rooms meet. `prepare` checks everything, `execute` works."""
+"""One run: the place where all rooms meet. `effft.plan` checks everything, `execute` works."""
 
-import copy
-import os
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from effft.config import KNOB_FIELDS, PART_FIELDS, RunConfig
-from effft.data.draw import Draw, draw, draw_demonstrations, draw_unlabelled, fold_of
-from effft.data.example import Example, ExampleSet, digest
-from effft.data.leaks import Checked, check, leaks
-from effft.errors import InputError
+from effft.config import RunConfig
+from effft.data.example import ExampleSet, digest
 from effft.evaluation.evaluate import evaluate
 from effft.evaluation.meter import Meter, Work, held_by, resources
-from effft.evaluation.metrics import check_metric
 from effft.evaluation.selection import BestEpoch
-from effft.models.backbone import Backbone, check_name, load, resolve_device
+from effft.models.backbone import resolve_device
 from effft.models.flops import counted
-from effft.models.precision import choose_precision
+from effft.plan import Plan, prepare, readers, threads_of
+from effft.session import Session
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner, predict
-from effft.strategies.parts import DistillKL, Pattern, Verbalizer
-from effft.strategies.reading import Reader, check_pattern_name
-from effft.strategies.strategy import Strategy, compose
-from effft.tasks.read import missing_ood, read_split
-from effft.tasks.task import Task, load_task
+from effft.strategies.parts import DistillKL, Verbalizer
+from effft.strategies.reading import Reader
 from effft.tracking.tracker import Tracker
-from effft.training.activations import Activations
-from effft.training.loop import Step, private_randomness, steps_in, train
+from effft.training.loop import Step, private_randomness, train
 from effft.training.teacher import teach
-
-WIDE = 256
-"""Hidden size from which a second CPU thread pays."""
-
-Fold = tuple[int, int, int]
-"""Which fold of the shots validates, how many folds there are, and the seed that cuts them."""
-
-KnobValues = tuple[tuple[str, float], ...]
 
 Watch = Callable[[str, int, int], None]
 """Called with (stage, done, total), often; whoever shows progress decides how."""
@@ -53,103 +36,6 @@ Pace = Callable[[int, float], bool]
 
 def _silent(_stage: str, _done: int, _total: int) -> None:
     return None
-
-
-class Session:
-    """What the runs of one process share: backbones and splits are read once.
-
-    keep: hand out copies of a backbone and keep the original for the next run (False: a single run, no copy).
-    """
-
-    def __init__(self, keep: bool = True) -> None:
-        self.keep = keep
-        self._backbones: dict[tuple[str, str, bool, str], Backbone] = {}
-        self._splits: dict[tuple[str, KnobValues, str, str], ExampleSet] = {}
-        self._tasks: dict[tuple[str, KnobValues, bool], Task] = {}
-        self._checked: dict[tuple[str, KnobValues, str, str], Checked] = {}
-        self.activations = Activations()
-
-    def task(self, config: RunConfig) -> Task:
-        """The task record, its knobs turned."""
-        key = (config.task, knobs_of(config), config.allow_outside)
-        if key not in self._tasks:
-            self._tasks[key] = load_task(config.task, config.allow_outside).turned(dict(key[1]))
-        return self._tasks[key]
-
-    def split(self, config: RunConfig, name: str) -> ExampleSet:
-        """The examples of one split of the task."""
-        key = (config.task, knobs_of(config), name, config.data_dir)
-        if key not in self._splits:
-            self._splits[key] = read_split(self.task(config), name, config.data_dir)
-        return self._splits[key]
-
-    def checked(self, config: RunConfig, name: str) -> Checked:
-        """The split, compared with train."""
-        key = (config.task, knobs_of(config), name, config.data_dir)
-        if key not in self._checked:
-            self._checked[key] = check(self.split(config, name), self.split(config, "train"))
-        return self._checked[key]
-
-    def original(self, config: RunConfig, lm_head: bool) -> Backbone:
-        """The pristine backbone, to look at."""
-        key = (config.model, config.revision, lm_head, config.device)
-        if key not in self._backbones:
-            self._backbones[key] = load(config.model, config.revision, lm_head, config.device)
-        return self._backbones[key]
-
-    def backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
-        """A backbone to change: a copy, or the original where nothing is kept."""
-        backbone = self.original(config, lm_head)
-        if self.keep:
-            return replace(backbone, model=copy.deepcopy(backbone.model))
-        self._backbones.clear()
-        return backbone
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run that passed every check: nothing is trained or logged yet.
-
-    leaks: evaluated split -> examples of it that also stand in train.
-    """
-
-    config: RunConfig
-    strategy: Strategy
-    task: Task
-    session: Session
-    draw: Draw
-    demonstrations: tuple[Example, ...]
-    unlabelled: tuple[Example, ...]
-    evaluated: dict[str, ExampleSet]
-    resolved: dict[str, object]
-    notes: tuple[str, ...]
-    leaks: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """A readable run name: 'lora r8 · 32/label · seed 3·1' (seed · data_seed)."""
-        c = self.config
-        words = " ".join([self.strategy.name, *(p.short for p in self.strategy.parts if p.short)])
-        return f"{words} · {c.per_label}/label · seed {c.seed}·{c.data_seed}"
-
-    @property
-    def steps(self) -> int:
-        """Optimizer updates, 0 where nothing trains: the step that final metrics are logged at."""
-        return int(str(self.resolved["steps"]))
-
-    @property
-    def experiment(self) -> str:
-        """The MLflow experiment of the task's runs."""
-        return f"effft/{self.task.name}"
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """What a person groups runs by."""
-        c = self.config
-        axes = {axis: type(getattr(self.strategy, axis)).__name__ for axis in ("input", "head", "trainable", "loss")}
-        own = {"strategy": self.strategy.name, "task": self.task.name, "backbone": c.model}
-        numbers = {"per_label": str(c.per_label), "seed": str(c.seed), "data_seed": str(c.data_seed)}
-        return own | numbers | axes
 
 
 @dataclass(frozen=True)
@@ -164,113 +50,6 @@ class Result:
     ood: tuple[str, ...]
     notes: tuple[str, ...]
     tables: dict[str, dict[str, list[object]]] = field(default_factory=dict, repr=False)
-
-
-def knobs_of(config: RunConfig) -> KnobValues:
-    """The knobs of a built-in task that are turned, with their values."""
-    return tuple((name, getattr(config, name)) for name in KNOB_FIELDS if getattr(config, name) is not None)
-
-
-def strategy_of(config: RunConfig) -> Strategy:
-    """The composed strategy with the parameters given; one the strategy does not have is an InputError."""
-    given = {name: getattr(config, name) for name in PART_FIELDS if getattr(config, name) is not None}
-    return compose(config.strategy).with_parameters(given)
-
-
-def prepare(config: RunConfig, session: Session) -> Plan:
-    """Everything that can be checked before training, in the order of cost.
-
-    Raises:
-        InputError: strategy, parameter, task, metric, model, data, label words, lengths.
-    """
-    plan = prepare_validation(config, session)
-    task = plan.task
-    missing = missing_ood(task, config.data_dir)
-    where = f"no file for it under {config.data_dir}" if config.data_dir else "it is on no hub; give --data-dir"
-    notes = [f"OOD set {name} is left out: {where}." for name in missing]
-    names = [n for n in task.split_names if n != "train" and n.removeprefix("ood/") not in missing]
-    checked = {n: session.checked(config, n) for n in names}
-    evaluated = {n: c.chosen(config.drop_leaks).part(config.evaluation_limit) for n, c in checked.items()}
-    notes += [note for c in checked.values() for note in c.note(config.drop_leaks)]
-    notes += leaks(plan.draw.train, evaluated)
-    found = {n: c.count for n, c in checked.items()}
-    return replace(plan, evaluated=plan.evaluated | evaluated, leaks=found, notes=(*plan.notes, *notes))
-
-
-def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = None) -> Plan:
-    """A run that is measured on validation alone, as a search does: no split but `train` is opened.
-
-    fold: validate on a fold of the shots instead of on the validation draw.
-
-    Raises:
-        InputError: as `prepare`; fewer examples per label than folds.
-    """
-    strategy = strategy_of(config)
-    task = session.task(config)
-    check_metric(config.metric or task.metric)
-    check_name(config.model)
-    resolve_device(config.device)
-    if isinstance(strategy.input, Pattern):
-        check_pattern_name(task, strategy.input.pattern)
-    pool = session.split(config, "train")
-    drawn = draw(pool, task.labels, config.per_label, config.data_seed)
-    taken = (*drawn.train, *drawn.validation)
-    if fold is not None:
-        drawn = fold_of(drawn, len(task.labels), *fold)
-    strategy, shots, notes = _shots(strategy, config, len(drawn.train))
-    demos = draw_demonstrations(drawn.train, len(task.labels), shots, config.data_seed) if shots else ()
-    extra: tuple[Example, ...] = ()
-    if isinstance(strategy.loss, DistillKL):
-        extra = draw_unlabelled(pool, taken, strategy.loss.unlabelled, config.data_seed)
-    evaluated = {"validation": ExampleSet("validation", drawn.validation, pool.origin)}
-    notes += leaks(drawn.train, evaluated)
-    backbone = session.original(config, isinstance(strategy.head, Verbalizer))
-    strategy.trainable.check(backbone)
-    _readers(strategy, task, backbone, config, demos)
-    resolved = _resolve(config, strategy, task, backbone, drawn)
-    return Plan(config, strategy, task, session, drawn, demos, extra, evaluated, resolved, tuple(notes))
-
-
-def _shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[Strategy, int, list[str]]:
-    """The strategy with demonstrations capped by the labelled examples, their number, and a note when capped."""
-    name = "teacher_shots" if isinstance(strategy.loss, DistillKL) else "shots"
-    shots = strategy.parameters.get(name, 0)
-    assert isinstance(shots, int)
-    if shots <= labelled:
-        return strategy, shots, []
-    if getattr(config, name) is not None:
-        raise InputError(
-            f"{name}={shots}: only {labelled} labelled examples are drawn (per_label={config.per_label}); "
-            f"lower --{name.replace('_', '-')} or raise --per-label."
-        )
-    note = f"{name} is {labelled}, not {shots}: there are no more labelled examples."
-    return strategy.with_parameters({name: labelled}), labelled, [note]
-
-
-def _readers(
-    strategy: Strategy, task: Task, backbone: Backbone, config: RunConfig, demos: Sequence[Example]
-) -> tuple[Reader, Reader | None]:
-    """The strategy's reader and, for distillation, the teacher's (which has the demonstrations)."""
-    if isinstance(strategy.loss, DistillKL):
-        student = Reader(strategy, task, backbone, config.max_length)
-        return student, Reader(strategy, task, backbone, config.max_length, demos)
-    return Reader(strategy, task, backbone, config.max_length, demos), None
-
-
-def _resolve(config: RunConfig, strategy: Strategy, task: Task, backbone: Backbone, drawn: Draw) -> dict[str, object]:
-    """Every value as used, defaults filled in."""
-    given = config.model_dump()
-    values = {name: value for name, value in given.items() if name not in PART_FIELDS + KNOB_FIELDS}
-    values |= strategy.parameters | task.knobs
-    values |= {"metric": config.metric or task.metric, "device": str(backbone.device), "width": backbone.width}
-    if isinstance(strategy.input, Pattern):
-        values["pattern"] = strategy.input.pattern or next(iter(task.patterns), "")
-    values["learning_rate"] = config.learning_rate or strategy.default_learning_rate(backbone.width)
-    values["steps"] = steps_in(config, len(drawn.train)) if strategy.trains else 0
-    values["precision"] = choose_precision(config.precision, backbone, threads_of(config, backbone.width))
-    values["model_commit"] = backbone.revision
-    values["train_digest"], values["validation_digest"] = digest(drawn.train), digest(drawn.validation)
-    return values
 
 
 def run(config: RunConfig, tracker: Tracker, session: Session | None = None, watch: Watch = _silent) -> Result:
@@ -295,7 +74,7 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent, pace: Pace | N
     with Meter(resolve_device(config.device), held) as meter:
         with meter.stage("load"):
             backbone = plan.session.backbone(config, verbalizes)
-            reader, teacher = _readers(plan.strategy, plan.task, backbone, config, plan.demonstrations)
+            reader, teacher = readers(plan.strategy, plan.task, backbone, config, plan.demonstrations)
             generator = torch.Generator().manual_seed(config.seed)
             precision = str(plan.resolved["precision"])
             learner = Learner(plan.strategy, plan.task, backbone, reader, generator, precision)
@@ -345,13 +124,6 @@ def _keep_model(plan: Plan, learner: Learner, tracker: Tracker, metrics: Mapping
         folder = Path(name) / "saved"
         save_model(folder, learner, Story(plan.name, plan.config, metric, precision, shown, metrics))
         tracker.model(folder, metrics)
-
-
-def threads_of(config: RunConfig, width: int) -> int:
-    """CPU threads: as asked, else one for a narrow model (two were 20 times slower there), all for a wide one."""
-    if config.threads:
-        return config.threads
-    return 1 if width < WIDE else os.cpu_count() or 1
 
 
 def _describe(plan: Plan, tracker: Tracker) -> None:

@@ -54,7 +54,7 @@ def start(
     values = {name: value for name, value in fields.items() if name not in asked} | {"strategy": strategy}
     fixed = {name: value for name, value in values.items() if name in SEARCHED}
     values = {name: value for name, value in values.items() if name not in fixed}
-    from effft.experiment import Session
+    from effft.session import Session
 
     session = Session()
     with Progress() as progress:

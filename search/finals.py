@@ -18,7 +18,7 @@ from search.storage import DEFAULT, complete
 from search.units import Executor, Unit, measure
 
 if TYPE_CHECKING:
-    from effft.experiment import Session
+    from effft.session import Session
 
 TOP = 3
 """Trials that are measured again, beside the default: the best of noisy numbers is too good to be true."""
@@ -144,7 +144,8 @@ def finals(
 
 
 def _final(role: str, config: RunConfig, plan: StudyPlan, session: "Session", open_run: OpenRun) -> dict[str, Any]:
-    from effft.experiment import execute, prepare
+    from effft.experiment import execute
+    from effft.plan import prepare
 
     if role == "median":
         found = measure(Unit(config), session)

@@ -9,7 +9,8 @@ from optuna.study import Study
 
 from effft.config import PART_FIELDS, RunConfig, make_config
 from effft.errors import InputError
-from effft.experiment import Session, prepare_validation
+from effft.plan import prepare_validation
+from effft.session import Session
 from effft.strategies.parts import LoRA
 from effft.strategies.space import ALL
 from effft.strategies.strategy import compose

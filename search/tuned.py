@@ -15,7 +15,9 @@ from effft.cli.progress import Progress
 from effft.compare import Outcome, check_held, grid, holders, prepare_all, work
 from effft.config import PART_FIELDS, make_config
 from effft.errors import EffftError
-from effft.experiment import Plan, Result, Session
+from effft.experiment import Result
+from effft.plan import Plan
+from effft.session import Session
 from effft.strategies.strategy import compose
 from effft.tracking.tracker import tracked
 from search.command import SEARCHED, report_line

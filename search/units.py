@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from effft.config import RunConfig
 
 if TYPE_CHECKING:
-    from effft.experiment import Session
+    from effft.session import Session
 
 KEPT = ("peak_memory_bytes", "train_seconds", "evaluation_seconds", "trainable_parameters", "tokens_per_second")
 """The resources that a unit reports."""
@@ -54,7 +54,8 @@ class Measured:
 
 def measure(unit: Unit, session: "Session") -> Measured:
     """Train and validate. Only the `train` source is opened; whatever goes wrong is a sentence in the result."""
-    from effft.experiment import execute, prepare_validation
+    from effft.experiment import execute
+    from effft.plan import prepare_validation
     from effft.tracking.tracker import MemoryTracker
 
     curve: list[float] = []
@@ -173,7 +174,7 @@ def _start(driver: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends the workers
     threading.Thread(target=_leave_after, args=(driver,), daemon=True).start()
     os.environ.pop("MLFLOW_RUN_ID", None)
-    from effft.experiment import Session
+    from effft.session import Session
 
     _SESSION.append(Session())
 

@@ -16,6 +16,8 @@ LAYERS = (
     ("evaluation",),
     ("serving",),
     ("tracking",),
+    ("session",),
+    ("plan",),
     ("experiment",),
     ("compare", "cells", "estimate"),
     ("reference",),

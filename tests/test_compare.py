@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import effft.experiment
+import effft.plan
 from effft.cli.app import app
 from effft.cli.comparison import configs_of
 from effft.cli.ending import run_command_line
@@ -192,7 +193,7 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> list[MemoryTracker]:
         return opened[-1]
 
     monkeypatch.setattr("effft.cli.keeping.keeper", keeper)
-    monkeypatch.setattr(effft.experiment, "prepare", plan)
+    monkeypatch.setattr(effft.plan, "prepare", plan)
     monkeypatch.setattr(effft.experiment, "execute", execute)
     return opened
 

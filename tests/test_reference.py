@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from effft import cells as measuring
 from effft.cells import BAG, Cell, Kept, Measured, measure, measure_kept
 from effft.cli.reference import reference as command
-from effft.experiment import Session
 from effft.reference import RANDOM, SWAPPED, cells, markdown, slices, spread, table
+from effft.session import Session
 from effft.strategies.parts import NAMED
 
 

@@ -102,7 +102,7 @@ def start(
     from effft.cli.keeping import keeper, look
     from effft.cli.progress import Progress
     from effft.compare import prepare_all, work
-    from effft.experiment import Session
+    from effft.session import Session
     from effft.tracking.tracker import tracked
 
     outcomes: list[Outcome] = []

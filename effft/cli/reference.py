@@ -44,8 +44,9 @@ def start(
     from effft.cli.comparison import words
     from effft.cli.progress import Progress
     from effft.curve import cells as curve_cells
-    from effft.experiment import Session, prepare
+    from effft.plan import prepare
     from effft.reference import cells
+    from effft.session import Session
 
     if Path(out).is_file():
         raise InputError(f"out={out}: this is a file; name a folder (flag --out).")

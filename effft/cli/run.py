@@ -116,7 +116,9 @@ def start_run(values: Mapping[str, Any], tracking_uri: str, experiment: str, no_
     from effft.cli.keeping import keeper, look
     from effft.cli.panel import print_summary
     from effft.cli.progress import Progress
-    from effft.experiment import Session, execute, prepare
+    from effft.experiment import execute
+    from effft.plan import prepare
+    from effft.session import Session
     from effft.tracking.tracker import tracked
 
     with Progress() as progress:

@@ -10,7 +10,7 @@ from effft.config import make_config
 
 if TYPE_CHECKING:
     from effft.data.example import Example
-    from effft.experiment import Plan
+    from effft.plan import Plan
     from effft.strategies.reading import Reader
 
 FIELDS = (
@@ -31,7 +31,8 @@ Examples:
 def start(task: str, strategy: str, split: str, examples: int, **values: str | None) -> None:
     """Make everything a run would make, and print the prompts instead of training."""
     config = make_config({**values, "task": task, "strategy": strategy})
-    from effft.experiment import Session, prepare
+    from effft.plan import prepare
+    from effft.session import Session
 
     plan = prepare(config, Session())
     for line in lines(plan, split, examples):

@@ -13,7 +13,7 @@ from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
 from effft.config import RunConfig
-from effft.experiment import Session
+from effft.session import Session
 from effft.tracking.tracker import MemoryTracker
 from search import samplers
 from search.driver import MOST_PRUNED, Driver

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from effft.cli.ending import run_command_line
 from effft.config import RunConfig
 from effft.data.example import ExampleSet
-from effft.experiment import Session
+from effft.session import Session
 from search.finals import Final
 from search.plots import importances
 from search.units import Unit, measure
@@ -53,9 +53,9 @@ class Guarded(Session):
 def test_a_trial_opens_no_source_but_train(
     strategy: str, fold: tuple[int, int, int] | None, backbone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import effft.experiment
+    import effft.session
 
-    real = effft.experiment.read_split
+    real = effft.session.read_split
     opened: list[str] = []
 
     def read(task: object, name: str, data_dir: str = "") -> ExampleSet:
@@ -64,7 +64,7 @@ def test_a_trial_opens_no_source_but_train(
             raise AssertionError(f"opened {name}")
         return real(task, name, data_dir)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(effft.experiment, "read_split", read)
+    monkeypatch.setattr(effft.session, "read_split", read)
     config = RunConfig(strategy=strategy, model=str(backbone), per_label=4, epochs=1, bootstrap=0, max_length=16)
     found = measure(Unit(config, fold), Session())
     assert (found.failure, opened) == ("", ["train"])
@@ -72,7 +72,7 @@ def test_a_trial_opens_no_source_but_train(
 
 
 def test_the_guard_would_speak() -> None:
-    from effft.experiment import prepare
+    from effft.plan import prepare
 
     with pytest.raises(AssertionError, match="opened in_domain"):
         prepare(RunConfig(per_label=4), Guarded())

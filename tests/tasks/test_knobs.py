@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from effft.config import KNOB_FIELDS, RunConfig, make_config
 from effft.errors import InputError
-from effft.experiment import Session, prepare
+from effft.plan import prepare
+from effft.session import Session
 from effft.tasks.builtin import SPLITS, checker, generate
 from effft.tasks.builtin.knobs import AS_MADE, LARGEST_LEXICON, SMALLEST_LEXICON, Knobs
 from effft.tasks.builtin.lexicon import CORE, HELD_OUT

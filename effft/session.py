@@ -1,0 +1,70 @@
+"""What the runs of one process share: backbones, tasks, splits, kept states."""
+
+import copy
+from dataclasses import replace
+
+from effft.config import KNOB_FIELDS, RunConfig
+from effft.data.example import ExampleSet
+from effft.data.leaks import Checked, check
+from effft.models.backbone import Backbone, load
+from effft.tasks.read import read_split
+from effft.tasks.task import Task, load_task
+from effft.training.activations import Activations
+
+KnobValues = tuple[tuple[str, float], ...]
+
+
+class Session:
+    """What the runs of one process share: backbones and splits are read once.
+
+    keep: hand out copies of a backbone and keep the original for the next run (False: a single run, no copy).
+    """
+
+    def __init__(self, keep: bool = True) -> None:
+        self.keep = keep
+        self._backbones: dict[tuple[str, str, bool, str], Backbone] = {}
+        self._splits: dict[tuple[str, KnobValues, str, str], ExampleSet] = {}
+        self._tasks: dict[tuple[str, KnobValues, bool], Task] = {}
+        self._checked: dict[tuple[str, KnobValues, str, str], Checked] = {}
+        self.activations = Activations()
+
+    def task(self, config: RunConfig) -> Task:
+        """The task record, its knobs turned."""
+        key = (config.task, knobs_of(config), config.allow_outside)
+        if key not in self._tasks:
+            self._tasks[key] = load_task(config.task, config.allow_outside).turned(dict(key[1]))
+        return self._tasks[key]
+
+    def split(self, config: RunConfig, name: str) -> ExampleSet:
+        """The examples of one split of the task."""
+        key = (config.task, knobs_of(config), name, config.data_dir)
+        if key not in self._splits:
+            self._splits[key] = read_split(self.task(config), name, config.data_dir)
+        return self._splits[key]
+
+    def checked(self, config: RunConfig, name: str) -> Checked:
+        """The split, compared with train."""
+        key = (config.task, knobs_of(config), name, config.data_dir)
+        if key not in self._checked:
+            self._checked[key] = check(self.split(config, name), self.split(config, "train"))
+        return self._checked[key]
+
+    def original(self, config: RunConfig, lm_head: bool) -> Backbone:
+        """The pristine backbone, to look at."""
+        key = (config.model, config.revision, lm_head, config.device)
+        if key not in self._backbones:
+            self._backbones[key] = load(config.model, config.revision, lm_head, config.device)
+        return self._backbones[key]
+
+    def backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
+        """A backbone to change: a copy, or the original where nothing is kept."""
+        backbone = self.original(config, lm_head)
+        if self.keep:
+            return replace(backbone, model=copy.deepcopy(backbone.model))
+        self._backbones.clear()
+        return backbone
+
+
+def knobs_of(config: RunConfig) -> KnobValues:
+    """The knobs of a built-in task that are turned, with their values."""
+    return tuple((name, getattr(config, name)) for name in KNOB_FIELDS if getattr(config, name) is not None)
