@@ -1,5 +1,6 @@
 """Several strategies on the same shots: which runs, and what came out. torch loads when the work starts."""
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
@@ -134,6 +135,8 @@ def work(plans: "Sequence[Plan]", parent: Tracker, announce: Announce, watch: "W
     """Run the plans one after another, each as a child of `parent`; a failing one does not stop the others."""
     from effft.experiment import execute
 
+    gc.collect()
+    gc.freeze()  # a run begins with a collection: not every time over the libraries' million objects
     for done, plan in enumerate(plans):
         announce(plan.name, done, len(plans))
         child = parent.child(plan.name, plan.tags)
@@ -144,6 +147,7 @@ def work(plans: "Sequence[Plan]", parent: Tracker, announce: Announce, watch: "W
             sentence = " ".join(str(error).split()) or "no message"
             outcome = Outcome(plan.config, None, f"{plan.name}: {type(error).__name__}: {sentence}")
         yield outcome
+    gc.unfreeze()
 
 
 def summarise(outcomes: Sequence[Outcome]) -> list[Row]:

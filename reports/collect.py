@@ -42,7 +42,7 @@ Row = dict[str, Any]
 
 
 def collect(client: MlflowClient, experiment: str, parent: str = "") -> Collected:
-    """All runs that belong to an experiment; or, of one run, its children and the finals of its studies.
+    """All runs that belong to an experiment; or, of some parents ('id,id'), the children and the finals of studies.
 
     Raises:
         InputError: there is no such experiment, with the nearest name; no such parent.
@@ -65,8 +65,9 @@ def collect(client: MlflowClient, experiment: str, parent: str = "") -> Collecte
     ]
     if not parent:
         return Collected(as_frame(rows), experiment)
-    studies = studies_under(client, parent)
-    mine = [row for row in rows if is_under(row, parent, studies)]
+    parents = [word.strip() for word in parent.split(",") if word.strip()]
+    studies = tuple(name for one in parents for name in studies_under(client, one))
+    mine = [row for row in rows if is_under(row, parents, studies)]
     return Collected(as_frame(mine), experiment, studies)
 
 
@@ -100,10 +101,10 @@ def studies_under(client: MlflowClient, parent: str) -> tuple[str, ...]:
         return ()
 
 
-def is_under(row: Row, parent: str, studies: Sequence[str]) -> bool:
-    """Whether a run is a child of `parent`, or a final of one of its studies."""
+def is_under(row: Row, parents: Sequence[str], studies: Sequence[str]) -> bool:
+    """Whether a run is a child of one of the parents, or a final of one of their studies."""
     tags = row["tags"]
-    return tags.get("mlflow.parentRunId") == parent or (tags.get("kind") == "final" and tags.get("study") in studies)
+    return tags.get("mlflow.parentRunId") in parents or (tags.get("kind") == "final" and tags.get("study") in studies)
 
 
 def read_runs(client: MlflowClient, experiment_id: str) -> Iterable[Row]:

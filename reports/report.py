@@ -30,12 +30,16 @@ Watch = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Report:
-    """files: name -> text, of the page, its Markdown twin, the CSVs and the still figures. runs: how many it holds."""
+    """files: name -> text, of the page, its Markdown twin, the CSVs and the still figures. runs: how many it holds.
+
+    turned: runs of the task with other knobs, which stand in a section of their own.
+    """
 
     task: str
     files: dict[str, str]
     runs: int
     faults: tuple[str, ...]
+    turned: int = 0
 
     def write(self, folder: Path) -> Path:
         """Write the files; returns the page.
@@ -60,9 +64,10 @@ def build(
     command: str = "",
     watch: Watch = lambda stage, done, total: None,
 ) -> Report:
-    """Read the runs of a task back from MLflow (or the children of one run) and make everything of the report.
+    """Read the runs of a task back from MLflow and make everything of the report.
 
-    experiment: '' is `effft/<task>`. command: what makes the report again, for its foot.
+    experiment: '' is `effft/<task>`. parent: only the runs under it, or under several ('id,id').
+    command: what makes the report again, for its foot.
 
     Raises:
         InputError: there is no such experiment.
@@ -90,7 +95,7 @@ def build(
         **({"trials.csv": trials_csv(studies)} if studies else {}),
         **{file_name(figure): figure.svg for figure in figures},
     }
-    return Report(task, files, len(material.frame), tuple(wrong))
+    return Report(task, files, len(material.frame), tuple(wrong), len(material.turned))
 
 
 def _lead(material: Material) -> str:

@@ -11,6 +11,7 @@ COMMANDS = {
     "compare": ("effft.cli.comparison:compare", "Several strategies on the same shots, and one table."),
     "reference": ("effft.cli.reference:reference", "Every strategy on the built-in tasks, as one table."),
     "report": ("effft.cli.report:report", "The runs of a task as one page, with statistics and figures."),
+    "reference-report": ("reports.remake:remake", "The full comparison of the built-in tasks, and its report."),
     "models": ("effft.cli.models:models", "The registered models with their metrics."),
     "register": ("effft.cli.models:register", "Register the model of a run."),
     "predict": ("effft.cli.models:predict", "Answer texts, or a file of them, with a model."),

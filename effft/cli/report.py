@@ -22,7 +22,7 @@ FOLDER = "report"
 )
 @click.option("--task", default="agreement", show_default=True, help="task name, or the path of a task file (.yaml)")
 @click.option("--out", default="", help="folder to write to  [default: report-<task>]")
-@click.option("--parent", default="", help="run id of a comparison or study: only its runs  [default: all runs]")
+@click.option("--parent", default="", help="run id of a comparison or study, or several: only its runs  [default: all]")
 @click.option("--tracking-uri", default="", help="MLflow store  [default: MLflow's own, ./mlflow.db]")
 @click.option("--experiment", default="", help="MLflow experiment  [default: effft/<task>]")
 @click.option("--no-tracking", is_flag=True, help="write the files only, keep no MLflow run")
