@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from backbones import save_backbone
+from place import make_place
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +70,28 @@ def test_the_report_finds_what_mlflow_run_made(project: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "report of 1 runs: report-agreement/report.html" in done.stdout
     assert (project / "report-agreement" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_published_settings_end_to_end(project: Path) -> None:
+    make_place(project, "opt")
+    task = project / "task.yaml"
+    task.write_text(task.read_text().replace("{minimal:", '{published: "{text} dog ?", minimal:'))
+    given = ("preset=published", "task=task.yaml", "model=opt", "per_label=2", "seeds=1", "data_seeds=1", "threads=1")
+    done = mlflow_run(project, *given, "evaluation_limit=20", "bootstrap=0", entry="compare")
+    assert done.returncode == 0, done.stderr
+    wanted = dict.fromkeys(("vanilla", "pattern+classifier", "adaptive", "lora", "context_distillation"), "FINISHED")
+    query = "select t.value, r.status from runs r join tags t on r.run_uuid = t.run_uuid where t.key = 'strategy'"
+    assert dict(rows(project, query)) == wanted
+    values: dict[object, set[object]] = {}
+    for key, value in rows(project, "select key, value from params"):
+        values.setdefault(key, set()).add(value)
+    assert {k: values[f"resolved.{k}"] for k in ("learning_rate", "epochs", "batch_size", "max_length", "pattern")} == {
+        "learning_rate": {"1e-05"}, "epochs": {"40"}, "batch_size": {"32"}, "max_length": {"128"},
+        "pattern": {"published"},
+    }  # fmt: skip
+    assert (values["resolved.rank"], values["resolved.layers"]) == ({"8"}, {"2"})
+    assert "pattern+classifier" in (project / "report-dogs" / "report.md").read_text()
 
 
 @pytest.mark.slow
