@@ -32,7 +32,8 @@ Watch = Callable[[str, int, int], None]
 class Report:
     """files: name -> text, of the page, its Markdown twin, the CSVs and the still figures. runs: how many it holds.
 
-    turned: runs of the task with other knobs, which stand in a section of their own.
+    turned: runs of the task with other knobs, which stand in a section of their own. metric, sets: the primary metric
+    and the OOD sets.
     """
 
     task: str
@@ -40,6 +41,8 @@ class Report:
     runs: int
     faults: tuple[str, ...]
     turned: int = 0
+    metric: str = ""
+    sets: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> Path:
         """Write the files; returns the page.
@@ -95,7 +98,8 @@ def build(
         **({"trials.csv": trials_csv(studies)} if studies else {}),
         **{file_name(figure): figure.svg for figure in figures},
     }
-    return Report(task, files, len(material.frame), tuple(wrong), len(material.turned))
+    numbers = len(material.frame), tuple(wrong), len(material.turned)
+    return Report(task, files, *numbers, material.primary, material.sets)
 
 
 def _lead(material: Material) -> str:

@@ -54,13 +54,18 @@ def keep(tracker: "Tracker", made: "Report") -> None:
     """Log every file, and a note that links the page."""
     for name, content in made.files.items():
         tracker.text(f"{FOLDER}/{name}", content)
-    tracker.note(note(tracker, made))
+    from effft.tracking.mlflow_tracker import MlflowTracker
+
+    view = tracker.view(made.task, made.metric, made.sets) if isinstance(tracker, MlflowTracker) and made.runs else ""
+    tracker.note(note(tracker, made, view))
 
 
-def note(tracker: "Tracker", made: "Report") -> str:
-    """What the run's page in the UI says: where the report is, and what is wrong."""
+def note(tracker: "Tracker", made: "Report", view: str) -> str:
+    """What the run's page in the UI says: where the report is, the runs side by side, and what is wrong."""
     link = f"{tracker.url}/artifacts/{FOLDER}/report.html"
     lines = [f"[Report of {made.runs} runs]({link}) (artifact `{FOLDER}/report.html`).", ""]
+    if view:
+        lines += [f"[Strategies side by side]({tracker.url.partition('#')[0]}{view}) in the runs table.", ""]
     lines += [f"- {plain(sentence)}" for sentence in made.faults[:10]]
     return "\n".join(lines)
 

@@ -21,6 +21,7 @@ from effft.tracking.provenance import code_tags, process_tags, user_name
 from effft.tracking.recovery import Line, refused, short_patience
 from effft.tracking.store import prepare_store, quiet_mlflow, resolve_uri
 from effft.tracking.tracker import Status, same_length
+from effft.tracking.views import save_view
 
 log = logging.getLogger(__name__)
 MOST_METRICS, MOST_PARAMS = 1000, 100
@@ -107,6 +108,14 @@ class MlflowTracker:
     def home(self) -> str:
         """The experiment that the run belongs to, wherever `mlflow run` put it."""
         return self._home.get(HOME) or str(self.client.get_experiment(self.experiment_id).name)
+
+    def view(self, task: str, metric: str, sets: Sequence[str]) -> str:
+        """Address of a view that lines the strategies up in the UI; '' where the store does not take it."""
+        try:
+            return save_view(self.client, self.experiment_id, task, metric, sets)
+        except (MlflowException, OSError) as error:
+            log.warning("the view of the runs table could not be kept: %s", _sentence(error))
+            return ""
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log settings the run does not have yet (MLflow refuses another spelling of a known one)."""

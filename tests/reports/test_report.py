@@ -220,6 +220,7 @@ def test_the_command_writes_and_keeps_it(client: MlflowClient, home: str, tracki
     kept = {a.path for a in client.list_artifacts(run.info.run_id, "report")}
     assert {"report/report.html", "report/report.md", "report/runs.csv"} <= kept
     assert "artifacts/report/report.html" in run.data.tags["mlflow.note.content"]
+    assert f"(#/experiments/{home}/runs?viewStateShareKey=effft-dogs" in run.data.tags["mlflow.note.content"]
 
 
 def test_the_published_settings_fill_what_is_not_given() -> None:
