@@ -59,7 +59,7 @@ def overview(material: Material, backbone: str, per_label: int) -> Figure:
                 "hovertemplate": "%{y}: %{x:.3f}<extra>%{fullData.name}</extra>",
             }
         )
-    lines = _reference_lines(material, cells)
+    lines, plot = _reference_lines(material, cells), 20 + 34 * max(2, len(cells))
     layout = {
         "xaxis": axis_title(material.primary),
         "yaxis": {"automargin": True, "type": "category"},
@@ -68,8 +68,9 @@ def overview(material: Material, backbone: str, per_label: int) -> Figure:
             _label(name, x, "right" if place < len(lines) - 1 else "left")
             for place, (name, x) in enumerate(sorted(lines.items(), key=lambda line: line[1]))
         ],
-        "height": 140 + 34 * max(2, len(cells)),
-        "margin": {"t": 40},
+        "height": 130 + plot,
+        "margin": {"t": 40, "b": 90, "r": 20, "l": 70},
+        "legend": {"orientation": "h", "y": -58 / plot},
     }
     title = f"In domain and out of domain, {per_label} examples per label"
     about = "Mean over distinct runs with its 95 % interval over seed x data_seed; best in domain at the top."

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -118,6 +119,15 @@ def test_both_ways_to_read_agree(client: MlflowClient, home: str) -> None:
     assert sorted(ours, key=lambda r: r["run_id"]) == sorted(theirs, key=lambda r: r["run_id"])
 
 
+KEYS = """<script>addEventListener("load", () => {
+  const all = [...document.querySelectorAll("a[href], button, summary, [tabindex='0']")];
+  const shown = (e) => document.activeElement === e && getComputedStyle(e).outlineStyle !== "none";
+  const seen = all.filter((e) => { e.focus(); return shown(e); });
+  document.documentElement.dataset.focus = `${all[0].textContent}: ${seen.length} of ${all.length}`;
+})</script></body>"""
+"""Goes through everything that a keyboard reaches: it takes the focus, and shows it."""
+
+
 def test_text_stays_text_in_a_real_browser(client: MlflowClient, home: str, tmp_path: Path) -> None:
     chromium = shutil.which("chromium")
     for seed in (0, 1):
@@ -129,16 +139,19 @@ def test_text_stays_text_in_a_real_browser(client: MlflowClient, home: str, tmp_
     assert "<img" not in made.files["report.md"]
     if chromium is None:
         pytest.skip("no chromium here to open the page in")
-    made.write(tmp_path / "out")
+    page = made.write(tmp_path / "out")
+    page.write_text(page.read_text().replace("</body>", KEYS))
     words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
     words += [f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=5000", "--dump-dom"]
-    done = subprocess.run(
-        [chromium, *words, (tmp_path / "out" / "report.html").as_uri()], capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([chromium, *words, page.as_uri()], capture_output=True, text=True, timeout=120)
     assert 'data-ready="yes"' in done.stdout  # the scripts ran to their end
     title = done.stdout.split("<title>")[1].split("</title>")[0]
     assert title.startswith("dogs: which way")
     assert "<img src" not in done.stdout
+    reached = re.search(r'data-focus="To the results: (\d+) of (\d+)"', done.stdout)
+    assert reached is not None
+    assert reached[1] == reached[2]
+    assert int(reached[1]) > 10
     assert "main-svg" in done.stdout  # plotly drew
 
 
