@@ -15,8 +15,12 @@ SHORTEST = 6
 
 IN_ADDRESS = re.compile(r"://[^/\s'\"]*@")
 IN_QUERY = re.compile(
-    r"([?&;][^=&\s'\"]*(?:token|secret|password|passwd|pwd|key|signature|sig|credential)[^=&\s'\"]*=)[^&\s'\"]+", re.I
+    r"([?&;](?!viewStateShareKey=)[^=&\s'\"]*"
+    r"(?:token|secret|password|passwd|pwd|key|signature|sig|credential)[^=&\s'\"]*=)[^&\s'\"]+",
+    re.I,
 )
+"""MLflow's `viewStateShareKey` is the name of a view and no secret."""
+
 ALONE = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|ghp_[A-Za-z0-9]{16,}|Bearer\s+[\w.~+/-]{8,}=*)")
 
 
