@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from effft.config import PART_FIELDS, RunConfig, make_config
 from effft.errors import InputError
+from effft.secrets import without_secrets
 from effft.strategies.strategy import Strategy, compose
 from effft.tracking.tracker import Tracker, tracked
 
@@ -144,7 +145,7 @@ def work(plans: "Sequence[Plan]", parent: Tracker, announce: Announce, watch: "W
             with tracked(child):
                 outcome = Outcome(plan.config, replace(execute(plan, child, watch), tables={}))
         except Exception as error:
-            sentence = " ".join(str(error).split()) or "no message"
+            sentence = without_secrets(" ".join(str(error).split())) or "no message"
             outcome = Outcome(plan.config, None, f"{plan.name}: {type(error).__name__}: {sentence}")
         yield outcome
     gc.unfreeze()

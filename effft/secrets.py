@@ -13,7 +13,7 @@ TOKENS = (
 SHORTEST = 6
 """Characters; a shorter value is no token, and leaving it out would maim every sentence."""
 
-IN_ADDRESS = re.compile(r"://[^/\s'\"]*@")
+IN_ADDRESS = re.compile(r"(:/{1,2})[^/\s'\"]*@")  # a path made of an address has one slash
 IN_QUERY = re.compile(
     r"([?&;](?!viewStateShareKey=)[^=&\s'\"]*"
     r"(?:token|secret|password|passwd|pwd|key|signature|sig|credential)[^=&\s'\"]*=)[^&\s'\"]+",
@@ -26,7 +26,7 @@ ALONE = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|ghp_[A-Za-z0-9]{16,}|Bearer\s+[\w.
 
 def without_secrets(text: str) -> str:
     """The text with '***' for the user and password of addresses, for tokens, and for those of this process."""
-    text = IN_QUERY.sub(r"\1***", IN_ADDRESS.sub("://***@", text))
+    text = IN_QUERY.sub(r"\1***", IN_ADDRESS.sub(r"\1***@", text))
     text = ALONE.sub("***", text)
     for value in tokens(os.environ):
         text = text.replace(value, "***")

@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Protocol
 
 from effft.config import RunConfig
+from effft.secrets import without_secrets
 
 if TYPE_CHECKING:
     from effft.session import Session
@@ -68,7 +69,9 @@ def measure(unit: Unit, session: "Session") -> Measured:
         plan = prepare_validation(unit.config, session, unit.fold)
         result = execute(plan, MemoryTracker(), pace=None if unit.bars is None else pace)
     except Exception as error:
-        return Measured(float("nan"), {}, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+        return Measured(
+            float("nan"), {}, without_secrets(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+        )
     resources = {name: result.metrics[f"resources/{name}"] for name in KEPT}
     stopped = bool(curve) and below(unit.bars or (), len(curve), curve[-1])
     return Measured(result.metrics[f"validation/{result.primary}"], resources, "", tuple(curve), stopped)

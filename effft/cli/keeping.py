@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from effft.secrets import without_secrets
 from effft.tracking.tracker import MemoryTracker, Tracker
 
 DEFAULT_STORE = "mlflow.db"
@@ -41,7 +42,7 @@ def look(tracker: Tracker, uri: str = "") -> str:
 
 def ui_line(uri: str = "") -> str:
     """What to type, or where to look, to see the runs."""
-    place = store(uri)
+    place = without_secrets(store(uri))
     if place.startswith(("http://", "https://")):
         return place
     return "mlflow ui" + (f" --backend-store-uri {shlex.quote(place)}" if place else "")

@@ -15,10 +15,11 @@ def ui(tracking_uri: str, port: int) -> None:
     """Replace this process by `mlflow ui`."""
     from effft.cli.keeping import DEFAULT_STORE, store
     from effft.errors import InputError
+    from effft.secrets import without_secrets
 
     place = store(tracking_uri)
     if place.startswith(("http://", "https://")):
-        click.echo(f"the runs are kept by a server: {place}")
+        click.echo(f"the runs are kept by a server: {without_secrets(place)}")
         return
     if not place and not os.path.exists(DEFAULT_STORE):
         raise InputError(
@@ -27,7 +28,7 @@ def ui(tracking_uri: str, port: int) -> None:
     click.echo(f"http://127.0.0.1:{port} (Ctrl-C ends it)")
     sys.stdout.flush()
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    os.execv(sys.executable, [*command, "--backend-store-uri", place or f"sqlite:///{DEFAULT_STORE}"])  # noqa: S606
+    os.execv(sys.executable, [*command, "--backend-store-uri", place or f"sqlite:///{DEFAULT_STORE}"])  # noqa: S606 # nosec B606 # no shell
 
 
 @click.command(

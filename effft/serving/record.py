@@ -66,8 +66,8 @@ class ModelRecord(Record):
         return compose(self.strategy).with_parameters(self.parameters)
 
     def read_task(self) -> Task:
-        """The task."""
-        return Task(**self.task)
+        """The task; where its files lay matters no more."""
+        return Task.model_validate(self.task, context={"allow_outside": True})
 
     @property
     def fields(self) -> tuple[str, ...]:

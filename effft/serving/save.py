@@ -13,6 +13,7 @@ from effft.config import RunConfig
 from effft.data.example import Example
 from effft.errors import RunError
 from effft.models.lora import save_adapter
+from effft.secrets import without_secrets
 from effft.serving.base import fingerprint, pin
 from effft.serving.card import card
 from effft.serving.record import Base, Demonstration, ModelRecord, write_record
@@ -87,6 +88,13 @@ def save_whole(model: Any, folder: Path, architectures: list[str]) -> None:
         path.write_text(json.dumps(written | {"architectures": architectures}, indent=2) + "\n")
 
 
+def _without_passwords(task: Any) -> Any:
+    """The task without what opens the addresses in it; every other text is kept to the letter."""
+    if isinstance(task, dict):
+        return {k: without_secrets(v) if k == "url" else _without_passwords(v) for k, v in task.items()}
+    return [_without_passwords(value) for value in task] if isinstance(task, list) else task
+
+
 def _record(learner: Learner, story: Story, kind: str, base: Base) -> ModelRecord:
     config = story.config
     shown = tuple(Demonstration(texts=e.texts, label=e.label) for e in story.demonstrations)
@@ -94,7 +102,7 @@ def _record(learner: Learner, story: Story, kind: str, base: Base) -> ModelRecor
         run=story.run,
         strategy=learner.strategy.name,
         parameters=learner.strategy.parameters,
-        task=learner.task.model_dump(mode="json", exclude_unset=True),
+        task=_without_passwords(learner.task.model_dump(mode="json", exclude_unset=True)),
         base=base,
         weights=kind,  # type: ignore[arg-type] # one of four words, checked by the record
         precision=story.precision,

@@ -4,7 +4,7 @@ import getpass
 import os
 import platform
 import socket
-import subprocess
+import subprocess  # nosec B404 # fixed words to the user's own git
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -24,7 +24,7 @@ SAME_START = 0.05
 
 def _git(*words: str) -> str | None:
     try:
-        done = subprocess.run(  # noqa: S603 - fixed words
+        done = subprocess.run(  # noqa: S603 # nosec B603 B607 # fixed words
             ["git", "-C", str(ROOT), *words],  # noqa: S607 - the user's own git
             capture_output=True, text=True, timeout=10, check=True,
         )  # fmt: skip

@@ -1,0 +1,152 @@
+"""A password in an address and a token of the environment reach no store, no file, no sentence and no log."""
+
+import json
+import logging
+import os
+import re
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from place import make_place
+
+from effft.cli.ending import run_command_line
+from effft.data.table import Table
+from effft.secrets import TOKENS, tokens, without_secrets
+
+PASSWORD, TOKEN = "hunter2SENTINELxyz", "anotherSENTINELtoken"
+MARK = "SENTINEL"
+TASK = """\
+name: told
+fields: [text]
+labels: [without, with_dog]
+train: train.csv
+in_domain: test.csv
+ood: {far: {url: "https://user:hunter2SENTINELxyz@example.com/far.tsv?token=hunter2SENTINELxyz&page=2"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("http://u:SECRET1@host:5/x", "http://***@host:5/x"),
+        ("postgresql+psycopg2://u:SECRET1%40x@host/db, and", "postgresql+psycopg2://***@host/db, and"),
+        ("https://SECRET1@host/a https://host/b", "https://***@host/a https://host/b"),
+        ("s3://b?AWSSecretKey=SECRET1&x=1", "s3://b?AWSSecretKey=***&x=1"),
+        ("https://h/x?a=1&access_token=SECRET1' said", "https://h/x?a=1&access_token=***' said"),
+        ("https://h/x?X-Amz-Signature=SECRET1&b=2", "https://h/x?X-Amz-Signature=***&b=2"),
+        ("the token hf_abcdefghijklmnopqrSECRET1 was", "the token *** was"),
+        ("Authorization: Bearer SECRET1.abc-def", "Authorization: ***"),
+        ("user@example.com wrote to a@b", "user@example.com wrote to a@b"),
+        ("https://h/x?page=2&monkey=1", "https://h/x?page=2&monkey=***"),
+        ("sqlite:////tmp/a@b.db", "sqlite:////tmp/a@b.db"),
+        ("https:/u:SECRET1@host/x", "https:/***@host/x"),
+    ],
+)
+def test_what_is_taken_out(text: str, clean: str) -> None:
+    assert without_secrets(text) == clean
+
+
+def test_secrets_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in TOKENS:
+        monkeypatch.delenv(name, raising=False)
+    assert tokens(os.environ) == []
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "abc")  # too short to be told from a word
+    assert without_secrets(f"abc {TOKEN}s") == "abc ***s"
+
+
+@pytest.fixture
+def hidden(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a task whose OOD set stands behind a password, and a process with a token."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    make_place(tmp_path, "llama")
+    (tmp_path / "told.yaml").write_text(TASK)
+    rows = [("old dog", "with_dog"), ("new cat", "without")]
+    monkeypatch.setattr("effft.data.hub._load", lambda _host, origin, *_, **__: Table(("text", "label"), rows, origin))
+    assert tracking_uri
+    return tmp_path
+
+
+def go(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str]:
+    """The exit code and everything that was printed; the command line is the process's own."""
+    monkeypatch.setattr(sys, "argv", ["effft", *words])
+    capsys.readouterr()
+    code = run_command_line(list(words))
+    return code, "".join(capsys.readouterr())
+
+
+def holders(folder: Path, but: str) -> list[str]:
+    """Files that hold the sentinel."""
+    own = [path for path in folder.rglob("*") if path.is_file() and path.name != but]
+    assert len(own) >= 9
+    return [str(path) for path in own if MARK.encode() in path.read_bytes()]
+
+
+@pytest.mark.slow
+def test_a_run_and_its_report_hold_no_secret(
+    hidden: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    common = ["--task", str(hidden / "told.yaml"), "--model", str(hidden / "llama"), "--per-label", "4"]
+    printed = []
+    for strategy, more in (("probe", ["--log-model", "true"]), ("lora", [])):
+        code, said = go(capsys, monkeypatch, "run", strategy, *common, "--bootstrap", "10", *more)
+        assert code == 0, said
+        printed.append(said)
+    code, said = go(capsys, monkeypatch, "report", "--task", str(hidden / "told.yaml"), "--out", str(hidden / "report"))
+    assert code == 0, said
+    assert (hidden / "report" / "report.html").is_file()
+    assert holders(hidden, but="told.yaml") == []
+    with closing(sqlite3.connect(hidden / "mlflow.db")) as store:
+        sources = [json.loads(row[0])["uri"] for row in store.execute("select dataset_source from datasets")]
+    assert "https://***@example.com/far.tsv?token=***&page=2" in sources
+    assert MARK not in "".join([*printed, said, caplog.text])
+
+
+HOST = f"http://user:{PASSWORD}@127.0.0.1:9"
+FAILING = [
+    ["run", "probe", "--tracking-uri", HOST],
+    ["run", "probe", "--tracking-uri", f"postgresql://user:{PASSWORD}@127.0.0.1:9/db"],
+    ["run", "probe", "--tracking-uri", f"nothing://user:{PASSWORD}@x/y"],
+    ["run", "probe", "--tracking-uri", f"http://user:{PASSWORD}@x:port"],
+    ["run", "probe", "--model", f"https://user:{PASSWORD}@example.com/model"],
+    ["run", "probe", "--task", f"https://user:{PASSWORD}@example.com/task.yaml"],
+    ["run", "probe", "--data-dir", f"https://user:{PASSWORD}@example.com/"],
+    ["run", "probe", "--rank", f"https://user:{PASSWORD}@example.com/"],
+    ["run", f"https://user:{PASSWORD}@example.com/"],
+    ["run", "probe", "--experiment", "x", "--revision", TOKEN, "--model", "nobody/nothing"],
+    ["search", "--tracking-uri", HOST],
+    ["search", "--storage", f"postgresql://user:{PASSWORD}@127.0.0.1:9/db"],
+    ["search", "--storage", f"nothing://user:{PASSWORD}@127.0.0.1:9/db"],
+    ["models", "--tracking-uri", HOST],
+    ["report", "--task", "agreement", "--tracking-uri", HOST],
+    ["predict", "--model", "models:/x/1", "--text", "x", "--tracking-uri", HOST],
+    ["predict", "--model", f"https://user:{PASSWORD}@example.com/", "--text", "x"],
+    ["ui", "--tracking-uri", HOST],
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", FAILING, ids=lambda words: " ".join(words).replace(PASSWORD, "*")[:60])
+def test_sentences_hold_no_secret(
+    words: list[str], hidden: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ["--per-label", "4"] if words[0] in ("run", "search") else []
+    code, said = go(capsys, monkeypatch, *words, *own)
+    assert code in (1, 2) or words[0] == "ui"
+    assert said.strip()
+    assert MARK not in said
+    code, said = go(capsys, monkeypatch, *words, *own, "--traceback")
+    assert MARK not in said
+    assert holders(hidden, but="told.yaml") == []
+
+
+def test_secrets_are_masked_not_just_absent(hidden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["run", "probe", "--task", f"https://u:{PASSWORD}@example.com/task.yaml"]) == 2
+    assert re.search(r"https:/\*\*\*@example\.com/task\.yaml", capsys.readouterr().err)
