@@ -141,6 +141,8 @@ def _jsonl(path: Path, text: str) -> Table:
             raise InputError(f"{path}, line {number}: no JSON ({error}); mend the line, one object a line.") from None
         if not isinstance(record, dict):
             raise InputError(f'{path}, line {number}: each line must be an object, like {{"text": "..."}}.')
+        if "\\u" in line and not is_text("".join(_strings(record))):
+            raise InputError(f"{path}, line {number}: holds \\u escapes that are no text (NUL or half a pair).")
         records.append(record)
         numbers.append(number)
     columns = tuple(dict.fromkeys(name for record in records for name in record))
@@ -150,6 +152,19 @@ def _jsonl(path: Path, text: str) -> Table:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:160].rstrip(".")
+
+
+def _strings(record: dict[str, Any]) -> Iterator[str]:
+    yield from record
+    yield from (value for value in record.values() if isinstance(value, str))
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be written as UTF-8 and holds no NUL: escapes of JSON and YAML can make others."""
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _parquet(path: Path, data: bytes) -> Table:

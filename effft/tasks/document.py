@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from effft.data.files import is_text
 from effft.errors import InputError, nearest
 from effft.tasks.source import LabelRule, Source, Split
 
@@ -132,6 +133,9 @@ def _text(path: Path) -> str:
 
 
 def _no_twins(path: Path, node: yaml.Node) -> None:
+    if isinstance(node, yaml.ScalarNode) and not is_text(node.value):
+        line = node.start_mark.line + 1
+        raise InputError(f"{path}, line {line}: {node.value!r} is no text (NUL or half a pair); write it out.")
     if isinstance(node, yaml.SequenceNode):
         for child in node.value:
             _no_twins(path, child)
@@ -146,6 +150,7 @@ def _no_twins(path: Path, node: yaml.Node) -> None:
             if key.value in seen:
                 raise InputError(f"{path}, line {line}: key {key.value!r} stands there twice; keep one.")
             seen.add(key.value)
+            _no_twins(path, key)
             _no_twins(path, value)
 
 

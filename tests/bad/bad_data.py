@@ -79,6 +79,8 @@ CASES = [
         "line 1: column 'text' holds [1], no text",
         file="train.jsonl",
     ),
+    train("half a pair", '{"text": "\\ud800", "label": "bad"}\n', "line 1: holds \\u escapes", file="train.jsonl"),
+    train("NUL in JSON", '{"text": "a\\u0000", "label": "bad"}\n', "line 1: holds \\u escapes", file="train.jsonl"),
     jsonl("OOD label", '{"body": "x", "mood": 7}\n', "line 1: unknown label '7'", "label: {drop: [value]}"),
     jsonl("OOD without column", '{"bdy": "x", "mood": 1}\n', "no column 'body'", "Did you mean 'bdy'?"),
     Case("data: folder for a file", ("train.csv", "no file of it lies in"), make=folder_for_a_file),

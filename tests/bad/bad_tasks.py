@@ -92,6 +92,7 @@ CASES = [
     edit("cyclic", "labels: [bad, good]", "labels: &x [bad, *x]", "line 3", "no aliases (*x)", "write it out"),
     edit("open list", "labels: [bad, good]", "labels: [bad, good", "no valid YAML"),
     edit("python object", "name: mood", "name: !!python/object/apply:os.system ['touch ran']", "line 1", "name"),
+    edit("half a pair", "name: mood", 'name: mood\ndescription: "\\ud800"', "line 2", "is no text", "write it out"),
     edit("tab", "fields: [text]", "\tfields: [text]", "line 2", "no valid YAML"),
     edit("address that is not https", TRAINED, "train: {url: 'http://example.com/x.tsv'}", "only https addresses"),
     edit("unknown generator", TRAINED, "train: {builtin: agrement, split: train, size: 8}", "mean 'agreement'?"),
