@@ -63,7 +63,7 @@ def filled(preset: str, strategies: str, per_label: str, shared: "Mapping[str, s
     given: dict[str, str | None] = {**shared, "strategies": strategies, "per_label": per_label}
     if not preset:
         return default | {key: value for key, value in given.items() if value}
-    patterns = load_task(shared.get("task") or "agreement").patterns
+    patterns = load_task(shared.get("task") or "agreement", allow_outside=True).patterns  # no file is read
     own = {key: value for key, value in given.items() if value and not stands_by_default(key, value, default)}
     return default | with_preset(preset, own, patterns)
 
@@ -99,7 +99,9 @@ def start(
         search.start(given, trials, seeds, data_seeds, tracking_uri, experiment, no_tracking)
         return
     configs = configs_of(seeds=seeds, data_seeds=data_seeds, **given)
-    from effft.cli.keeping import keeper, look
+    from effft.cli.keeping import check_keeper, keeper, look
+
+    check_keeper(tracking_uri, no_tracking)
     from effft.cli.progress import Progress
     from effft.compare import prepare_all, work
     from effft.session import Session

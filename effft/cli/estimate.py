@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from effft.estimate import Estimate
 
 FIELDS = (
-    "task", "model", "revision", "data_dir", "per_label", *PART_FIELDS, "epochs", "steps", "batch_size", "max_length",
-    "evaluation_limit", "precision", "device", "threads",
+    "task", "model", "revision", "data_dir", "allow_outside", "per_label", *PART_FIELDS, "epochs", "steps",
+    "batch_size", "max_length", "evaluation_limit", "precision", "device", "threads",
 )  # fmt: skip
 """The RunConfig fields that change what a run takes."""
 

@@ -22,6 +22,18 @@ def keeper(experiment: str, name: str, tags: Mapping[str, str], uri: str, no_tra
     return tracker
 
 
+def check_keeper(uri: str, no_tracking: bool) -> None:
+    """Refuse a place that cannot keep runs before models and data are read.
+
+    Raises:
+        InputError: a folder, a file in no folder, or no permission.
+    """
+    if not no_tracking:
+        from effft.tracking.store import check_place, resolve_uri
+
+        check_place(resolve_uri(uri))
+
+
 def store(uri: str = "") -> str:
     """The tracking URI in use; '' when it is MLflow's default in this folder."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI", "")

@@ -35,7 +35,7 @@ def report(task: str, out: str, parent: str, tracking_uri: str, experiment: str,
     from effft.tracking.tracker import tracked
     from reports.report import build
 
-    name = load_task(task).name
+    name = load_task(task, allow_outside=True).name  # no file is read
     home = experiment or f"effft/{name}"
     command = " ".join(["effft", "report", "--task", shlex.quote(task), *(["--parent", parent] if parent else [])])
     client = open_client(tracking_uri)

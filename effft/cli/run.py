@@ -113,7 +113,9 @@ def examples(strategy: Strategy) -> str:
 def start_run(values: Mapping[str, Any], tracking_uri: str, experiment: str, no_tracking: bool) -> None:
     """Check everything, open the MLflow run, work, and say what came out."""
     config = make_config(values)
-    from effft.cli.keeping import keeper, look
+    from effft.cli.keeping import check_keeper, keeper, look
+
+    check_keeper(tracking_uri, no_tracking)
     from effft.cli.panel import print_summary
     from effft.cli.progress import Progress
     from effft.experiment import execute

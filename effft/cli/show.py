@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from effft.strategies.reading import Reader
 
 FIELDS = (
-    "model", "revision", "data_dir", "per_label", "data_seed", "pattern", "shots", "teacher_shots", "label_words",
-    "max_length",
+    "model", "revision", "data_dir", "allow_outside", "per_label", "data_seed", "pattern", "shots", "teacher_shots",
+    "label_words", "max_length",
 )  # fmt: skip
 """The RunConfig fields that change what a model reads."""
 

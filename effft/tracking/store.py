@@ -40,6 +40,17 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(name) if name and name != ":memory:" else None
 
 
+def check_place(uri: str) -> None:
+    """What can be said of a store before anything heavy is imported.
+
+    Raises:
+        InputError: an sqlite path that cannot be a database.
+    """
+    path = sqlite_path(uri)
+    if path is not None:
+        _must_be_usable(path)
+
+
 def prepare_store(uri: str) -> None:
     """Make the store ready for any number of processes; milliseconds when it already is.
 

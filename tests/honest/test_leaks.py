@@ -9,7 +9,9 @@ from effft.config import make_config
 from effft.data.example import Example, ExampleSet
 from effft.data.leaks import check
 from effft.errors import InputError
-from effft.experiment import Plan, Session, execute, prepare
+from effft.experiment import execute
+from effft.plan import Plan, prepare
+from effft.session import Session
 from effft.tracking.tracker import MemoryTracker
 from reports.faults import LEAK
 

@@ -11,7 +11,8 @@ from backbones import save_backbone
 from sklearn import metrics
 
 from effft.config import make_config
-from effft.experiment import Result, Session, run
+from effft.experiment import Result, run
+from effft.session import Session
 from effft.tracking.tracker import MemoryTracker
 
 pytestmark = pytest.mark.slow
