@@ -15,12 +15,10 @@ SHORTEST = 6
 
 IN_ADDRESS = re.compile(r"(:/{1,2})[^/\s'\"]*@")  # a path made of an address has one slash
 IN_QUERY = re.compile(
-    r"([?&;](?!viewStateShareKey=)[^=&\s'\"]*"
-    r"(?:token|secret|password|passwd|pwd|key|signature|sig|credential)[^=&\s'\"]*=)[^&\s'\"]+",
+    r"([?&;](?:key|sig|[^=&\s'\"]*(?:token|secret|passw(?:or)?d|pwd|signature|credential|"
+    r"(?:access|account|api|private)[-_]?key)[^=&\s'\"]*)=)[^&\s'\"]+",
     re.I,
 )
-"""MLflow's `viewStateShareKey` is the name of a view and no secret."""
-
 ALONE = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|ghp_[A-Za-z0-9]{16,}|Bearer\s+[\w.~+/-]{8,}=*)")
 
 
