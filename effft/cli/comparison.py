@@ -149,8 +149,8 @@ def report_on(task: str, parent: "Tracker") -> None:
         return
     try:
         made = build(parent.client, task, parent.home, parent.run_id, command)
-        keep(parent, made)
-        say(made, made.write(Path(f"report-{task}")))
+        view = keep(parent, made)
+        say(made, made.write(Path(f"report-{task}")), view)
     except (EffftError, MlflowException) as error:
         click.echo(f"effft: the report could not be made: {error}", err=True)
 

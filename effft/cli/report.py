@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 FOLDER = "report"
 """Folder of the report among a run's artifacts."""
 
+LOCAL = "http://127.0.0.1:5000/"
+"""Where `mlflow ui` answers."""
+
 
 @click.command(
     help="Read the runs of a task back from MLflow and write a report: one HTML page that needs no network, the same "
@@ -41,23 +44,25 @@ def report(task: str, out: str, parent: str, tracking_uri: str, experiment: str,
     client = open_client(tracking_uri)
     with Progress() as progress:
         made = build(client, name, experiment, parent, command, progress)
-    page = made.write(Path(out or f"report-{name}"))
+    page, view = made.write(Path(out or f"report-{name}")), ""
     if not no_tracking:
         with tracked(keeper(home, f"report {name}", {"task": name, "kind": "report"}, tracking_uri, False)) as tracker:
-            keep(tracker, made)
-    say(made, page)
+            view = keep(tracker, made)
+    say(made, page, view)
     if not no_tracking:
         click.echo(f"look: {ui_line(tracking_uri)}")
 
 
-def keep(tracker: "Tracker", made: "Report") -> None:
-    """Log every file, and a note that links the page."""
+def keep(tracker: "Tracker", made: "Report") -> str:
+    """Log every file, and a note that links the page; the address of the runs side by side, '' where there is none."""
     for name, content in made.files.items():
         tracker.text(f"{FOLDER}/{name}", content)
     from effft.tracking.mlflow_tracker import MlflowTracker
 
     view = tracker.view(made.task, made.metric, made.sets) if isinstance(tracker, MlflowTracker) and made.runs else ""
-    tracker.note(note(tracker, made, view))
+    server = tracker.url.partition("#")[0]
+    tracker.note(note(tracker, made, f"{server}{view}" if view else ""))
+    return f"{server or LOCAL}{view}" if view else ""
 
 
 def note(tracker: "Tracker", made: "Report", view: str) -> str:
@@ -65,7 +70,7 @@ def note(tracker: "Tracker", made: "Report", view: str) -> str:
     link = f"{tracker.url}/artifacts/{FOLDER}/report.html"
     lines = [f"[Report of {made.runs} runs]({link}) (artifact `{FOLDER}/report.html`).", ""]
     if view:
-        lines += [f"[Strategies side by side]({tracker.url.partition('#')[0]}{view}) in the runs table.", ""]
+        lines += [f"[Strategies side by side]({view}) in the runs table.", ""]
     lines += [f"- {plain(sentence)}" for sentence in made.faults[:10]]
     return "\n".join(lines)
 
@@ -77,8 +82,10 @@ def plain(text: str) -> str:
     return escaped(text)
 
 
-def say(made: "Report", page: Path) -> None:
-    """Where the page is, and the faults."""
+def say(made: "Report", page: Path, view: str) -> None:
+    """Where the page is, where the runs stand side by side, and the faults."""
     click.echo(f"report of {made.runs} runs: {page}")
+    if view:
+        click.echo(f"side by side in the UI: {view}")
     for sentence in made.faults:
         click.echo(f"fault: {sentence}")

@@ -229,6 +229,7 @@ def test_the_command_writes_and_keeps_it(client: MlflowClient, home: str, tracki
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert (tmp_path / "out" / "report.html").is_file()
+    assert f"side by side in the UI: http://127.0.0.1:5000/#/experiments/{home}/runs?" in done.output
     run = client.search_runs([home], "tags.kind = 'report'")[0]
     kept = {a.path for a in client.list_artifacts(run.info.run_id, "report")}
     assert {"report/report.html", "report/report.md", "report/runs.csv"} <= kept
