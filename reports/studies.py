@@ -69,9 +69,9 @@ class Study:
 
     @property
     def verdict(self) -> list[str]:
-        """The sentences it ended with."""
+        """The sentences it ended with, without the link to its plots."""
         note = str(self.parent["tags"].get("mlflow.note.content", ""))
-        return [line.strip() for line in note.splitlines() if line.strip()]
+        return [line.strip() for line in note.splitlines() if line.strip() and not line.startswith("[")]
 
     def best_so_far(self) -> list[tuple[int, float]]:
         """(trial, best validation up to it) over the complete trials."""

@@ -240,5 +240,6 @@ def _conclude(
     parent.metrics({f"importance/{name}": share for name, share in importances(study).items()})
     parent.text("study.html", page(study))
     parent.text("verdict.md", "".join(f"- {sentence}\n" for sentence in sentences))
-    parent.note("\n\n".join(sentences))
+    link = f"[History, importances, slices]({parent.url}/artifacts/study.html) (artifact `study.html`)."
+    parent.note("\n\n".join([*sentences, link]))
     parent.flush()

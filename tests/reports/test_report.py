@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
 from runs import log
 
 from effft.cli.app import app
@@ -133,7 +134,16 @@ def test_text_stays_text_in_a_real_browser(client: MlflowClient, home: str, tmp_
     for seed in (0, 1):
         log(client, home, "lora", seed, backbone=EVIL)
         log(client, home, "vanilla", seed, backbone=EVIL)
+        log(client, home, "lora", seed, backbone=EVIL, knobs={"resolved.overlap_strength": 0, "overlap_strength": 0})
     client.update_run(log(client, home, "probe", status="FAILED"), name=EVIL)
+    parent = client.create_run(
+        home, tags={"kind": "study", "task": "dogs", "study": EVIL, "strategy": EVIL}
+    ).info.run_id
+    client.log_param(parent, "model", EVIL)
+    client.log_metric(parent, "importance/rank", 1.0)
+    own = {"kind": "trial", "optuna.trial": "0", "trial.state": "complete", "mlflow.parentRunId": parent}
+    trial = client.create_run(home, tags=own).info.run_id
+    client.log_batch(trial, [Metric("validation/accuracy", 0.5, 0, 0)], [Param("rank", EVIL)])
     made = report(client)
     assert "<script>document.title" not in made.files["report.html"]
     assert "<img" not in made.files["report.md"]
