@@ -125,7 +125,7 @@ def work(job: Job, tracking_uri: str, running: "list[subprocess.Popen[str]]") ->
     command += ["--tracking-uri", tracking_uri] if tracking_uri else []
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     own = {**os.environ, "MLFLOW_RUN_ID": job.run, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(  # noqa: S603 - our own command
+    with subprocess.Popen(  # noqa: S603 # nosec B603 # our own command
         command, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
     ) as process:
         assert process.stderr is not None

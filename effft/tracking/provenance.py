@@ -4,7 +4,7 @@ import getpass
 import os
 import platform
 import socket
-import subprocess  # nosec B404 # fixed words to the user's own git
+import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cache
