@@ -2,7 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import optuna
 from filelock import FileLock
@@ -12,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
-from effft.errors import InputError
+from effft.errors import InputError, RunError
 from effft.secrets import without_secrets
+from effft.tracking.keys import sentence_of
 from effft.tracking.store import sqlite_path
 from search.samplers import pruner_of
 from search.settings import StudyPlan
@@ -69,6 +71,16 @@ def _locked(url: str, options: dict[str, dict[str, int]]) -> RDBStorage:
             RDBStorage(f"sqlite:///{new}", engine_kwargs=options).engine.dispose()
             new.replace(path)
         return RDBStorage(url, engine_kwargs=options)
+
+
+@contextmanager
+def said_plainly() -> Iterator[None]:
+    """While open, a storage that does not take what it is told (a full disk) is a RunError in a sentence."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        said = sentence_of(error.__cause__ or error, 200)
+        raise RunError(f"the study's storage: {said}; when that is mended, the same command goes on.") from error
 
 
 def _make_light(storage: RDBStorage) -> None:

@@ -21,7 +21,7 @@ from search.logbook import Logbook
 from search.plots import importances, page
 from search.settings import StudyPlan
 from search.spaces import Limits, bounded, check_name, decoded, first_guesses, is_range, narrowed
-from search.storage import enqueue_guesses, open_storage, open_study, requeue
+from search.storage import enqueue_guesses, open_storage, open_study, requeue, said_plainly
 from search.units import InProcess, LocalProcesses
 from search.verdict import verdict
 
@@ -149,6 +149,7 @@ def _check_ends(plan: StudyPlan, session: Session) -> None:
 _WHERE = ("strategy", "task", "model", "revision", "data_dir", "per_label", "data_seed", "max_length", "device")
 
 
+@said_plainly()
 def run_study(
     plan: StudyPlan,
     place: Place,
@@ -159,7 +160,8 @@ def run_study(
     """Trials, finals, registration, verdict; goes on where an earlier process stopped.
 
     Raises:
-        InputError: the storage, or a study of this name that is another. RunError: five failures in a row.
+        InputError: the storage, or a study of this name that is another. RunError: five failures in a row, or
+            the storage does not take what it is told.
     """
     study = open_study(open_storage(place.storage), plan)
     parent = _parent(study, plan, place)

@@ -33,6 +33,8 @@ def run_command_line(arguments: Sequence[str]) -> int:
         return say(usage_sentence(error), 2)
     except EffftError as error:
         return say(str(error), error.exit_code)
+    except PermissionError as error:  # a path that was given; what a run writes has sentences of its own
+        return say(f"no permission for {error.filename}; name another place, or have it opened for you.", 2)
     except (click.Abort, KeyboardInterrupt):
         return say("stopped by Ctrl-C.", INTERRUPTED)
     except SystemExit as end:

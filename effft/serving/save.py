@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from effft.config import RunConfig
@@ -49,8 +50,10 @@ def save_model(folder: Path, learner: Learner, story: Story) -> ModelRecord:
         record = _record(learner, story, kind, base)
         write_record(folder, record)
         (folder / "README.md").write_text(card(record))
-    except OSError as error:
-        raise RunError(f"the model could not be saved in {folder} ({error}).") from error
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"the model could not be saved in {folder} ({error}); make room there, or let TMPDIR name another folder."
+        ) from error
     return record
 
 

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from effft.secrets import without_secrets
+
 LONGEST_PARAM, LONGEST_TAG, LONGEST_KEY = 6000, 8000, 250
 
 
@@ -26,6 +28,12 @@ def cut(value: object, longest: int) -> str:
         return text
     tail = "...#" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
     return text[: longest - len(tail)] + tail
+
+
+def sentence_of(error: BaseException, longest: int = 300) -> str:
+    """What an error says, in one line without passwords, SQL and advertisements of manuals."""
+    said = re.split(r"\[SQL:|\(Background on this", str(error))[0]
+    return without_secrets(" ".join(said.split()))[:longest]
 
 
 def table_json(columns: Mapping[str, Sequence[object]]) -> str:

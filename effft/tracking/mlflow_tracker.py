@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from effft.errors import InputError, RunError
 from effft.secrets import without_secrets
 from effft.tracking.dead import close_dead_runs
-from effft.tracking.keys import LONGEST_PARAM, LONGEST_TAG, cut, safe_key, table_json
+from effft.tracking.keys import LONGEST_PARAM, LONGEST_TAG, cut, safe_key, sentence_of, table_json
 from effft.tracking.provenance import code_tags, process_tags, user_name
 from effft.tracking.recovery import Line, refused, short_patience
 from effft.tracking.store import prepare_store, quiet_mlflow, resolve_uri
@@ -90,7 +90,7 @@ class MlflowTracker:
             tracker._home = {HOME: experiment}
             return tracker
         except (MlflowException, ImportError) as error:
-            raise InputError(f"tracking store: {_sentence(error)} (flag --tracking-uri).") from None
+            raise InputError(f"tracking store: {sentence_of(error)} (flag --tracking-uri).") from None
 
     @property
     def url(self) -> str:
@@ -202,10 +202,6 @@ class MlflowTracker:
             log.warning("run %s could not be closed: %s", self.run_id, error)
 
 
-def _sentence(error: BaseException) -> str:
-    return without_secrets(" ".join(str(error).split()))[:300]
-
-
 def _send(call: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
     """Call MLflow; what it refuses, or cannot write, is a RunError in a sentence."""
     try:
@@ -237,7 +233,7 @@ def _adopt(line: Line, run_id: str, name: str, tags: Mapping[str, str]) -> Mlflo
     except MlflowException as error:
         raise InputError(
             f"run {run_id}, which MLFLOW_RUN_ID names, is not in the store {without_secrets(client.tracking_uri)} "
-            f"({_sentence(error)}); under `mlflow run` give MLFLOW_TRACKING_URI an absolute path."
+            f"({sentence_of(error)}); under `mlflow run` give MLFLOW_TRACKING_URI an absolute path."
         ) from None
     tracker = MlflowTracker(line, run.info.experiment_id, run_id, run.data.params)
     tracker.tags({key: value for key, value in tags.items() if not key.startswith("mlflow.source.")})

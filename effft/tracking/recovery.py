@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
 from effft.secrets import without_secrets
+from effft.tracking.keys import sentence_of
 from effft.tracking.provenance import process_tags
 from effft.tracking.store import sqlite_path
 from effft.tracking.writes import WRITES, Data
@@ -163,8 +164,10 @@ def status(error: Any) -> int:
 
 def refused(error: BaseException) -> RunError:
     """What the store says, as a sentence."""
-    said = without_secrets(" ".join(str(error).split()))[:300]
-    return RunError(f"the tracking store did not take what was logged: {said}")
+    said = sentence_of(error)
+    full = "disk is full" in said or "No space left" in said
+    remedy = "; make room, and give the same command again." if full else ""
+    return RunError(f"the tracking store did not take what was logged: {said}{remedy}")
 
 
 def short_patience() -> None:

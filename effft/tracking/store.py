@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from effft.errors import InputError, RunError
-from effft.secrets import without_secrets
+from effft.tracking.keys import sentence_of
 
 DEFAULT = "sqlite:///mlflow.db"
 SECONDS_TO_CONNECT = 3.0
@@ -20,9 +20,10 @@ PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1
 
 
 def quiet_mlflow() -> None:
-    """No migration lines on the user's screen."""
-    for name in ("mlflow", "alembic", "alembic.runtime.migration", "mlflow.store.db.utils"):
+    """No migration lines on the user's screen, and no traceback of what we say in a sentence."""
+    for name in ("mlflow", "alembic", "alembic.runtime.migration"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def resolve_uri(uri: str = "") -> str:
@@ -142,7 +143,7 @@ def _make_ready(path: Path) -> None:
             _migrate(path)
             _write_ahead(path)
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        said = without_secrets(" ".join(str(error).split()))[:200]
+        said = sentence_of(error, 200)
         raise RunError(f"tracking store {path}: it could not be made ready ({said}); name another file.") from None
     finally:
         _remove(draft)

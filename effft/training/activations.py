@@ -1,16 +1,20 @@
 """What the frozen part of a model makes of a set of prompts, kept for the epochs, folds and trials that ask again."""
 
 import hashlib
+import logging
 import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
+
+log = logging.getLogger(__name__)
 
 MEMORY = 1 << 30
 """Bytes of kept states in memory; the least recently used go to a file that is mapped, not read."""
@@ -48,21 +52,38 @@ class Activations:
             self._kept.move_to_end(key)
             return self._kept[key]
         if key in self._files:
-            return _read(self._files[key])
+            try:
+                return _read(self._files[key])
+            except (OSError, SafetensorError) as error:
+                path = self._files.pop(key)
+                log.warning("kept states in %s cannot be read (%s); they are computed again.", path, error)
         return None
 
     def _spill(self) -> None:
         """Write the least recently used sets to files until the rest fits."""
         while sum(map(_size, self._kept.values())) > self.memory:
-            from safetensors.torch import save_file
-
             key, states = self._kept.popitem(last=False)
-            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="effft-states-")
-            path = Path(self._folder.name) / f"{key}.safetensors"
-            lengths = torch.tensor([len(state) if state.ndim == 2 else 0 for state in states])
-            flat = torch.cat([state if state.ndim == 2 else state[None] for state in states])
-            save_file({"states": flat, "lengths": lengths}, path)
+            try:
+                self._folder = self._folder or tempfile.TemporaryDirectory(prefix="effft-states-")
+                path = Path(self._folder.name) / f"{key}.safetensors"
+                _write(path, states)
+            except (OSError, SafetensorError) as error:  # it is computed again when it is asked for
+                log.warning("kept states cannot be written (%s); they cost time, not results.", error)
+                continue
             self._files[key] = path
+
+
+def _write(path: Path, states: Sequence[Tensor]) -> None:
+    """Whole, or not at all."""
+    from safetensors.torch import save_file
+
+    lengths = torch.tensor([len(state) if state.ndim == 2 else 0 for state in states])
+    flat = torch.cat([state if state.ndim == 2 else state[None] for state in states])
+    try:
+        save_file({"states": flat, "lengths": lengths}, path)
+    except (OSError, SafetensorError):
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _read(path: Path) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,9 +20,11 @@ def life(words: Sequence[str], log: Path, before: Callable[[], object] = lambda:
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1)
         os.dup2(out, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)  # pytest's own lead elsewhere
         signal.signal(signal.SIGINT, signal.default_int_handler)
         before()
         code = run_command_line(words)
+        sys.stdout.flush()
     finally:
         os._exit(code)
 
