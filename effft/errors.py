@@ -23,6 +23,10 @@ class RunError(EffftError):
     """Something failed while running (a loss that is not finite, a disk that is full). Exit code 1."""
 
 
+class MemoryShortError(RunError):
+    """Memory is short, and no smaller part of the work is left."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean 'x'?' for the known name closest to `name`, or '' when none is close."""
     near = difflib.get_close_matches(name, list(known), n=1)

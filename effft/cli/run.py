@@ -116,6 +116,7 @@ def start_run(values: Mapping[str, Any], tracking_uri: str, experiment: str, no_
     from effft.cli.keeping import check_keeper, keeper, look
 
     check_keeper(tracking_uri, no_tracking)
+    from effft.cli.memory import with_estimate
     from effft.cli.panel import print_summary
     from effft.cli.progress import Progress
     from effft.experiment import execute
@@ -123,7 +124,7 @@ def start_run(values: Mapping[str, Any], tracking_uri: str, experiment: str, no_
     from effft.session import Session
     from effft.tracking.tracker import tracked
 
-    with Progress() as progress:
+    with Progress() as progress, with_estimate(config):
         progress("load", 0, 0)
         plan = prepare(config, Session(keep=False))
         tracker = keeper(experiment or plan.experiment, plan.name, plan.tags, tracking_uri, no_tracking)

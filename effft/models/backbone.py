@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from effft.errors import InputError, RunError, nearest
+from effft.errors import InputError, MemoryShortError, RunError, nearest
 from effft.models.blocks import Anatomy, dissect
+from effft.models.memory import out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -236,8 +237,8 @@ def _from_hub(kind: str, source: str, name: str, revision: str, **options: Any) 
 def _explain(error: Exception, kind: str, name: str, revision: str, local: bool) -> InputError | RunError:
     said = " ".join(str(error).split())
     at = f"model {name!r}" + (f" at revision {revision!r}" if revision else "")
-    if isinstance(error, MemoryError):
-        return RunError(f"{at}: not enough memory to load it.")
+    if out_of_memory(error):
+        return MemoryShortError(f"{at}: there is not enough memory to load it.")
     if "trust_remote_code" in said:
         return InputError(f"{at} needs code from the hub to run, which is never executed here; take another model.")
     if local and kind == "AutoTokenizer":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from effft.data.example import Example
 from effft.models.backbone import Backbone
 from effft.models.heads import Classifier, pool
+from effft.models.memory import in_parts
 from effft.models.precision import store_in_bf16
 from effft.models.prefix import SharedStart, can_share, common_start
 from effft.models.resume import block_input, resumed
@@ -187,18 +189,21 @@ class Learner:
         """
         if not self.has_frozen_part:
             return list(items)
-        index, whole = self.frozen_blocks, len(self.backbone.anatomy.blocks)
         order = sorted(range(len(items)), key=lambda i: (items[i].length, items[i].prompt.ids))
         found: dict[int, Tensor] = {}
         for group in by_budget(order, lambda i: items[i].length, token_budget(self.backbone)):
-            batch = self.collate([items[i]._replace(state=None) for i in group])
-            with torch.no_grad():
-                if index == whole:
-                    found |= dict(zip(group, self._pooled(batch).cpu(), strict=True))
-                    continue
-                states = block_input(self.backbone, batch.inputs, index)[0].cpu()
-            found |= {i: states[row, : items[i].length].clone() for row, i in enumerate(group)}
+            parts = in_parts(self._states, [items[i]._replace(state=None) for i in group])
+            found |= dict(zip(group, (state for part in parts for state in part), strict=True))
         return [item._replace(state=found[i]) for i, item in enumerate(items)]
+
+    def _states(self, items: Sequence[Item]) -> list[Tensor]:
+        """What the frozen part makes of each item of one batch."""
+        batch = self.collate(items)
+        with torch.no_grad():
+            if self.frozen_blocks == len(self.backbone.anatomy.blocks):
+                return list(self._pooled(batch).cpu())
+            states = block_input(self.backbone, batch.inputs, self.frozen_blocks)[0].cpu()
+        return [states[row, : item.length].clone() for row, item in enumerate(items)]
 
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
         """What the strategy minimises on one batch, a scalar: the batch mean.
@@ -230,6 +235,11 @@ Recall = Callable[[Sequence[Item]], list[Item]]
 """`Learner.recall`, or one that remembers."""
 
 
+def _scores(learner: Learner, start: SharedStart | None, items: Sequence[Item]) -> Tensor:
+    found = learner.scores_after(start, items) if start else learner.scores(learner.collate(items))
+    return found.float().cpu()
+
+
 def predict(
     learner: Learner,
     items: Sequence[Item],
@@ -259,9 +269,8 @@ def predict(
             if recall:
                 first.update(zip(held, recall([first[place] for place in held]), strict=True))
             for group in by_budget(held, lambda place: first[place].length - size, padded):
-                chosen = [first[place] for place in group]
-                found = learner.scores_after(start, chosen) if start else learner.scores(learner.collate(chosen))
-                scores[group] = found.float().cpu()
+                found = in_parts(partial(_scores, learner, start), [first[place] for place in group])
+                scores[group] = torch.cat(found)
                 done += len(group)
                 watch(done, len(first))
             first.update((place, first[place]._replace(state=None)) for place in held if recall)

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
-from effft.errors import RunError
+from effft.errors import MemoryShortError
+from effft.models.memory import let_go, out_of_memory
 from effft.strategies.batch import Item, cheapest_cut, count
 from effft.strategies.learner import Learner
-from effft.training.optimizer import Optimizer, out_of_memory
+from effft.training.optimizer import Optimizer
 
 BUDGET = 2048
 """Padded tokens a micro-batch may have at the start; between 256 and 4096 the time of a step was flat."""
@@ -29,14 +30,14 @@ class MicroBatches:
         """The loss of the step; its gradient is left in the parameters.
 
         Raises:
-            RunError: a single example does not fit into memory.
+            MemoryShortError: a single example does not fit into memory.
         """
         drawn = _random_state(self.learner.backbone.device)
         while True:
             optimizer.zero()
             try:
                 return self._sum(items)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
             self._halve(max(item.length for item in items))
@@ -54,13 +55,12 @@ class MicroBatches:
 
     def _halve(self, longest: int) -> None:
         if self.budget <= longest:
-            raise RunError(
+            raise MemoryShortError(
                 f"memory is short even for one example of {longest} tokens at a time; "
                 "lower --max-length, take a smaller --model, or a strategy that moves fewer parameters."
             ) from None
         self.budget //= 2
-        if self.learner.backbone.device.type == "cuda":
-            torch.cuda.empty_cache()
+        let_go()
 
 
 def _random_state(device: torch.device) -> torch.Tensor:

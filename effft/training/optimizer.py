@@ -124,11 +124,6 @@ def _chunks(parameters: list[nn.Parameter]) -> list[list[_Piece]]:
     return found
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch (CUDA, or its CPU allocator) says that memory is short."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 def schedule_factor(kind: str, warmup: float, step: int, total: int) -> float:
     """Share of the peak learning rate at update `step` (from 0) of `total`: linear rise, then the decay.
 

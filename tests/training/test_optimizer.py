@@ -7,10 +7,11 @@ import torch
 from backbones import save_backbone
 from helpers import EXAMPLES, learner_on
 
+from effft.models.memory import out_of_memory
 from effft.models.precision import store_in_bf16
 from effft.strategies.strategy import compose
 from effft.training import optimizer as module
-from effft.training.optimizer import Optimizer, out_of_memory
+from effft.training.optimizer import Optimizer
 
 
 def moved(folder: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
