@@ -101,13 +101,13 @@ def test_operations_are_two_a_weight_and_token(place: Path) -> None:
 def test_no_weights_are_needed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from effft.models import backbone
 
-    plain = backbone._from_hub
+    plain = backbone.from_pretrained
 
     def only_small(kind: str, *rest: object, **options: object) -> object:
         assert not kind.startswith("AutoModel")
         return plain(kind, *rest, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(backbone, "_from_hub", only_small)
+    monkeypatch.setattr(backbone, "from_pretrained", only_small)
     assert estimated(place, "pbft", "bert").trainable > 0
 
 

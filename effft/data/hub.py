@@ -52,7 +52,7 @@ def read_url(url: str, delimiter: str) -> Table:
 def _load(host: str, origin: str, *place: str | None, **options: Any) -> Table:
     import datasets
 
-    online = _reachable(host)
+    online = reachable(host)
     try:
         with contextlib.nullcontext() if online else _offline():
             data = datasets.load_dataset(*place, **options)  # nosec B615 # the task file pins it (`revision`)
@@ -71,7 +71,7 @@ def _named(values: Any, names: list[str] | None) -> list[Any]:
     return [names[v] if isinstance(v, int) and 0 <= v < len(names) else v for v in values]
 
 
-def _reachable(address: str) -> bool:
+def reachable(address: str) -> bool:
     """Whether the host answers at all, whatever it says; `datasets` alone would retry for half a minute."""
     from huggingface_hub import constants
 

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from effft.errors import InputError, MemoryShortError, RunError, nearest
+from effft.errors import InputError, nearest
 from effft.models.blocks import Anatomy, dissect
-from effft.models.memory import out_of_memory
+from effft.models.pretrained import BUILT_IN, from_pretrained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-BUILT_IN = {"tiny-lm": Path(__file__).parent / "tiny_lm"}
-"""Models that come with this package."""
 
 
 @dataclass
@@ -148,7 +145,7 @@ def load(name: str, revision: str = "", need_lm_head: bool = False, device: str 
     check_name(name)
     known = describe(name, revision, need_lm_head)
     options = {"config": known.config, "dtype": torch.float32, "output_loading_info": True}
-    model, told = _from_hub(known.kind, known.source, name, revision, **options)
+    model, told = from_pretrained(known.kind, known.source, name, revision, **options)
     _must_be_whole(name, [key for key in told["missing_keys"] if "pooler" not in key.split(".")])
     if len(known.tokenizer) > model.get_input_embeddings().num_embeddings:
         raise InputError(
@@ -188,7 +185,7 @@ def describe(name: str, revision: str, need_lm_head: bool) -> Described:
         InputError: no such model, no LM head, hub not reachable.
     """
     source = str(BUILT_IN.get(name, Path(name).expanduser() if Path(name).expanduser().is_dir() else name))
-    config = _from_hub("AutoConfig", source, name, revision)
+    config = from_pretrained("AutoConfig", source, name, revision)
     if getattr(config, "is_encoder_decoder", False):
         raise InputError(f"model {name!r} ({config.model_type}) is an encoder-decoder; take a decoder or an encoder.")
     decoder = _is_decoder(config)
@@ -198,7 +195,7 @@ def describe(name: str, revision: str, need_lm_head: bool) -> Described:
             f"model {name!r} ({', '.join(config.architectures or ['?'])}) has no pre-trained language-modelling head, "
             "so it has no answer for a verbalizer; take vanilla, lora, adaptive, bitfit or probe."
         )
-    return Described(source, config, _from_hub("AutoTokenizer", source, name, revision), decoder, kind)
+    return Described(source, config, from_pretrained("AutoTokenizer", source, name, revision), decoder, kind)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -214,43 +211,6 @@ def resolve_device(device: str) -> torch.device:
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device={device}: this machine has {torch.cuda.device_count()} CUDA devices (flag --device).")
     return chosen
-
-
-def _from_hub(kind: str, source: str, name: str, revision: str, **options: Any) -> Any:
-    """One `from_pretrained` call; its many ways to fail become sentences."""
-    import transformers
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    if kind.startswith("AutoModel"):
-        options["use_safetensors"] = True
-    local = Path(source).is_dir()
-    try:
-        return getattr(transformers, kind).from_pretrained(
-            source, revision=revision or "main", local_files_only=local, trust_remote_code=False, **options
-        )
-    except Exception as error:
-        raise _explain(error, kind, name, revision, local) from error
-
-
-def _explain(error: Exception, kind: str, name: str, revision: str, local: bool) -> InputError | RunError:
-    said = " ".join(str(error).split())
-    at = f"model {name!r}" + (f" at revision {revision!r}" if revision else "")
-    if out_of_memory(error):
-        return MemoryShortError(f"{at}: there is not enough memory to load it.")
-    if "trust_remote_code" in said:
-        return InputError(f"{at} needs code from the hub to run, which is never executed here; take another model.")
-    if local and kind == "AutoTokenizer":
-        return InputError(f"{at}: no tokenizer can be read from the folder ({said[:160]}).")
-    if local:
-        return InputError(f"{at}: the folder cannot be loaded ({type(error).__name__}: {said[:160]}).")
-    if "safetensors" in said:
-        return InputError(f"{at}: it has no safetensors weights, and pickle is never loaded; convert it first.")
-    return InputError(
-        f"{at}: neither built in ({', '.join(BUILT_IN)}) nor a local folder, and the hub does not give it "
-        f"({type(error).__name__}: {said[:120]}); check the name, or give a downloaded folder with --model FOLDER."
-    )
 
 
 def _is_decoder(config: Any) -> bool:

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from effft.errors import InputError
-from effft.models.backbone import BUILT_IN, Backbone
+from effft.models.backbone import Backbone
+from effft.models.pretrained import BUILT_IN
 from effft.serving.record import Base
 
 SMALL = 100_000_000

@@ -14,6 +14,7 @@ from effft.errors import InputError
 from effft.evaluation.metrics import softmax
 from effft.models.backbone import load
 from effft.models.lora import read_adapter
+from effft.models.whole import fault_of
 from effft.serving.base import locate
 from effft.serving.record import ModelRecord, read_record
 from effft.strategies.learner import Learner, predict
@@ -90,7 +91,8 @@ def read_tensors(folder: Path, record: ModelRecord) -> dict[str, torch.Tensor]:
         if (folder / "head.safetensors").is_file():
             found |= {f"head.{name}": tensor for name, tensor in load_file(folder / "head.safetensors").items()}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"the weights of the model in {folder} cannot be read ({error}).") from None
+        said = next((f for f in (fault_of(folder / part) for part in ("", "adapter", "base")) if f), str(error))
+        raise InputError(f"the weights of the model in {folder} cannot be read: {said}.") from None
     return found
 
 

@@ -84,12 +84,12 @@ CASES = [
     model("no such folder", "./nowhere", "no such folder; give a local folder, a hub id, or tiny-lm"),
     model("a file", "./train.csv", "is a file; give the folder"),
     model("unknown name", "hub:tinylm", "Did you mean 'tiny-lm'?"),
-    model("not on the hub", "hub:nobody/nothing", "the hub does not give it", "--model FOLDER"),
+    model("not on the hub", "hub:nobody/nothing", "the hub is not reachable", "--model FOLDER"),
     model("no config", "no-config", "no config.json, so it is not a transformers model"),
     model("no tokenizer", "no-tokenizer", "no tokenizer can be read from the folder"),
     model("no weights", "no-weights", "weights must be safetensors; the folder has none"),
     model("pickle", "pickle", "only pytorch_model.bin, and pickle is never loaded"),
-    model("cut weights", "cut", "the folder cannot be loaded"),
+    model("cut weights", "cut", "model.safetensors in it is damaged or cut short"),
     model(
         "weights that lack a block", "missing", "lack layers.1.input_layernorm.weight and 8 more", "download it again"
     ),

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from effft.models.backbone import BUILT_IN
+from effft.models.pretrained import BUILT_IN
 from effft.pretraining.recipe import read_recipe
 from effft.pretraining.train import make_model
 from effft.pretraining.vocabulary import words

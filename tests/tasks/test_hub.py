@@ -20,7 +20,7 @@ def test_cola_from_the_hub(monkeypatch):
         asked.append((place, options))
         return Dataset.from_dict(COLA, FEATURES)
 
-    monkeypatch.setattr(hub, "_reachable", lambda _: True)
+    monkeypatch.setattr(hub, "reachable", lambda _: True)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     ood = read_split(load_task("cola"), "ood/cola_ood")
     assert len(ood) == 516
@@ -41,7 +41,7 @@ def test_hans_falls_back_to_the_official_file(monkeypatch):
         row = {"gold_label": "non-entailment", "sentence1": "a", "sentence2": "b", "heuristic": "h", "subcase": "s"}
         return Dataset.from_list([row])
 
-    monkeypatch.setattr(hub, "_reachable", lambda _: True)
+    monkeypatch.setattr(hub, "reachable", lambda _: True)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     hans = read_split(load_task("mnli"), "ood/hans")
     assert asked == ["jhu-cogsci/hans", "csv"]
@@ -51,7 +51,7 @@ def test_hans_falls_back_to_the_official_file(monkeypatch):
 
 def test_an_unreachable_hub_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(hub, "_reachable", lambda _: False)
+    monkeypatch.setattr(hub, "reachable", lambda _: False)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
 
     def load_dataset(*place, **options):
@@ -66,4 +66,4 @@ def test_an_unreachable_hub_is_one_sentence(monkeypatch, tmp_path):
 
 
 def test_a_host_that_is_not_there_is_given_up_fast():
-    assert not hub._reachable("https://localhost:9")
+    assert not hub.reachable("https://localhost:9")
