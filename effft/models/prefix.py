@@ -95,4 +95,5 @@ class SharedStart:
         return lengths.cumsum(0) - lengths + answers
 
     def _forget(self) -> None:
-        self.cache.crop(self.size)  # a pass that broke off has added to some layers only
+        for layer in self.cache.layers:  # each by itself: a pass that broke off has added to some only
+            layer.crop(min(0, self.size - layer.get_seq_length()))

@@ -114,7 +114,7 @@ class MlflowTracker:
         try:
             return save_view(self.client, self.experiment_id, task, metric, sets)
         except (MlflowException, OSError) as error:
-            log.warning("the view of the runs table could not be kept: %s", _sentence(error))
+            log.warning("the view of the runs table could not be kept: %s", sentence_of(error))
             return ""
 
     def params(self, values: Mapping[str, object]) -> None:

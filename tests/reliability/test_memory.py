@@ -9,8 +9,11 @@ import torch
 from mlflow import MlflowClient
 
 from effft.models.memory import in_parts
+from effft.strategies.learner import predict
+from effft.strategies.strategy import compose
 from tests import backbones
 from tests.backbones import save_backbone
+from tests.helpers import EXAMPLES, learner_on
 from tests.place import make_place
 from tests.reliability.lives import life, wait
 
@@ -32,6 +35,26 @@ def test_parts_are_halved_until_they_fit() -> None:
     assert in_parts(work, [1, 2, 3, 4, 5]) == [3, 3, 9]
     with pytest.raises(ZeroDivisionError):
         in_parts(lambda items: 1 // 0, [1, 2])
+
+
+@pytest.mark.parametrize("spec", ["icl", "adaptive"])
+def test_a_pass_that_broke_off_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
+    strategy = compose(spec).with_parameters({"shots": 4}) if spec == "icl" else compose(spec)
+    learner = learner_on(save_backbone(tmp_path / "m", "llama"), strategy, demos=EXAMPLES[:4] if spec == "icl" else ())
+    learner.backbone.model.eval()
+    items = learner.items(EXAMPLES[2:])
+    whole, last = predict(learner, items, recall=learner.recall), learner.backbone.anatomy.blocks[-1]
+    plain, calls = last.forward, []
+
+    def forward(states: torch.Tensor, *words: object, **named: object) -> object:
+        calls.append(states.shape)
+        if len(calls) == (2 if spec == "icl" else 1):  # the first of icl reads the shared start
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(states, *words, **named)
+
+    monkeypatch.setattr(last, "forward", forward)
+    torch.testing.assert_close(predict(learner, items, recall=learner.recall), whole)
+    assert len(calls) == (4 if spec == "icl" else 3)
 
 
 def limited(megabytes: int) -> None:
