@@ -59,6 +59,9 @@ class Progress:
         self.run_text = f"run {done + 1} of {total} ({name}{self._left(done, total)}): "
         if self.bars is None:
             return
+        if self.stage is not None:  # what the last run was at
+            self.bars.remove_task(self.stage[1])
+            self.stage = None
         if self.overall is None:
             self.overall = self.bars.add_task("runs", total=total)
         self.bars.update(self.overall, completed=done, description=f"runs: {name}")
