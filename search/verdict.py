@@ -70,6 +70,8 @@ def verdict(found: Sequence[Final], metric: str) -> Iterator[str]:
     elif median.sure:
         yield "The winner is above the median trial, but not surely above the default configuration."
     else:
+        if default.sure:
+            yield "The winner is above the default configuration."
         yield (
             "Selection did not surely beat a random pick: the winner is not clearly above the median trial, as Perez "
             "et al. (2021, arXiv 2105.11447) found of cross-validation with few examples."

@@ -199,6 +199,10 @@ def test_the_verdict_says_when_selection_did_not_pay() -> None:
 
     same = [final(role, seed, 0.5 + seed / 10) for role in ("winner", "default", "median") for seed in range(5)]
     assert "did not surely beat a random pick" in list(verdict(same, "mcc"))[-1]
+    weak = [replace(f, metrics=dict.fromkeys(f.metrics, 0.1)) if f.role == "default" else f for f in same]
+    above, random_pick = list(verdict(weak, "mcc"))[-2:]
+    assert above == "The winner is above the default configuration."
+    assert "did not surely beat a random pick" in random_pick
     better = [replace(f, metrics={k: v + 0.2 for k, v in f.metrics.items()}) if f.role == "winner" else f for f in same]
     assert "The search paid" in list(verdict(better, "mcc"))[-1]
     assert difference([1.0, 2.0], [0.5, 1.5]).mean == 0.5
