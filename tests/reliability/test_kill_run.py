@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from effft import experiment
+from effft import experiment, plan
 from effft.serving.record import FILE, read_record
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.models import fetch
@@ -24,18 +24,21 @@ from tests.reliability.lives import ended, life, wait
 KILLS = 5
 """In each stage."""
 
-STAGES = {"load": "prepare", "train": "_adapt", "evaluation": "evaluate", "model": "_keep_model"}
-"""Stage -> the function of `experiment` that begins it."""
+STAGES = {
+    "load": (plan, "prepare"),
+    "train": (experiment, "_adapt"),
+    "evaluation": (experiment, "evaluate"),
+    "model": (experiment, "_keep_model"),
+}
+"""Stage -> the function that begins it."""
 
 
 def noting(path: Path) -> Callable[[], None]:
     """What makes a process write the name of each stage as it begins."""
 
     def note() -> None:
-        import effft.cli.run  # noqa: F401 - it takes `prepare` from `experiment` when it starts
-
-        for stage, name in STAGES.items():
-            setattr(experiment, name, told(stage, getattr(experiment, name)))
+        for stage, (module, name) in STAGES.items():  # the command takes `prepare` when it starts
+            setattr(module, name, told(stage, getattr(module, name)))
 
     def told(stage: str, function: Any) -> Any:
         def telling(*words: Any, **named: Any) -> Any:
@@ -71,7 +74,7 @@ def runs_of(uri: str) -> list[Any]:
 def test_a_run_killed_at_twenty_moments(tracking_uri: str, tmp_path: Path) -> None:
     place = make_place(tmp_path, "llama")
     words = ["run", "lora", "--task", str(place / "task.yaml"), "--model", str(place / "llama"), "--per-label", "8"]
-    words += ["--epochs", "10", "--bootstrap", "200", "--threads", "1", "--log-model", "true"]
+    words += ["--epochs", "100", "--bootstrap", "200", "--threads", "1", "--log-model", "true"]
     words += ["--tracking-uri", tracking_uri]
     living = MlflowTracker.open("elsewhere", "living", {}, tracking_uri)
     rng, log, stages, hit = random.Random(0), tmp_path / "log", tmp_path / "stages", []
