@@ -70,7 +70,7 @@ def _client(tracking_uri: str, server: str) -> MlflowClient:
     short_patience()
     uri = resolve_uri(tracking_uri)
     uri = uri if tracking_uri or uri.startswith("http") else server
-    if without_secrets(uri) != uri and uri == server:
+    if "://***@" in uri:
         raise InputError(f"the password of {server} is not in the file; give the address with --tracking-uri.")
     prepare_store(uri)
     return MlflowClient(tracking_uri=uri)

@@ -152,3 +152,13 @@ def test_sentences_hold_no_secret(
 def test_secrets_are_masked_not_just_absent(hidden: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["run", "probe", "--task", f"https://u:{PASSWORD}@example.com/task.yaml"]) == 2
     assert re.search(r"https:/\*\*\*@example\.com/task\.yaml", capsys.readouterr().err)
+
+
+def test_a_recovery_file_holds_no_password(hidden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from effft.tracking.recovery import RecoveryFile
+
+    file = RecoveryFile.new("some-run", HOST)
+    assert MARK not in file.path.read_text()
+    assert run_command_line(["resend", str(file.path)]) == 2
+    said = capsys.readouterr().err
+    assert "the password of http://***@127.0.0.1:9 is not in the file; give the address with --tracking-uri." in said
