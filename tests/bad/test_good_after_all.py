@@ -25,6 +25,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])  # gpt2 has no pad token
 @pytest.mark.parametrize(("case", "said"), CASES, ids=lambda value: getattr(value, "name", ""))
 def test_it_runs(case: Case, said: str, kind: str, tmp_path: Path) -> None:

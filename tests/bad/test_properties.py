@@ -21,7 +21,7 @@ from effft.tasks.convert import to_examples
 from effft.tasks.task import load_task
 
 QUIET = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
-FEW = settings(max_examples=40, **QUIET)  # type: ignore[arg-type]
+FEW = settings(max_examples=25, **QUIET)  # type: ignore[arg-type]
 MANY = settings(max_examples=3500, **QUIET)  # type: ignore[arg-type]
 LEAST = settings(max_examples=3000, **QUIET)  # type: ignore[arg-type]
 
@@ -74,7 +74,7 @@ def test_most_kinds_of_task_file_are_made(folder: Path) -> None:
     """The generator reaches both ends."""
     seen: set[bool] = set()
 
-    @settings(max_examples=60, **QUIET)  # type: ignore[arg-type]
+    @settings(max_examples=40, **QUIET)  # type: ignore[arg-type]
     @given(content=task_texts())
     def look(content: bytes) -> None:
         (folder / "mood.yaml").write_bytes(content)
