@@ -53,7 +53,7 @@ class Grid:
         counts, chosen = words(self.per_label, "--per-label"), ["--strategies", self.strategies]
         whole = [*self.flags, "--per-label", ",".join(counts), *(chosen if self.strategies else [])]
         found = [(task, whole) for task in words(self.tasks, "--tasks")]
-        if self.strengths:
+        if self.strengths and "overlap" in dict(found):
             curve = [*self.flags, "--per-label", counts[-1], "--strategies", CURVE, "--overlap-strength"]
             found += [("overlap", [*curve, text]) for text in words(self.strengths, "--strengths")]
         return found
@@ -156,7 +156,11 @@ def said(grid: Grid) -> str:
 def readme(grid: Grid, tasks: Sequence[str], command: str, runs: int, minutes: float, workers: int) -> str:
     """What lies in the folder and how it was made."""
     links = ", ".join(f"[{task}]({task}/report.md)" for task in tasks)
-    curve = f" `overlap` also with the shortcut's strength at {grid.strengths} ({CURVE})." if grid.strengths else ""
+    curve = (
+        f" `overlap` also with the shortcut's strength at {grid.strengths} ({CURVE})."
+        if len(grid.comparisons) > len(tasks)
+        else ""
+    )
     cores = f"{workers} processes of one thread on {os.cpu_count()} cores ({platform.machine()})"
     about = (
         f"{runs} runs on `tiny-lm`: {grid.strategies or 'every strategy'}, {grid.per_label} examples per label, "
@@ -177,7 +181,7 @@ remake = click.Command(
     callback=start,
     help="The full comparison of the built-in tasks, a process a task, and its report: the pages in report-<task>/, "
     "Markdown, CSVs and still figures in a folder to commit.",
-    epilog="\b\nExamples:\n  effft reference-report\n  effft reference-report --strengths 0.9,0.5,0",
+    epilog="\b\nExamples:\n  effft reference-report\n  effft reference-report --seeds 3 --data-seeds 4 --strengths ''",
     params=[
         click.Option(["--tasks"], default="agreement,overlap", show_default=True, help="built-in tasks"),
         click.Option(["--strategies"], default="", help="names, comma-separated  [default: all]"),
@@ -187,7 +191,12 @@ remake = click.Command(
         click.Option(
             ["--evaluation-limit"], default=500, type=click.IntRange(0), show_default=True, help="examples a split"
         ),
-        click.Option(["--strengths"], default="", help=f"overlap_strength values: adds a curve of {CURVE}"),
+        click.Option(
+            ["--strengths"],
+            default="0.9,0.5,0",
+            show_default=True,
+            help=f"overlap_strength values of the curve of {CURVE} ('' = none)",
+        ),
         click.Option(["--workers"], default=2, type=click.IntRange(1), show_default=True, help="processes"),
         click.Option(["--out"], default="reports/reference", show_default=True, help="folder for what is committed"),
         click.Option(["--tracking-uri"], default="", help="MLflow store  [default: MLflow's own, ./mlflow.db]"),

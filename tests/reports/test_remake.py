@@ -20,6 +20,8 @@ def test_it_runs_every_task_and_then_the_curve() -> None:
     )
     assert said(grid) == "python -m reports --strengths '0.5, 0'"
     assert "python -m reports --strengths" in readme(grid, ["agreement"], said(grid), 92, 7.0, 2)
+    assert said(Grid(**USUAL)) == "python -m reports"  # type: ignore[arg-type]
+    assert len(Grid(**{**USUAL, "tasks": "agreement"}).comparisons) == 1  # type: ignore[arg-type]
 
 
 def test_bad_input_leaves_no_run(tracking_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
