@@ -109,6 +109,7 @@ def test_saved_models_hold_no_pickle_that_counts(tmp_path: Path, ran: Path, caps
     assert tensors
     for path in tensors:
         path.unlink()
+    capsys.readouterr()  # what saving wrote
     assert run_command_line(["predict", "--model", str(saved), "--text", "old dog", "--device", "cpu"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not ran.exists()
