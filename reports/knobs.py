@@ -57,8 +57,10 @@ def _widest(frame: pd.DataFrame, knob: str) -> tuple[int, str, pd.DataFrame] | N
 
 def _sweep(material: Material, knob: str, backbone: str, per_label: int, rest: str, rows: pd.DataFrame) -> Sweep:
     named = with_variants(rows.drop(columns=["variant"], errors="ignore"))
-    points = [(float(str(value)), material.cells_in(at)) for value, at in named.groupby("value")]
-    return Sweep(knob, backbone, per_label, rest, points, rows.index)
+    lines = named.groupby("variant")["value"].transform("nunique") > 1  # a single point is no curve
+    drawn = named[lines] if lines.any() else named
+    points = [(float(str(value)), material.cells_in(at)) for value, at in drawn.groupby("value")]
+    return Sweep(knob, backbone, per_label, rest, points, drawn.index)
 
 
 def knob_parts(material: Material, found: list[Sweep]) -> Iterator[Part]:

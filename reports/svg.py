@@ -1,7 +1,7 @@
 """Still pictures without any library: what Markdown shows, and what the README keeps."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -28,6 +28,18 @@ def _frame(height: float, about: str, body: Iterable[str]) -> str:
 def _text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") -> str:
     look = f' class="{kind}"' if kind else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{look}>{escape(words)}</text>'
+
+
+def _rungs(scale: Sequence[float], y: Callable[[float], float], left: float, right: float) -> list[str]:
+    """A grid line with its number for every tick of the vertical axis."""
+    return [
+        mark
+        for tick in scale
+        for mark in (
+            f'<path class="g" d="M{left} {y(tick):.1f}H{right}"/>',
+            _text(left - 8, y(tick) + 4, f"{tick:g}", "end", "q"),
+        )
+    ]
 
 
 def _mark(x: float, y: float, colour: str, kind: int) -> str:
@@ -107,11 +119,7 @@ def plane(material: Material, cells: list[Cell], steps: list[Cell], key: str) ->
         return bottom - (value - scale[0]) / (scale[-1] - scale[0]) * (bottom - 40)
 
     body = [_text(12, 22, f"in domain {material.primary} against peak memory above the start")]
-    for tick in scale:
-        body += [
-            f'<path class="g" d="M{left} {y(tick):.1f}H{WIDTH - 20}"/>',
-            _text(left - 8, y(tick) + 4, f"{tick:g}", "end", "q"),
-        ]
+    body += _rungs(scale, y, left, WIDTH - 20)
     for power in range(math.ceil(low), math.floor(high) + 1):
         for digit in (1, 2, 5):
             value = digit * 10.0**power
@@ -159,11 +167,7 @@ def curves(lines: Sequence[Line], axis: str, metric: str) -> str:
         return bottom - (value - scale[0]) / (scale[-1] - scale[0]) * (bottom - 40)
 
     body = [_text(12, 22, f"{metric} against {axis}")]
-    for tick in scale:
-        body += [
-            f'<path class="g" d="M{left} {y(tick):.1f}H{right}"/>',
-            _text(left - 8, y(tick) + 4, f"{tick:g}", "end", "q"),
-        ]
+    body += _rungs(scale, y, left, right)
     body += [_text(x(place), bottom + 20, f"{place:g}", "middle", "q") for place in places]
     body.append(_text((left + right) / 2, bottom + 44, axis, "middle"))
     spread, at = 3.0, -math.inf

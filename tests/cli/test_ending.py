@@ -89,7 +89,8 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_signals_end_in_one_line(tmp_path: Path, number: signal.Signals, code: int, word: str) -> None:
     ready = tmp_path / "ready"
     script = (
-        "import sys, time, click, pathlib\nimport effft.cli.listing as listing\n"
+        "import signal, sys, time, click, pathlib\nimport effft.cli.listing as listing\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where the tests run in the background
         "@click.command()\ndef tasks():\n"
         f"    pathlib.Path({str(ready)!r}).touch()\n    time.sleep(30)\n"
         "listing.tasks = tasks\n"

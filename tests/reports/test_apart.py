@@ -38,11 +38,12 @@ def test_turned_knobs_make_a_curve_and_no_mean(client: MlflowClient, home: str) 
             log(client, home, strategy, seed, knobs=knobs(1.0, asked=False), score=0.9 + seed / 100)
             log(client, home, strategy, seed, knobs=knobs(0.5), score=0.7 + seed / 100)
             log(client, home, strategy, seed, knobs=knobs(0), score=0.6 + seed / 100)
+    log(client, home, "probe", 0, knobs=knobs(1.0, asked=False), score=0.905)
     made = build(client, "dogs")
-    assert means(made) == {(s, "8"): pytest.approx(0.905) for s in ("vanilla", "pbft", "lora")}
-    assert made.runs == 6
-    assert made.faults == ()
+    assert means(made) == {(s, "8"): pytest.approx(0.905) for s in ("vanilla", "pbft", "lora", "probe")}
+    assert made.runs == 7
     text = made.files["report.md"]
+    assert "| probe | in domain |" not in text, "a single point is no curve"
     assert "12 runs were made with other knobs of the task (overlap strength 0, 0.5)" in text
     assert "those are about overlap strength 1." in text
     assert "| strategy | split | 0 | 0.5 | 1 |" in text
@@ -52,7 +53,7 @@ def test_turned_knobs_make_a_curve_and_no_mean(client: MlflowClient, home: str) 
     assert "<svg" in made.files["knob-m-overlap-strength-8.svg"]
     assert "In domain and OOD accuracy against overlap strength, 8 examples per label" in made.files["report.html"]
     kept = list(csv.DictReader(io.StringIO(made.files["runs.csv"])))
-    assert len(kept) == 18
+    assert len(kept) == 19
     assert {r["condition"] for r in kept} == {f"overlap_strength={s}, lexicon_size=20" for s in ("1.0", "0.5", "0")}
 
 

@@ -16,8 +16,8 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from effft.cli.ending import run_command_line
 from tests.backbones import save_backbone
+from tests.reliability.lives import life
 
 TRIALS, KILLS = 25, 10
 TASK = """\
@@ -50,21 +50,6 @@ def asked(path: Path) -> int:
             return int(connection.execute("select count(*) from trials").fetchone()[0])
     except sqlite3.Error:
         return 0
-
-
-def life(words: list[str], log: Path) -> int:
-    """A process that runs the driver; forked, so that it need not import everything again."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 99
-    try:
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        code = run_command_line(words)
-    finally:
-        os._exit(code)
 
 
 @pytest.mark.slow

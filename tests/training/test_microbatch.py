@@ -80,6 +80,7 @@ def test_short_memory_halves_the_budget_and_changes_no_update(folder: Path, monk
     assert max(budgets) < min(at_ease)
 
 
+@pytest.mark.slow
 def test_memory_too_short_for_one_example_is_a_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RunError, match="even for one example of 12 tokens"):
         losses(folder, monkeypatch, 4)
