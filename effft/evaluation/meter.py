@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from effft.models.backbone import Backbone
+from effft.models.memory import let_go, out_of_memory
 from effft.models.rate import matmul_rate
 from effft.strategies.learner import Learner
 
@@ -110,15 +111,27 @@ class Work(NamedTuple):
     threads: int
 
 
+def _rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+    """Operations a second; infinite where memory is too short to ask: a run that got through must not end on this."""
+    try:
+        return matmul_rate(device, dtype, threads)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        let_go(error)
+        return float("inf")
+
+
 def resources(learner: Learner, meter: Meter, work: Work) -> dict[str, float]:
     """What a run cost, same keys for every strategy.
 
-    matmul_share: of the rate at which this machine multiplies a large matrix, in the run's precision, measured now.
+    matmul_share: of the rate at which this machine multiplies a large matrix, in the run's precision, measured now; 0
+    where there is no memory to measure it.
     """
     moved = sum(trainable for trainable, _ in learner.groups.values())
     total = sum(size for _, size in learner.groups.values())
     seconds, tokens = meter.seconds, work.tokens
-    rate = matmul_rate(meter.device, learner.precision_type, work.threads)
+    rate = _rate(meter.device, learner.precision_type, work.threads)
     values = {
         "peak_memory_bytes": meter.peak_bytes,
         "average_memory_bytes": meter.average_bytes,
