@@ -6,16 +6,20 @@
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchmarks.material import make_material
+
+if TYPE_CHECKING:
+    from effft.data.draw import Draw
 
 HERE = Path(__file__).parent
 ROWS: dict[str, dict[str, Any]] = {
@@ -25,10 +29,15 @@ ROWS: dict[str, dict[str, Any]] = {
     "adaptive": {"per_label": 64, "epochs": 20, "evaluation": 32, "rate": 1e-4},
     "icl": {"per_label": 8, "epochs": 1, "evaluation": 32, "rate": 5e-4},
     "context_distillation": {"per_label": 16, "epochs": 10, "evaluation": 32, "rate": 5e-4},
+    "search": {"per_label": 16, "epochs": 2, "trials": 16, "folds": 3, "workers": 2},
 }
 """Work -> its size; smaller than in the issue where the plain side would take minutes (costs are linear)."""
 
-PARTS = dict.fromkeys(ROWS, ("train",)) | {"lora": ("train", "evaluation"), "icl": ("evaluation",)}
+PARTS = dict.fromkeys(ROWS, ("train",)) | {
+    "lora": ("train", "evaluation"),
+    "icl": ("evaluation",),
+    "search": ("search",),
+}
 """Which of a row's times are told."""
 
 SIDES = ("ours", "fp32", "bf16")
@@ -37,7 +46,7 @@ SIDES = ("ours", "fp32", "bf16")
 @click.command(help=__doc__)
 @click.option("--rows", default=",".join(ROWS), help="which rows, comma-separated")
 @click.option("--repeats", default=2, help="runs of each side, interleaved")
-@click.option("--quick", is_flag=True, help="one repeat, a fifth of the epochs")
+@click.option("--quick", is_flag=True, help="one repeat, a fifth of the epochs and trials")
 @click.option("--threads", default=os.cpu_count() or 1, help="CPU threads of both sides")
 @click.option("--shape", default="opt-125m", help="architecture (benchmarks/material.py)")
 @click.option("--cuda", is_flag=True, help="on the GPU (not measured yet)")
@@ -49,9 +58,12 @@ def main(rows: str, repeats: int, quick: bool, threads: int, shape: str, cuda: b
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in rows.split(","):
         size = dict(ROWS[row])
-        size["epochs"] = max(1, size["epochs"] // 5) if quick else size["epochs"]
+        if quick:
+            size |= {name: max(1, size[name] // 5) for name in ("epochs", "trials") if name in size}
         job = size | {"work": row, "model": str(model), "task": str(task), "threads": threads, "cuda": cuda}
         job |= {"out": str(Path(keep) / "out"), "rows": shots(str(task), size["per_label"])}
+        if row == "search":
+            job |= {"folds": folds(str(task), size["per_label"], size["folds"]), "trials": trials(size["trials"])}
         found[row] = {side: [] for side in SIDES}
         for _ in range(1 if quick else repeats):
             for side in SIDES:
@@ -66,16 +78,36 @@ def main(rows: str, repeats: int, quick: bool, threads: int, shape: str, cuda: b
 
 def shots(task: str, per_label: int) -> list[int]:
     """Rows of train.csv that effft draws, in its order."""
+    return [e.index for e in _draw(task, per_label)[0].train]
+
+
+def folds(task: str, per_label: int, count: int) -> list[dict[str, list[int]]]:
+    """The rows that effft trains on and validates on, fold by fold."""
+    from effft.data.draw import fold_of
+
+    drawn, labels = _draw(task, per_label)
+    cut = [fold_of(drawn, labels, fold, count, 0) for fold in range(count)]
+    return [{"train": [e.index for e in f.train], "validation": [e.index for e in f.validation]} for f in cut]
+
+
+def _draw(task: str, per_label: int) -> "tuple[Draw, int]":
     from effft.data.draw import draw
     from effft.tasks.read import read_split
     from effft.tasks.task import load_task
 
     record = load_task(task)
-    return [e.index for e in draw(read_split(record, "train", ""), record.labels, per_label, 0).train]
+    return draw(read_split(record, "train", ""), record.labels, per_label, 0), len(record.labels)
+
+
+def trials(count: int) -> list[tuple[float, int]]:
+    """Learning rates and ranks that both sides try."""
+    rng = random.Random(0)
+    return [(10 ** rng.uniform(-4, -2.5), 2 ** rng.randint(0, 5)) for _ in range(count)]
 
 
 def _run(side: str, job: dict[str, Any]) -> dict[str, Any]:
     module = "benchmarks.ours" if side == "ours" else "benchmarks.plain"
+    module += "_search" if job["work"] == "search" else ""
     environment = os.environ | {"OMP_NUM_THREADS": str(job["threads"]), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-m", module, json.dumps(job | {"bf16": side == "bf16"})],
@@ -131,7 +163,8 @@ def table(about: dict[str, str], found: dict[str, dict[str, list[dict[str, Any]]
                 f"| {seconds['fp32'] / ours:.1f} | {seconds['bf16'] / ours:.1f} | {peaks} | {apart(sides)} |"
             )
     lines += ["", "Losses apart: the same examples, order and start on both sides, no dropout; mean difference of the"]
-    lines += ["training losses over all steps, ours and bf16 against fp32. Peaks are above the start of the process."]
+    lines += ["training losses over all steps, ours and bf16 against fp32; of the search, of the trials' validation"]
+    lines += ["accuracies. Peaks are above the start of the process, workers included."]
     return "\n".join(lines) + "\n"
 
 

@@ -108,12 +108,13 @@ def build(job: dict[str, Any]) -> tuple[Any, Any]:
     else:
         model = AutoModelForSequenceClassification.from_pretrained(job["model"], num_labels=2)
         model.config.pad_token_id = tokenizer.pad_token_id
-    if work in ("lora", "context_distillation"):
+    if work in ("lora", "context_distillation", "search"):
         from peft import LoraConfig, get_peft_model
 
         targets = ["q_proj", "k_proj", "v_proj", "out_proj"]
         kind = "CAUSAL_LM" if work in WORDED else "SEQ_CLS"
-        model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, task_type=kind, target_modules=targets))
+        rank = job.get("rank", 8)
+        model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, task_type=kind, target_modules=targets))
     if work == "adaptive":
         for parameter in model.base_model.parameters():
             parameter.requires_grad = False
@@ -149,20 +150,26 @@ def main() -> None:
     print(json.dumps(told | {"peak_bytes": memory.peak}))
 
 
+def arguments(job: dict[str, Any]) -> TrainingArguments:
+    """The job's settings in the Trainer's words."""
+    return TrainingArguments(
+        job["out"], num_train_epochs=job["epochs"], per_device_train_batch_size=32, per_device_eval_batch_size=32,
+        learning_rate=job["rate"], lr_scheduler_type="linear", warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0,
+        bf16=job["bf16"], use_cpu=not job["cuda"], save_strategy="no", logging_steps=1, report_to=[],
+        disable_tqdm=True, log_level="error", label_names=["labels"], remove_unused_columns=False,
+    )  # fmt: skip
+
+
 def fit(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[str, Any]:
     """Train and evaluate."""
     pattern = " ?" if job["work"] in WORDED else ""
     train = Rows(tokenizer, read(folder / "train.csv", job["rows"]), pattern)
     scored = job["evaluation"] + 2 * job["per_label"]  # ours scores the validation draw as well
     test = Rows(tokenizer, read(folder / "test.csv", range(scored)), pattern)
-    arguments = TrainingArguments(
-        job["out"], num_train_epochs=job["epochs"], per_device_train_batch_size=32, per_device_eval_batch_size=32,
-        learning_rate=job["rate"], lr_scheduler_type="linear", warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0,
-        bf16=job["bf16"], use_cpu=not job["cuda"], save_strategy="no", logging_steps=1, report_to=[],
-        disable_tqdm=True, log_level="error", label_names=["labels"], remove_unused_columns=False,
-    )  # fmt: skip
     kind = WordTrainer if job["work"] in WORDED else OrderedTrainer
-    trainer = kind(model=model, args=arguments, train_dataset=train, data_collator=DataCollatorWithPadding(tokenizer))
+    trainer = kind(
+        model=model, args=arguments(job), train_dataset=train, data_collator=DataCollatorWithPadding(tokenizer)
+    )
     if isinstance(trainer, WordTrainer):
         trainer.words = tokenizer.convert_tokens_to_ids(["No", "Yes"])
     start = time.perf_counter()

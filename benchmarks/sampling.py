@@ -1,6 +1,7 @@
-"""Peak resident memory of this process above its start, sampled."""
+"""Peak resident memory of this process and its workers above its start, sampled."""
 
 import threading
+from contextlib import suppress
 
 import psutil
 
@@ -19,7 +20,14 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.02):
-            self.peak = max(self.peak, self._process.memory_info().rss - self._start)
+            self.peak = max(self.peak, self._resident() - self._start)
+
+    def _resident(self) -> int:
+        found = 0
+        for process in (self._process, *self._process.children(recursive=True)):
+            with suppress(psutil.Error):  # a worker that has just ended
+                found += process.memory_info().rss
+        return found
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()

@@ -42,7 +42,8 @@ UPDATE = 2.2e-9
 class Estimate:
     """What one run would take; sizes in bytes.
 
-    weights: as stored while training, masters included. activations: the most that a micro-batch holds beyond these.
+    weights: as stored while training, with what fp32 masters have beyond bf16 copies. activations: the most that a
+    micro-batch holds beyond these.
     peak: of the run, loading included. flops: of training and of evaluating all splits.
     """
 
@@ -106,7 +107,7 @@ def estimate(config: RunConfig, session: Skeletons) -> Estimate:
 
 
 class Held(NamedTuple):
-    """Bytes: of weights with their masters, gradients, optimizer state, and the most while loading."""
+    """Bytes: of weights (remainders of masters included), gradients, optimizer state, and the most while loading."""
 
     weights: int
     gradients: int
@@ -131,11 +132,11 @@ class Prompts(NamedTuple):
 def _held(learner: Learner) -> Held:
     given = list(learner.backbone.model.parameters())
     moving = list(learner.trainable_parameters.values())
-    masters = sum(4 * p.numel() for p in moving if id(p) in learner.masters)
-    weights = sum(p.numel() * p.element_size() for p in given) + masters
-    gradients = sum(p.numel() * p.element_size() for p in moving) + (4 * CHUNK if masters > 4 * CHUNK else 0)
+    remainders = sum(2 * p.numel() for p in moving if id(p) in learner.remainders)
+    weights = sum(p.numel() * p.element_size() for p in given) + remainders
+    gradients = sum(p.numel() * p.element_size() for p in moving) + (8 * CHUNK if remainders > 2 * CHUNK else 0)
     file = sum(4 * p.numel() for p in given)  # mapped until its last weight is converted
-    loading = file + weights if learner.masters or weights < file else weights
+    loading = file + weights if learner.remainders or weights < file else weights
     return Held(weights, gradients, sum(8 * p.numel() for p in moving), loading)
 
 

@@ -72,8 +72,8 @@ def test_bytes_follow_from_the_precision(place: Path, precision: str) -> None:
     size = 4 if precision == "fp32" else 2
     head = 2 * 24 + 2  # the classifier, fp32, on OPT's projected width
     backbone, biases = said.total - head, said.trainable - head
-    masters = 0 if precision == "fp32" else 4 * biases
-    assert said.weights == size * backbone + 4 * head + masters - 4 * head  # the head is no weight of the backbone
+    remainders = 0 if precision == "fp32" else 2 * biases
+    assert said.weights == size * backbone + 4 * head + remainders - 4 * head  # the head is no weight of the backbone
     assert said.gradients == size * biases + 4 * head
 
 

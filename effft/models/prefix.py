@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from effft.models import attention
 from effft.models.backbone import Backbone
 
 KNOWN = ("opt", "gpt2", "llama", "gpt_neox", "qwen2", "qwen3", "mistral")
@@ -20,7 +21,7 @@ def can_share(backbone: Backbone) -> bool:
     config: Any = backbone.model.config
     windows = getattr(config, "layer_types", None) or ["full_attention"]
     whole = set(windows) == {"full_attention"} and not getattr(config, "sliding_window", None)
-    sdpa = getattr(config, "_attn_implementation", "") == "sdpa"
+    sdpa = getattr(config, "_attn_implementation", "") in ("sdpa", attention.NAME)
     return bool(backbone.decoder and config.model_type in KNOWN and whole and sdpa)
 
 

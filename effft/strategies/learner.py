@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from effft.data.example import Example
+from effft.models.attention import attend_plainly_when_short
 from effft.models.backbone import Backbone
 from effft.models.heads import Classifier, pool
 from effft.models.memory import in_parts
@@ -43,7 +44,7 @@ class Learner:
     """The backbone with what the strategy adds, and the parameters that move.
 
     Building it changes the backbone in place (LoRA, biases, bf16); `generator` draws every new weight. precision:
-    'bf16' stores the backbone in bf16 and keeps the exact fp32 values of what moves in `masters` (by id).
+    'bf16' stores the backbone in bf16; what that took from the fp32 values of what moves is in `remainders` (by id).
     """
 
     def __init__(
@@ -68,7 +69,10 @@ class Learner:
         for parameter in backbone.model.parameters():
             parameter.requires_grad_(id(parameter) in wanted)
         self.groups = self._count(given)
-        self.masters = store_in_bf16(backbone.model) if precision == "bf16" else {}
+        self.remainders: dict[int, Tensor] = {}
+        if precision == "bf16":
+            self.remainders = store_in_bf16(backbone.model)
+            attend_plainly_when_short(backbone.model)
 
     def _count(self, given: set[int]) -> dict[str, tuple[int, int]]:
         """Group -> (trainable, total) parameters; tied weights count once."""

@@ -13,7 +13,7 @@ from effft.training.optimizer import Optimizer
 BUDGET = 2048
 """Padded tokens a micro-batch may have at the start; between 256 and 4096 the time of a step was flat."""
 
-PASS, WRITE = 24, 120
+PASS, WRITE = 48, 120
 """Fixed cost of a pass, in tokens: of the calls (at width 768), and of writing the gradient of the whole model."""
 
 

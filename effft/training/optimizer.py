@@ -7,25 +7,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from effft.models.precision import master_of, remainder_of
 from effft.strategies.learner import Learner
 
-CHUNK = 1 << 22
-"""Elements whose gradients are held in fp32 at a time: bounds the memory of an update of bf16 copies."""
+CHUNK = 1 << 20
+"""Elements whose masters and gradients are held in fp32 at a time: they fit the caches (4 MB each)."""
 
 
 class Optimizer:
     """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), fused; no decay on biases and norms.
 
-    A parameter with a master (`Learner.masters`) is a bf16 copy: its gradient is taken to fp32, the master moves, and
-    the copy is rounded from it once an update. State and masters are fp32.
+    A parameter with a remainder (`Learner.remainders`) is a bf16 copy of an fp32 master, which the two make together:
+    its gradient is taken to fp32, the master moves, and the copy is rounded from it once an update. State is fp32.
     """
 
     def __init__(self, learner: Learner, weight_decay: float) -> None:
         moving = list(learner.trainable_parameters.values())
-        self.copies = [p for p in moving if id(p) in learner.masters]
-        self.own = [p for p in moving if id(p) not in learner.masters]
+        self.copies = [p for p in moving if id(p) in learner.remainders]
+        self.own = [p for p in moving if id(p) not in learner.remainders]
         self._own = _adamw(self.own, [p.ndim > 1 for p in self.own], weight_decay)
-        self._chunks = [_Chunk(chunk, learner.masters, weight_decay) for chunk in _chunks(self.copies)]
+        self._chunks = [_Chunk(chunk, learner.remainders, weight_decay) for chunk in _chunks(self.copies)]
 
     def zero(self) -> None:
         """Forget all gradients."""
@@ -60,6 +61,20 @@ class _Piece(NamedTuple):
         """The same elements of a tensor of that shape."""
         return tensor.view(-1)[self.start : self.stop]
 
+    @property
+    def nothing(self) -> Tensor:
+        """No fp32 values, on the same device."""
+        return torch.empty(0, device=self.copy.device)
+
+    def master(self, remainder: Tensor) -> Tensor:
+        """In fp32."""
+        return master_of(self.of(self.copy.data), remainder)
+
+    def round(self, master: Tensor, remainder: Tensor) -> None:
+        """Keep a master that has moved."""
+        self.of(self.copy.data).copy_(master)
+        remainder.copy_(remainder_of(master, self.of(self.copy.data)))
+
     def gradient(self, scale: float) -> Tensor | None:
         """In fp32, and forgotten in bf16 with the last piece."""
         if self.copy.grad is None:
@@ -71,22 +86,26 @@ class _Piece(NamedTuple):
 
 
 class _Chunk:
-    """Pieces of bf16 parameters, their masters, and the state of these."""
+    """Pieces of bf16 parameters, what their masters have beyond them, and the state of these."""
 
-    def __init__(self, pieces: list[_Piece], masters: Mapping[int, Tensor], weight_decay: float) -> None:
+    def __init__(self, pieces: list[_Piece], remainders: Mapping[int, Tensor], weight_decay: float) -> None:
         self.pieces = pieces
-        self.masters = [nn.Parameter(piece.of(masters[id(piece.copy)])) for piece in pieces]
+        self.remainders = [piece.of(remainders[id(piece.copy)]) for piece in pieces]
+        self.masters = [nn.Parameter(piece.nothing) for piece in pieces]  # whole during a step only
         self.adamw = _adamw(self.masters, [piece.copy.ndim > 1 for piece in pieces], weight_decay)
 
     def step(self, rate: float, scale: float) -> None:
-        for master, piece in zip(self.masters, self.pieces, strict=True):
+        """One update; without a gradient a piece stays as it is."""
+        parts = list(zip(self.masters, self.pieces, self.remainders, strict=True))
+        for master, piece, remainder in parts:
+            master.data = piece.master(remainder)
             master.grad = piece.gradient(scale)
         assert self.adamw is not None
         _at(self.adamw, rate)
-        with torch.no_grad():
-            for master, piece in zip(self.masters, self.pieces, strict=True):
-                master.grad = None
-                piece.of(piece.copy.data).copy_(master)
+        for master, piece, remainder in parts:
+            if master.grad is not None:
+                piece.round(master.data, remainder)
+            master.grad, master.data = None, piece.nothing
 
 
 def _adamw(parameters: list[nn.Parameter], decays: list[bool], weight_decay: float) -> torch.optim.AdamW | None:

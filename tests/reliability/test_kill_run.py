@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -33,10 +34,10 @@ STAGES = {
 """Stage -> the function that begins it."""
 
 
-def noting(path: Path) -> Callable[[], None]:
-    """What makes a process write the name of each stage as it begins."""
+def dying(target: str, delay: float, path: Path) -> Callable[[], None]:
+    """What makes a process kill itself `delay` seconds into a stage, or as the stage ends; stages go into `path`."""
 
-    def note() -> None:
+    def arm() -> None:
         for stage, (module, name) in STAGES.items():  # the command takes `prepare` when it starts
             setattr(module, name, told(stage, getattr(module, name)))
 
@@ -44,11 +45,21 @@ def noting(path: Path) -> Callable[[], None]:
         def telling(*words: Any, **named: Any) -> Any:
             with path.open("a") as file:
                 file.write(f"{stage}\n")
-            return function(*words, **named)
+            if stage == target:
+                threading.Timer(delay, die).start()
+            try:
+                return function(*words, **named)
+            finally:
+                if stage == target:
+                    die()
 
         return telling
 
-    return note
+    return arm
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def check_store(uri: str, living: str) -> None:
@@ -80,14 +91,8 @@ def test_a_run_killed_at_twenty_moments(tracking_uri: str, tmp_path: Path) -> No
     rng, log, stages, hit = random.Random(0), tmp_path / "log", tmp_path / "stages", []
     for stage in [*STAGES] * KILLS:
         stages.write_text("")
-        pid = life(words, log, noting(stages))
-        while stage not in stages.read_text().split():
-            assert ended(pid) is None, log.read_text()
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.15))
-        assert ended(pid) is None, f"the run ended before it was killed in {stage}"
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        code = wait(life(words, log, dying(stage, rng.uniform(0, 0.15), stages)))
+        assert code == 128 + signal.SIGKILL, f"{code} in {stage}: {log.read_text()[-2000:]}"
         hit.append(stages.read_text().split()[-1])
         check_store(tracking_uri, living.run_id)
     before = len(runs_of(tracking_uri))
@@ -99,7 +104,7 @@ def test_a_run_killed_at_twenty_moments(tracking_uri: str, tmp_path: Path) -> No
     check_store(tracking_uri, living.run_id)
     living.close()
     print(f"killed in {', '.join(f'{hit.count(s)} x {s}' for s in STAGES)}; {before} runs had begun")
-    assert set(hit) == set(STAGES)
+    assert hit == [*STAGES] * KILLS
 
 
 def kill_registrations(run_id: str, uri: str, log: Path, rng: random.Random) -> None:

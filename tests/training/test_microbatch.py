@@ -101,22 +101,22 @@ def test_the_cut_is_cheapest(lengths: list[int], budget: int, overhead: int) -> 
 
 def test_bf16_copies_follow_fp32_masters(folder: Path) -> None:
     """Updates smaller than a bf16 step add up in the master; frozen parameters are bf16 and do not move."""
-    from effft.models.precision import store_in_bf16
+    from effft.models.precision import master_of, store_in_bf16
 
     learner = learner_on(folder, compose("adaptive").with_parameters({"layers": 1}))
     exact = {n: p.detach().clone() for n, p in learner.trainable_parameters.items()}
-    learner.masters = store_in_bf16(learner.backbone.model)
+    learner.remainders = store_in_bf16(learner.backbone.model)
     frozen = {n: p.clone() for n, p in learner.backbone.model.named_parameters() if not p.requires_grad}
     moving = learner.trainable_parameters
     for name, parameter in moving.items():
         if not name.startswith("head."):
-            assert torch.equal(learner.masters[id(parameter)], exact[name])
+            assert torch.equal(master_of(parameter.data, learner.remainders[id(parameter)]), exact[name])
     config = RunConfig(steps=20, batch_size=6, schedule="constant", warmup=0, clip_norm=0)
     steps = list(train(learner, learner.items(EXAMPLES), config, 1e-5, random.Random(0)))
     assert steps[-1].loss < steps[0].loss
     for name, parameter in moving.items():
         if not name.startswith("head."):
-            master = learner.masters[id(parameter)]
+            master = master_of(parameter.data, learner.remainders[id(parameter)])
             assert master.dtype == torch.float32
             assert not torch.equal(master, exact[name])
             assert torch.equal(parameter, master.to(torch.bfloat16))

@@ -6,9 +6,11 @@ import pytest
 import torch
 from backbones import save_backbone
 from helpers import EXAMPLES, learner_on
+from hypothesis import given
+from hypothesis import strategies as st
 
 from effft.models.memory import out_of_memory
-from effft.models.precision import store_in_bf16
+from effft.models.precision import master_of, remainder_of, store_in_bf16
 from effft.strategies.strategy import compose
 from effft.training import optimizer as module
 from effft.training.optimizer import Optimizer
@@ -17,7 +19,7 @@ from effft.training.optimizer import Optimizer
 def moved(folder: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
     monkeypatch.setattr(module, "CHUNK", chunk)
     learner = learner_on(folder, compose("vanilla"))
-    learner.masters = store_in_bf16(learner.backbone.model)
+    learner.remainders = store_in_bf16(learner.backbone.model)
     optimizer = Optimizer(learner, 0.1)
     for _ in range(3):
         learner.loss(learner.collate(learner.items(EXAMPLES))).backward()
@@ -26,7 +28,7 @@ def moved(folder: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> dict[str
         optimizer.zero()
     for name, parameter in learner.trainable_parameters.items():
         if not name.startswith("head."):
-            assert torch.equal(parameter, learner.masters[id(parameter)].bfloat16())
+            assert torch.equal(parameter, master_of(parameter.data, learner.remainders[id(parameter)]).bfloat16())
     return {n: p.detach().float().clone() for n, p in learner.trainable_parameters.items()}
 
 
@@ -35,6 +37,39 @@ def test_pieces_change_no_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     whole, pieces = moved(folder, 1 << 30, monkeypatch), moved(folder, 100, monkeypatch)
     for name, value in whole.items():
         torch.testing.assert_close(pieces[name], value, rtol=1e-2, atol=1e-6)  # a bf16 step is 0.4 %
+
+
+def test_the_updates_are_those_of_fp32_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same gradients, given to masters in two parts and to plain fp32 parameters, move both alike."""
+    monkeypatch.setattr(module, "CHUNK", 1000)
+    learner = learner_on(save_backbone(tmp_path, "opt"), compose("pbft"))
+    names = {n: p.detach().clone().requires_grad_() for n, p in learner.trainable_parameters.items()}
+    plain = torch.optim.AdamW(names.values(), lr=3e-3, weight_decay=0.0, fused=True)
+    learner.remainders = store_in_bf16(learner.backbone.model)
+    optimizer, rng = Optimizer(learner, 0.0), torch.Generator().manual_seed(0)
+    for _ in range(30):
+        for name, parameter in learner.trainable_parameters.items():
+            parameter.grad = torch.randn(parameter.shape, generator=rng).bfloat16()
+            names[name].grad = parameter.grad.float()
+        optimizer.step(3e-3, 1.0, 0.0)
+        plain.step()
+    for name, parameter in learner.trainable_parameters.items():
+        master = master_of(parameter.data, learner.remainders[id(parameter)])
+        torch.testing.assert_close(master, names[name].detach(), rtol=1e-6, atol=1e-7)
+
+
+@given(st.lists(st.integers(0, (1 << 32) - 1), min_size=1, max_size=40))
+def test_a_master_comes_back_from_its_parts(patterns: list[int]) -> None:
+    bits = torch.tensor([p - (1 << 32) if p >> 31 else p for p in patterns], dtype=torch.int32)
+    exact = bits.view(torch.float32)
+    exact = exact[exact.abs() < torch.finfo(torch.bfloat16).max]  # weights are finite
+    rounded = exact.bfloat16()
+    back = master_of(rounded, remainder_of(exact, rounded))
+    tie = exact.view(torch.int32) & 0xFFFF == 0x8000
+    off = back.view(torch.int32) - exact.view(torch.int32)
+    assert (off[~tie] == 0).all()
+    assert (off[tie].abs() <= 1).all()
+    assert torch.equal(back.bfloat16(), rounded)
 
 
 def test_what_torch_says_when_memory_is_short() -> None:

@@ -1,0 +1,49 @@
+"""The same search done by effft: its driver, executor and storage, without MLflow; one JSON line."""
+
+import json
+import math
+import sys
+import tempfile
+import time
+from contextlib import closing
+
+from benchmarks.sampling import PeakMemory
+from effft.session import Session
+from effft.tracking.tracker import MemoryTracker
+from search.driver import Driver
+from search.logbook import Logbook
+from search.settings import Settings
+from search.storage import open_storage, open_study
+from search.study import plan_study
+from search.units import InProcess, LocalProcesses
+
+
+def main() -> None:
+    """Search, and tell what `benchmarks.plain_search` tells."""
+    job = json.loads(sys.argv[1])
+    values = {
+        "strategy": "lora", "task": job["task"], "model": job["model"], "per_label": job["per_label"],
+        "batch_size": 32, "epochs": job["epochs"], "warmup": 0.0, "weight_decay": 0.0, "lora_modules": "attention",
+        "threads": max(1, job["threads"] // job["workers"]), "device": "cuda" if job["cuda"] else "cpu",
+    }  # fmt: skip
+    fixed = {name: values.pop(name) for name in ("batch_size", "epochs", "warmup", "weight_decay", "lora_modules")}
+    asked = fixed | {"alpha_ratio": 2, "learning_rate": "1e-5:1e-1:log", "rank": "1:64"}
+    settings = Settings(len(job["trials"]), len(job["folds"]), pruner="none", workers=job["workers"])
+    with PeakMemory() as memory, tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        texts = ({k: str(v) for k, v in given.items()} for given in (values, asked))
+        session = Session()
+        plan = plan_study(*texts, settings, "benchmark", session)
+        study = open_study(open_storage(f"sqlite:///{folder}/optuna.db"), plan)
+        for rate, rank in job["trials"]:
+            study.enqueue_trial({"learning_rate": rate, "log2_rank": int(math.log2(rank))})
+        several = settings.workers > 1
+        with closing(LocalProcesses(settings.workers) if several else InProcess(session)) as executor:
+            Driver(study, plan, executor, Logbook(MemoryTracker(), plan), lambda *_: None).run()
+        seconds = time.perf_counter() - start
+    found = sorted(study.trials, key=lambda trial: trial.number)
+    print(json.dumps({"search": seconds, "losses": [t.value for t in found], "peak_bytes": memory.peak}))
+
+
+if __name__ == "__main__":
+    main()
