@@ -44,14 +44,19 @@ EXAMPLES = tuple(
 
 
 def learner_on(
-    folder: Path, strategy: Strategy, seed: int = 0, demos: tuple[Example, ...] = (), dtype: torch.dtype = torch.float32
+    folder: Path,
+    strategy: Strategy,
+    seed: int = 0,
+    demos: tuple[Example, ...] = (),
+    dtype: torch.dtype = torch.float32,
+    precision: str = "fp32",
 ) -> Learner:
     """A learner on a freshly loaded backbone."""
     backbone: Backbone = load(str(folder), need_lm_head=bool(type(strategy.head).__name__ == "Verbalizer"))
     backbone.model.to(dtype)
     task = small_task()
     reader = Reader(strategy, task, backbone, 64, demos)
-    learner = Learner(strategy, task, backbone, reader, torch.Generator().manual_seed(seed))
+    learner = Learner(strategy, task, backbone, reader, torch.Generator().manual_seed(seed), precision)
     if learner.head is not None:
         learner.head.to(dtype)
     return learner

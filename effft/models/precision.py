@@ -118,11 +118,17 @@ def store_in_bf16(modules: nn.Module) -> dict[int, Tensor]:
     Buffers (rotary frequencies) stay as they are.
     """
     remainders: dict[int, Tensor] = {}
+    moving = [p for p in modules.parameters() if p.requires_grad]
+    # one block, which the allocator gets from the system, so that its heap is left to what comes and goes
+    device = moving[0].device if moving else None
+    room = torch.empty(sum(p.numel() for p in moving), dtype=torch.int16, device=device)
     for parameter in modules.parameters():
         exact = parameter.data
         parameter.data = exact.to(torch.bfloat16)
         if parameter.requires_grad:
-            remainders[id(parameter)] = remainder_of(exact.float(), parameter.data)
+            own, room = room.tensor_split([parameter.numel()])
+            own = own.view(parameter.shape)
+            remainders[id(parameter)] = own.copy_(remainder_of(exact.float(), parameter.data))
     return remainders
 
 

@@ -73,6 +73,13 @@ class Learner:
         if precision == "bf16":
             self.remainders = store_in_bf16(backbone.model)
             attend_plainly_when_short(backbone.model)
+            self._write_touched_rows_only()
+
+    def _write_touched_rows_only(self) -> None:
+        """A pass of some hundred tokens has no gradient for most words: on a CPU the rest is neither made nor added."""
+        embedding = self.backbone.model.get_input_embeddings()  # type: ignore[operator]
+        if id(embedding.weight) in self.remainders and embedding.weight.device.type == "cpu":
+            embedding.sparse = True
 
     def _count(self, given: set[int]) -> dict[str, tuple[int, int]]:
         """Group -> (trainable, total) parameters; tied weights count once."""

@@ -26,7 +26,12 @@ class Optimizer:
         self.copies = [p for p in moving if id(p) in learner.remainders]
         self.own = [p for p in moving if id(p) not in learner.remainders]
         self._own = _adamw(self.own, [p.ndim > 1 for p in self.own], weight_decay)
-        self._chunks = [_Chunk(chunk, learner.remainders, weight_decay) for chunk in _chunks(self.copies)]
+        # one block, which the allocator gets from the system, so that its heap is left to what comes and goes
+        moments = torch.zeros(2, sum(p.numel() for p in self.copies), device=learner.backbone.device)
+        self._chunks = []
+        for chunk in _chunks(self.copies):
+            own, moments = moments.tensor_split([sum(piece.stop - piece.start for piece in chunk)], dim=1)
+            self._chunks.append(_Chunk(chunk, learner.remainders, weight_decay, own))
 
     def zero(self) -> None:
         """Forget all gradients."""
@@ -35,7 +40,7 @@ class Optimizer:
 
     def norm(self) -> float:
         """Norm of the whole gradient, in fp32 (float64 where the parameters are)."""
-        norms = [_norm(p.grad) for p in (*self.own, *self.copies) if p.grad is not None]
+        norms = [n for p in (*self.own, *self.copies) if p.grad is not None for n in _norms(p.grad)]
         return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
 
     def step(self, rate: float, norm: float, clip: float) -> None:
@@ -79,20 +84,31 @@ class _Piece(NamedTuple):
         """In fp32, and forgotten in bf16 with the last piece."""
         if self.copy.grad is None:
             return None
-        gradient = self.of(self.copy.grad.contiguous()).float().mul_(scale)
+        if self.copy.grad.is_sparse:
+            self.copy.grad = self.copy.grad.coalesce()
+            gradient = _elements(self.copy.grad, self.start, self.stop).mul_(scale)
+        else:
+            gradient = self.of(self.copy.grad.contiguous()).float().mul_(scale)
         if self.stop == self.copy.numel():
             self.copy.grad = None
         return gradient
 
 
 class _Chunk:
-    """Pieces of bf16 parameters, what their masters have beyond them, and the state of these."""
+    """Pieces of bf16 parameters, what their masters have beyond them, and both moments of these, (2, elements)."""
 
-    def __init__(self, pieces: list[_Piece], remainders: Mapping[int, Tensor], weight_decay: float) -> None:
+    def __init__(
+        self, pieces: list[_Piece], remainders: Mapping[int, Tensor], weight_decay: float, moments: Tensor
+    ) -> None:
         self.pieces = pieces
         self.remainders = [piece.of(remainders[id(piece.copy)]) for piece in pieces]
         self.masters = [nn.Parameter(piece.nothing) for piece in pieces]  # whole during a step only
         self.adamw = _adamw(self.masters, [piece.copy.ndim > 1 for piece in pieces], weight_decay)
+        assert self.adamw is not None
+        own = moments.split([piece.stop - piece.start for piece in pieces], dim=1)
+        for master, (mean, square) in zip(self.masters, own, strict=True):
+            count = torch.zeros((), device=moments.device)
+            self.adamw.state[master] = {"step": count, "exp_avg": mean, "exp_avg_sq": square}
 
     def step(self, rate: float, scale: float) -> None:
         """One update; without a gradient a piece stays as it is."""
@@ -123,10 +139,24 @@ def _at(optimizer: torch.optim.Optimizer, rate: float) -> None:
     optimizer.step()
 
 
-def _norm(gradient: Tensor) -> Tensor:
+def _norms(gradient: Tensor) -> list[Tensor]:
+    """Norms of its parts: a bf16 gradient is taken to fp32 for it, which may not be all of it at once."""
+    gradient = gradient.coalesce().values() if gradient.is_sparse else gradient
     wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
-    norm: Tensor = torch.linalg.vector_norm(gradient, dtype=wide)
-    return norm
+    whole = gradient.dtype == wide
+    parts = [gradient] if whole else gradient.reshape(-1).split(CHUNK)
+    return [torch.linalg.vector_norm(part, dtype=wide) for part in parts]
+
+
+def _elements(rows: Tensor, start: int, stop: int) -> Tensor:
+    """Elements `start` to `stop` of a matrix of which only some rows are there, dense and in fp32."""
+    width = rows.shape[1]
+    first, last = start // width, -(-stop // width)
+    places, values = rows.indices()[0], rows.values()
+    inside = (places >= first) & (places < last)
+    dense = torch.zeros((last - first, width), device=rows.device)
+    dense[places[inside] - first] = values[inside].float()
+    return dense.view(-1)[start - first * width : stop - first * width]
 
 
 def _chunks(parameters: list[nn.Parameter]) -> list[list[_Piece]]:

@@ -58,6 +58,29 @@ def test_the_updates_are_those_of_fp32_parameters(tmp_path: Path, monkeypatch: p
         torch.testing.assert_close(master, names[name].detach(), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("spec", ["vanilla", "pbft"])
+def test_rows_without_a_gradient_are_not_written(tmp_path: Path, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of the embedding as touched rows gives the norm and the updates of the whole matrix."""
+    monkeypatch.setattr(module, "CHUNK", 1000)
+    folder, found = save_backbone(tmp_path, "opt"), []
+    for sparse in (True, False):
+        learner = learner_on(folder, compose(spec), precision="bf16")
+        embedding = learner.backbone.model.get_input_embeddings()
+        assert embedding.sparse
+        embedding.sparse = sparse
+        optimizer, norms = Optimizer(learner, 0.1), []
+        for _ in range(3):
+            for half in (EXAMPLES[::2], EXAMPLES[1::2]):  # gradients add up over passes
+                learner.loss(learner.collate(learner.items(half))).backward()
+            norms.append(optimizer.norm())
+            assert embedding.weight.grad.is_sparse == (sparse and spec == "vanilla")
+            optimizer.step(1e-3, norms[-1], 0.5)
+            optimizer.zero()
+        found.append((norms, embedding.weight.detach().clone()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-3)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-2, atol=1e-6)  # a bf16 step is 0.4 %
+
+
 @given(st.lists(st.integers(0, (1 << 32) - 1), min_size=1, max_size=40))
 def test_a_master_comes_back_from_its_parts(patterns: list[int]) -> None:
     bits = torch.tensor([p - (1 << 32) if p >> 31 else p for p in patterns], dtype=torch.int32)
