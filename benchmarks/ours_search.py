@@ -5,6 +5,7 @@ import math
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import closing
 
 from benchmarks.sampling import PeakMemory
@@ -31,9 +32,8 @@ def main() -> None:
     settings = Settings(len(job["trials"]), len(job["folds"]), pruner="none", workers=job["workers"])
     with PeakMemory() as memory, tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        texts = ({k: str(v) for k, v in given.items()} for given in (values, asked))
         session = Session()
-        plan = plan_study(*texts, settings, "benchmark", session)
+        plan = plan_study(_texts(values), _texts(asked), settings, "benchmark", session)
         study = open_study(open_storage(f"sqlite:///{folder}/optuna.db"), plan)
         for rate, rank in job["trials"]:
             study.enqueue_trial({"learning_rate": rate, "log2_rank": int(math.log2(rank))})
@@ -43,6 +43,10 @@ def main() -> None:
         seconds = time.perf_counter() - start
     found = sorted(study.trials, key=lambda trial: trial.number)
     print(json.dumps({"search": seconds, "losses": [t.value for t in found], "peak_bytes": memory.peak}))
+
+
+def _texts(values: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items()}
 
 
 if __name__ == "__main__":

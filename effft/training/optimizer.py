@@ -105,7 +105,7 @@ class _Chunk:
         self.masters = [nn.Parameter(piece.nothing) for piece in pieces]  # whole during a step only
         self.adamw = _adamw(self.masters, [piece.copy.ndim > 1 for piece in pieces], weight_decay)
         assert self.adamw is not None
-        own = moments.split([piece.stop - piece.start for piece in pieces], dim=1)
+        own = torch.split(moments, [piece.stop - piece.start for piece in pieces], dim=1)
         for master, (mean, square) in zip(self.masters, own, strict=True):
             count = torch.zeros((), device=moments.device)
             self.adamw.state[master] = {"step": count, "exp_avg": mean, "exp_avg_sq": square}
@@ -144,7 +144,7 @@ def _norms(gradient: Tensor) -> list[Tensor]:
     gradient = gradient.coalesce().values() if gradient.is_sparse else gradient
     wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
     whole = gradient.dtype == wide
-    parts = [gradient] if whole else gradient.reshape(-1).split(CHUNK)
+    parts = [gradient] if whole else torch.split(gradient.reshape(-1), CHUNK)
     return [torch.linalg.vector_norm(part, dtype=wide) for part in parts]
 
 
