@@ -50,12 +50,16 @@ SIDES = ("ours", "fp32", "bf16")
 @click.option("--threads", default=os.cpu_count() or 1, help="CPU threads of both sides")
 @click.option("--shape", default="opt-125m", help="architecture (benchmarks/material.py)")
 @click.option("--cuda", is_flag=True, help="on the GPU (not measured yet)")
+@click.option("--add", is_flag=True, help="keep the other rows of results.json, measured before on the same machine")
 @click.option("--note", default="", help="a sentence about the machine's load, for the results")
 @click.option("--keep", default=str(Path(tempfile.gettempdir()) / "effft-benchmarks"), help="where material is made")
-def main(rows: str, repeats: int, quick: bool, threads: int, shape: str, cuda: bool, note: str, keep: str) -> None:
+def main(
+    rows: str, repeats: int, quick: bool, threads: int, shape: str, cuda: bool, add: bool, note: str, keep: str
+) -> None:
     """Run, and write benchmarks/results.md and results.json."""
     model, task = make_material(Path(keep), shape)
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    about = {"machine": _machine(threads), "shape": shape, "note": note, "command": _command()}
+    found = _rows_before(about) if add else {}
     for row in rows.split(","):
         size = dict(ROWS[row])
         if quick:
@@ -70,10 +74,17 @@ def main(rows: str, repeats: int, quick: bool, threads: int, shape: str, cuda: b
                 found[row][side].append(_run(side, job))
                 told = {k: v for k, v in found[row][side][-1].items() if k != "losses"}
                 click.echo(f"{row:10} {side:5} {json.dumps(told)}", err=True)
-        about = {"machine": _machine(threads), "shape": shape, "note": note, "command": _command()}
         (HERE / "results.json").write_text(json.dumps({"about": about, "rows": found}, indent=1) + "\n")
         (HERE / "results.md").write_text(table(about, found))
     click.echo(table(about, found))
+
+
+def _rows_before(about: dict[str, str]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    known = json.loads((HERE / "results.json").read_text())
+    if any(known["about"][name] != about[name] for name in ("machine", "shape")):
+        raise click.ClickException(f"results.json is of {known['about']}, and not of {about}; leave --add out.")
+    rows: dict[str, dict[str, list[dict[str, Any]]]] = known["rows"]
+    return rows
 
 
 def shots(task: str, per_label: int) -> list[int]:

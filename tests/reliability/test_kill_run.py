@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,48 +13,25 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from effft import experiment, plan
 from effft.serving.record import FILE, read_record
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.models import fetch
 from effft.tracking.registry import versions
 from tests.place import make_place
 from tests.reliability.lives import ended, life, wait
+from tests.reliability.stages import STAGES, noting
 
 KILLS = 5
 """In each stage."""
 
-STAGES = {
-    "load": (plan, "prepare"),
-    "train": (experiment, "_adapt"),
-    "evaluation": (experiment, "evaluate"),
-    "model": (experiment, "_keep_model"),
-}
-"""Stage -> the function that begins it."""
 
-
-def dying(target: str, delay: float, path: Path) -> Callable[[], None]:
+def dying(target: str, delay: float, path: Path) -> Any:
     """What makes a process kill itself `delay` seconds into a stage, or as the stage ends; stages go into `path`."""
-
-    def arm() -> None:
-        for stage, (module, name) in STAGES.items():  # the command takes `prepare` when it starts
-            setattr(module, name, told(stage, getattr(module, name)))
-
-    def told(stage: str, function: Any) -> Any:
-        def telling(*words: Any, **named: Any) -> Any:
-            with path.open("a") as file:
-                file.write(f"{stage}\n")
-            if stage == target:
-                threading.Timer(delay, die).start()
-            try:
-                return function(*words, **named)
-            finally:
-                if stage == target:
-                    die()
-
-        return telling
-
-    return arm
+    return noting(
+        path,
+        lambda stage: threading.Timer(delay, die).start() if stage == target else None,
+        lambda stage: die() if stage == target else None,
+    )
 
 
 def die() -> None:

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from tests.place import make_place
 from tests.reliability.lives import ended, life, wait
-from tests.reliability.test_kill_run import noting
+from tests.reliability.stages import noting
 
 SECONDS = 5.0
 ENDS = {signal.SIGINT: (130, "effft: stopped by Ctrl-C."), signal.SIGTERM: (143, "effft: stopped by SIGTERM.")}

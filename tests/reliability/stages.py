@@ -1,0 +1,37 @@
+"""The stages of a run, as a process tells of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from effft import experiment, plan
+
+STAGES = {
+    "load": (plan, "prepare"),
+    "train": (experiment, "_adapt"),
+    "evaluation": (experiment, "evaluate"),
+    "model": (experiment, "_keep_model"),
+}
+"""Stage -> the function that begins it."""
+
+
+def noting(path: Path, entering: Callable[[str], object] = str, leaving: Callable[[str], object] = str) -> Any:
+    """What makes a process write the name of each stage into `path` as it begins, and call the other two with it."""
+
+    def note() -> None:
+        for stage, (module, name) in STAGES.items():  # the command takes `prepare` when it starts
+            setattr(module, name, told(stage, getattr(module, name)))
+
+    def told(stage: str, function: Any) -> Any:
+        def telling(*words: Any, **named: Any) -> Any:
+            with path.open("a") as file:
+                file.write(f"{stage}\n")
+            entering(stage)
+            try:
+                return function(*words, **named)
+            finally:
+                leaving(stage)
+
+        return telling
+
+    return note
