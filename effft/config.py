@@ -98,7 +98,12 @@ class RunConfig(BaseModel):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="arithmetic of the backbone (auto: bf16 where the hardware has it and it is faster)"
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
+    quantize: Literal["none", "nf4", "int8"] = Field(
+        "none", description="store the linear maps of a frozen backbone in 4 or 8 bits (CUDA, bitsandbytes)"
+    )
+    device: str = Field(
+        "auto", description="auto, cpu, cuda, cuda:N; map or map:8GB: spread over all (where nothing trains)"
+    )
     threads: Threads = Field(0, description="CPU threads (0 = one for a narrow model, else all cores)")
     log_model: bool = Field(False, description="keep the adapted model with the run, ready to load and to serve")
 

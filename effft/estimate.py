@@ -10,6 +10,7 @@ from torch import Tensor
 
 from effft.config import RunConfig
 from effft.data.example import ExampleSet
+from effft.errors import InputError
 from effft.models.backbone import Backbone, resolve_device
 from effft.models.live import watched
 from effft.models.prefix import can_share, common_start
@@ -67,7 +68,7 @@ class Skeletons(Session):
 
     def original(self, config: RunConfig, lm_head: bool) -> Backbone:
         """Shapes only."""
-        key = (config.model, config.revision, lm_head, "meta")
+        key = (config.model, config.revision, str(lm_head), "meta")
         if key not in self._backbones:
             self._backbones[key] = skeleton(config.model, config.revision, lm_head)
         return self._backbones[key]
@@ -79,6 +80,8 @@ def estimate(config: RunConfig, session: Skeletons) -> Estimate:
     Raises:
         InputError: as `prepare`.
     """
+    if config.quantize != "none":
+        raise InputError(f"quantize={config.quantize}: an estimate knows fp32 and bf16 alone; leave --quantize out.")
     plan = prepare(config, session)
     backbone = session.backbone(config, isinstance(plan.strategy.head, Verbalizer))
     taught = isinstance(plan.strategy.loss, DistillKL)

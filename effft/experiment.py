@@ -17,6 +17,7 @@ from effft.evaluation.meter import Meter, Work, held_by, resources
 from effft.evaluation.selection import BestEpoch
 from effft.models.backbone import resolve_device
 from effft.models.flops import counted
+from effft.models.world import world
 from effft.plan import Plan, prepare, readers, threads_of
 from effft.session import Session
 from effft.strategies.batch import Item
@@ -68,6 +69,7 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent, pace: Pace | N
     config = plan.config
     torch.set_num_threads(threads_of(config, int(str(plan.resolved["width"]))))
     _describe(plan, tracker)
+    world().must_agree("settings and examples", plan.sameness)
     notes = list(plan.notes)
     verbalizes = isinstance(plan.strategy.head, Verbalizer)
     held = 0 if plan.session.keep else held_by(plan.session.original(config, verbalizes))
@@ -103,9 +105,10 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent, pace: Pace | N
     ood = tuple(name.removeprefix("ood/") for name in plan.evaluated if name.startswith("ood/"))
     last = {f"ood/{o}/gap": metrics[f"in_domain/{primary}"] - metrics[f"ood/{o}/{primary}"] for o in ood}
     threads = threads_of(config, int(str(plan.resolved["width"])))
-    last |= resources(learner, meter, Work(tokens, trained.total, scored, threads))
+    work = Work(tokens, int(world().total(trained.total)), int(world().total(scored)), threads)
+    last |= resources(learner, meter, work)
     tracker.metrics(last, plan.steps)
-    if config.log_model:
+    if config.log_model and world().rank == 0:
         _keep_model(plan, learner, tracker, metrics | last)
     if notes:
         tracker.text("notes.txt", "\n".join(notes) + "\n")
@@ -170,7 +173,7 @@ def _adapt(
     recall = partial(plan.session.activations.recall, learner)
     best = BestEpoch(learner, seen, str(plan.resolved["metric"]), config.patience, recall)
     tokens = 0
-    with private_randomness(config.seed):
+    with private_randomness(config.seed + (world().rank << 32)):  # every process has dropout masks of its own
         for step in train(learner, recall(items), config, rate, random.Random(f"order {config.seed}")):
             tokens += step.tokens
             tracker.metrics(_step_metrics(step), step.index)

@@ -12,8 +12,11 @@ from effft.errors import InputError
 from effft.evaluation.metrics import check_metric
 from effft.models.backbone import Backbone, check_name, resolve_device
 from effft.models.precision import choose_precision
+from effft.models.quantize import check_quantize
+from effft.models.spread import check_map
+from effft.models.world import world
 from effft.session import Session
-from effft.strategies.parts import DistillKL, Pattern, Verbalizer
+from effft.strategies.parts import DistillKL, LoRA, Nothing, Pattern, Verbalizer
 from effft.strategies.reading import Reader, check_pattern_name
 from effft.strategies.strategy import Strategy, compose
 from effft.tasks.read import missing_ood
@@ -57,6 +60,13 @@ class Plan:
     def steps(self) -> int:
         """Optimizer updates, 0 where nothing trains: the step that final metrics are logged at."""
         return int(str(self.resolved["steps"]))
+
+    @property
+    def sameness(self) -> str:
+        """What all processes of a run must have alike, wherever their files lie."""
+        apart = ("data_dir", "device", "threads", "model", "task")
+        rest = {name: value for name, value in self.resolved.items() if name not in apart}
+        return f"{self.name} {rest} {[split.digest for split in self.evaluated.values()]}"
 
     @property
     def experiment(self) -> str:
@@ -111,7 +121,9 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     task = session.task(config)
     check_metric(config.metric or task.metric)
     check_name(config.model)
-    resolve_device(config.device)
+    check_map(config.device, strategy.name, strategy.trains)
+    frozen = isinstance(strategy.trainable, LoRA | Nothing)
+    check_quantize(config.quantize, strategy.name, frozen, resolve_device(config.device), config.log_model)
     if isinstance(strategy.input, Pattern):
         check_pattern_name(task, strategy.input.pattern)
     pool = session.split(config, "train")
@@ -128,6 +140,11 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     notes += leaks(drawn.train, evaluated)
     backbone = session.original(config, isinstance(strategy.head, Verbalizer))
     strategy.trainable.check(backbone)
+    if config.log_model and world().sharded:
+        raise InputError(
+            "log_model=true: a model in pieces (FSDP2) cannot be saved whole; leave it out, or train data parallel "
+            "(deploy/accelerate/ddp.yaml)."
+        )
     readers(strategy, task, backbone, config, demos)
     resolved = _resolve(config, strategy, task, backbone, drawn)
     return Plan(config, strategy, task, session, drawn, demos, extra, evaluated, resolved, tuple(notes))
@@ -171,12 +188,14 @@ def _resolve(config: RunConfig, strategy: Strategy, task: Task, backbone: Backbo
     values["steps"] = steps_in(config, len(drawn.train)) if strategy.trains else 0
     values["precision"] = choose_precision(config.precision, backbone, threads_of(config, backbone.width))
     values["model_commit"] = backbone.revision
+    if world().size > 1:
+        values["processes"] = f"{world().size}, {'FSDP2' if world().sharded else 'data parallel'}"
     values["train_digest"], values["validation_digest"] = digest(drawn.train), digest(drawn.validation)
     return values
 
 
 def threads_of(config: RunConfig, width: int) -> int:
-    """CPU threads: as asked, else one for a narrow model (two were 20 times slower there), all for a wide one."""
+    """CPU threads: as asked, else one for a narrow model (two were 20 times slower there), a share for a wide one."""
     if config.threads:
         return config.threads
-    return 1 if width < WIDE else os.cpu_count() or 1
+    return 1 if width < WIDE else max(1, (os.cpu_count() or 1) // world().local_size)

@@ -6,7 +6,8 @@ from dataclasses import replace
 from effft.config import KNOB_FIELDS, RunConfig
 from effft.data.example import ExampleSet
 from effft.data.leaks import Checked, check
-from effft.models.backbone import Backbone, load
+from effft.models.backbone import Backbone, Stored, load
+from effft.models.world import world
 from effft.tasks.read import read_split
 from effft.tasks.task import Task, load_task
 from effft.training.activations import Activations
@@ -22,7 +23,7 @@ class Session:
 
     def __init__(self, keep: bool = True) -> None:
         self.keep = keep
-        self._backbones: dict[tuple[str, str, bool, str], Backbone] = {}
+        self._backbones: dict[tuple[str, ...], Backbone] = {}
         self._splits: dict[tuple[str, KnobValues, str, str], ExampleSet] = {}
         self._tasks: dict[tuple[str, KnobValues, bool], Task] = {}
         self._checked: dict[tuple[str, KnobValues, str, str], Checked] = {}
@@ -51,15 +52,17 @@ class Session:
 
     def original(self, config: RunConfig, lm_head: bool) -> Backbone:
         """The pristine backbone, to look at."""
-        key = (config.model, config.revision, lm_head, config.device)
+        key = (config.model, config.revision, str(lm_head), config.device, config.quantize)
         if key not in self._backbones:
-            self._backbones[key] = load(config.model, config.revision, lm_head, config.device)
+            device = "cpu" if world().sharded else config.device  # whole it may not fit; its pieces move there
+            stored = Stored(config.quantize, config.precision)
+            self._backbones[key] = load(config.model, config.revision, lm_head, device, stored)
         return self._backbones[key]
 
     def backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
         """A backbone to change: a copy, or the original where nothing is kept."""
         backbone = self.original(config, lm_head)
-        if self.keep:
+        if self.keep and not backbone.spread:  # where nothing trains, nothing changes
             return replace(backbone, model=copy.deepcopy(backbone.model))
         self._backbones.clear()
         return backbone

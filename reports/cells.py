@@ -13,7 +13,7 @@ from reports.statistics import Array, Numbers, crossed_weights, interval
 
 NO_SETTING = {
     "seed", "data_seed", "per_label", "train_digest", "validation_digest", "steps", "device", "threads", "task",
-    "model", "strategy", "log_model", "data_dir", "bootstrap", "metric", "width", "shots", "teacher_shots",
+    "model", "strategy", "log_model", "processes", "data_dir", "bootstrap", "metric", "width", "shots", "teacher_shots",
     *KNOB_FIELDS,
 }  # fmt: skip
 """Resolved values that do not make two runs different things; the demonstrations count as they were asked for."""

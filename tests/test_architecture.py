@@ -33,6 +33,7 @@ VENDORS = {
     "optuna": ("search/",),
     "plotly": ("reports/",),
     "datasets": ("effft/data/",),
+    "accelerate": ("effft/models/spread.py",),
 }
 FILES = sorted([*ROOT.glob("effft/**/*.py"), *ROOT.glob("search/**/*.py"), *ROOT.glob("reports/**/*.py")])
 

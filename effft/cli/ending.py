@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from effft.cli.app import app
-from effft.errors import EffftError, nearest
+from effft.errors import EffftError, InputError, nearest
 from effft.secrets import without_secrets
 
 INTERRUPTED = 130
@@ -23,6 +23,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
 
     words = [word for word in arguments if word != "--traceback"]
     try:
+        check_company(words)
         with sigterm_exits():
             code = app.main(words, prog_name="effft", standalone_mode=False)
             return code if isinstance(code, int) else 0
@@ -44,8 +45,20 @@ def run_command_line(arguments: Sequence[str]) -> int:
         return unexpected(error, arguments)
 
 
+def check_company(words: Sequence[str]) -> None:
+    """Several processes launched together (`accelerate launch`) can share the work of one run, and of nothing else."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count not in ("", "1") and "run" not in words[:1]:
+        raise InputError(
+            f"{count} processes were launched together, which serves one run (`accelerate launch -m effft run ...`); "
+            f"start `effft {' '.join(words[:1])}` once, without a launcher."
+        )
+
+
 def say(sentence: str, code: int) -> int:
-    """One line on stderr, without secrets; returns the exit code."""
+    """One line on stderr, without secrets; returns the exit code. Bad input all processes of a run see; one says so."""
+    if code == InputError.exit_code and os.environ.get("RANK", "0") not in ("", "0"):
+        return code
     click.echo("effft: " + without_secrets(" ".join(sentence.split())), err=True)
     return code
 

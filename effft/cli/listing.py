@@ -52,8 +52,9 @@ def strategies() -> None:
 
 
 @click.command(help="Print the MLproject file that these commands imply (the repository keeps a copy of it).")
-def mlproject() -> None:
+@click.option("--image", default="", help="Docker image to run in, as MLflow's Kubernetes backend needs one")
+def mlproject(image: str) -> None:
     """To stdout."""
     from effft.cli.mlproject import text
 
-    click.echo(text(), nl=False)
+    click.echo(text(image), nl=False)

@@ -17,7 +17,7 @@ HEAD = """\
 # An empty string means "not given": the strategy's or the task's own value. `float` is MLflow's word for a number.
 name: effft
 
-conda_env: conda.yaml
+{environment}
 
 entry_points:
 """
@@ -180,7 +180,8 @@ def entry_points() -> Sequence[EntryPoint]:
     )
 
 
-def text() -> str:
-    """The whole file."""
+def text(image: str = "") -> str:
+    """The whole file. image: of Docker, to run in, instead of an environment that MLflow makes."""
+    environment = f"docker_env: {{image: {json.dumps(image)}}}" if image else "conda_env: conda.yaml"
     lines = [line for point in entry_points() for line in point.lines]
-    return HEAD + "\n".join(lines).rstrip("\n") + "\n"
+    return HEAD.format(environment=environment) + "\n".join(lines).rstrip("\n") + "\n"

@@ -15,9 +15,15 @@ PAUSE = 5.0
 
 
 class Progress:
-    """A context; calling it with (stage, done, total) shows where the work is. `runs` adds a bar over the runs."""
+    """A context; calling it with (stage, done, total) shows where the work is. `runs` adds a bar over the runs.
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    speaks: False for all processes of a run but the first.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic, speaks: bool = True
+    ) -> None:
+        self.speaks = speaks
         self.stream = stream or sys.stderr
         self.clock = clock
         self.spoke = clock()
@@ -28,7 +34,7 @@ class Progress:
         self.overall: TaskID | None = None
 
     def __enter__(self) -> "Progress":
-        if self.stream.isatty():
+        if self.speaks and self.stream.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -51,7 +57,7 @@ class Progress:
         """What is being done; total 0 means that nobody knows how much there is."""
         if self.bars is not None:
             self._bar(stage, done, total)
-        elif self.clock() - self.spoke >= PAUSE:
+        elif self.speaks and self.clock() - self.spoke >= PAUSE:
             self._line(stage, done, total)
 
     def runs(self, name: str, done: int, total: int) -> None:

@@ -120,17 +120,20 @@ def start_run(values: Mapping[str, Any], tracking_uri: str, experiment: str, no_
     from effft.cli.panel import print_summary
     from effft.cli.progress import Progress
     from effft.experiment import execute
+    from effft.models.world import joined
     from effft.plan import prepare
     from effft.session import Session
     from effft.tracking.tracker import tracked
 
-    with Progress() as progress, with_estimate(config):
+    with joined(config.device) as here, Progress(speaks=here.rank == 0) as progress, with_estimate(config):
         progress("load", 0, 0)
         plan = prepare(config, Session(keep=False))
-        tracker = keeper(experiment or plan.experiment, plan.name, plan.tags, tracking_uri, no_tracking)
+        quiet = no_tracking or here.rank > 0
+        tracker = keeper(experiment or plan.experiment, plan.name, plan.tags, tracking_uri, quiet)
         with tracked(tracker):
             result = execute(plan, tracker, progress)
-    print_summary(result, look(tracker, tracking_uri))
+    if here.rank == 0:
+        print_summary(result, look(tracker, tracking_uri))
 
 
 run = Strategies(

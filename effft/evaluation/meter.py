@@ -15,6 +15,7 @@ import torch
 from effft.models.backbone import Backbone
 from effft.models.memory import let_go, out_of_memory
 from effft.models.rate import matmul_rate
+from effft.models.world import world
 from effft.strategies.learner import Learner
 
 INTERVAL = 0.02
@@ -126,12 +127,12 @@ def resources(learner: Learner, meter: Meter, work: Work) -> dict[str, float]:
     """What a run cost, same keys for every strategy.
 
     matmul_share: of the rate at which this machine multiplies a large matrix, in the run's precision, measured now; 0
-    where there is no memory to measure it.
+    where there is no memory to measure it. Of several processes: the memory and seconds of this one, the work of all.
     """
     moved = sum(trainable for trainable, _ in learner.groups.values())
     total = sum(size for _, size in learner.groups.values())
     seconds, tokens = meter.seconds, work.tokens
-    rate = _rate(meter.device, learner.precision_type, work.threads)
+    rate = _rate(meter.device, learner.precision_type, work.threads) * world().size
     values = {
         "peak_memory_bytes": meter.peak_bytes,
         "average_memory_bytes": meter.average_bytes,

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from effft.errors import InputError, nearest
 from effft.models.blocks import Anatomy, dissect
 from effft.models.pretrained import BUILT_IN, from_pretrained
+from effft.models.quantize import mark, quantized_options
+from effft.models.spread import is_map, placing, spread_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +26,8 @@ class Backbone:
     model: the whole transformers model (with its LM head where `lm_head`). body: the part that turns ids into
     hidden states. decoder: causal attention (the answer follows the prompt) or not (the answer is a mask token).
     width: size of the last hidden state. max_positions: most tokens it can read, special tokens included.
-    tuple_blocks: whether a block returns a tuple (seen when it first runs up to a block).
+    tuple_blocks: whether a block returns a tuple (seen when it first runs up to a block). spread: where inputs go when
+    the layers lie on several devices.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Backbone:
     lm_head: bool
     width: int
     max_positions: int
+    spread: torch.device | None = None
     anatomy: Anatomy = field(init=False)
     tuple_blocks: bool = field(init=False, default=False)
 
@@ -54,8 +58,8 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.model.parameters()).device
+        """Where the weights are, and inputs must be."""
+        return self.spread or next(self.model.parameters()).device
 
     def hidden(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Last hidden states, shape (batch, length, width)."""
@@ -94,7 +98,7 @@ def _only(body: nn.Module, rows: Tensor, positions: Tensor) -> "Iterator[None]":
 
     def cut(_module: nn.Module, _args: object, output: Any) -> Any:
         states = output.last_hidden_state
-        output.last_hidden_state = states[rows, positions].unsqueeze(1)
+        output.last_hidden_state = states[rows.to(states.device), positions.to(states.device)].unsqueeze(1)
         return output
 
     handle = body.register_forward_hook(cut)
@@ -134,7 +138,20 @@ def check_name(name: str) -> None:
         raise InputError(f"unknown model {name!r}.{hint} A hub id or a local folder works too.")
 
 
-def load(name: str, revision: str = "", need_lm_head: bool = False, device: str = "cpu") -> Backbone:
+class Stored(NamedTuple):
+    """How weights are to lie. precision: heeded where the layers are spread, since they cannot be converted later."""
+
+    quantize: str = "none"
+    precision: str = "auto"
+
+
+PLAIN = Stored()
+"""Whole, in fp32."""
+
+
+def load(
+    name: str, revision: str = "", need_lm_head: bool = False, device: str = "cpu", stored: Stored = PLAIN
+) -> Backbone:
     """Load weights (safetensors only, fp32) and tokenizer; dropout off, nothing trains yet.
 
     need_lm_head: load the language-modelling head as well.
@@ -144,8 +161,11 @@ def load(name: str, revision: str = "", need_lm_head: bool = False, device: str 
     """
     check_name(name)
     known = describe(name, revision, need_lm_head)
-    options = {"config": known.config, "dtype": torch.float32, "output_loading_info": True}
-    model, told = from_pretrained(known.kind, known.source, name, revision, **options)
+    place = resolve_device(device)
+    own = quantized_options(stored.quantize, place) | spread_options(device, stored.precision)
+    options = {"config": known.config, "dtype": torch.float32, "output_loading_info": True} | own
+    with placing(device):
+        model, told = from_pretrained(known.kind, known.source, name, revision, **options)
     _must_be_whole(name, [key for key in told["missing_keys"] if "pooler" not in key.split(".")])
     if len(known.tokenizer) > model.get_input_embeddings().num_embeddings:
         raise InputError(
@@ -153,10 +173,15 @@ def load(name: str, revision: str = "", need_lm_head: bool = False, device: str 
             f"{model.get_input_embeddings().num_embeddings} rows; they do not belong together."
         )
     drop_pooler(model)
-    model.eval().requires_grad_(False).to(resolve_device(device))
+    model.eval().requires_grad_(False)
+    if not own:
+        model.to(place)
+    mark(body_of(model), stored.quantize)
     commit = getattr(known.config, "_commit_hash", None) or revision
     positions = max_positions(known.config)
-    return Backbone(name, commit, model, known.tokenizer, known.decoder, need_lm_head, _width(model), positions)
+    width = _width(model, place)
+    spread = place if is_map(device) else None
+    return Backbone(name, commit, model, known.tokenizer, known.decoder, need_lm_head, width, positions, spread)
 
 
 def _must_be_whole(name: str, missing: list[str]) -> None:
@@ -199,15 +224,15 @@ def describe(name: str, revision: str, need_lm_head: bool) -> Described:
 
 
 def resolve_device(device: str) -> torch.device:
-    """'auto' is CUDA where there is one, else the CPU; anything else must exist here."""
-    if device == "auto":
+    """'auto' is CUDA where there is one, else the CPU; anything else must exist here. 'map': where inputs go."""
+    if device == "auto" or is_map(device):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise InputError(f"device={device}: must be auto, cpu, cuda or cuda:N (flag --device).") from None
+        raise InputError(f"device={device}: must be auto, cpu, cuda, cuda:N or map (flag --device).") from None
     if chosen.type not in ("cpu", "cuda"):
-        raise InputError(f"device={device}: must be auto, cpu, cuda or cuda:N (flag --device).")
+        raise InputError(f"device={device}: must be auto, cpu, cuda, cuda:N or map (flag --device).")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device={device}: this machine has {torch.cuda.device_count()} CUDA devices (flag --device).")
     return chosen
@@ -240,9 +265,8 @@ def drop_pooler(model: nn.Module) -> None:
         body.pooler = None  # type: ignore[assignment]
 
 
-def _width(model: nn.Module) -> int:
+def _width(model: nn.Module, device: torch.device) -> int:
     """Size of the last hidden state, asked of the model itself (OPT-350m projects it down)."""
-    device = next(model.parameters()).device
     with torch.no_grad():
         ids = torch.zeros((1, 1), dtype=torch.long, device=device)
         return int(body_of(model)(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.shape[-1])

@@ -72,6 +72,13 @@ def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
+def sides(module: nn.Module) -> tuple[int, ...]:
+    """Inputs and outputs of a linear map, however its weight is stored."""
+    if isinstance(module, nn.Linear):
+        return (module.in_features, module.out_features)
+    return tuple(module.get_parameter("weight").shape)
+
+
 def linear_paths(body: nn.Module, anatomy: Anatomy, which: str) -> list[str]:
     """Module names (within the body) of the blocks' linear maps: 'query_value', 'attention' or 'all'.
 

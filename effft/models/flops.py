@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effft.models.quantize import elements
+
 
 class Flops:
     """`total`: operations so far, a multiply and an add being two.
@@ -27,7 +29,7 @@ class Flops:
         ways = 1
         if torch.is_grad_enabled() and out.requires_grad:
             ways += int(states.requires_grad) + int(weight.requires_grad)
-        self.total += 2 * ways * (states.numel() // states.shape[-1]) * weight.numel()
+        self.total += 2 * ways * (states.numel() // states.shape[-1]) * elements(weight)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import torch
 
+from effft.models.world import world
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -33,11 +35,14 @@ def let_go(error: BaseException | None = None) -> None:
 
 
 def in_parts(work: Callable[[Sequence[T]], R], items: Sequence[T]) -> list[R]:
-    """`work` on all items; where memory is short, on halves, and so on down to single ones."""
+    """`work` on all items; where memory is short, on halves, and so on down to single ones.
+
+    A sharded model is computed by all processes in step, so there nobody can go on alone in smaller parts.
+    """
     try:
         return [work(items)]
     except (RuntimeError, MemoryError) as error:
-        if len(items) == 1 or not out_of_memory(error):
+        if len(items) == 1 or world().sharded or not out_of_memory(error):
             raise
     let_go()
     half = len(items) // 2

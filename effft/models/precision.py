@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from effft.models.backbone import Backbone
 from effft.models.resume import block_input
+from effft.models.world import world
 
 NARROW = 256
 """Hidden size below which fp32 is taken without a probe (at 128 bf16 lost by 1.5 on a CPU that has it)."""
@@ -38,11 +39,15 @@ def choose_precision(asked: str, backbone: Backbone, threads: int) -> str:
     """'bf16' or 'fp32': as asked; for 'auto' what is faster here, remembered in a file so that it never flips."""
     if asked != "auto":
         return asked
-    if backbone.width < NARROW or not native_bf16(backbone.device):
+    if backbone.spread:
+        return "bf16" if next(backbone.model.parameters()).dtype == torch.bfloat16 else "fp32"
+    device = world().device if world().sharded else backbone.device
+    if backbone.width < NARROW or not native_bf16(device):
         return "fp32"
-    if backbone.device.type == "cuda":
+    if device.type == "cuda":
         return "bf16"
-    return _remembered(backbone, threads)
+    faster = _remembered(backbone, threads) == "bf16"
+    return "bf16" if world().first(float(faster)) else "fp32"  # each process would have its own opinion
 
 
 def _remembered(backbone: Backbone, threads: int) -> str:
@@ -123,6 +128,8 @@ def store_in_bf16(modules: nn.Module) -> dict[int, Tensor]:
     device = moving[0].device if moving else None
     room = torch.empty(sum(p.numel() for p in moving), dtype=torch.int16, device=device)
     for parameter in modules.parameters():
+        if not parameter.is_floating_point():  # stored in few bits
+            continue
         exact = parameter.data
         parameter.data = exact.to(torch.bfloat16)
         if parameter.requires_grad:

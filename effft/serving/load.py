@@ -14,6 +14,7 @@ from effft.errors import InputError
 from effft.evaluation.metrics import softmax
 from effft.models.backbone import load
 from effft.models.lora import read_adapter
+from effft.models.spread import is_map
 from effft.models.whole import fault_of
 from effft.serving.base import locate
 from effft.serving.record import ModelRecord, read_record
@@ -42,6 +43,8 @@ class SavedModel:
         Raises:
             InputError: no saved model, its base is missing or another one, its weights do not fit.
         """
+        if is_map(device):
+            raise InputError(f"device={device}: a saved model is put back whole; give auto, cpu or cuda (--device).")
         record = read_record(folder)
         strategy, task = record.read_strategy(), record.read_task()
         name, revision = locate(record.base, folder)

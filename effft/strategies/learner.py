@@ -15,9 +15,13 @@ from effft.models.heads import Classifier, pool
 from effft.models.memory import in_parts
 from effft.models.precision import store_in_bf16
 from effft.models.prefix import SharedStart, can_share, common_start
+from effft.models.quantize import elements
 from effft.models.resume import block_input, resumed
+from effft.models.shard import shard
+from effft.models.world import world
 from effft.strategies import parts
 from effft.strategies.batch import Batch, Counts, Item, by_budget, collate, token_budget
+from effft.strategies.losses import distill_kl
 from effft.strategies.reading import Reader
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
@@ -26,25 +30,12 @@ GROUPS = ("embeddings", "blocks", "final_norm", "lm_head", "other", "adapter", "
 """Where a parameter is: five kinds we were given, two we add."""
 
 
-def distill_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher || student) over the labels, summed over the batch; both (batch, labels). Zero when they agree.
-
-    Both are renormalised over the labels; times temperature squared, so that gradients keep their size
-    (Hinton et al. 2015, arXiv 1503.02531, section 2).
-    """
-    return temperature**2 * F.kl_div(
-        (student / temperature).log_softmax(dim=-1),
-        (teacher / temperature).log_softmax(dim=-1),
-        reduction="sum",
-        log_target=True,
-    )
-
-
 class Learner:
     """The backbone with what the strategy adds, and the parameters that move.
 
     Building it changes the backbone in place (LoRA, biases, bf16); `generator` draws every new weight. precision:
     'bf16' stores the backbone in bf16; what that took from the fp32 values of what moves is in `remainders` (by id).
+    Where the processes of a run are sharded, the backbone is left in pieces.
     """
 
     def __init__(
@@ -70,7 +61,9 @@ class Learner:
             parameter.requires_grad_(id(parameter) in wanted)
         self.groups = self._count(given)
         self.remainders: dict[int, Tensor] = {}
-        if precision == "bf16":
+        if world().sharded:
+            self._shard(precision == "bf16")
+        elif precision == "bf16" and not backbone.spread:
             self.remainders = store_in_bf16(backbone.model)
             attend_plainly_when_short(backbone.model)
             self._write_touched_rows_only()
@@ -78,8 +71,18 @@ class Learner:
     def _write_touched_rows_only(self) -> None:
         """A pass of some hundred tokens has no gradient for most words: on a CPU the rest is neither made nor added."""
         embedding = self.backbone.model.get_input_embeddings()  # type: ignore[operator]
-        if id(embedding.weight) in self.remainders and embedding.weight.device.type == "cpu":
+        here = embedding.weight.device.type == "cpu" and world().size == 1  # whole gradients add up between processes
+        if id(embedding.weight) in self.remainders and here:
             embedding.sparse = True
+
+    def _shard(self, bf16: bool) -> None:
+        """Every process keeps its piece; what is whole (head, label ids) follows to where the pieces are."""
+        backbone = self.backbone
+        root = backbone.model if self.head is None else backbone.body  # what `scores` calls
+        shard(root, backbone.anatomy.blocks, world().device, bf16)
+        self.label_ids = self.label_ids.to(backbone.device)
+        if self.head is not None:
+            self.head.to(backbone.device)
 
     def _count(self, given: set[int]) -> dict[str, tuple[int, int]]:
         """Group -> (trainable, total) parameters; tied weights count once."""
@@ -88,7 +91,7 @@ class Learner:
         named += [("head", p) for p in (self.head.parameters() if self.head else ())]
         for group, parameter in named:
             moved, total = counts[group]
-            size = parameter.numel()
+            size = elements(parameter)
             counts[group] = (moved + size * parameter.requires_grad, total + size)
         return counts
 
@@ -153,6 +156,8 @@ class Learner:
     @property
     def shares_starts(self) -> bool:
         """Whether scores come from one position that a shared start leaves as it is."""
+        if world().sharded:  # it calls the body alone, which holds no whole parameters then
+            return False
         return can_share(self.backbone) and (self.head is None or self.pooling == "last")
 
     def _words(self, logits: Tensor) -> Tensor:
@@ -186,7 +191,7 @@ class Learner:
     def has_frozen_part(self) -> bool:
         """Whether `recall` has something to keep."""
         index, whole = self.frozen_blocks, len(self.backbone.anatomy.blocks)
-        if not self.strategy.trains or index == 0:
+        if not self.strategy.trains or index == 0 or world().sharded:  # pieces come together in whole passes only
             return False
         if index < whole:
             return True
@@ -261,28 +266,34 @@ def predict(
     """Scores of all items, (items, labels) fp32 on the CPU, in their order.
 
     Equal prompts are scored once; prompts are sorted by length and batched up to `budget` padded tokens (0: what
-    suits the machine), so little is spent on padding; a start common to all is read once. watch: called with
-    (prompts done, prompts in all). recall: called with some thousand tokens of prompts at a time.
+    suits the machine), so little is spent on padding; a start common to all is read once. Several processes score a
+    share each. watch: called with (prompts done, prompts in all) of this process. recall: called with some thousand
+    tokens of prompts at a time.
     """
+    here = world()
     unique: dict[tuple[tuple[int, ...], int], int] = {}
     where = [unique.setdefault((item.prompt.ids, item.prompt.answer), len(unique)) for item in items]
     first: dict[int, Item] = {}
     for place, item in zip(where, items, strict=True):
         first.setdefault(place, item)
-    order = sorted(first, key=lambda place: first[place].length)
-    scores = torch.empty((len(first), len(learner.task.labels)))
+    order = here.share(sorted(first, key=lambda place: first[place].length))
+    scores = torch.zeros((len(first), len(learner.task.labels)), dtype=torch.float32)
     done = 0
     size = common_start([item.prompt.ids for item in first.values()]) if learner.shares_starts else 0
-    with torch.inference_mode():
-        start = SharedStart(learner.backbone, first[0].prompt.ids[:size]) if size else None
+    with torch.no_grad() if here.sharded else torch.inference_mode():
+        start = SharedStart(learner.backbone, first[0].prompt.ids[:size]) if size and order else None
         padded = PACKED if start else budget or token_budget(learner.backbone)
-        for held in by_budget(order, lambda place: first[place].length, RECALLED) if recall else [order]:
+        holds = by_budget(order, lambda place: first[place].length, RECALLED) if recall else [order]
+        cut = [(held, list(by_budget(held, lambda place: first[place].length - size, padded))) for held in holds]
+        for _ in range(here.behind(sum(len(groups) for _, groups in cut))):
+            _scores(learner, None, [first[0]])
+        for held, groups in cut:
             if recall:
                 first.update(zip(held, recall([first[place] for place in held]), strict=True))
-            for group in by_budget(held, lambda place: first[place].length - size, padded):
+            for group in groups:
                 found = in_parts(partial(_scores, learner, start), [first[place] for place in group])
                 scores[group] = torch.cat(found)
                 done += len(group)
-                watch(done, len(first))
+                watch(done, len(order))
             first.update((place, first[place]._replace(state=None)) for place in held if recall)
-    return scores[where]
+    return here.sum_(scores)[where]

@@ -163,11 +163,11 @@ class LoRA(Part):
     @staticmethod
     def highest_rank(backbone: "Backbone", lora_modules: str) -> int:
         """The smallest side of the linear maps that are adapted."""
-        from effft.models.blocks import linear_paths
+        from effft.models.blocks import linear_paths, sides
 
         body = backbone.body
         paths = linear_paths(body, backbone.anatomy, lora_modules)
-        return min(min(body.get_parameter(f"{path}.weight").shape) for path in paths)
+        return min(side for path in paths for side in sides(body.get_submodule(path)))
 
     def open(self, backbone: "Backbone", generator: "torch.Generator") -> "list[nn.Parameter]":
         """The new A and B of every adapted linear map."""

@@ -6,7 +6,8 @@ import torch
 
 from effft.errors import MemoryShortError
 from effft.models.memory import let_go, out_of_memory
-from effft.strategies.batch import Item, cheapest_cut, count
+from effft.models.world import world
+from effft.strategies.batch import Counts, Item, cheapest_cut, count
 from effft.strategies.learner import Learner
 from effft.training.optimizer import Optimizer
 
@@ -27,7 +28,7 @@ class MicroBatches:
         self.overhead = round(PASS * max(1.0, 768 / learner.backbone.width) + WRITE * share)
 
     def backward(self, items: Sequence[Item], optimizer: Optimizer) -> float:
-        """The loss of the step; its gradient is left in the parameters.
+        """The loss of the step; its gradient is left in the parameters. Each process takes a share of the items.
 
         Raises:
             MemoryShortError: a single example does not fit into memory.
@@ -36,22 +37,30 @@ class MicroBatches:
         while True:
             optimizer.zero()
             try:
-                return self._sum(items)
+                value = self._sum(items)
+                break
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
+                if world().sharded or not out_of_memory(error):
                     raise
             self._halve(max(item.length for item in items))
             _set_random_state(self.learner.backbone.device, drawn)
+        world().add_up(optimizer.parameters)
+        return world().total(value)
 
     def _sum(self, items: Sequence[Item]) -> float:
-        ordered = sorted(items, key=lambda item: item.length)
-        whole = count(items)
-        value = 0.0
-        for part in cheapest_cut([item.length for item in ordered], self.budget, self.overhead):
-            loss = self.learner.loss(self.learner.collate(ordered[part]), whole)
-            loss.backward()  # type: ignore[no-untyped-call]
-            value += loss.item()
+        own = world().share(sorted(items, key=lambda item: item.length))
+        cut = cheapest_cut([item.length for item in own], self.budget, self.overhead)
+        whole, idle = count(items), world().behind(len(cut))
+        value = sum((self._pass(own[part], whole) for part in cut), 0.0)
+        for _ in range(idle):
+            self._pass(items[:1], whole, weight=0.0)
         return value
+
+    def _pass(self, items: Sequence[Item], whole: Counts, weight: float = 1.0) -> float:
+        """One batch forwards and backwards."""
+        loss = self.learner.loss(self.learner.collate(items), whole) * weight
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
 
     def _halve(self, longest: int) -> None:
         if self.budget <= longest:

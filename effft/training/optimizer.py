@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from effft.models.precision import master_of, remainder_of
+from effft.models.world import is_shard, world
 from effft.strategies.learner import Learner
 
 CHUNK = 1 << 20
@@ -18,14 +19,15 @@ class Optimizer:
     """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), fused; no decay on biases and norms.
 
     A parameter with a remainder (`Learner.remainders`) is a bf16 copy of an fp32 master, which the two make together:
-    its gradient is taken to fp32, the master moves, and the copy is rounded from it once an update. State is fp32.
+    its gradient is taken to fp32, the master moves, and the copy is rounded from it once an update. State is fp32. Of
+    a sharded parameter (FSDP2) every process moves its own piece.
     """
 
     def __init__(self, learner: Learner, weight_decay: float) -> None:
-        moving = list(learner.trainable_parameters.values())
-        self.copies = [p for p in moving if id(p) in learner.remainders]
-        self.own = [p for p in moving if id(p) not in learner.remainders]
-        self._own = _adamw(self.own, [p.ndim > 1 for p in self.own], weight_decay)
+        self.parameters = list(learner.trainable_parameters.values())
+        self.copies = [p for p in self.parameters if id(p) in learner.remainders]
+        self.own = [p for p in self.parameters if id(p) not in learner.remainders]
+        self._own = [_adamw([p for p in self.own if is_shard(p) == piece], weight_decay) for piece in (False, True)]
         # one block, which the allocator gets from the system, so that its heap is left to what comes and goes
         moments = torch.zeros(2, sum(p.numel() for p in self.copies), device=learner.backbone.device)
         self._chunks = []
@@ -40,17 +42,21 @@ class Optimizer:
 
     def norm(self) -> float:
         """Norm of the whole gradient, in fp32 (float64 where the parameters are)."""
-        norms = [n for p in (*self.own, *self.copies) if p.grad is not None for n in _norms(p.grad)]
+        gradients = [p.grad for p in (*self.own, *self.copies) if p.grad is not None]
+        norms = [n for g in gradients if not is_shard(g) for n in _norms(g)]
+        if pieces := [n for g in gradients if is_shard(g) for n in _norms(g.to_local())]:  # type: ignore[attr-defined]
+            norms.append(world().sum_(torch.stack(pieces).square().sum()).sqrt())
         return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
 
     def step(self, rate: float, norm: float, clip: float) -> None:
         """One update at learning rate `rate`; a gradient `norm` above `clip` is scaled down to it (0 = off)."""
         scale = min(1.0, clip / (norm + 1e-6)) if clip else 1.0
-        if self._own is not None:
-            for parameter in self.own:
-                if parameter.grad is not None and scale < 1:
-                    parameter.grad.mul_(scale)
-            _at(self._own, rate)
+        for parameter in self.own:
+            if parameter.grad is not None and scale < 1:
+                parameter.grad.mul_(scale)
+        for optimizer in self._own:
+            if optimizer is not None:
+                _at(optimizer, rate)
         for chunk in self._chunks:
             chunk.step(rate, scale)
 
@@ -103,7 +109,7 @@ class _Chunk:
         self.pieces = pieces
         self.remainders = [piece.of(remainders[id(piece.copy)]) for piece in pieces]
         self.masters = [nn.Parameter(piece.nothing) for piece in pieces]  # whole during a step only
-        self.adamw = _adamw(self.masters, [piece.copy.ndim > 1 for piece in pieces], weight_decay)
+        self.adamw = _adamw(self.masters, weight_decay, [piece.copy.ndim > 1 for piece in pieces])
         assert self.adamw is not None
         own = torch.split(moments, [piece.stop - piece.start for piece in pieces], dim=1)
         for master, (mean, square) in zip(self.masters, own, strict=True):
@@ -124,7 +130,11 @@ class _Chunk:
             master.grad, master.data = None, piece.nothing
 
 
-def _adamw(parameters: list[nn.Parameter], decays: list[bool], weight_decay: float) -> torch.optim.AdamW | None:
+def _adamw(
+    parameters: list[nn.Parameter], weight_decay: float, decays: list[bool] | None = None
+) -> torch.optim.AdamW | None:
+    """None without parameters. decays: whether each has weight decay, where its own shape does not say so."""
+    decays = decays or [p.ndim > 1 for p in parameters]
     groups = [
         {"params": [p for p, own in zip(parameters, decays, strict=True) if own == decay], "weight_decay": value}
         for decay, value in ((True, weight_decay), (False, 0.0))
