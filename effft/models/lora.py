@@ -1,7 +1,7 @@
 """LoRA adapters, through peft (this is the only file that imports it)."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -36,12 +36,15 @@ def add_lora(
     added = [p for p in body.parameters() if id(p) not in before]
     for name, module in body.named_modules():
         if name.endswith("lora_A.default"):
-            weight = module.weight
-            bound = (1.0 / weight.shape[1]) ** 0.5  # kaiming_uniform_ with a = sqrt(5)
             with torch.no_grad():
-                drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
-                weight.copy_(drawn)
+                module.weight.copy_(drawn_down(module.weight.shape, generator))
     return added
+
+
+def drawn_down(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+    """A fresh A, (rank, inputs): kaiming_uniform_ with a = sqrt(5)."""
+    bound = (1.0 / shape[1]) ** 0.5
+    return torch.empty(tuple(shape)).uniform_(-bound, bound, generator=generator)
 
 
 def save_adapter(folder: Path, moved: Mapping[str, torch.Tensor], settings: Mapping[str, object]) -> None:

@@ -58,14 +58,14 @@ def train(
     optimizer = Optimizer(learner, config.weight_decay)
     total = steps_in(config, len(items))
     parts = MicroBatches(learner)
-    for index, (epoch, chosen, ends) in enumerate(_batches(len(items), config.batch_size, order), start=1):
+    for index, (epoch, chosen, ends) in enumerate(batches(len(items), config.batch_size, order), start=1):
         rate = learning_rate * schedule_factor(config.schedule, config.warmup, index - 1, total)
         batch = [items[i] for i in chosen]
         with learner.training():
             value = parts.backward(batch, optimizer)
-        _must_be_finite("loss", value, index, rate)
+        must_be_finite("loss", value, index, rate)
         norm = optimizer.norm()
-        _must_be_finite("gradient norm", norm, index, rate)
+        must_be_finite("gradient norm", norm, index, rate)
         optimizer.step(rate, norm, config.clip_norm)
         tokens = sum(item.length for item in batch)
         yield Step(index, total, epoch, value, rate, norm, tokens, ends or index == total, parts.budget)
@@ -73,8 +73,8 @@ def train(
             return
 
 
-def _batches(size: int, batch_size: int, order: random.Random) -> Iterator[tuple[int, list[int], bool]]:
-    """(epoch, indices, last of its epoch), without end."""
+def batches(size: int, batch_size: int, order: random.Random) -> Iterator[tuple[int, list[int], bool]]:
+    """(epoch, indices, last of its epoch), without end; `order` shuffles each epoch."""
     epoch = 0
     while True:
         epoch += 1
@@ -83,7 +83,8 @@ def _batches(size: int, batch_size: int, order: random.Random) -> Iterator[tuple
             yield epoch, shuffled[start : start + batch_size], start + batch_size >= size
 
 
-def _must_be_finite(what: str, value: float, step: int, rate: float) -> None:
+def must_be_finite(what: str, value: float, step: int, rate: float) -> None:
+    """A loss or norm that is not finite is a RunError, with step and learning rate."""
     if not math.isfinite(value):
         raise RunError(
             f"the {what} is {value} at step {step} (learning rate {rate:.3g}); lower --learning-rate or --clip-norm."

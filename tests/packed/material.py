@@ -1,0 +1,122 @@
+"""Five trials that differ in everything a search may vary, alone and packed, on tiny backbones in float64."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from helpers import EXAMPLES, learner_on, small_task
+from torch import Tensor
+
+from effft.config import RunConfig
+from effft.models.backbone import Backbone, load
+from effft.strategies.batch import Item
+from effft.strategies.learner import Learner, predict
+from effft.strategies.reading import Reader
+from effft.strategies.strategy import Strategy, compose
+from effft.training.loop import Step, train
+from effft.training.pack import Pack
+from effft.training.trainee import Trainee, frozen_learner
+
+STEPS = 20
+SEARCHED = (
+    {"rank": 1, "alpha": 1.0, "learning_rate": 2e-2, "batch_size": 4, "schedule": "cosine", "seed": 1},
+    {"rank": 8, "alpha": 16.0, "learning_rate": 5e-3, "batch_size": 2, "weight_decay": 0.1, "lora_modules": "all"},
+    {"rank": 3, "alpha": 1.5, "learning_rate": 1e-2, "batch_size": 6, "warmup": 0.3, "clip_norm": 0.0, "seed": 3},
+    {"rank": 8, "alpha": 4.0, "learning_rate": 3e-2, "batch_size": 1, "clip_norm": 0.05, "schedule": "constant"},
+    {"rank": 4, "alpha": 16.0, "learning_rate": 1e-3, "batch_size": 5, "lora_modules": "query_value", "seed": 5},
+)
+TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 1.5)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A configuration with its strategy."""
+
+    config: RunConfig
+    strategy: Strategy
+
+    def items(self, learner: Learner) -> list[Item]:
+        """Six examples; in distillation some taught, one unlabelled."""
+        items = learner.items(EXAMPLES)
+        if "distill" not in self.strategy.name:
+            return items
+        taught = [item._replace(teacher=(-1.0 - i, -2.0)) for i, item in enumerate(items[2:])]
+        return [*items[:2], *taught[:-1], taught[-1]._replace(label=-1)]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Losses and gradient norms step by step, the weights at the end, scores of all examples."""
+
+    losses: list[float]
+    norms: list[float]
+    weights: dict[str, Tensor]
+    scores: Tensor
+
+
+def trials(spec: str, steps: int = STEPS) -> list[Trial]:
+    """Five of a strategy."""
+    found = []
+    for values, temperature in zip(SEARCHED, TEMPERATURES, strict=True):
+        config = RunConfig(strategy=spec, steps=steps, **values)
+        parts = {k: v for k, v in values.items() if k in ("rank", "alpha", "lora_modules")}
+        more = {"temperature": temperature, "kl_weight": temperature / 5} if "distill" in spec else {}
+        found.append(Trial(config, compose(spec).with_parameters({**parts, **more})))
+    return found
+
+
+def alone(folder: Path, trial: Trial, dtype: torch.dtype = torch.float64) -> Outcome:
+    """The trial by the loop of a run."""
+    learner = learner_on(folder, trial.strategy, trial.config.seed, dtype=dtype)
+    order = random.Random(f"order {trial.config.seed}")
+    rate = trial.config.learning_rate or 0.0
+    steps = list(train(learner, trial.items(learner), trial.config, rate, order))
+    weights = {name: p.detach().clone() for name, p in learner.trainable_parameters.items()}
+    scores = predict(learner, learner.items(EXAMPLES))
+    return Outcome([s.loss for s in steps], [s.gradient_norm for s in steps], weights, scores)
+
+
+def shared(folder: Path, spec: str, dtype: torch.dtype = torch.float64) -> Backbone:
+    """A backbone for all."""
+    backbone = load(str(folder), need_lm_head=type(compose(spec).head).__name__ == "Verbalizer")
+    backbone.model.to(dtype)
+    return backbone
+
+
+def member(backbone: Backbone, trial: Trial) -> Trainee:
+    """The trial at its start, on a shared backbone."""
+    task = small_task()
+    reader = Reader(trial.strategy, task, backbone, 64)
+    generator = torch.Generator().manual_seed(trial.config.seed)
+    learner, own = frozen_learner(trial.strategy, task, backbone, reader, generator)
+    dtype = next(backbone.model.parameters()).dtype
+    if learner.head is not None:
+        learner.head.to(dtype)
+        own = replace(own, weights={n: w.to(dtype) for n, w in own.weights.items()}, mean={}, square={})
+    return Trainee(learner, trial.strategy, own, trial.items(learner), trial.config, trial.config.learning_rate or 0.0)
+
+
+def packed(backbone: Backbone, members: Sequence[Trainee], width: int = 5, budget: int = 0) -> list[Outcome]:
+    """The trials in one pack of at most `width`, the next taking the place of one that ends."""
+    pack, waiting, told = Pack(backbone, budget), list(members), {id(m): list[Step]() for m in members}
+    scores: dict[int, Tensor] = {}
+    leave: list[Trainee] = []
+    while waiting or pack.members:
+        room = width - len(pack.members) + len(leave)
+        pack.change(leave, waiting[:room])
+        waiting = waiting[room:]
+        if not pack.members:
+            break
+        for m, step in zip(pack.members, pack.step(), strict=True):
+            assert isinstance(step, Step), step
+            told[id(m)].append(step)
+        leave = [m for m in pack.members if m.index == m.total]
+        places = {at: m.learner.items(EXAMPLES) for at, m in enumerate(pack.members) if m in leave}
+        found = pack.scores(places) if places else {}
+        scores |= {id(pack.members[at]): value for at, value in found.items()}
+    return [
+        Outcome([s.loss for s in told[id(m)]], [s.gradient_norm for s in told[id(m)]], m.own.weights, scores[id(m)])
+        for m in members
+    ]
