@@ -81,7 +81,7 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent, pace: Pace | N
             precision = str(plan.resolved["precision"])
             learner = Learner(plan.strategy, plan.task, backbone, reader, generator, precision)
         with meter.stage("train"), counted(learner.backbone.model, learner.head) as trained:
-            items = _items(plan, learner, teacher)
+            items = items_of(plan, learner, teacher)
             notes += _cut_note("train", sum(i.prompt.cut for i in items))
             tokens = _adapt(plan, learner, items, tracker, watch, pace)
         recall = partial(plan.session.activations.recall, learner) if plan.session.keep else learner.recall
@@ -144,7 +144,7 @@ def _describe(plan: Plan, tracker: Tracker) -> None:
     tracker.flush()
 
 
-def _items(plan: Plan, learner: Learner, teacher: Reader | None) -> list[Item]:
+def items_of(plan: Plan, learner: Learner, teacher: Reader | None) -> list[Item]:
     """What there is to learn from. A demonstration in every prompt is not also trained on."""
     shown = {e.index for e in plan.demonstrations}
     if teacher is not None:

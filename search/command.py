@@ -91,6 +91,7 @@ def report_line(progress: object, line: str) -> None:
 
 def settings_of(own: "dict[str, str | int | None]", cross_validate: bool) -> "Settings":
     """The study's own settings, checked."""
+    from search.executors import check_executor
     from search.samplers import check_names
     from search.settings import FOLDS, Settings
     from search.storage import DIRECTIONS
@@ -110,12 +111,15 @@ def settings_of(own: "dict[str, str | int | None]", cross_validate: bool) -> "Se
         raise InputError(
             f"folds={folds}: must be a whole number, 0 (the validation draw) or at least 2 (flag --folds)."
         )
+    check_executor(str(own["executor"]), int(str(own["workers"])), str(own["pack"]))
     names = ("trials", "inner_seeds", "reseeds", "seeds", "data_seeds", "workers")
     return Settings(
         **{name: int(str(own[name])) for name in names},
         folds=int(folds) if folds else FOLDS if cross_validate else 0,
         sampler=str(own["sampler"]),
         pruner=str(own["pruner"]),
+        executor=str(own["executor"]),
+        pack=str(own["pack"]),
         objectives=objectives,
         constraints=tuple(limits),
     )
@@ -167,6 +171,8 @@ OWN = [
     _count("inner_seeds", 1, "seeds a trial is averaged over"),
     _count("reseeds", 3, "fresh seeds that the top 3 and the default are measured with again"),
     _count("workers", 1, "processes of this machine, one thread each"),
+    _text("executor", "auto", "auto, processes, or packed: LoRA trials side by side over one backbone"),
+    _text("pack", "auto", "trials in a pack; auto: what memory allows, at most 8 on a CPU and 16 on a GPU"),
     _count("seeds", 5, "fresh seeds of the final runs"),
     _count("data_seeds", 1, "draws of the shots in the final runs, from --data-seed on"),
 ]

@@ -1,6 +1,6 @@
 """The one writer: asks, has the units measured, tells Optuna first and the log second."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
@@ -14,7 +14,7 @@ from search.samplers import EPOCHS, epoch_bars, reseed
 from search.settings import StudyPlan
 from search.spaces import Values, decoded, distributions
 from search.storage import complete, done
-from search.units import Executor, Measured, Unit
+from search.units import Executor, Measured, Streaming, Unit
 
 MOST_FAILURES = 5
 """Failed trials in a row after which a study stops."""
@@ -54,15 +54,42 @@ class Driver:
             RunError: five trials failed one after another.
         """
         asked = self.plan.settings.trials
-        while (left := asked - len(complete(self.study))) > 0:
-            if len(done(self.study)) >= MOST_PRUNED * asked:
+        if isinstance(self.executor, Streaming):
+            self.stream(self.executor)
+        else:
+            while room := self._room():
+                self.work([self.ask() for _ in range(room)])
+        self.announce("trials", asked, asked)
+
+    def _room(self, flying: int = 0) -> int:
+        """Trials to ask for now, besides those in flight; 0 where the study ends."""
+        asked, whole, ended = self.plan.settings.trials, len(complete(self.study)), len(done(self.study))
+        room = min(asked - whole, self.executor.width) - flying
+        if room > 0 and ended >= MOST_PRUNED * asked:
+            if not flying:
                 self.logbook.say(
-                    f"{len(done(self.study))} trials are finished and only {asked - left} of the {asked} asked for are "
+                    f"{ended} trials are finished and only {whole} of the {asked} asked for are "
                     "complete, the rest pruned: the study ends here (--pruner none prunes nothing)."
                 )
-                break
-            self.work([self.ask() for _ in range(min(left, self.executor.width))])
-        self.announce("trials", asked, asked)
+            return 0
+        return max(0, room)
+
+    def stream(self, executor: Streaming) -> None:
+        """Keep the executor full: whoever ends or is pruned makes room for the next trial at once."""
+        flights: dict[Hashable, InFlight] = {}
+        while True:
+            for _ in range(self._room(len(flights))):
+                flight = self.ask()
+                flights[flight.trial.number] = flight
+                executor.give(flight.trial.number, self._watched(flight.units[0], 0))
+            if not flights:
+                return
+            number, found = executor.take()
+            flight, step = flights[number], len(flights[number].scores)
+            if self._goes_on(flight, found, step):
+                executor.give(number, self._watched(flight.units[step + 1], step + 1))
+            else:
+                del flights[number]
 
     def ask(self) -> InFlight:
         """The next trial, with its run in the log."""
@@ -142,7 +169,8 @@ def mean_resources(found: Sequence[dict[str, float]]) -> dict[str, float]:
     """Means over the units; of the memory, the highest."""
     if not found:
         return {}
-    means = {name: fmean(one[name] for one in found) for name in found[0]}
+    both = set.intersection(*map(set, found))  # a unit that ran alone has no company to tell of
+    means = {name: fmean(one[name] for one in found) for name in found[0] if name in both}
     return means | {"peak_memory_bytes": max(one["peak_memory_bytes"] for one in found)}
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -79,10 +78,7 @@ def choose(study: Study, plan: StudyPlan, executor: Executor, announce: Announce
     for place, trial in enumerate(candidates):
         announce(f"re-evaluate trial {trial.number}", place, len(candidates))
         units = plan.units(decoded(trial.params), plan.config.seed + FRESH, plan.settings.reseeds)
-        found = [
-            remembered(study, f"fresh/{trial.number}/{i}", partial(_value, executor, unit))
-            for i, unit in enumerate(units)
-        ]
+        found = _values(study, f"fresh/{trial.number}", units, executor)
         kept = [value for value in found if value is not None]
         if kept:
             scores[trial.number] = fmean(kept)
@@ -92,9 +88,17 @@ def choose(study: Study, plan: StudyPlan, executor: Executor, announce: Announce
     return next(t for t in candidates if t.number == best), scores[best]
 
 
-def _value(executor: Executor, unit: Unit) -> float | None:
-    (found,) = executor.run([unit])
-    return None if found.failure else found.value
+def _values(study: Study, key: str, units: Sequence[Unit], executor: Executor) -> list[float | None]:
+    """What the units measure, None where one failed; as many at a time as the executor takes, each done once."""
+    known = study.user_attrs
+    names = [f"{key}/{place}" for place in range(len(units))]
+    left = [(name, unit) for name, unit in zip(names, units, strict=True) if name not in known]
+    for start in range(0, len(left), executor.width):
+        some = left[start : start + executor.width]
+        for (name, _), one in zip(some, executor.run([unit for _, unit in some]), strict=True):
+            study.set_user_attr(name, None if one.failure else one.value)
+    known = study.user_attrs
+    return [known[name] for name in names]
 
 
 def is_default(trial: FrozenTrial) -> bool:

@@ -29,6 +29,8 @@ class Settings:
     sampler: str = "auto"
     pruner: str = "wilcoxon"
     workers: int = 1
+    executor: str = "auto"
+    pack: str = "auto"
     objectives: tuple[str, ...] = ("validation",)
     constraints: tuple[tuple[str, float], ...] = ()
 

@@ -16,13 +16,13 @@ from effft.strategies.space import ALL
 from effft.strategies.strategy import compose
 from effft.tracking.tracker import MemoryTracker, Tracker, tracked
 from search.driver import Driver
+from search.executors import open_executor
 from search.finals import Final, best_final, choose, finals
 from search.logbook import Logbook
 from search.plots import importances, page
 from search.settings import StudyPlan
 from search.spaces import Limits, bounded, check_name, decoded, first_guesses, is_range, narrowed
 from search.storage import enqueue_guesses, open_storage, open_study, requeue, said_plainly
-from search.units import InProcess, LocalProcesses
 from search.verdict import verdict
 
 if TYPE_CHECKING:
@@ -173,8 +173,7 @@ def run_study(
             say(f"back in the queue: trial {', '.join(map(str, lost))}, in flight when the last process ended.")
         logbook.reconcile(study)
         enqueue_guesses(study, first_guesses(plan.defaults, plan.space))
-        width = plan.settings.workers
-        with closing(LocalProcesses(width) if width > 1 else InProcess(session)) as executor:
+        with closing(open_executor(plan, session)) as executor:
             Driver(study, plan, executor, logbook, announce).run()
             winner, fresh = choose(study, plan, executor, announce)
 

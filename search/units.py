@@ -4,12 +4,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from effft.config import RunConfig
 from effft.secrets import without_secrets
@@ -69,12 +69,16 @@ def measure(unit: Unit, session: "Session") -> Measured:
         plan = prepare_validation(unit.config, session, unit.fold)
         result = execute(plan, MemoryTracker(), pace=None if unit.bars is None else pace)
     except Exception as error:
-        return Measured(
-            float("nan"), {}, without_secrets(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
-        )
+        return failed(error)
     resources = {name: result.metrics[f"resources/{name}"] for name in KEPT}
     stopped = bool(curve) and below(unit.bars or (), len(curve), curve[-1])
     return Measured(result.metrics[f"validation/{result.primary}"], resources, "", tuple(curve), stopped)
+
+
+def failed(error: Exception) -> Measured:
+    """What went wrong, as a sentence."""
+    said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    return Measured(float("nan"), {}, without_secrets(said))
 
 
 def below(bars: Sequence[float], epoch: int, value: float) -> bool:
@@ -92,6 +96,17 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Let the workers go."""
+
+
+@runtime_checkable
+class Streaming(Executor, Protocol):
+    """An executor that says when a unit ends, in an order that depends on the units alone."""
+
+    def give(self, key: Hashable, unit: Unit) -> None:
+        """Take a unit in hand."""
+
+    def take(self) -> tuple[Hashable, Measured]:
+        """The next unit that ends, with its key."""
 
 
 class InProcess:

@@ -19,6 +19,7 @@ LAYERS = (
     ("session",),
     ("plan",),
     ("experiment",),
+    ("packed",),
     ("compare", "cells", "estimate"),
     ("reference",),
     ("curve",),

@@ -10,18 +10,35 @@ from effft.strategies.batch import Item
 from effft.strategies.learner import Learner, Recall, predict
 
 
-class BestEpoch:
+class Best:
+    """The best value so far and its epoch; a later epoch must be better, not equal.
+
+    patience: epochs without a better one after which `spent` is true; 0 = never.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience, self.value, self.epoch, self.spent = patience, float("-inf"), 0, False
+
+    def note(self, epoch: int, value: float) -> bool:
+        """Whether the epoch that just ended is the best."""
+        better = value > self.value
+        if better:
+            self.value, self.epoch = value, epoch
+        self.spent = 0 < self.patience <= epoch - self.epoch
+        return better
+
+
+class BestEpoch(Best):
     """Scores the validation items after an epoch and keeps the best epoch's moving parameters in memory.
 
-    metric: the one that decides (a later epoch must be better, not equal). patience: epochs without a better one
-    after which `spent` is true; 0 = never. Without items every epoch is as good as another, and the last is kept.
+    metric: the one that decides. Without items every epoch is as good as another, and the last is kept.
     recall: as in `predict`; one that remembers, as the items are scored after every epoch.
     """
 
     def __init__(self, learner: Learner, items: Sequence[Item], metric: str, patience: int, recall: Recall) -> None:
-        self.learner, self.items, self.metric, self.patience, self.recall = learner, items, metric, patience, recall
+        super().__init__(patience)
+        self.learner, self.items, self.metric, self.recall = learner, items, metric, recall
         self.labels = torch.tensor([item.label for item in items]).numpy()
-        self.value, self.epoch, self.spent = float("-inf"), 0, False
         self.weights: dict[str, Tensor] = {}
 
     def look(self, epoch: int) -> dict[str, float]:
@@ -30,10 +47,8 @@ class BestEpoch:
             return {}
         answers = predict(self.learner, self.items, recall=self.recall).argmax(dim=1).numpy()
         found = four_metrics(self.labels, answers, len(self.learner.task.labels))
-        if found[self.metric] > self.value:
-            self.value, self.epoch = found[self.metric], epoch
+        if self.note(epoch, found[self.metric]):
             self.weights = {n: p.detach().clone() for n, p in self.learner.trainable_parameters.items()}
-        self.spent = 0 < self.patience <= epoch - self.epoch
         return found
 
     def restore(self) -> None:

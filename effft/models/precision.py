@@ -1,18 +1,14 @@
 """bf16 or fp32: what the hardware does natively, and what a short probe of this model says is faster."""
 
 import copy
-import json
-import os
-import platform
 import time
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from effft.models.backbone import Backbone
+from effft.models.remembered import known, machine_key, remembered
 from effft.models.resume import block_input
 from effft.models.world import world
 
@@ -21,6 +17,9 @@ NARROW = 256
 
 GAIN = 1.25
 """How many times faster bf16 must be: well under what it gives where it pays (2 to 4), so noise does not flip it."""
+
+PROBES = "precision.json"
+"""Where answers are kept, see `models/remembered.py`."""
 
 ROWS, LENGTH, REPEATS = 8, 32, 5
 """Size of the probe: one block on 256 tokens, forwards and backwards, the best of five."""
@@ -51,36 +50,14 @@ def choose_precision(asked: str, backbone: Backbone, threads: int) -> str:
 
 
 def _remembered(backbone: Backbone, threads: int) -> str:
-    path, key = probe_file(), _key(backbone, threads)
-    known: dict[str, str] = {}
-    with suppress(OSError, ValueError):
-        known = json.loads(path.read_text())
-    if known.get(key) in ("bf16", "fp32"):
-        return known[key]
-    if backbone.device.type == "meta":
-        return "bf16"  # a skeleton cannot be probed; wide models were never slower where the hardware has it
-    chosen = "bf16" if probe(backbone, threads) >= GAIN else "fp32"
-    with suppress(OSError):  # a home that cannot be written costs a probe a run
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps(known | {key: chosen}, indent=1))
-        new.replace(path)
-    return chosen
-
-
-def probe_file() -> Path:
-    """Where decisions are kept; deleting it asks the machine again."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "effft" / "precision.json"
-
-
-def _key(backbone: Backbone, threads: int) -> str:
-    block = backbone.anatomy.blocks[0]
-    size = sum(p.numel() for p in block.parameters())
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    name = (ask() if ask else {}).get("cpu_name", "")
-    machine = f"{platform.machine()} {name} {os.cpu_count()}"
-    return f"{machine}, torch {torch.__version__}, {threads} threads, {type(block).__name__} {backbone.width} {size}"
+    if backbone.device.type == "meta":  # a skeleton cannot be probed; wide models were never slower where it is native
+        return known(PROBES, machine_key(backbone, threads)) or "bf16"
+    return remembered(
+        PROBES,
+        machine_key(backbone, threads),
+        ("bf16", "fp32"),
+        lambda: "bf16" if probe(backbone, threads) >= GAIN else "fp32",
+    )
 
 
 def probe(backbone: Backbone, threads: int) -> float:

@@ -25,8 +25,8 @@ class Stacked:
     """The trials' parameters under the same names, each padded with zeros to the largest of its name.
 
     `parameters[name]` is (trials, *shape), what a model computes with, and `gradients[name]` the sum of its gradients.
-    Under them values, state and gradient are (trials, size): a trial is a row. Padding of a LoRA pair needs no mask: where the row of A and the
-    column of B are both zero their gradients are zero too, and AdamW leaves them so.
+    Under them values, state and gradient are (trials, size): a trial is a row. Padding of a LoRA pair needs no mask:
+    where the row of A and the column of B are both zero their gradients are zero too, and AdamW leaves them so.
 
     dtype: of the arithmetic; in bf16 `values` are the exact masters, and the parameters are rounded from them.
     """

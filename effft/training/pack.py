@@ -15,7 +15,7 @@ from effft.strategies.batch import Batch, Counts, Item, by_budget, count, token_
 from effft.training.loop import Step, must_be_finite
 from effft.training.microbatch import BUDGET
 from effft.training.optimizer import schedule_factor
-from effft.training.packed_steps import Pace, adamw, row_losses, terms_of
+from effft.training.packed_steps import Move, adamw, row_losses, terms_of
 from effft.training.trainee import Trainee
 
 FILL = 16384
@@ -65,9 +65,9 @@ class Pack:
         for at, (epoch, _, ends) in enumerate(drawn):
             tokens = sum(item.length for item in chosen[at])
             found.append(self._step_of(self.members[at], epoch, ends, tokens, losses[at], norms[at]))
-        paces = [_pace(member, step) for member, step in zip(self.members, found, strict=True)]
+        moves = [_move(member, step) for member, step in zip(self.members, found, strict=True)]
         for stacked in self._stacks:
-            adamw(stacked, paces)
+            adamw(stacked, moves)
         return found
 
     def _step_of(
@@ -152,10 +152,10 @@ def _cut(rows: Sequence[Row], budget: int) -> Iterator[list[Row]]:
         yield [rows[place] for place in sorted(group, key=lambda place: rows[place][0])]
 
 
-def _pace(member: Trainee, step: Step | RunError) -> Pace:
+def _move(member: Trainee, step: Step | RunError) -> Move:
     """What an update does to a member; nothing where its step failed."""
     if not isinstance(step, Step):
-        return Pace(member.index, 0.0, 0.0, 0.0)
+        return Move(member.index, 0.0, 0.0, 0.0)
     clip = member.config.clip_norm
     scale = min(1.0, clip / (step.gradient_norm + 1e-6)) if clip else 1.0
-    return Pace(step.index, step.learning_rate, scale, member.config.weight_decay)
+    return Move(step.index, step.learning_rate, scale, member.config.weight_decay)

@@ -45,22 +45,22 @@ def row_losses(scores: Tensor, batch: Batch, terms: Sequence[Terms]) -> Tensor:
     return losses
 
 
-class Pace(NamedTuple):
-    """One trial's own in an update. index: which update (from 1); scale: of its gradient."""
+class Move(NamedTuple):
+    """One trial's own in an update. step: which it is (from 1); scale: of its gradient."""
 
-    index: int
+    step: int
     rate: float
     scale: float
     decay: float
 
 
 @torch.no_grad()
-def adamw(stacked: Stacked, paces: Sequence[Pace]) -> None:
-    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) on all trials at once, each at its own pace."""
+def adamw(stacked: Stacked, moves: Sequence[Move]) -> None:
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) on all trials at once, each at its own rate."""
     values, mean, square = stacked.values, stacked.mean, stacked.square
-    table = torch.tensor(paces, dtype=torch.float64)
-    index, rate, scale, decay = (column.unsqueeze(1) for column in table.unbind(1))
-    size, sharpness = rate / (1 - FIRST**index), (1 - SECOND**index).sqrt()
+    table = torch.tensor(moves, dtype=torch.float64)
+    step, rate, scale, decay = (column.unsqueeze(1) for column in table.unbind(1))
+    size, sharpness = rate / (1 - FIRST**step), (1 - SECOND**step).sqrt()
     gradient = stacked.gradient.to(values.dtype) * scale.to(values)
     mean.lerp_(gradient, 1 - FIRST)
     square.mul_(SECOND).addcmul_(gradient, gradient, value=1 - SECOND)

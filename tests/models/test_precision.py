@@ -10,7 +10,8 @@ from backbones import CONFIGS, save_backbone
 
 from effft.models import precision
 from effft.models.backbone import Backbone, load
-from effft.models.precision import choose_precision, probe, probe_file
+from effft.models.precision import PROBES, choose_precision, probe
+from effft.models.remembered import probe_file
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +45,12 @@ def test_the_first_decision_stays(backbone: Backbone, monkeypatch: pytest.Monkey
         monkeypatch.setattr(precision, "probe", lambda *_, ratio=measured: ratio)
         assert choose_precision("auto", wide, 1) == expected
     assert choose_precision("auto", wide, 2) == "fp32"  # other threads, another question
-    assert sorted(json.loads(probe_file().read_text()).values()) == ["bf16", "fp32"]
+    assert sorted(json.loads(probe_file(PROBES).read_text()).values()) == ["bf16", "fp32"]
 
 
 def test_a_broken_file_is_asked_again(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    probe_file().parent.mkdir(parents=True)
-    probe_file().write_text("{")
+    probe_file(PROBES).parent.mkdir(parents=True)
+    probe_file(PROBES).write_text("{")
     monkeypatch.setattr(precision, "probe", lambda *_: 3.0)
     assert choose_precision("auto", replace(backbone, width=768), 1) == "bf16"
 

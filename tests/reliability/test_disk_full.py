@@ -10,7 +10,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from effft.models import precision
+from effft.models import precision, remembered
 from effft.models.backbone import load
 from effft.strategies.strategy import compose
 from effft.training.activations import Activations
@@ -148,7 +148,7 @@ def test_an_answer_that_cannot_be_remembered_is_asked_again(tmp_path: Path, monk
         assert precision._remembered(backbone, 1) == "bf16"
         (disk / "filler").unlink()
         assert precision._remembered(backbone, 1) == "bf16"
-        place = precision.probe_file()
+        place = remembered.probe_file(precision.PROBES)
         whole = place.read_text()
         place.write_text(whole[:20])  # damaged: asked again, and whole afterwards
         assert precision._remembered(backbone, 1) == "bf16"

@@ -1,0 +1,1 @@
+"""LoRA trials that share the passes over one frozen backbone (docs/packed.md)."""

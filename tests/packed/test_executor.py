@@ -1,0 +1,131 @@
+"""The packed executor measures what the one in process measures, whatever its units are."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from backbones import save_backbone
+
+from effft.config import RunConfig
+from effft.packed.runs import PackedRuns
+from effft.session import Session
+from effft.training.pack import Pack
+from search.packed import Packed
+from search.units import KEPT, InProcess, Unit
+
+SMALL = {"per_label": 8, "bootstrap": 0, "precision": "fp32", "max_length": 16, "threads": 1}
+SEARCHED: tuple[dict[str, object], ...] = (
+    {"rank": 2, "alpha": 4.0, "learning_rate": 0.03, "batch_size": 4, "epochs": 4},
+    {"rank": 8, "alpha": 8.0, "learning_rate": 0.01, "batch_size": 8, "epochs": 6, "lora_modules": "all", "seed": 1},
+    {"rank": 4, "alpha": 1.0, "learning_rate": 0.02, "batch_size": 3, "epochs": 2, "weight_decay": 0.1, "seed": 2},
+    {"rank": 1, "alpha": 2.0, "learning_rate": 0.05, "batch_size": 16, "epochs": 8, "warmup": 0.3, "seed": 3},
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_backbone(tmp_path_factory.mktemp("gpt2"), "gpt2"))
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    yield Session()
+
+
+def units(folder: str, strategy: str = "lora", **more: object) -> list[Unit]:
+    """Four of a search, each on another fold."""
+    bars = more.pop("bars", None)
+    configs = [RunConfig(strategy=strategy, model=folder, **{**SMALL, **values, **more}) for values in SEARCHED]
+    return [Unit(config, (fold, 4, 0), bars) for fold, config in enumerate(configs)]  # type: ignore[arg-type]
+
+
+def test_lora_among_others(folder: str, session: Session) -> None:
+    """Three places for four packed units; vanilla and adaptive ones between them; one that cannot be."""
+    mixed = units(folder)
+    short = {**SMALL, "epochs": 2}
+    mixed.insert(1, Unit(RunConfig(strategy="vanilla", model=folder, **short)))
+    mixed.insert(3, Unit(RunConfig(strategy="adaptive", layers=1, model=folder, **short), (0, 4, 0)))
+    mixed.append(Unit(RunConfig(strategy="lora", rank=4096, model=folder, **short)))
+    wanted = InProcess(session).run(mixed)
+    executor = Packed(session, 3)
+    found = executor.run(mixed)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.failure == other.failure
+        assert one.value == pytest.approx(other.value, abs=1e-12, nan_ok=True)
+        for name in other.resources:
+            assert name in one.resources
+        assert one.resources.get("trainable_parameters") == other.resources.get("trainable_parameters")
+    assert "rank=4096" in found[-1].failure
+    assert [set(one.resources) - set(KEPT) for one in found[:2]] == [{"pack"}, set()]
+    assert 1 < found[0].resources["pack"] <= 3
+    executor.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["lora", "lora+pbft", "context_distillation"])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"selection": "validation", "patience": 1}, {"bars": (0.1, 0.4, 0.5, 0.5)}],
+    ids=["last", "best epoch", "bars"],
+)
+def test_what_decides_a_trial_is_the_same(folder: str, session: Session, strategy: str, more: dict[str, object]) -> None:
+    teacher = {"teacher_shots": 4, "unlabelled": 5} if "distill" in strategy else {}
+    asked = units(folder, strategy, **more, **teacher)
+    wanted, found = InProcess(session).run(asked), Packed(session, 4).run(asked)
+    assert [one.failure for one in wanted] == [""] * 4
+    for one, other in zip(found, wanted, strict=True):
+        assert one.value == pytest.approx(other.value, abs=1e-12)
+        assert one.curve == pytest.approx(other.curve, abs=1e-12)
+        assert one.stopped == other.stopped
+
+
+@pytest.mark.slow
+def test_a_trial_that_diverges_fails_alone(folder: str, session: Session) -> None:
+    asked = units(folder)
+    asked[1] = Unit(asked[1].config.model_copy(update={"learning_rate": 1e30, "clip_norm": 0.0}), asked[1].fold)
+    wanted, found = InProcess(session).run(asked), Packed(session, 4).run(asked)
+    assert "lower --learning-rate" in wanted[1].failure
+    assert [one.failure for one in found] == [one.failure for one in wanted]
+    assert [one.value for one in found] == pytest.approx([one.value for one in wanted], nan_ok=True)
+
+
+@pytest.mark.slow
+def test_where_memory_is_short_the_pack_is_halved(
+    folder: str, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, real, crowds = units(folder), Pack.step, []
+    wanted = [one.value for one in InProcess(session).run(asked)]
+
+    def short(pack: Pack) -> object:
+        crowds.append(len(pack.members))
+        if len(pack.members) > 2:
+            raise torch.OutOfMemoryError("made up")
+        return real(pack)
+
+    monkeypatch.setattr(Pack, "step", short)
+    assert [one.value for one in Packed(session, 4).run(asked)] == pytest.approx(wanted)
+    assert crowds[0] == 4
+    assert set(crowds[1:]) <= {1, 2}
+
+
+@pytest.mark.slow
+def test_a_trial_without_room_for_itself_alone_fails(
+    folder: str, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(_pack: Pack) -> object:
+        raise torch.OutOfMemoryError("made up")
+
+    monkeypatch.setattr(Pack, "step", short)
+    found = Packed(session, 4).run(units(folder))
+    assert all("made up" in one.failure for one in found)
+
+
+@pytest.mark.slow
+def test_a_pack_that_cannot_work_is_given_up(folder: str, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_runs: PackedRuns) -> object:
+        raise ValueError("a map was called in a way of its own")
+
+    monkeypatch.setattr(PackedRuns, "_step", broken)
+    asked = units(folder)
+    assert [one.value for one in Packed(session, 4).run(asked)] == [one.value for one in InProcess(session).run(asked)]
