@@ -67,9 +67,15 @@ def trials(spec: str, steps: int = STEPS) -> list[Trial]:
     return found
 
 
-def alone(folder: Path, trial: Trial, dtype: torch.dtype = torch.float64) -> Outcome:
-    """The trial by the loop of a run."""
-    learner = learner_on(folder, trial.strategy, trial.config.seed, dtype=dtype)
+def alone(folder: Path, trial: Trial, precision: str = "") -> Outcome:
+    """The trial by the loop of a run, in float64 or with precision 'bf16'."""
+    if precision:
+        backbone = load(str(folder), need_lm_head=type(trial.strategy.head).__name__ == "Verbalizer")
+        reader = Reader(trial.strategy, small_task(), backbone, 64)
+        generator = torch.Generator().manual_seed(trial.config.seed)
+        learner = Learner(trial.strategy, small_task(), backbone, reader, generator, precision)
+    else:
+        learner = learner_on(folder, trial.strategy, trial.config.seed, dtype=torch.float64)
     order = random.Random(f"order {trial.config.seed}")
     rate = trial.config.learning_rate or 0.0
     steps = list(train(learner, trial.items(learner), trial.config, rate, order))
@@ -92,7 +98,7 @@ def member(backbone: Backbone, trial: Trial) -> Trainee:
     generator = torch.Generator().manual_seed(trial.config.seed)
     learner, own = frozen_learner(trial.strategy, task, backbone, reader, generator)
     dtype = next(backbone.model.parameters()).dtype
-    if learner.head is not None:
+    if learner.head is not None and dtype == torch.float64:
         learner.head.to(dtype)
         own = replace(own, weights={n: w.to(dtype) for n, w in own.weights.items()}, mean={}, square={})
     return Trainee(learner, trial.strategy, own, trial.items(learner), trial.config, trial.config.learning_rate or 0.0)

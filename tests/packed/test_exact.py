@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from backbones import save_backbone
+from helpers import EXAMPLES
 from packed.material import Outcome, Trial, alone, member, packed, shared, trials
+
+from effft.models.lora import save_adapter
+from effft.models.stacked import Own, Stacked
+from effft.training.packed_steps import Move, adamw
 
 
 def check(found: Outcome, wanted: Outcome, within: float = 1e-8) -> None:
@@ -17,8 +22,15 @@ def check(found: Outcome, wanted: Outcome, within: float = 1e-8) -> None:
     torch.testing.assert_close(found.scores, wanted.scores, atol=1e-6, rtol=1e-6)  # predict gives fp32
 
 
-@pytest.mark.parametrize("spec", ["lora", "context_distillation"])
-@pytest.mark.parametrize("kind", ["opt", "gpt2", "llama"])
+SLOW = [
+    pytest.param(kind, spec, marks=pytest.mark.slow)
+    for kind in ("opt", "gpt2", "llama", "gpt_neox", "qwen3", "bert", "roberta", "modernbert")
+    for spec in ("lora", "context_distillation")
+    if (kind, spec) != ("gpt2", "context_distillation")
+]
+
+
+@pytest.mark.parametrize(("kind", "spec"), [("gpt2", "context_distillation"), *SLOW])
 def test_a_packed_trial_is_the_lone_trial(kind: str, spec: str, tmp_path: Path) -> None:
     folder = save_backbone(tmp_path, kind)
     backbone, five = shared(folder, spec), trials(spec)
@@ -26,6 +38,7 @@ def test_a_packed_trial_is_the_lone_trial(kind: str, spec: str, tmp_path: Path) 
         check(found, alone(folder, trial))
 
 
+@pytest.mark.slow
 def test_who_else_is_in_the_pack_and_how_it_is_cut_changes_nothing(tmp_path: Path) -> None:
     """Two places for five trials of different length: they wait, enter and leave; tiny passes; a pack of one."""
     folder = save_backbone(tmp_path, "gpt2")
@@ -41,3 +54,73 @@ def test_who_else_is_in_the_pack_and_how_it_is_cut_changes_nothing(tmp_path: Pat
         ):
             check(found, one, 1e-10)
     check(wanted[1], alone(folder, five[1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])
+def test_peft_loads_a_packed_trial(kind: str, tmp_path: Path) -> None:
+    """The weights that come out of a pack, written in peft's format, give a peft model the scores of the pack."""
+    import transformers
+    from peft import PeftModel
+
+    folder, trial = save_backbone(tmp_path / "base", kind), trials("context_distillation")[1]
+    backbone = shared(folder, "context_distillation")
+    one = member(backbone, trial)
+    (found, _) = packed(backbone, [one, member(backbone, trials("context_distillation")[0])])
+    part = trial.strategy.parameters
+    save_adapter(tmp_path / "adapter", found.weights, {"r": part["rank"], "lora_alpha": part["alpha"]})
+    language = "AutoModelForMaskedLM" if kind == "bert" else "AutoModelForCausalLM"
+    theirs = getattr(transformers, language).from_pretrained(folder, dtype=torch.float64)
+    model = PeftModel.from_pretrained(theirs, str(tmp_path / "adapter"), autocast_adapter_dtype=False).eval()
+    items = one.learner.items(EXAMPLES)
+    batch = one.learner.collate(items)
+    with torch.no_grad():
+        logits = model(**batch.inputs).logits[torch.arange(len(items)), batch.answers]
+    scores = logits.log_softmax(dim=-1)[:, one.learner.label_ids]
+    torch.testing.assert_close(scores, found.scores.double(), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["lora", "context_distillation"])
+def test_bf16_differs_by_rounding(spec: str, tmp_path: Path) -> None:
+    """In bf16 both round, in another order: 20 steps apart, losses are as near as bf16 (8 bits) lets them be."""
+    folder = save_backbone(tmp_path, "llama", std=0.05)
+    backbone, five = shared(folder, spec, torch.bfloat16), [slower(t) for t in trials(spec)]
+    for found, trial in zip(packed(backbone, [member(backbone, t) for t in five]), five, strict=True):
+        wanted = alone(folder, trial, precision="bf16")
+        assert found.losses == pytest.approx(wanted.losses, abs=0.02)
+        assert all(weight.dtype == torch.float32 for weight in found.weights.values())
+
+
+def slower(trial: Trial) -> Trial:
+    """A fifth of its learning rate: what bf16 rounds must not grow exponentially."""
+    rate = (trial.config.learning_rate or 0.0) / 5
+    return Trial(trial.config.model_copy(update={"learning_rate": rate}), trial.strategy)
+
+
+def test_adamw_is_torchs() -> None:
+    """Three trials of different shapes, steps, rates and decays against one torch.optim.AdamW each."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [{"A": (2, 5), "head.bias": (3,)}, {"A": (4, 5), "B": (5, 4), "head.bias": (3,)}, {"B": (5, 1)}]
+    owns = [Own({n: torch.randn(s, generator=generator).double() for n, s in own.items()}) for own in shapes]
+    lone = [{n: torch.nn.Parameter(w.clone()) for n, w in own.weights.items()} for own in owns]
+    decays, rates = (0.1, 0.0, 0.5), (1e-2, 1e-1, 1e-3)
+    optimizers = [
+        torch.optim.AdamW([{"params": [p], "weight_decay": d * (p.ndim > 1)} for p in own.values()], lr=rate)
+        for own, rate, d in zip(lone, rates, decays, strict=True)
+    ]
+    stacked = Stacked(owns, ["A", "B", "head.bias"], torch.float64, torch.device("cpu"))
+    for step in range(1, 6):
+        stacked.gradient.zero_()
+        for row, own in enumerate(lone):
+            for name, weight in own.items():
+                weight.grad = torch.randn(weight.shape, generator=generator).double()
+                place = tuple(slice(0, n) for n in weight.shape)
+                stacked.gradients[name][row][place] = weight.grad / 2
+        adamw(stacked, [Move(step, rate, 2.0, decay) for rate, decay in zip(rates, decays, strict=True)])
+        for optimizer in optimizers:
+            optimizer.step()
+    stacked.unload()
+    for own, wanted in zip(owns, lone, strict=True):
+        for name, weight in wanted.items():
+            torch.testing.assert_close(own.weights[name], weight.detach(), atol=1e-12, rtol=1e-12)

@@ -19,7 +19,10 @@ from optuna.trial import TrialState
 from tests.backbones import save_backbone
 from tests.reliability.lives import life
 
-TRIALS, KILLS = 25, 10
+PACK = 4
+KINDS = {"alone": (25, 10, "--executor processes"), "packed": (16, 5, f"--executor packed --pack {PACK}")}
+"""What is killed -> (trials, kills, words)."""
+
 TASK = """\
 name: small
 fields: [text]
@@ -54,46 +57,74 @@ def asked(path: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_killed_ten_times_a_study_ends_with_exactly_what_was_asked(tracking_uri: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_ten_times_a_study_ends_with_exactly_what_was_asked(
+    kind: str, tracking_uri: str, tmp_path: Path
+) -> None:
     import search.study  # noqa: F401 - loaded before the forks
 
+    trials, kills_asked, more = KINDS[kind]
     backbone = save_backbone(tmp_path / "backbone", "gpt2")
     place = tmp_path / "optuna.db"
     words = ["search", "--task", str(make_task(tmp_path)), "--model", str(backbone), "--per-label", "8", "--folds", "2"]
-    words += ["--trials", str(TRIALS), "--pruner", "none", "--reseeds", "1", "--seeds", "1", "--bootstrap", "0"]
+    words += [
+        *more.split(),
+        "--trials",
+        str(trials),
+        "--pruner",
+        "none",
+        "--reseeds",
+        "1",
+        "--seeds",
+        "1",
+        "--bootstrap",
+        "0",
+    ]
     words += ["--storage", f"sqlite:///{place}", "--tracking-uri", tracking_uri, "--study", "killed"]
     words += ["--epochs", "2:4", "--threads", "1", "--precision", "fp32", "--sampler", "tpe"]
     rng, kills, log = random.Random(0), 0, tmp_path / "log"
-    while kills < KILLS:
+    while kills < kills_asked:
         before, start, pid = asked(place), time.monotonic(), life(words, log)
         if rng.random() < 0.7:  # while it works; else perhaps while it starts
             while asked(place) == before and time.monotonic() - start < 60:
                 time.sleep(0.02)
         time.sleep(rng.uniform(0, 0.8))
         ended, status = os.waitpid(pid, os.WNOHANG)
-        assert not ended, f"the study ended before it was killed {KILLS} times ({kills}, {status}): {log.read_text()}"
+        assert not ended, f"the study ended at {kills} of {kills_asked} kills ({status}): {log.read_text()}"
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         kills += 1
+        assert in_flight(place) <= (PACK if kind == "packed" else 1)
     _, status = os.waitpid(life(words, log), 0)
     assert status == 0, log.read_text()[-3000:]
-    check_optuna(place)
+    check_optuna(place, trials)
     check_mlflow(place, tracking_uri)
+
+
+def in_flight(place: Path) -> int:
+    """Trials that the killed process took with it, besides those that an earlier one did."""
+    if not place.exists():
+        return 0
+    try:
+        trials = study_of(place).get_trials(deepcopy=False)
+    except KeyError:  # killed before there was a study
+        return 0
+    return sum(t.state == TrialState.RUNNING for t in trials)
 
 
 def study_of(place: Path) -> optuna.Study:
     return optuna.load_study(study_name="killed", storage=f"sqlite:///{place}")
 
 
-def check_optuna(place: Path) -> None:
+def check_optuna(place: Path, wanted: int) -> None:
     trials = study_of(place).get_trials(deepcopy=False)
     states = Counter(t.state for t in trials)
-    assert states[TrialState.COMPLETE] == TRIALS
+    assert states[TrialState.COMPLETE] == wanted
     assert states[TrialState.RUNNING] == 0
     again = [t.user_attrs["requeue_of"] for t in trials if "requeue_of" in t.user_attrs]
     assert len(set(again)) == len(again)
     done = [tuple(sorted(t.params.items())) for t in trials if t.state == TrialState.COMPLETE]
-    assert len(set(done)) == TRIALS
+    assert len(set(done)) == wanted
 
 
 def check_mlflow(place: Path, tracking_uri: str) -> None:
