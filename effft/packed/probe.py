@@ -2,7 +2,8 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import psutil
 import torch
@@ -13,7 +14,6 @@ from effft.models.packed_lora import bytes_of, new_adapter
 from effft.models.remembered import machine_key, remembered
 from effft.packed.runs import original, working
 from effft.plan import Plan, readers, threads_of
-from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Verbalizer
 from effft.training.loop import train
@@ -23,8 +23,11 @@ from effft.training.trainee import Trainee, frozen_learner
 GAIN = 1.2
 """How many times faster a pack must be to be taken: what is asked side by side knows less of one another."""
 
-PROBES, STEPS = "packed.json", 3
-"""Where answers are kept (`models/remembered.py`), and the steps that are timed; the best counts."""
+PROBES = "packed.json"
+"""Where answers are kept (`models/remembered.py`)."""
+
+STEPS, RATE = 3, 1e-4
+"""Steps that are timed, of which the best counts, and their learning rate, which does not matter."""
 
 MOST = {"cpu": 8, "cuda": 16}
 """Members of a pack of automatic size: on a CPU more gain nothing, and ask more of the sampler."""
@@ -63,47 +66,45 @@ def measured_gain(plan: Plan, size: int) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(threads_of(plan.config, original(plan).width))
     try:
-        return size * _alone(plan) / _together(plan, size)
+        seeds = [replace(plan, config=plan.config.model_copy(update={"seed": seed})) for seed in range(size)]
+        return size * seconds_alone(plan) / seconds_together(seeds)
     finally:
         torch.set_num_threads(threads)
 
 
-def _alone(plan: Plan) -> float:
+def seconds_alone(plan: Plan, steps: int = STEPS) -> float:
+    """Of a lone step: the best of some."""
     backbone = plan.session.backbone(plan.config, isinstance(plan.strategy.head, Verbalizer))
     reader, _ = readers(plan.strategy, plan.task, backbone, plan.config, plan.demonstrations)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(plan.config.seed)
     learner = Learner(plan.strategy, plan.task, backbone, reader, generator, str(plan.resolved["precision"]))
-    steps = train(learner, _items(plan, learner), _long(plan), 1e-4, random.Random(0))
-    return _best(lambda: next(steps))
+    order = random.Random(f"order {plan.config.seed}")
+    made = train(learner, learner.items(plan.draw.train), _long(plan, steps), RATE, order)
+    return _best(lambda: next(made), steps)
 
 
-def _together(plan: Plan, size: int) -> float:
-    backbone = working(plan)
+def seconds_together(plans: Sequence[Plan], steps: int = STEPS) -> float:
+    """Of a step of a pack of these: the best of some."""
+    backbone = working(plans[0])
     pack = Pack(backbone)
-    pack.change(enter=[_member(plan, backbone, seed) for seed in range(size)])
-    return _best(pack.step)
+    pack.change(enter=[_member(plan, backbone, steps) for plan in plans])
+    return _best(pack.step, steps)
 
 
-def _member(plan: Plan, backbone: Backbone, seed: int) -> Trainee:
+def _member(plan: Plan, backbone: Backbone, steps: int) -> Trainee:
     reader, _ = readers(plan.strategy, plan.task, backbone, plan.config, plan.demonstrations)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(plan.config.seed)
     learner, own = frozen_learner(plan.strategy, plan.task, backbone, reader, generator)
-    config = _long(plan).model_copy(update={"seed": seed})
-    return Trainee(learner, plan.strategy, own, _items(plan, learner), config, 1e-4)
+    return Trainee(learner, plan.strategy, own, learner.items(plan.draw.train), _long(plan, steps), RATE)
 
 
-def _long(plan: Plan) -> RunConfig:
-    """Steps enough for the probe."""
-    return plan.config.model_copy(update={"steps": STEPS})
+def _long(plan: Plan, steps: int) -> RunConfig:
+    return plan.config.model_copy(update={"steps": steps})
 
 
-def _items(plan: Plan, learner: Learner) -> list[Item]:
-    return learner.items(plan.draw.train)
-
-
-def _best(step: Callable[[], object]) -> float:
+def _best(step: Callable[[], object], steps: int) -> float:
     found = []
-    for _ in range(STEPS):
+    for _ in range(steps):
         start = time.perf_counter()
         step()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
