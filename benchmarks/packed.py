@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.material import make_material
 from effft.config import make_config
-from effft.models.packed_lora import bytes_of
+from effft.models.packed_rows import bytes_of
 from effft.packed.probe import seconds_alone, seconds_together
 from effft.packed.runs import original, working
 from effft.plan import Plan, prepare_validation

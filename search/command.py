@@ -171,7 +171,7 @@ OWN = [
     _count("inner_seeds", 1, "seeds a trial is averaged over"),
     _count("reseeds", 3, "fresh seeds that the top 3 and the default are measured with again"),
     _count("workers", 1, "processes of this machine, one thread each"),
-    _text("executor", "auto", "auto, processes, or packed: LoRA trials side by side over one backbone"),
+    _text("executor", "auto", "auto, processes, or packed: LoRA or BitFit trials side by side"),
     _text("pack", "auto", "trials in a pack; auto: what memory allows, at most 8 on a CPU and 16 on a GPU"),
     _count("seeds", 5, "fresh seeds of the final runs"),
     _count("data_seeds", 1, "draws of the shots in the final runs, from --data-seed on"),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 EXECUTORS = {
     "auto": "a pack where a short probe says that it pays, else one trial after another; processes with --workers",
     "processes": "one trial a process, `workers` of them (1: in this process)",
-    "packed": "LoRA trials side by side over one backbone, `pack` of them",
+    "packed": "LoRA or BitFit trials side by side over one backbone, `pack` of them",
 }
 
 ROUNDS = 4

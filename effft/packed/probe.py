@@ -10,12 +10,14 @@ import torch
 
 from effft.config import RunConfig
 from effft.models.backbone import Backbone
-from effft.models.packed_lora import bytes_of, new_adapter
+from effft.models.packed_bias import biases_of
+from effft.models.packed_lora import new_adapter
+from effft.models.packed_rows import bytes_of
 from effft.models.remembered import machine_key, remembered
 from effft.packed.runs import original, working
 from effft.plan import Plan, readers, threads_of
 from effft.strategies.learner import Learner
-from effft.strategies.parts import Verbalizer
+from effft.strategies.parts import BitFit, Verbalizer
 from effft.training.loop import train
 from effft.training.pack import Pack
 from effft.training.trainee import Trainee, frozen_learner
@@ -28,6 +30,9 @@ PROBES = "packed.json"
 
 STEPS, RATE = 3, 1e-4
 """Steps that are timed, of which the best counts, and their learning rate, which does not matter."""
+
+LONG = 2.0
+"""Seconds of a lone step from which a CPU is busy with products, so that a pack cannot pay and is not even tried."""
 
 MOST = {"cpu": 8, "cuda": 16}
 """Members of a pack of automatic size: on a CPU more gain nothing, and ask more of the sampler."""
@@ -44,7 +49,9 @@ def room(backbone: Backbone, bytes_each: int) -> int:
 
 
 def bytes_each(plan: Plan, rank: int) -> int:
-    """What a trial of this rank on all linear maps adds to a pack."""
+    """What a trial adds to a pack, LoRA of this rank on all linear maps."""
+    if isinstance(plan.strategy.trainable, BitFit):
+        return bytes_of(biases_of(original(plan)))
     return bytes_of(new_adapter(original(plan), rank, "all", torch.Generator()))
 
 
@@ -62,12 +69,15 @@ def _answer(gain: float) -> str:
 
 
 def measured_gain(plan: Plan, size: int) -> float:
-    """Seconds of `size` lone steps over those of one step of a pack."""
+    """Seconds of `size` lone steps over those of one step of a pack; 1 where asking would take too long."""
     threads = torch.get_num_threads()
     torch.set_num_threads(threads_of(plan.config, original(plan).width))
     try:
+        alone = seconds_alone(plan)
+        if alone > LONG and original(plan).device.type == "cpu":
+            return 1.0
         seeds = [replace(plan, config=plan.config.model_copy(update={"seed": seed})) for seed in range(size)]
-        return size * seconds_alone(plan) / seconds_together(seeds)
+        return size * alone / seconds_together(seeds)
     finally:
         torch.set_num_threads(threads)
 

@@ -15,11 +15,12 @@ from effft.evaluation.selection import Best
 from effft.experiment import Pace, items_of
 from effft.models.backbone import Backbone
 from effft.models.memory import let_go, out_of_memory
+from effft.models.packed_bias import can_shift
 from effft.models.packed_lora import can_pack
 from effft.models.precision import store_in_bf16
 from effft.plan import Plan, readers, threads_of
 from effft.strategies.batch import Item
-from effft.strategies.parts import LoRA, Verbalizer
+from effft.strategies.parts import BitFit, LoRA, Verbalizer
 from effft.training.loop import Step
 from effft.training.pack import Pack
 from effft.training.trainee import Trainee, frozen_learner
@@ -73,11 +74,11 @@ class _Run:
 
 
 def packable(plan: Plan) -> bool:
-    """Whether the plan can be a member of a pack: LoRA without dropout, whose draws are a lone run's own."""
+    """Whether the plan can be a member of a pack: BitFit, or LoRA without dropout, whose draws are a lone run's own."""
     part = plan.strategy.trainable
-    if not isinstance(part, LoRA) or part.lora_dropout or not plan.strategy.trains:
-        return False
-    return can_pack(original(plan), part.lora_modules)
+    if isinstance(part, BitFit):
+        return can_shift(original(plan))
+    return isinstance(part, LoRA) and not part.lora_dropout and can_pack(original(plan), part.lora_modules)
 
 
 def kind_of(plan: Plan) -> tuple[object, ...]:

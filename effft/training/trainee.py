@@ -1,4 +1,4 @@
-"""One LoRA trial as a member of a pack: what it starts from, what it reads, and where it stands."""
+"""One LoRA or BitFit trial as a member of a pack: what it starts from, what it reads, and where it stands."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -8,6 +8,7 @@ import torch
 
 from effft.config import RunConfig
 from effft.models.backbone import Backbone
+from effft.models.packed_bias import biases_of
 from effft.models.packed_lora import new_adapter
 from effft.models.stacked import Own
 from effft.strategies.batch import Item
@@ -43,8 +44,7 @@ class Trainee:
     def scale(self) -> float:
         """What the product of the matrices is multiplied with."""
         part = self.strategy.trainable
-        assert isinstance(part, LoRA)
-        return part.alpha / part.rank
+        return part.alpha / part.rank if isinstance(part, LoRA) else 1.0
 
     @property
     def moving(self) -> int:
@@ -55,14 +55,16 @@ class Trainee:
 def frozen_learner(
     strategy: Strategy, task: Task, backbone: Backbone, reader: Reader, generator: torch.Generator
 ) -> tuple[Learner, Own]:
-    """A learner that leaves the backbone as it is, and the weights that the strategy's LoRA and head start from.
+    """A learner that leaves the backbone as it is, and what moves instead (LoRA or BitFit, and the head), at its start.
 
     The draws are those of a lone `Learner`, in its order: the adapters, then the head.
     """
     part = strategy.trainable
-    assert isinstance(part, LoRA)
     part.check(backbone)
-    weights = new_adapter(backbone, part.rank, part.lora_modules, generator)
+    if isinstance(part, LoRA):
+        weights = new_adapter(backbone, part.rank, part.lora_modules, generator)
+    else:
+        weights = biases_of(backbone)
     loss = NoLoss() if isinstance(strategy.head, Verbalizer) else strategy.loss
     learner = Learner(replace(strategy, trainable=Nothing(), loss=loss), task, backbone, reader, generator)
     if learner.head is not None:

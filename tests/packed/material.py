@@ -60,8 +60,9 @@ def trials(spec: str, steps: int = STEPS) -> list[Trial]:
     """Five of a strategy."""
     found = []
     for values, temperature in zip(SEARCHED, TEMPERATURES, strict=True):
-        config = RunConfig(strategy=spec, steps=steps, **values)
-        parts = {k: v for k, v in values.items() if k in ("rank", "alpha", "lora_modules")}
+        own = {k: v for k, v in values.items() if "bitfit" not in spec or k not in ("rank", "alpha", "lora_modules")}
+        config = RunConfig(strategy=spec, steps=steps, **own)
+        parts = {k: v for k, v in values.items() if k in compose(spec).parameters}
         more = {"temperature": temperature, "kl_weight": temperature / 5} if "distill" in spec else {}
         found.append(Trial(config, compose(spec).with_parameters({**parts, **more})))
     return found

@@ -25,7 +25,7 @@ def check(found: Outcome, wanted: Outcome, within: float = 1e-8) -> None:
 SLOW = [
     pytest.param(kind, spec, marks=pytest.mark.slow)
     for kind in ("opt", "gpt2", "llama", "gpt_neox", "qwen3", "bert", "roberta", "modernbert")
-    for spec in ("lora", "context_distillation")
+    for spec in ("lora", "context_distillation", "bitfit", "bitfit+distill")
     if (kind, spec) != ("gpt2", "context_distillation")
 ]
 

@@ -79,7 +79,7 @@ def test_a_pack_is_taken_where_it_pays_or_is_asked_for(
     asked = open_executor(plan(folder, session, executor="packed", pack="3"), session)
     assert (isinstance(asked, Packed), asked.width) == (True, 3)
     assert open_executor(plan(folder, session, executor="packed"), session).width == probe.MOST["cpu"]
-    for strategy in ("vanilla", "adaptive", "bitfit"):
+    for strategy in ("vanilla", "adaptive", "probe"):
         assert isinstance(open_executor(plan(folder, session, strategy, executor="packed"), session), InProcess)
     assert isinstance(open_executor(plan(folder, session, executor="processes"), session), InProcess)
     assert gains == []
