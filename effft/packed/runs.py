@@ -124,18 +124,18 @@ class PackedRuns:
 
     def advance(self) -> list[Scored]:
         """One update of all that are in the pack; the plans that ended with it."""
+        told: list[Scored] = []
         try:
-            failed = self._admit()
-            ended = self._step() if self.runs else []
+            self._admit(told)
+            told += self._step() if self.runs else []
         except (MemoryShortError, RuntimeError, MemoryError) as error:
             if not isinstance(error, MemoryShortError) and not out_of_memory(error):
                 raise
-            return self._halve(error)
-        return failed + ended
+            told += self._halve(error)
+        return told
 
-    def _admit(self) -> list[Scored]:
-        """Those who wait, as far as there is room; also returned: those who cannot even start."""
-        failed: list[Scored] = []
+    def _admit(self, failed: list[Scored]) -> None:
+        """Take in who waits, as far as there is room; those who cannot even start are put to the `failed`."""
         before = len(self.runs)
         while self.waiting and len(self.runs) < self.most:
             key, plan, pace = self.waiting[0]
@@ -150,7 +150,6 @@ class PackedRuns:
         if len(self.runs) > before:
             self._pack.change(enter=[run.member for run in self.runs[before:]])
             self._crowd = max(self._crowd, len(self.runs))
-        return failed
 
     def _open(self) -> None:
         """Begin to measure memory with the first that enters."""
