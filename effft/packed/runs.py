@@ -13,11 +13,13 @@ from effft.evaluation.meter import Meter
 from effft.evaluation.metrics import four_metrics
 from effft.evaluation.selection import Best
 from effft.experiment import Pace, items_of
+from effft.models.attention import attend_plainly_when_short
 from effft.models.backbone import Backbone
 from effft.models.memory import let_go, out_of_memory
 from effft.models.packed_bias import can_shift
 from effft.models.packed_lora import can_pack
 from effft.models.precision import store_in_bf16
+from effft.models.world import world
 from effft.plan import Plan, readers, threads_of
 from effft.strategies.batch import Item
 from effft.strategies.parts import BitFit, LoRA, Verbalizer
@@ -76,6 +78,8 @@ class _Run:
 def packable(plan: Plan) -> bool:
     """Whether the plan can be a member of a pack: BitFit, or LoRA without dropout, whose draws are a lone run's own."""
     part = plan.strategy.trainable
+    if plan.config.quantize != "none" or world().size > 1:
+        return False
     if isinstance(part, BitFit):
         return can_shift(original(plan))
     return isinstance(part, LoRA) and not part.lora_dropout and can_pack(original(plan), part.lora_modules)
@@ -101,6 +105,7 @@ def working(plan: Plan) -> Backbone:
         return backbone
     copied = replace(backbone, model=copy.deepcopy(backbone.model))
     store_in_bf16(copied.model)
+    attend_plainly_when_short(copied.model)  # as a lone run does
     return copied
 
 
