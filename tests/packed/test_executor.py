@@ -37,6 +37,7 @@ def units(folder: str, strategy: str = "lora", **more: object) -> list[Unit]:
     return [Unit(config, (fold, 4, 0), bars) for fold, config in enumerate(configs)]  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_lora_among_others(folder: str, session: Session) -> None:
     """Three places for four packed units; vanilla and adaptive ones between them; one that cannot be."""
     mixed = units(folder)
