@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.scale_sim import Costs, Server, saturation, simulate
+from benchmarks.scale_sim import FILE, Costs, Server, read, saturation, simulate
 
 SECONDS = st.floats(0.001, 10, allow_nan=False)
 COSTS = st.builds(
@@ -52,3 +52,10 @@ def test_drivers_wait_for_one_another_at_the_database() -> None:
 def test_a_driver_saturates_where_it_takes_half_the_time() -> None:
     costs = Costs(driver=0.04, writes=0, write=0.0, give=0.0, folds=1, units=(4.0,))
     assert saturation(costs) == pytest.approx(101, abs=8)
+
+
+def test_what_was_measured_is_read_and_one_worker_lies_on_the_curve() -> None:
+    found = read(FILE)
+    alone = found.points[0]
+    assert alone.workers == 1
+    assert alone.trials_per_second == pytest.approx(simulate(found.costs, 1).trials_per_second, rel=0.2)
