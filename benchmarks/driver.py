@@ -63,15 +63,16 @@ class Timed(Driver):
             self.resident.append(psutil.Process().memory_info().rss)
 
 
-def timed(plan: StudyPlan, executor: Instant | InProcess) -> Timed:
-    """A whole study in a fresh folder."""
+def timed(plan: StudyPlan, executor: Instant | InProcess, storage: str = "", tracking: str = "") -> Timed:
+    """A whole study in a fresh folder, kept in files there or in the databases named."""
     from effft.tracking.mlflow_tracker import MlflowTracker
 
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        study = open_study(open_storage(f"sqlite:///{folder}/optuna.db"), plan)
+        study = open_study(open_storage(storage or f"sqlite:///{folder}/optuna.db"), plan)
         enqueue_guesses(study, first_guesses(plan.defaults, plan.space))
-        parent = MlflowTracker.open("benchmark", "study", {}, tracking_uri=f"sqlite:///{folder}/mlflow.db")
+        place = tracking or f"sqlite:///{folder}/mlflow.db"
+        parent = MlflowTracker.open("benchmark", "study", {}, tracking_uri=place)
         with tracked(parent):
             driver = Timed(study, plan, executor, Logbook(parent, plan), lambda *_: None)
             driver.run()
@@ -84,11 +85,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=105)
     parser.add_argument("--memory-trials", type=int, default=40)
+    parser.add_argument("--storage", default="", help="Optuna's database ('' = a fresh sqlite file)")
+    parser.add_argument("--tracking-uri", default="", help="MLflow's store ('' = a fresh sqlite file)")
     asked = parser.parse_args()
     session = Session()
     values = {"strategy": "lora", "per_label": "8", "epochs": "2"}
     plan = plan_study(values, {}, Settings(trials=asked.trials, folds=4), "overhead", session)
-    driver = timed(plan, Instant())
+    driver = timed(plan, Instant(), asked.storage, asked.tracking_uri)
     found = {
         "wall_first_5": fmean(driver.wall[:5]), "wall_last_5": fmean(driver.wall[-5:]),
         "processor_first_5": fmean(driver.processor[:5]), "processor_last_5": fmean(driver.processor[-5:]),

@@ -120,7 +120,8 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     strategy = strategy_of(config)
     task = session.task(config)
     check_metric(config.metric or task.metric)
-    check_name(config.model)
+    if not session.knows(config.model):
+        check_name(config.model)
     check_map(config.device, strategy.name, strategy.trains)
     frozen = isinstance(strategy.trainable, LoRA | Nothing)
     check_quantize(config.quantize, strategy.name, frozen, resolve_device(config.device), config.log_model)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 TOKENS = (
     "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCESS_KEY", "DATABRICKS_TOKEN",
+    "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCESS_KEY", "DATABRICKS_TOKEN", "PGPASSWORD",
 )  # fmt: skip
 """Environment variables whose value is a secret."""
 
@@ -14,6 +14,9 @@ SHORTEST = 6
 """Characters; a shorter value is no token, and leaving it out would maim every sentence."""
 
 IN_ADDRESS = re.compile(r"(:/{1,2})[^/\s'\"]*@")  # a path made of an address has one slash
+IN_DATABASE = re.compile(r"\b((?:postgres(?:ql)?|mysql|mariadb|mssql|oracle)(?:\+\w+)?:/{1,2})\S*@")
+"""Of a database: its password may hold '/' and quotes."""
+
 IN_QUERY = re.compile(
     r"([?&;](?:key|sig|[^=&\s'\"]*(?:token|secret|passw(?:or)?d|pwd|signature|credential|"
     r"(?:access|account|api|private)[-_]?key)[^=&\s'\"]*)=)[^&\s'\"]+",
@@ -24,7 +27,8 @@ ALONE = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|ghp_[A-Za-z0-9]{16,}|Bearer\s+[\w.
 
 def without_secrets(text: str) -> str:
     """The text with '***' for the user and password of addresses, for tokens, and for those of this process."""
-    text = IN_QUERY.sub(r"\1***", IN_ADDRESS.sub(r"\1***@", text))
+    text = IN_ADDRESS.sub(r"\1***@", IN_DATABASE.sub(r"\1***@", text))
+    text = IN_QUERY.sub(r"\1***", text)
     text = ALONE.sub("***", text)
     for value in tokens(os.environ):
         text = text.replace(value, "***")

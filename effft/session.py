@@ -3,10 +3,12 @@
 import copy
 from dataclasses import replace
 
+from torch import nn
+
 from effft.config import KNOB_FIELDS, RunConfig
 from effft.data.example import ExampleSet
 from effft.data.leaks import Checked, check
-from effft.models.backbone import Backbone, Stored, load
+from effft.models.backbone import Backbone, Stored, load, resolve_device
 from effft.models.world import world
 from effft.tasks.read import read_split
 from effft.tasks.task import Task, load_task
@@ -29,6 +31,23 @@ class Session:
         self._checked: dict[tuple[str, KnobValues, str, str], Checked] = {}
         self.activations = Activations()
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the backbones that are kept."""
+        return sum(p.nbytes for backbone in self._backbones.values() for p in backbone.model.parameters())
+
+    def __getstate__(self) -> dict[str, object]:
+        """What another machine needs: all but the kept states; whole weights, on the CPU. Others it loads by name."""
+        whole = {k: found for k, found in self._backbones.items() if not found.spread and k[4] == "none"}
+        models = {key: replace(found, model=_on_cpu(found.model)) for key, found in whole.items()}
+        return {**vars(self), "_backbones": models, "activations": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """As it was, on this machine's own device."""
+        vars(self).update(state, activations=Activations())
+        for key, backbone in self._backbones.items():
+            backbone.model.to(resolve_device(key[3]))
+
     def task(self, config: RunConfig) -> Task:
         """The task record, its knobs turned."""
         key = (config.task, knobs_of(config), config.allow_outside)
@@ -50,6 +69,10 @@ class Session:
             self._checked[key] = check(self.split(config, name), self.split(config, "train"))
         return self._checked[key]
 
+    def knows(self, model: str) -> bool:
+        """Whether a backbone of this name is here already, wherever its files are."""
+        return any(key[0] == model for key in self._backbones)
+
     def original(self, config: RunConfig, lm_head: bool) -> Backbone:
         """The pristine backbone, to look at."""
         key = (config.model, config.revision, str(lm_head), config.device, config.quantize)
@@ -66,6 +89,10 @@ class Session:
             return replace(backbone, model=copy.deepcopy(backbone.model))
         self._backbones.clear()
         return backbone
+
+
+def _on_cpu(model: nn.Module) -> nn.Module:
+    return model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).to("cpu")
 
 
 def knobs_of(config: RunConfig) -> KnobValues:

@@ -36,13 +36,17 @@ def start(
     """Check, search, decide, and say what came out."""
     fields = {name: str(given[name]) for name in FIELDS if given.get(name) not in (None, "")}
     own = {name: value for name, value in given.items() if name not in FIELDS}
+    from search.cluster import check_ray
     from search.settings import CROSS_VALIDATED_FROM
 
     per_label = fields.get("per_label", "32")
     settings = settings_of(own, cross_validate=per_label.isdecimal() and int(per_label) >= CROSS_VALIDATED_FROM)
+    check_ray(settings.executor, settings.ray_address, settings.ray_gpus)
     from effft.cli.console import console
+    from effft.cli.keeping import check_keeper
     from effft.cli.progress import Progress
     from search.spaces import is_range, read_space_file
+    from search.storage import check_storage
     from search.study import Place, plan_study, run_study
 
     asked = read_space_file(space) if space else {}
@@ -54,6 +58,8 @@ def start(
     values = {name: value for name, value in fields.items() if name not in asked} | {"strategy": strategy}
     fixed = {name: value for name, value in values.items() if name in SEARCHED}
     values = {name: value for name, value in values.items() if name not in fixed}
+    check_storage(storage)
+    check_keeper(tracking_uri, no_tracking)
     from effft.session import Session
 
     session = Session()
@@ -122,6 +128,8 @@ def settings_of(own: "dict[str, str | int | None]", cross_validate: bool) -> "Se
         pack=str(own["pack"]),
         objectives=objectives,
         constraints=tuple(limits),
+        ray_address=str(own["ray_address"]),
+        ray_gpus=float(str(own["ray_gpus"])),
     )
 
 
@@ -170,9 +178,11 @@ OWN = [
     _text("folds", "", "cross-validation folds on the shots; 0 = the validation draw ('' = 4 from 8 per label on)"),
     _count("inner_seeds", 1, "seeds a trial is averaged over"),
     _count("reseeds", 3, "fresh seeds that the top 3 and the default are measured with again"),
-    _count("workers", 1, "processes of this machine, one thread each"),
-    _text("executor", "auto", "auto, processes, or packed: LoRA or BitFit trials side by side"),
+    _count("workers", 1, "trials measured side by side, one thread each"),
+    _text("executor", "auto", "auto, processes, ray (a cluster), or packed: LoRA or BitFit trials side by side"),
     _text("pack", "auto", "trials in a pack; auto: what memory allows, at most 8 on a CPU and 16 on a GPU"),
+    _text("ray_address", "auto", "Ray cluster: auto (this machine's), local (one of its own), or host:port"),
+    click.Option(["--ray-gpus"], default=0, type=float, show_default=True, help="share of a GPU a trial takes on Ray"),
     _count("seeds", 5, "fresh seeds of the final runs"),
     _count("data_seeds", 1, "draws of the shots in the final runs, from --data-seed on"),
 ]

@@ -1,4 +1,4 @@
-"""Who measures the trials of a study: this process, several, or a pack that shares its passes."""
+"""Who measures the trials of a study: this process, several, a Ray cluster, or a pack that shares its passes."""
 
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 EXECUTORS = {
     "auto": "a pack where a short probe says that it pays, else one trial after another; processes with --workers",
     "processes": "one trial a process, `workers` of them (1: in this process)",
+    "ray": "one trial a task of a Ray cluster, `workers` of them at a time",
     "packed": "LoRA or BitFit trials side by side over one backbone, `pack` of them",
 }
 
@@ -34,8 +35,16 @@ def check_executor(name: str, workers: int, pack: str) -> None:
 
 
 def open_executor(plan: "StudyPlan", session: "Session") -> Executor:
-    """The executor of a study, as its settings ask."""
+    """The executor of a study, as its settings ask.
+
+    Raises:
+        InputError: the cluster cannot be joined, or lacks what is asked.
+    """
     settings = plan.settings
+    if settings.executor == "ray":
+        from search.ray_executor import RayTasks
+
+        return RayTasks(settings.workers, settings.ray_address, settings.ray_gpus, session)
     if settings.workers > 1:
         return LocalProcesses(settings.workers)
     if settings.executor == "processes":

@@ -18,7 +18,10 @@ FRESH = 1000
 
 @dataclass(frozen=True)
 class Settings:
-    """trials: finished ones asked for. folds: 0 = the validation draw. seeds, data_seeds: of the finals."""
+    """trials: finished ones asked for. folds: 0 = the validation draw. seeds, data_seeds: of the finals.
+
+    executor: who measures trials (`search.executors`); ray_address, ray_gpus: where, and the share of a GPU for each.
+    """
 
     trials: int = 20
     folds: int = FOLDS
@@ -33,6 +36,8 @@ class Settings:
     pack: str = "auto"
     objectives: tuple[str, ...] = ("validation",)
     constraints: tuple[tuple[str, float], ...] = ()
+    ray_address: str = "auto"
+    ray_gpus: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Optuna's storage is the truth about trials: opening it, and putting it in order after any kind of end."""
 
 import json
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from effft.errors import InputError, RunError
 from effft.secrets import without_secrets
 from effft.tracking.keys import sentence_of
+from effft.tracking.postgres import check_login, has_password, is_postgres, with_driver
 from effft.tracking.store import sqlite_path
+from search.patient import FLAG, PatientStorage
 from search.samplers import pruner_of
 from search.settings import StudyPlan
 
@@ -42,6 +45,8 @@ def open_storage(url: str) -> RDBStorage:
         InputError: it cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if is_postgres(url):
+        return PatientStorage.at(with_driver(url))
     sqlite = url.startswith("sqlite")
     options = {"connect_args": {"timeout": 60}}
     try:
@@ -55,6 +60,21 @@ def open_storage(url: str) -> RDBStorage:
     if sqlite:
         _make_light(storage)
     return storage
+
+
+def check_storage(url: str) -> None:
+    """What can be said of a storage at once, and before anything is made.
+
+    Raises:
+        InputError: PostgreSQL does not let us in, or lacks its driver; a password that `mlflow run` would keep.
+    """
+    if is_postgres(url):
+        if "MLFLOW_RUN_ID" in os.environ and has_password(url):
+            raise InputError(
+                "storage: `mlflow run` prints parameters and keeps them with the run, so this password is in both now; "
+                "delete that run, change the password, and give the new one in PGPASSWORD or ~/.pgpass."
+            )
+        check_login(with_driver(url), FLAG)
 
 
 def _locked(url: str, options: dict[str, dict[str, int]]) -> RDBStorage:

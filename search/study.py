@@ -163,28 +163,30 @@ def run_study(
         InputError: the storage, or a study of this name that is another. RunError: five failures in a row, or
             the storage does not take what it is told.
     """
-    study = open_study(open_storage(place.storage), plan)
-    parent = _parent(study, plan, place)
-    with tracked(parent):
-        parent.params(_parameters(plan))
-        logbook = Logbook(parent, plan, say)
-        lost = requeue(study)
-        if lost:
-            say(f"back in the queue: trial {', '.join(map(str, lost))}, in flight when the last process ended.")
-        logbook.reconcile(study)
-        enqueue_guesses(study, first_guesses(plan.defaults, plan.space))
-        with closing(open_executor(plan, session)) as executor:
+    storage = open_storage(place.storage)
+    with closing(open_executor(plan, session)) as executor:
+        study = open_study(storage, plan)
+        parent = _parent(study, plan, place)
+        with tracked(parent):
+            parent.params(_parameters(plan))
+            logbook = Logbook(parent, plan, say)
+            lost = requeue(study)
+            if lost:
+                say(f"back in the queue: trial {', '.join(map(str, lost))}, in flight when the last process ended.")
+            logbook.reconcile(study)
+            enqueue_guesses(study, first_guesses(plan.defaults, plan.space))
             Driver(study, plan, executor, logbook, announce).run()
             winner, fresh = choose(study, plan, executor, announce)
+            executor.close()  # the finals are made here, and need the room
 
-        def open_run(experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
-            return _final_tracker(place, experiment, name, tags)
+            def open_run(experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
+                return _final_tracker(place, experiment, name, tags)
 
-        found = finals(study, plan, winner, session, open_run, announce)
-        sentences = list(verdict(found, plan.metric))
-        registered = _register(study, plan, found, fresh, place)
-        sentences += [registered] if registered else []
-        _conclude(parent, study, plan, found, fresh, winner.number, sentences)
+            found = finals(study, plan, winner, session, open_run, announce)
+            sentences = list(verdict(found, plan.metric))
+            registered = _register(study, plan, found, fresh, place)
+            sentences += [registered] if registered else []
+            _conclude(parent, study, plan, found, fresh, winner.number, sentences)
     return Outcome(plan.name, decoded(winner.params), winner.number, fresh, tuple(found), tuple(sentences))
 
 

@@ -33,6 +33,7 @@ VENDORS = {
     "peft": ("effft/models/lora.py",),
     "optuna": ("search/",),
     "plotly": ("reports/",),
+    "ray": ("search/ray_executor.py",),
     "datasets": ("effft/data/",),
     "accelerate": ("effft/models/spread.py",),
 }

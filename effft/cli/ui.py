@@ -16,8 +16,9 @@ def ui(tracking_uri: str, port: int) -> None:
     from effft.cli.keeping import DEFAULT_STORE, store
     from effft.errors import InputError
     from effft.secrets import without_secrets
+    from effft.tracking.postgres import with_driver
 
-    place = store(tracking_uri)
+    place = with_driver(store(tracking_uri))
     if place.startswith(("http://", "https://")):
         click.echo(f"the runs are kept by a server: {without_secrets(place)}")
         return

@@ -17,6 +17,7 @@ from effft.errors import InputError, RunError
 from effft.secrets import without_secrets
 from effft.tracking.dead import close_dead_runs
 from effft.tracking.keys import LONGEST_PARAM, LONGEST_TAG, cut, safe_key, sentence_of, table_json
+from effft.tracking.patience import patiently
 from effft.tracking.provenance import code_tags, process_tags, user_name
 from effft.tracking.recovery import Line, refused, short_patience
 from effft.tracking.store import prepare_store, quiet_mlflow, resolve_uri
@@ -80,13 +81,13 @@ class MlflowTracker:
         try:
             client = MlflowClient(tracking_uri=uri)
             line = Line(client, recover)
-            close_dead_runs(client)
+            patiently(lambda: close_dead_runs(client))
             every = {**code_tags(), **process_tags(), HOME: experiment, **tags}
             adopted = os.environ.pop("MLFLOW_RUN_ID", "")
             if adopted:
                 tracker = _adopt(line, adopted, run_name, every)
             else:
-                tracker = _create(line, _experiment(client, experiment), run_name, every)
+                tracker = _create(line, patiently(lambda: _experiment(client, experiment)), run_name, every)
             tracker._home = {HOME: experiment}
             return tracker
         except (MlflowException, ImportError) as error:
@@ -205,7 +206,7 @@ class MlflowTracker:
 def _send(call: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
     """Call MLflow; what it refuses, or cannot write, is a RunError in a sentence."""
     try:
-        return call(*values, **named)
+        return patiently(lambda: call(*values, **named))
     except (MlflowException, OSError) as error:
         raise refused(error) from error
 
@@ -229,7 +230,7 @@ def _create(line: Line, experiment_id: str, name: str, tags: Mapping[str, str]) 
 def _adopt(line: Line, run_id: str, name: str, tags: Mapping[str, str]) -> MlflowTracker:
     client = line.client
     try:
-        run = client.get_run(run_id)
+        run = patiently(lambda: client.get_run(run_id))
     except MlflowException as error:
         raise InputError(
             f"run {run_id}, which MLFLOW_RUN_ID names, is not in the store {without_secrets(client.tracking_uri)} "

@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from effft.errors import InputError, RunError
 from effft.secrets import without_secrets
 from effft.tracking.keys import sentence_of
+from effft.tracking.patience import patiently
 from effft.tracking.provenance import process_tags
 from effft.tracking.store import sqlite_path
 from effft.tracking.writes import WRITES, Data
@@ -137,7 +138,7 @@ class Line:
         """
         if self.file is None:
             try:
-                return WRITES[what](self.client, run_id, data) or ""
+                return patiently(lambda: WRITES[what](self.client, run_id, data) or "")
             except (MlflowException, OSError) as error:
                 if not (self.recover and is_gone(error)):
                     raise refused(error) from error

@@ -5,6 +5,7 @@ import os
 import socket
 import sqlite3
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -12,11 +13,13 @@ from urllib.request import getproxies, proxy_bypass
 
 from effft.errors import InputError, RunError
 from effft.tracking.keys import sentence_of
+from effft.tracking.postgres import check_login, has_table, is_postgres, sole_builder, with_driver
 
 DEFAULT = "sqlite:///mlflow.db"
 SECONDS_TO_CONNECT = 3.0
 SECONDS_TO_BUILD = 300.0
-PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+FLAG = "flag --tracking-uri"
+PORTS = {"http": 80, "https": 443, "mysql": 3306, "mssql": 1433}
 
 
 def quiet_mlflow() -> None:
@@ -27,8 +30,12 @@ def quiet_mlflow() -> None:
 
 
 def resolve_uri(uri: str = "") -> str:
-    """The URI given, that of MLFLOW_TRACKING_URI, or MLflow's default file in the current folder."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI", "") or DEFAULT
+    """The URI given, that of MLFLOW_TRACKING_URI, or MLflow's default file in the current folder.
+
+    Raises:
+        InputError: PostgreSQL without a driver.
+    """
+    return with_driver(uri or os.environ.get("MLFLOW_TRACKING_URI", "") or DEFAULT)
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -45,11 +52,13 @@ def check_place(uri: str) -> None:
     """What can be said of a store before anything heavy is imported.
 
     Raises:
-        InputError: an sqlite path that cannot be a database.
+        InputError: an sqlite path that cannot be a database; a PostgreSQL server that does not let us in.
     """
     path = sqlite_path(uri)
     if path is not None:
         _must_be_usable(path)
+    elif is_postgres(uri):
+        check_login(uri, FLAG)
 
 
 def prepare_store(uri: str) -> None:
@@ -60,9 +69,12 @@ def prepare_store(uri: str) -> None:
     whole. Write-ahead logging, set last, marks it ready and lets readers (the UI) and a writer work together.
 
     Raises:
-        InputError: the sqlite path cannot be a database; the server address is not one.
+        InputError: the sqlite path cannot be a database; the server address is not one; PostgreSQL refuses us.
         RunError: the server does not answer; the file cannot be written.
     """
+    if is_postgres(uri):
+        _build_once(uri)
+        return
     path = sqlite_path(uri)
     if path is None:
         _must_answer(uri)
@@ -78,6 +90,14 @@ def prepare_store(uri: str) -> None:
                 _make_ready(path)
     except Timeout:
         raise RunError(f"tracking store {path}: another process holds {path}.lock; end it, or name another.") from None
+
+
+@cache
+def _build_once(uri: str) -> None:
+    """On PostgreSQL: the first process of any machine makes the tables; the others wait. Each asks once."""
+    with sole_builder(uri, "mlflow", FLAG) as connection:
+        if not has_table(connection, "alembic_version"):
+            _make_tables(uri)
 
 
 def _must_answer(uri: str) -> None:
@@ -150,13 +170,17 @@ def _make_ready(path: Path) -> None:
 
 
 def _migrate(path: Path) -> None:
+    name = str(path).replace("%", "%25").replace("?", "%3F")
+    _make_tables(f"sqlite:///{name}")
+
+
+def _make_tables(uri: str) -> None:
     from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     quiet_mlflow()
-    name = str(path).replace("%", "%25").replace("?", "%3F")
     store: Any = SqlAlchemyStore
-    store(f"sqlite:///{name}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+    store(uri, DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
 
 
 def _write_ahead(path: Path) -> None:

@@ -37,7 +37,7 @@ def _dataset(client: MlflowClient, run_id: str, data: Data) -> None:
     try:
         client.log_inputs(run_id, given)
     except MlflowException as error:
-        if "IntegrityError" not in str(error):
+        if not any(word in str(error) for word in ("IntegrityError", "UniqueViolation")):  # of sqlite; of PostgreSQL
             raise
         client.log_inputs(run_id, given)  # another process wrote the same data set in between; now it is found
 

@@ -33,6 +33,7 @@ ood: {far: {url: "https://user:hunter2SENTINELxyz@example.com/far.tsv?token=hunt
     [
         ("http://u:SECRET1@host:5/x", "http://***@host:5/x"),
         ("postgresql+psycopg2://u:SECRET1%40x@host/db, and", "postgresql+psycopg2://***@host/db, and"),
+        ("no postgresql://u:SECRET/1'x@host/db said a@b", "no postgresql://***@host/db said a@b"),
         ("https://SECRET1@host/a https://host/b", "https://***@host/a https://host/b"),
         ("s3://b?AWSSecretKey=SECRET1&x=1", "s3://b?AWSSecretKey=***&x=1"),
         ("https://h/x?a=1&access_token=SECRET1' said", "https://h/x?a=1&access_token=***' said"),

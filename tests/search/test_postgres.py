@@ -1,0 +1,150 @@
+"""Studies on a real PostgreSQL server: several drivers at once, a restart in the middle, and what is refused."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+
+from effft.cli.ending import run_command_line
+from effft.errors import InputError, RunError
+from effft.tracking import patience, postgres
+from effft.tracking.postgres import with_driver
+from search.patient import PatientStorage
+from search.storage import open_storage, said_plainly
+from tests.database import PASSWORD, Postgres
+from tests.database import postgres as running
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with running() as found:
+        found.create("studies", "runs", "other", "away")
+        yield found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("database", "password", "said"),
+    [
+        ("studies2", PASSWORD, "does not exist; make it (`createdb`)"),
+        ("other", f"{PASSWORD}/x", "password authentication failed"),
+        ("other", "", "password"),
+    ],
+)
+@pytest.mark.parametrize("flag", ["--storage", "--tracking-uri"])
+def test_what_the_server_refuses_is_a_sentence(
+    flag: str,
+    database: str,
+    password: str,
+    said: str,
+    server: Postgres,
+    tracking_uri: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    began = time.monotonic()
+    words = ["search", "--per-label", "4", "--trials", "1", "--tracking-uri", tracking_uri]
+    assert run_command_line([*words, flag, server.url(database, password)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert flag in error
+    assert error.count("\n") == 1
+    assert PASSWORD not in error
+    assert time.monotonic() - began < 15
+    assert not (tmp_path / "optuna.db").exists()
+    assert not MlflowClient(tracking_uri).search_experiments(filter_string="name LIKE 'effft%'")
+
+
+@pytest.mark.slow
+def test_a_server_that_stays_away_ends_the_study_in_a_sentence(
+    server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = optuna.create_study(storage=open_storage(server.url("away")), study_name="s")
+    monkeypatch.setattr(patience, "PATIENCE", 0.5)
+    server.stop()
+    try:
+        with pytest.raises(RunError, match="the same command goes on") as raised, said_plainly():
+            study.set_user_attr("x", 1)
+    finally:
+        server.start()
+    assert PASSWORD not in str(raised.value)
+    study.set_user_attr("x", 2)
+    assert study.user_attrs == {"x": 2}
+
+
+@pytest.mark.slow
+def test_optuna_and_mlflow_need_a_database_each(server: Postgres, capsys: pytest.CaptureFixture[str]) -> None:
+    open_storage(server.url("other"))
+    words = ["search", "--per-label", "4", "--trials", "1", "--storage", server.url("other")]
+    assert run_command_line([*words, "--tracking-uri", server.url("other")]) == 2
+    assert "is the database of optuna, and mlflow needs one of its own" in capsys.readouterr().err
+
+
+def test_a_server_that_is_down_is_a_sentence(tracking_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("psycopg")
+    for flag in ("--storage", "--tracking-uri"):
+        words = ["search", "--per-label", "4", "--tracking-uri", tracking_uri]
+        assert run_command_line([*words, flag, f"postgresql://u:{PASSWORD}@127.0.0.1:9/db"]) == 2
+        error = capsys.readouterr().err
+        assert "Connection refused" in error
+        assert "start the server, or name another" in error
+        assert PASSWORD not in error
+
+
+def test_a_driver_that_is_missing_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "find_spec", lambda name: None)
+    for url in ("postgresql://u:SECRET1@h/db", "postgresql+psycopg://u:SECRET1@h/db"):
+        with pytest.raises(InputError, match=r"pip install '\.\[postgres\]'") as raised:
+            with_driver(url)
+        assert "SECRET1" not in str(raised.value)
+    monkeypatch.setattr(postgres, "find_spec", lambda name: name == "psycopg2")
+    assert with_driver("postgres://h/db") == "postgresql+psycopg2://h/db"
+    assert with_driver("postgresql+pg8000://h/db") == "postgresql+pg8000://h/db"
+    assert with_driver("sqlite:///postgresql.db") == "sqlite:///postgresql.db"
+
+
+def test_a_password_that_mlflow_run_was_given_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    assert run_command_line(["search", "--storage", f"postgresql://u:{PASSWORD}@127.0.0.1:9/db"]) == 2
+    error = capsys.readouterr().err
+    assert "PGPASSWORD" in error
+    assert PASSWORD not in error
+
+
+def test_what_arrived_without_an_answer_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection breaks after the server has committed, before it says so."""
+    psycopg = pytest.importorskip("psycopg")
+    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.orm import Session
+
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("optuna.storages._rdb.storage.time.sleep", lambda seconds: None)
+    storage = PatientStorage(f"sqlite:///{tmp_path}/o.db")
+    study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
+    commit, lost = Session.commit, [0]
+
+    def committing(session: Session) -> None:
+        commit(session)
+        lost[0] += 1
+        if lost[0] % 2:
+            raise OperationalError("", {}, psycopg.OperationalError("server closed the connection unexpectedly"))
+
+    monkeypatch.setattr(Session, "commit", committing)
+    study.enqueue_trial({"x": 0.5})
+    for value in (1.0, 2.0):
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        trial.report(value, 0)
+        trial.set_user_attr("measured", value)
+        study.tell(trial, value)
+    assert lost[0] > 20
+    assert [(t.state, t.value, t.user_attrs["measured"]) for t in study.trials] == [
+        (TrialState.COMPLETE, 1.0, 1.0),
+        (TrialState.COMPLETE, 2.0, 2.0),
+    ]
+    assert study.trials[0].params == {"x": 0.5}
