@@ -18,7 +18,7 @@ from effft.config import make_config
 from effft.errors import InputError
 from effft.session import Session
 from search import cluster as before
-from search.executors import check_executor
+from search.cluster import check_ray
 from search.ray_executor import RayTasks
 from search.settings import Settings
 from search.units import InProcess, LocalProcesses, Measured, Unit
@@ -60,7 +60,6 @@ def test_a_session_travels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"executor": "rya"}, "Did you mean 'ray'"),
         ({"executor": "ray", "ray_gpus": 1.5}, "share of one GPU"),
         ({"ray_gpus": 0.5}, "counts with --executor ray only"),
         ({"executor": "ray", "ray_address": "ray://head:10001"}, "host:port"),
@@ -70,7 +69,8 @@ def test_a_session_travels(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_is_a_sentence(given: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        check_executor(Settings(**given))
+        settings = Settings(**given)
+        check_ray(settings.executor, settings.ray_address, settings.ray_gpus)
 
 
 def test_no_ray_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
