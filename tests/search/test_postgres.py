@@ -1,6 +1,8 @@
 """Studies on a real PostgreSQL server: several drivers at once, a restart in the middle, and what is refused."""
 
+import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,13 @@ from search.patient import PatientStorage
 from search.storage import open_storage, said_plainly
 from tests.database import PASSWORD, Postgres
 from tests.database import postgres as running
+from tests.place import make_place
+from tests.reliability.lives import life, wait
+
+SMALL = (
+    "--per-label 8 --folds 2 --reseeds 1 --seeds 1 --bootstrap 0 --epochs 2 --sampler random --pruner none "
+    "--threads 1 --precision fp32 --evaluation-limit 20"
+).split()
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +33,46 @@ def server() -> Iterator[Postgres]:
     with running() as found:
         found.create("studies", "runs", "other", "away")
         yield found
+
+
+def told(log: Path, count: int) -> None:
+    end = time.monotonic() + 240
+    while not log.exists() or log.read_text().count("effft: trial ") < count:
+        assert time.monotonic() < end, log.read_text() if log.exists() else "no log"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_four_drivers_outlive_a_restart(server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All four find both databases empty, and make the tables of both at the same time."""
+    monkeypatch.chdir(tmp_path)
+    place, trials, names = make_place(tmp_path, "gpt2"), 6, [f"study-{number}" for number in range(4)]
+    words = ["search", "--task", str(place / "task.yaml"), "--model", str(place / "gpt2"), "--trials", str(trials)]
+    words += [*SMALL, "--storage", server.url("studies"), "--tracking-uri", server.url("runs")]
+    lives = {n: life([*words, "--study", n, "--seed", n[-1]], tmp_path / f"{n}.log") for n in names}
+    try:
+        for how, count in ((signal.SIGINT, 2), (signal.SIGQUIT, 4)):
+            for name in names:
+                told(tmp_path / f"{name}.log", count)
+            server.stop(how)
+            time.sleep(1.5)
+            server.start()
+    finally:
+        codes = {name: wait(pid) for name, pid in lives.items()}
+    logs = {name: (tmp_path / f"{name}.log").read_text() for name in names}
+    assert set(codes.values()) == {0}, logs
+    client = MlflowClient(with_driver(server.url("runs")))
+    experiment = client.get_experiment_by_name("effft/dogs/search")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    for name in names:
+        study = optuna.load_study(study_name=name, storage=open_storage(server.url("studies")))
+        assert [t.state for t in study.trials] == [TrialState.COMPLETE] * trials, name
+        assert Counter(t.user_attrs.get("guess") for t in study.trials).most_common()[-1][1] == 1
+        own = [run.info.status for run in runs if run.data.tags.get("study") == name]
+        assert own == ["FINISHED"] * (trials + 1), name  # and the study's own
+        assert PASSWORD not in logs[name]
+    assert not [run for run in runs if PASSWORD in str(run.data.params) + str(run.data.tags)]
 
 
 @pytest.mark.slow

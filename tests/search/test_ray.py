@@ -3,7 +3,10 @@
 import math
 import pickle
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import optuna
 import psutil
 import pytest
 from mlflow import MlflowClient
+from optuna.trial import TrialState
 
 from effft.cli.ending import run_command_line
 from effft.config import make_config
@@ -23,6 +27,8 @@ from search.ray_executor import RayTasks
 from search.settings import Settings
 from search.units import InProcess, LocalProcesses, Measured, Unit
 from tests.place import make_place
+
+TRIALS = 8
 
 
 def units(place: Path) -> list[Unit]:
@@ -112,6 +118,98 @@ def exposed() -> list[str]:
             ):
                 found.append(f"{process.name()} {place.laddr}")
     return found
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Two nodes of a CPU and a pretended GPU each, on 127.0.0.1 alone."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # it is 15, and a busy machine would starve them
+    from ray._private import ray_constants
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
+    node = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80_000_000}
+    soon = {"health_check_period_ms": 500, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
+    made = Cluster(True, head_node_args={**node, "include_dashboard": False, "_system_config": soon})
+    try:
+        made.add_node(**node)
+        yield made
+    finally:
+        made.shutdown()
+
+
+def workers_of(node: Any) -> list[psutil.Process]:
+    """The processes of a node that have a task in hand."""
+    (raylet,) = node.all_processes["raylet"]
+    return [p for p in psutil.Process(raylet.process.pid).children() if p.name().startswith("ray::work")]
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Callable[[int, "subprocess.Popen[bytes]"], None]:
+    def wait(count: int, process: "subprocess.Popen[bytes]") -> None:
+        log, end = tmp_path / "log", time.monotonic() + 200
+        while log.read_text().count("effft: trial ") < count:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.1)
+
+    return wait
+
+
+def start(words: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-m", "effft", *words], stdout=log.open("ab"), stderr=log.open("ab"))
+
+
+@pytest.mark.slow
+def test_a_study_survives_a_dead_worker_and_a_dead_node(
+    cluster: Any, tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Any
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent.parent.parent)
+    place, log = make_place(tmp_path, "gpt2"), tmp_path / "log"
+    words = ["search", "--task", str(place / "task.yaml"), "--model", str(place / "gpt2"), "--per-label", "8"]
+    words += ["--trials", str(TRIALS), "--pruner", "none", "--reseeds", "1", "--seeds", "1", "--bootstrap", "0"]
+    words += ["--folds", "2", "--tracking-uri", tracking_uri, "--sampler", "random", "--workers", "2"]
+    words += ["--storage", f"sqlite:///{tmp_path}/optuna.db", "--threads", "1", "--epochs", "20"]
+    driver = start(
+        [*words, "--study", "ray", "--executor", "ray", "--ray-address", cluster.address, "--ray-gpus", "0.5"], log
+    )
+    told(2, driver)
+    (second,) = cluster.worker_nodes
+    end_one(cluster.head_node, driver)
+    told(4, driver)
+    cluster.remove_node(second, allow_graceful=False)
+    assert driver.wait(300) == 0, log.read_text()[-2000:]
+    said = log.read_text()
+    assert "Traceback" not in said
+    assert "the cluster says: A worker died or was killed" in said
+    assert "state-dump" not in said
+    assert start([*words, "--study", "processes"], tmp_path / "log2").wait(300) == 0
+
+    def trials(name: str) -> list[tuple[dict[str, Any], list[float], list[float]]]:
+        found = optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path}/optuna.db").trials
+        assert [t.state for t in found] == [TrialState.COMPLETE] * TRIALS
+        return [(t.params, t.values, t.user_attrs["measured"]["scores"]) for t in found]
+
+    assert trials("ray") == trials("processes")
+    client = MlflowClient(tracking_uri)
+    experiment = client.get_experiment_by_name("effft/dogs/search")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 2 * (TRIALS + 1)
+
+
+def end_one(node: Any, driver: "subprocess.Popen[bytes]") -> None:
+    """Kill a worker of this node in the middle of its unit."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        assert driver.poll() is None
+        for worker in workers_of(node):
+            worker.kill()
+            return
+        time.sleep(0.01)
+    raise AssertionError("no worker had anything in hand")
 
 
 @pytest.mark.slow
