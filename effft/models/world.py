@@ -153,6 +153,7 @@ def joined(device: str) -> Iterator[World]:
     _CURRENT.append(Processes(place, sharded))
     try:
         yield world()
+        dist.barrier()  # nobody leaves while another still talks to it
     finally:
         _CURRENT.pop()
         dist.destroy_process_group()

@@ -1,9 +1,7 @@
 """Memory that is short, by a limit on the address space: smaller parts, the same update; at last, a sentence."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Sequence
+import ctypes
+import resource
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from tests import backbones
 from tests.backbones import save_backbone
 from tests.helpers import EXAMPLES, learner_on
 from tests.place import make_place
+from tests.reliability.lives import life, wait
 
 ONE_ARENA = -8, 1
 """M_ARENA_MAX: glibc sets 64 MB of addresses aside for every thread, which would count as used."""
@@ -58,36 +57,27 @@ def test_a_pass_that_broke_off_leaves_no_trace(tmp_path: Path, monkeypatch: pyte
     assert len(calls) == (4 if spec == "icl" else 3)
 
 
-LIMITED = """
-import ctypes, json, resource, sys
-from pathlib import Path
-import peft, scipy.interpolate, sklearn.metrics, torch
-import effft.cli.run, effft.tracking.mlflow_tracker
-from effft.cli.ending import run_command_line
-words, megabytes, option, value = json.loads(sys.argv[1])
-ctypes.CDLL(None).mallopt(option, value)
-if megabytes:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + (megabytes << 20)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-sys.exit(run_command_line(words))
-"""
-"""A process that has imported what a run needs, and may then have so many megabytes of addresses more."""
+def limited(megabytes: int) -> None:
+    """This process may have so much more address space than it has."""
+    import scipy.interpolate  # noqa: F401 - mapped by the metrics, which come after training
+    import sklearn.metrics  # noqa: F401
 
-
-def run_limited(words: Sequence[str], log: Path, megabytes: int) -> int:
-    """The exit code of a command in a new interpreter (0 megabytes: no limit); what it says goes into `log`."""
-    given = json.dumps([words, megabytes, *ONE_ARENA])
-    with log.open("w") as out:
-        return subprocess.run(
-            [sys.executable, "-c", LIMITED, given], stdout=out, stderr=subprocess.STDOUT, timeout=300, check=False
-        ).returncode
+    ctypes.CDLL(None).mallopt(*ONE_ARENA)
+    if megabytes:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + (megabytes << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux only")
 def test_a_run_in_little_memory(tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import peft  # noqa: F401 - loaded before the forks
+
+    import effft.cli.run
+    import effft.tracking.mlflow_tracker  # noqa: F401
+
     monkeypatch.setitem(backbones.CONFIGS, "wide", ("LlamaConfig", "LlamaForCausalLM", WIDE))
     place = make_place(tmp_path)
     save_backbone(place / "wide", "wide", positions=4096)
@@ -101,11 +91,11 @@ def test_a_run_in_little_memory(tracking_uri: str, tmp_path: Path, monkeypatch: 
     ends: dict[int, str] = {}
     for megabytes in (0, 60, 25):
         log = tmp_path / f"log {megabytes}"
-        code = run_limited([*words, "128"], log, megabytes)
+        code = wait(life([*words, "128"], log, lambda megabytes=megabytes: limited(megabytes)))  # type: ignore[misc]
         ends[megabytes] = f"{code} {log.read_text().strip().splitlines()[-1]}"
         assert code == 0, ends
     log = tmp_path / "log"
-    assert run_limited([*words, "1400"], log, 40) == 1, log.read_text()
+    assert wait(life([*words, "1400"], log, lambda: limited(40))) == 1, log.read_text()
     said = log.read_text().strip().splitlines()[-1]
     print(said)
     assert said.startswith("effft: memory is short even for one example of 1400 tokens at a time; lower --max-length")

@@ -109,3 +109,5 @@ def everything(place: Path, out: Path) -> None:
 
 if __name__ == "__main__":
     everything(Path(sys.argv[1]), Path(sys.argv[2]))
+    sys.stdout.flush()
+    os._exit(0)  # torch's threads aborted once as the interpreter ended, when all was done
