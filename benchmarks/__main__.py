@@ -59,7 +59,11 @@ def main(
     """Run, and write benchmarks/results.md and results.json."""
     model, task = make_material(Path(keep), shape)
     about = {"machine": _machine(threads), "shape": shape, "note": note, "command": _command()}
-    found = _rows_before(about) if add else {}
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    if add:
+        before, found = _measured_before(about)
+        about["command"] = f"{before['command']}`, then `python -m benchmarks {about['command']}"
+        about["note"] = " ".join(filter(None, (before["note"], note)))
     for row in rows.split(","):
         size = dict(ROWS[row])
         if quick:
@@ -79,12 +83,12 @@ def main(
     click.echo(table(about, found))
 
 
-def _rows_before(about: dict[str, str]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def _measured_before(about: dict[str, str]) -> tuple[dict[str, str], dict[str, dict[str, list[dict[str, Any]]]]]:
+    """What results.json says of its making, and its rows."""
     known = json.loads((HERE / "results.json").read_text())
     if any(known["about"][name] != about[name] for name in ("machine", "shape")):
         raise click.ClickException(f"results.json is of {known['about']}, and not of {about}; leave --add out.")
-    rows: dict[str, dict[str, list[dict[str, Any]]]] = known["rows"]
-    return rows
+    return known["about"], known["rows"]
 
 
 def shots(task: str, per_label: int) -> list[int]:

@@ -58,20 +58,7 @@ def test_a_study_survives_a_dead_worker_and_ctrl_c(
     monkeypatch.chdir(Path(__file__).parent.parent.parent)
     place, log = make_place(tmp_path, "gpt2"), tmp_path / "log"
     words = ["search", "--task", str(place / "task.yaml"), "--model", str(place / "gpt2"), "--per-label", "8"]
-    words += [
-        "--trials",
-        "12",
-        "--pruner",
-        "none",
-        "--reseeds",
-        "1",
-        "--seeds",
-        "1",
-        "--bootstrap",
-        "0",
-        "--folds",
-        "2",
-    ]
+    words += "--trials 12 --pruner none --reseeds 1 --seeds 1 --bootstrap 0 --folds 2".split()
     words += ["--storage", f"sqlite:///{tmp_path}/optuna.db", "--tracking-uri", tracking_uri, "--study", "s"]
     words += ["--threads", "1", "--sampler", "random", "--workers", "2", "--epochs", "30"]
     driver = start(words, log)

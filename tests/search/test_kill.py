@@ -67,19 +67,7 @@ def test_killed_ten_times_a_study_ends_with_exactly_what_was_asked(
     backbone = save_backbone(tmp_path / "backbone", "gpt2")
     place = tmp_path / "optuna.db"
     words = ["search", "--task", str(make_task(tmp_path)), "--model", str(backbone), "--per-label", "8", "--folds", "2"]
-    words += [
-        *more.split(),
-        "--trials",
-        str(trials),
-        "--pruner",
-        "none",
-        "--reseeds",
-        "1",
-        "--seeds",
-        "1",
-        "--bootstrap",
-        "0",
-    ]
+    words += f"{more} --trials {trials} --pruner none --reseeds 1 --seeds 1 --bootstrap 0".split()
     words += ["--storage", f"sqlite:///{place}", "--tracking-uri", tracking_uri, "--study", "killed"]
     words += ["--epochs", "2:4", "--threads", "1", "--precision", "fp32", "--sampler", "tpe"]
     rng, kills, log = random.Random(0), 0, tmp_path / "log"
