@@ -151,18 +151,18 @@ def _connected(url: str, flag: str) -> "Iterator[Connection]":
         yield connection
 
 
-REMEDIES = {
-    "password": "give the password in PGPASSWORD or ~/.pgpass",
-    "authentication": "give the user's own password in PGPASSWORD or ~/.pgpass",
-    "role": "make the user (`createuser`), or name another",
-    "does not exist": "make it (`createdb`), or name another",
-    "too many": "let it take more (max_connections), or run fewer drivers",
-}
+REMEDIES = (
+    ("password", "give the password in PGPASSWORD or ~/.pgpass"),
+    ("authentication", "give the user's own password in PGPASSWORD or ~/.pgpass"),
+    ("role", "make the user (`createuser`), or name another"),
+    ("does not exist", "make it (`createdb`), or name another"),
+    ("too many", "let it take more (max_connections), or run fewer drivers"),
+)
 """A word of what the server says -> what to do."""
 
 
 def refusal(url: str, said: str, flag: str) -> str:
     """Why the server did not let us in, and what to do about it, in one sentence."""
     said = said.rpartition("FATAL: ")[2].strip() if "FATAL: " in said else said.split(") ", 1)[-1]
-    remedy = next((r for word, r in REMEDIES.items() if word in said), "start the server, or name another")
+    remedy = next((r for word, r in REMEDIES if word in said), "start the server, or name another")
     return f"{without_secrets(url)} cannot be opened: {said[:200].rstrip(' .')}; {remedy} ({flag})."
