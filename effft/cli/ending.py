@@ -45,12 +45,17 @@ def run_command_line(arguments: Sequence[str]) -> int:
         return unexpected(error, arguments)
 
 
+def in_company() -> bool:
+    """Whether a launcher started this process together with others."""
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+
+
 def check_company(words: Sequence[str]) -> None:
     """Several processes launched together (`accelerate launch`) can share the work of one run, and of nothing else."""
-    count = os.environ.get("WORLD_SIZE", "1")
-    if count not in ("", "1") and "run" not in words[:1]:
+    if in_company() and "run" not in words[:1]:
         raise InputError(
-            f"{count} processes were launched together, which serves one run (`accelerate launch -m effft run ...`); "
+            f"{os.environ['WORLD_SIZE']} processes were launched together, which serves one run "
+            "(`accelerate launch -m effft run ...`); "
             f"start `effft {' '.join(words[:1])}` once, without a launcher."
         )
 

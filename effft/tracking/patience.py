@@ -11,6 +11,8 @@ PATIENCE = 120.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 AWAY = ("08", "53300", "57P")
 """Beginnings of PostgreSQL's error codes: no connection, too many connections, shut down or starting."""
+CUT = "8s2b"
+"""SQLAlchemy's code for a connection found cut inside a transaction (Optuna's bulk read tries once more in there)."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -18,9 +20,11 @@ T = TypeVar("T")
 
 def is_away(error: BaseException | None) -> bool:
     """Whether a PostgreSQL server is gone or going (no fault of what was asked); looks through what wraps the error."""
-    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
     while error is not None and not isinstance(error, DBAPIError):
+        if isinstance(error, PendingRollbackError) and error.code == CUT:
+            return True
         error = error.__cause__
     if error is None or not type(error.orig).__module__.startswith("psycopg"):
         return False

@@ -1,6 +1,12 @@
-"""`effft run` whose second process dies after its first step: `python -m tests.scale.dies run ...` under a launcher."""
+"""`effft run` whose second process dies after its first step: `python -m tests.scale.dies run ...` under a launcher.
+
+Which comes first at the other process is chance, so FIRST chooses: "silence", its next message to the dead one fails
+(the launcher's signal is ignored); "signal", the launcher stops it while it computes.
+"""
 
 import os
+import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +19,10 @@ def dying(*given: Any) -> Iterator[Step]:
     for step in train(*given):
         if os.environ["RANK"] == "1":
             os._exit(9)
+        if os.environ["FIRST"] == "silence":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        else:
+            time.sleep(60)
         yield step
 
 

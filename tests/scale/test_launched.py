@@ -67,10 +67,17 @@ def test_the_command_makes_one_run_of_two_processes(place: Path, tracking_uri: s
     assert found.outputs.model_outputs
 
 
-def test_the_death_of_one_process_ends_the_run_as_failed(place: Path, tracking_uri: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("first", "said", "status"),
+    [("silence", "process 0 of 2 lost another one", "FAILED"), ("signal", "stopped by SIGTERM", "KILLED")],
+)
+def test_the_death_of_one_process_ends_the_run(
+    first: str, said: str, status: str, place: Path, tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIRST", first)
     done = launched("ddp", "tests.scale.dies", *run_words(place, tracking_uri), cwd=tmp_path)
     assert done.returncode != 0
-    assert "effft: process 0 of 2 lost another one" in done.stderr
+    assert f"effft: {said}" in done.stderr
     client = MlflowClient(tracking_uri)
     (experiment,) = [e for e in client.search_experiments() if e.name == "effft/dogs"]
-    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == [status]

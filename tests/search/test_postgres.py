@@ -4,12 +4,16 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
+from threading import Event
 
 import optuna
 import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
+from sqlalchemy import create_engine, text
 
 from effft.cli.ending import run_command_line
 from effft.errors import InputError, RunError
@@ -73,6 +77,37 @@ def test_four_drivers_outlive_a_restart(server: Postgres, tmp_path: Path, monkey
         assert own == ["FINISHED"] * (trials + 1), name  # and the study's own
         assert PASSWORD not in logs[name]
     assert not [run for run in runs if PASSWORD in str(run.data.params) + str(run.data.tags)]
+
+
+@pytest.mark.slow
+def test_connections_cut_at_any_time_change_nothing(server: Postgres) -> None:
+    """Cut every 2 to 50 ms: in reads, in flushes, in commits, between two statements of one transaction."""
+    server.create("cut")
+    study = optuna.create_study(storage=open_storage(server.url("cut")), study_name="s", direction="maximize")
+    ended, cuts, random = Event(), [0], Random(0)
+    own = create_engine(with_driver(server.url("cut")), isolation_level="AUTOCOMMIT")
+    others = "from pg_stat_activity where datname = 'cut' and pid <> pg_backend_pid()"
+
+    def cutting() -> None:
+        with own.connect() as connection:
+            while not ended.wait(random.uniform(0.002, 0.05)):
+                cuts[0] += connection.execute(text(f"select count(pg_terminate_backend(pid)) {others}")).scalar_one()
+
+    with ThreadPoolExecutor(1) as executor:
+        cutter = executor.submit(cutting)
+        try:
+            for number in range(20):
+                trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+                trial.report(float(number), 0)
+                trial.set_user_attr("number", number)
+                study.tell(trial, float(number))
+        finally:
+            ended.set()
+        cutter.result()
+    assert cuts[0] > 20
+    assert [(t.state, t.value, t.user_attrs["number"]) for t in study.trials] == [
+        (TrialState.COMPLETE, float(number), number) for number in range(20)
+    ]
 
 
 @pytest.mark.slow
