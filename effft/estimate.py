@@ -1,6 +1,6 @@
 """What a run would take, before it: parameters, bytes, floating-point operations, seconds. No weights are loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from effft.config import RunConfig
 from effft.data.example import ExampleSet
 from effft.errors import InputError
 from effft.models.backbone import Backbone, resolve_device
+from effft.models.close import Close, ready
 from effft.models.live import watched
 from effft.models.prefix import can_share, common_start
 from effft.models.rate import matmul_rate
@@ -19,7 +20,7 @@ from effft.models.resume import block_input
 from effft.models.skeleton import skeleton
 from effft.plan import Plan, prepare, threads_of
 from effft.session import Session
-from effft.strategies.batch import Batch, cheapest_cut, token_budget
+from effft.strategies.batch import Batch, token_budget
 from effft.strategies.learner import Learner
 from effft.strategies.parts import DistillKL, Verbalizer
 from effft.strategies.reading import Reader
@@ -174,15 +175,19 @@ def _lengths(learner: Learner, evaluated: Mapping[str, ExampleSet]) -> Prompts:
     return Prompts(tokens, (max(1, token_budget(learner.backbone) // longest), longest))
 
 
-def _blank(rows: int, length: int, states: Tensor | None = None) -> Batch:
-    ids = torch.zeros((rows, length), dtype=torch.long, device="meta")
-    places = torch.zeros(rows, dtype=torch.long, device="meta")
+def _blank(learner: Learner, lengths: Sequence[int], states: Tensor | None = None) -> Batch:
+    """A batch of prompts of these lengths, as `Learner.collate` would lay them."""
+    places = torch.zeros(len(lengths), dtype=torch.long, device="meta")
+    if learner.close:
+        close = Close(lengths, places.device)
+        return Batch(ready(close.fill([0] * sum(lengths), 0), close), places, places, None, states, close)
+    ids = torch.zeros((len(lengths), max(lengths)), dtype=torch.long, device="meta")
     return Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, places, places, None, states)
 
 
 def _scoring(learner: Learner, size: tuple[int, int]) -> Work:
     with watched(_weights(learner)) as live, torch.no_grad():
-        learner.scores(_blank(*size))
+        learner.scores(_blank(learner, [size[1]] * size[0]))
     return Work(live.peak, live.flops / (size[0] * size[1]))
 
 
@@ -192,29 +197,29 @@ def _learning(learner: Learner, plan: Plan, gradients: int) -> Work:
     size = min(plan.config.batch_size, len(lengths))
     step = [lengths[(2 * i + 1) * len(lengths) // (2 * size)] for i in range(size)]
     parts = MicroBatches(learner)
-    runs = [step[part] for part in cheapest_cut(step, parts.budget, parts.overhead)]
-    rows, length = max(((len(run), run[-1]) for run in runs), key=lambda shape: shape[0] * shape[1])
-    states, below = _frozen(learner, rows, length)
+    runs = [step[part] for part in parts.cut(step)]
+    read = [sum(run) if learner.close else len(run) * run[-1] for run in runs]
+    most, largest = max(zip(read, runs, strict=True))
+    states, below = _frozen(learner, largest)
     with watched(_weights(learner)) as live, learner.training():
         for _ in range(2):
-            learner.scores(_blank(rows, length, states)).sum().backward()  # type: ignore[no-untyped-call]
-    per_token = live.flops / (2 * rows * length)
-    padded = sum(len(run) * run[-1] for run in runs)
-    return Work(max(0, live.peak - gradients), plan.steps * padded * per_token + below * sum(lengths))
+            learner.scores(_blank(learner, largest, states)).sum().backward()  # type: ignore[no-untyped-call]
+    per_token = live.flops / (2 * most)
+    return Work(max(0, live.peak - gradients), plan.steps * sum(read) * per_token + below * sum(lengths))
 
 
-def _frozen(learner: Learner, rows: int, length: int) -> tuple[Tensor | None, float]:
+def _frozen(learner: Learner, lengths: Sequence[int]) -> tuple[Tensor | None, float]:
     """What the frozen part would hand on for a batch, and its operations a token."""
     if not learner.has_frozen_part:
         return None, 0.0
-    blank, index = _blank(rows, length), learner.frozen_blocks
+    blank, index = _blank(learner, lengths), learner.frozen_blocks
     with watched(_weights(learner)) as live, torch.no_grad():
         if index == len(learner.backbone.anatomy.blocks):
-            states = torch.empty((rows, learner.backbone.width), dtype=learner.precision_type, device="meta")
+            states = torch.empty((len(lengths), learner.backbone.width), dtype=learner.precision_type, device="meta")
             learner.scores(blank)
         else:
-            states = block_input(learner.backbone, blank.inputs, index)[0]
-    return states, live.flops / (rows * length)
+            states = block_input(learner.backbone, blank.inputs, index, blank.close)[0]
+    return states, live.flops / blank.inputs["input_ids"].numel()
 
 
 def _teaching(plan: Plan, backbone: Backbone) -> float:

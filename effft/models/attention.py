@@ -1,12 +1,23 @@
-"""Attention of short prompts in bf16 on a CPU: the plain products, where torch's fused kernel is far slower."""
+"""Attention of prompts that stand close together; and of short ones in bf16 on a CPU, where the plain products win."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from effft.models.close import standing
+
+if TYPE_CHECKING:
+    from effft.models.backbone import Backbone
+
 NAME = "plain_when_short"
 """What transformers knows it by."""
+
+KNOWN = ("opt", "gpt2", "llama", "gpt_neox", "qwen2", "qwen3", "mistral", "bert")
+"""Model types that take positions of ours, and leave all else about who sees whom to their attention function."""
+
+NARROW = 256
+"""Width below which the calls cost more than the padding."""
 
 LONGEST = 128
 """Keys up to which the plain products serve a pass with gradients: they keep (heads, queries, keys) for it."""
@@ -15,8 +26,8 @@ LARGEST = 1 << 22
 """Scores (batch, heads, queries, keys) up to which they serve at all."""
 
 
-def attend_plainly_when_short(model: Any) -> None:
-    """Give a model that uses torch's fused attention the plain products instead, where these are faster.
+def attend_here(model: Any) -> None:
+    """Give a model that uses torch's fused attention `attend`: the plain products, where these are faster.
 
     On two cores 4 rows of 60 tokens (12 heads of 64) took 0.68 + 2.80 ms forwards and backwards, and 0.26 + 0.54 so.
     """
@@ -24,10 +35,20 @@ def attend_plainly_when_short(model: Any) -> None:
     from transformers.masking_utils import sdpa_mask
 
     if getattr(model.config, "_attn_implementation", "") != "sdpa" or not model._can_set_attn_implementation():
-        return
+        return  # or it has this already
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
+
+
+def can_stand_close(backbone: "Backbone") -> bool:
+    """Whether this model can read prompts close together, and gains by it: on a CPU, where all padding is computed."""
+    config: Any = backbone.model.config
+    windows = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if config.model_type not in KNOWN or windows != {"full_attention"} or getattr(config, "sliding_window", None):
+        return False
+    here = backbone.device.type in ("cpu", "meta") and backbone.spread is None and backbone.width >= NARROW
+    return here and getattr(config, "_attn_implementation", "") in ("sdpa", NAME)
 
 
 def attend(
@@ -35,13 +56,37 @@ def attend(
 ) -> tuple[Tensor, None]:
     """As transformers' `sdpa_attention_forward`: (batch, heads, length, size) each -> (batch, length, heads, size).
 
-    The softmax is fp32; scores and probabilities are rounded to bf16, as in transformers' own eager attention.
+    Where prompts stand close together (`models/close.py`), each sees itself alone.
     """
+    close = standing()
+    if close is None:
+        return _attend(module, query, key, value, attention_mask, **options)
+    parts = zip(close.groups, close.spread(query), close.spread(key), close.spread(value), strict=True)
+    causal = _is_causal(module, options)
+    found = [
+        _attend(module, q, k, v, None if causal else _real(sizes, length), **options)[0]
+        for (_, length, sizes), q, k, v in parts
+    ]
+    return close.gather(found), None
+
+
+def _real(sizes: Tensor, length: int) -> Tensor:
+    """Which keys of a group are tokens, (rows, 1, 1, length); where attention is causal, none sees what comes after."""
+    return (torch.arange(length, device=sizes.device) < sizes.unsqueeze(1)).view(-1, 1, 1, length)
+
+
+def _is_causal(module: nn.Module, options: dict[str, Any]) -> bool:
+    given = options.get("is_causal")
+    return bool(getattr(module, "is_causal", True) if given is None else given)
+
+
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """The softmax is fp32; scores and probabilities are rounded to bf16, as in transformers' own eager attention."""
     from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
-    causal = options.get("is_causal")
-    causal = getattr(module, "is_causal", True) if causal is None else causal
-    ahead = causal and attention_mask is None and query.shape[2] > 1
+    ahead = _is_causal(module, options) and attention_mask is None and query.shape[2] > 1
     odd = ahead and query.shape[2] != key.shape[2]
     if odd or not _short(query, key) or any(options.get(name) is not None for name in ("position_bias", "softcap")):
         found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)

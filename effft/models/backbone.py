@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from effft.errors import InputError, nearest
 from effft.models.blocks import Anatomy, dissect
+from effft.models.close import Close, stand
 from effft.models.pretrained import BUILT_IN, from_pretrained
 from effft.models.quantize import mark, quantized_options
 from effft.models.spread import is_map, placing, spread_options
@@ -61,19 +62,26 @@ class Backbone:
         """Where the weights are, and inputs must be."""
         return self.spread or next(self.model.parameters()).device
 
-    def hidden(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Last hidden states, shape (batch, length, width)."""
-        states: Tensor = self.body(**inputs, **_no_cache(self.decoder)).last_hidden_state
+    def hidden(self, inputs: Mapping[str, Tensor], close: Close | None = None) -> Tensor:
+        """Last hidden states, shape (batch, length, width); (1, tokens, width) of prompts that stand `close`."""
+        with stand(close):
+            states: Tensor = self.body(**inputs, **_no_cache(self.decoder)).last_hidden_state
         return states
 
-    def answer_logits(self, inputs: Mapping[str, Any], answers: Tensor, rows: Tensor | None = None) -> Tensor:
+    def answer_logits(
+        self, inputs: Mapping[str, Any], answers: Tensor, rows: Tensor | None = None, close: Close | None = None
+    ) -> Tensor:
         """Vocabulary logits at one position of each row: (batch, vocabulary). rows: other rows than one each, in order.
+
+        close: how the prompts stand, where they are not padded; then `answers` are places in the one row.
 
         Only these positions are projected: the hidden states are cut to (batch, 1, width) between the body and
         whatever head the model has, so the model's own code (ties, soft-caps, transforms) makes the logits.
         """
+        if close is not None:
+            rows = torch.zeros_like(answers)
         rows = torch.arange(len(answers), device=answers.device) if rows is None else rows
-        with _only(self.body, rows, answers):
+        with _only(self.body, rows, answers), stand(close):
             logits: Tensor = self.model(**{**_no_cache(self.decoder), **inputs}).logits
         return logits[:, 0]
 

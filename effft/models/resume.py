@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 from effft.models.backbone import Backbone
+from effft.models.close import Close
 
 
 class _ReachedError(Exception):
     """The forward pass has come to the block that was asked for."""
 
 
-def block_input(backbone: Backbone, inputs: Mapping[str, Tensor], index: int) -> tuple[Tensor, Any, dict[str, Any]]:
+def block_input(
+    backbone: Backbone, inputs: Mapping[str, Tensor], index: int, close: Close | None = None
+) -> tuple[Tensor, Any, dict[str, Any]]:
     """Hidden states entering block `index`, (batch, length, width), and the block's other arguments.
 
     Nothing at or above the block is computed.
@@ -34,7 +37,7 @@ def block_input(backbone: Backbone, inputs: Mapping[str, Tensor], index: int) ->
     handles += [block.register_forward_hook(look) for block in backbone.anatomy.blocks[: min(index, 1)]]
     try:
         with torch.no_grad():
-            backbone.hidden(inputs)
+            backbone.hidden(inputs, close)
     except _ReachedError:
         return found[0]
     finally:

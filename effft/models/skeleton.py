@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from effft.models.backbone import Backbone, body_of, describe, drop_pooler, max_positions
+from effft.models.close import Close
 
 
 @dataclass
@@ -18,13 +19,15 @@ class Skeleton(Backbone):
     `SharedStart` does), encoders none at all.
     """
 
-    def hidden(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def hidden(self, inputs: Mapping[str, Tensor], close: Close | None = None) -> Tensor:
         """As in `Backbone`."""
-        return super().hidden(self._ready(inputs))
+        return super().hidden(inputs if close else self._ready(inputs), close)
 
-    def answer_logits(self, inputs: Mapping[str, Any], answers: Tensor, rows: Tensor | None = None) -> Tensor:
+    def answer_logits(
+        self, inputs: Mapping[str, Any], answers: Tensor, rows: Tensor | None = None, close: Close | None = None
+    ) -> Tensor:
         """As in `Backbone`."""
-        return super().answer_logits(self._ready(inputs), answers, rows)
+        return super().answer_logits(inputs if close else self._ready(inputs), answers, rows, close)
 
     def _ready(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         rest = {name: value for name, value in inputs.items() if name != "attention_mask"}

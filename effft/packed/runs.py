@@ -13,7 +13,7 @@ from effft.evaluation.meter import Meter
 from effft.evaluation.metrics import four_metrics
 from effft.evaluation.selection import Best
 from effft.experiment import Pace, items_of
-from effft.models.attention import attend_plainly_when_short
+from effft.models.attention import attend_here
 from effft.models.backbone import Backbone
 from effft.models.memory import let_go, out_of_memory
 from effft.models.packed_bias import can_shift
@@ -105,7 +105,7 @@ def working(plan: Plan) -> Backbone:
         return backbone
     copied = replace(backbone, model=copy.deepcopy(backbone.model))
     store_in_bf16(copied.model)
-    attend_plainly_when_short(copied.model)  # as a lone run does
+    attend_here(copied.model)  # as a lone run does
     return copied
 
 

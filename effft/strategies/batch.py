@@ -1,6 +1,6 @@
-"""Prompts as tensors: items, padded batches, and how a set of lengths is cut into batches."""
+"""Prompts as tensors: items and batches."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from effft.models.backbone import Backbone
+from effft.models.close import Close, ready
 from effft.strategies.reading import Encoded
 
 
@@ -59,6 +60,7 @@ class Batch:
 
     teacher: (batch, labels) log-probabilities, a row of NaN where an item has no teacher; None without any.
     states: kept states, (batch, length, width) or (batch, width); None where nothing is kept.
+    close: how the prompts stand where they are not padded; then ids are (1, tokens), states (1, tokens, width).
     """
 
     inputs: dict[str, Tensor]
@@ -66,16 +68,14 @@ class Batch:
     labels: Tensor
     teacher: Tensor | None = None
     states: Tensor | None = None
-
-    @property
-    def tokens(self) -> int:
-        """Real tokens in the batch."""
-        return int(self.inputs["attention_mask"].sum())
+    close: Close | None = None
 
 
-def collate(items: Sequence[Item], backbone: Backbone) -> Batch:
-    """Items as one right-padded batch on the backbone's device."""
-    longest = max(len(item.prompt.ids) for item in items)
+def collate(items: Sequence[Item], backbone: Backbone, close: bool = False) -> Batch:
+    """Items as one batch on the backbone's device, right-padded or close together."""
+    if close:
+        return _close(items, backbone)
+    longest = max(item.length for item in items)
     pad = backbone.tokenizer.pad_token_id
     ids = torch.full((len(items), longest), pad if pad is not None else 0, dtype=torch.long)
     mask = torch.zeros((len(items), longest), dtype=torch.long)
@@ -90,13 +90,32 @@ def collate(items: Sequence[Item], backbone: Backbone) -> Batch:
     inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
     if segments is not None:
         inputs["token_type_ids"] = segments.to(device)
-    return Batch(
-        inputs,
-        torch.tensor([item.prompt.answer for item in items], device=device),
-        torch.tensor([item.label for item in items], device=device),
-        _teacher([item.teacher for item in items], device),
-        _states([item.state for item in items], longest, device),
-    )
+    return _batch(inputs, items, _states([item.state for item in items], longest, device), device)
+
+
+def _batch(
+    inputs: dict[str, Tensor],
+    items: Sequence[Item],
+    states: Tensor | None,
+    device: torch.device,
+    close: Close | None = None,
+) -> Batch:
+    answers = torch.tensor([item.prompt.answer for item in items], device=device)
+    labels = torch.tensor([item.label for item in items], device=device)
+    return Batch(inputs, answers, labels, _teacher([item.teacher for item in items], device), states, close)
+
+
+def _close(items: Sequence[Item], backbone: Backbone) -> Batch:
+    device, close = backbone.device, Close([item.length for item in items], backbone.device)
+    ids = close.fill([token for item in items for token in item.prompt.ids], backbone.tokenizer.pad_token_id or 0)
+    inputs = ready(ids, close)
+    if items[0].prompt.segments is not None:
+        inputs["token_type_ids"] = close.fill([s for item in items for s in item.prompt.segments or ()], 0)
+    kept = [item.state for item in items if item.state is not None]
+    states = None
+    if len(kept) == len(items):
+        states = torch.stack(kept).to(device) if kept[0].ndim == 1 else close.fill_states(kept)
+    return _batch(inputs, items, states, device, close)
 
 
 def _states(kept: Sequence[Tensor | None], longest: int, device: torch.device) -> Tensor | None:
@@ -117,37 +136,3 @@ def _teacher(rows: Sequence[tuple[float, ...] | None], device: torch.device) -> 
         return None
     blank = (float("nan"),) * labels
     return torch.tensor([row if row is not None else blank for row in rows], device=device)
-
-
-def by_budget(order: Sequence[int], length: Callable[[int], int], budget: int) -> Iterator[list[int]]:
-    """Runs of `order` (ascending length) whose padded size stays within the budget; at least one each."""
-    group: list[int] = []
-    for place in order:
-        if group and (len(group) + 1) * length(place) > budget:
-            yield group
-            group = []
-        group.append(place)
-    if group:
-        yield group
-
-
-def cheapest_cut(lengths: Sequence[int], budget: int, overhead: int) -> list[slice]:
-    """Cut ascending `lengths` into padded runs at the lowest total cost: padded tokens plus `overhead` tokens a run.
-
-    No run is padded to more than `budget` tokens, unless it is a single prompt. Dynamic programming, exact.
-    """
-    best: list[tuple[int, int]] = [(0, 0)]
-    for end in range(1, len(lengths) + 1):
-        found = (1 << 62, 0)
-        for start in range(end - 1, -1, -1):
-            padded = (end - start) * lengths[end - 1]
-            if padded > budget and end - start > 1:
-                break
-            found = min(found, (best[start][0] + padded + overhead, start))
-        best.append(found)
-    runs, end = [], len(lengths)
-    while end:
-        start = best[end][1]
-        runs.append(slice(start, end))
-        end = start
-    return runs[::-1]

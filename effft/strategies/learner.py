@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from effft.data.example import Example
-from effft.models.attention import attend_plainly_when_short
+from effft.models.attention import attend_here, can_stand_close
 from effft.models.backbone import Backbone
+from effft.models.cutting import by_budget
 from effft.models.heads import Classifier, pool
 from effft.models.memory import in_parts
 from effft.models.precision import store_in_bf16
@@ -20,7 +21,7 @@ from effft.models.resume import block_input, resumed
 from effft.models.shard import shard
 from effft.models.world import world
 from effft.strategies import parts
-from effft.strategies.batch import Batch, Counts, Item, by_budget, collate, token_budget
+from effft.strategies.batch import Batch, Counts, Item, collate, token_budget
 from effft.strategies.losses import distill_kl
 from effft.strategies.reading import Reader
 from effft.strategies.strategy import Strategy
@@ -61,11 +62,13 @@ class Learner:
             parameter.requires_grad_(id(parameter) in wanted)
         self.groups = self._count(given)
         self.remainders: dict[int, Tensor] = {}
+        self.close = can_stand_close(backbone) and not world().sharded
+        if self.close or precision == "bf16":
+            attend_here(backbone.model)
         if world().sharded:
             self._shard(precision == "bf16")
         elif precision == "bf16" and not backbone.spread:
             self.remainders = store_in_bf16(backbone.model)
-            attend_plainly_when_short(backbone.model)
             self._write_touched_rows_only()
 
     def _write_touched_rows_only(self) -> None:
@@ -131,8 +134,8 @@ class Learner:
         return [Item(p, e.label if labelled else -1) for p, e in zip(prompts, examples, strict=True)]
 
     def collate(self, items: Sequence[Item]) -> Batch:
-        """Right padding to the longest prompt; nothing real ever sees the padding."""
-        return collate(items, self.backbone)
+        """One batch; close together where the model can read it so. Nothing real ever sees padding."""
+        return collate(items, self.backbone, self.close)
 
     def scores(self, batch: Batch) -> Tensor:
         """Label scores, (batch, labels).
@@ -143,7 +146,8 @@ class Learner:
         if self.head is not None:
             return self._classify(self._pooled(batch))
         with self._from(batch.states):
-            return self._words(self.backbone.answer_logits(batch.inputs, batch.answers))
+            answers = batch.answers + (batch.close.starts if batch.close else 0)
+            return self._words(self.backbone.answer_logits(batch.inputs, answers, close=batch.close))
 
     def scores_after(self, start: SharedStart, items: Sequence[Item]) -> Tensor:
         """Label scores of prompts that begin with `start`, (items, labels)."""
@@ -168,7 +172,10 @@ class Learner:
         if batch.states is not None and batch.states.ndim == 2:
             return batch.states
         with self._from(batch.states):
-            return pool(self.backbone.hidden(batch.inputs), batch.inputs["attention_mask"], self.pooling)
+            states = self.backbone.hidden(batch.inputs, batch.close)
+            if batch.close is not None:
+                return batch.close.pool(states[0], self.pooling)
+            return pool(states, batch.inputs["attention_mask"], self.pooling)
 
     def _classify(self, pooled: Tensor) -> Tensor:
         assert self.head is not None
@@ -218,7 +225,9 @@ class Learner:
         with torch.no_grad():
             if self.frozen_blocks == len(self.backbone.anatomy.blocks):
                 return list(self._pooled(batch).cpu())
-            states = block_input(self.backbone, batch.inputs, self.frozen_blocks)[0].cpu()
+            states = block_input(self.backbone, batch.inputs, self.frozen_blocks, batch.close)[0].cpu()
+        if batch.close is not None:
+            return batch.close.apart(states)
         return [states[row, : item.length].clone() for row, item in enumerate(items)]
 
     def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:

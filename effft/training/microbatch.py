@@ -5,14 +5,18 @@ from collections.abc import Sequence
 import torch
 
 from effft.errors import MemoryShortError
+from effft.models.cutting import cheapest_cut, even_cut
 from effft.models.memory import let_go, out_of_memory
 from effft.models.world import world
-from effft.strategies.batch import Counts, Item, cheapest_cut, count
+from effft.strategies.batch import Counts, Item, count
 from effft.strategies.learner import Learner
 from effft.training.optimizer import Optimizer
 
 BUDGET = 2048
 """Padded tokens a micro-batch may have at the start; between 256 and 4096 the time of a step was flat."""
+
+CLOSE = 1024
+"""Tokens of a micro-batch that has no padding."""
 
 PASS, WRITE = 48, 120
 """Fixed cost of a pass, in tokens: of the calls (at width 768), and of writing the gradient of the whole model."""
@@ -49,12 +53,18 @@ class MicroBatches:
 
     def _sum(self, items: Sequence[Item]) -> float:
         own = world().share(sorted(items, key=lambda item: item.length))
-        cut = cheapest_cut([item.length for item in own], self.budget, self.overhead)
+        cut = self.cut([item.length for item in own])
         whole, idle = count(items), world().behind(len(cut))
         value = sum((self._pass(own[part], whole) for part in cut), 0.0)
         for _ in range(idle):
             self._pass(items[:1], whole, weight=0.0)
         return value
+
+    def cut(self, lengths: Sequence[int]) -> list[slice]:
+        """The passes of a step: ascending lengths in runs."""
+        if self.learner.close:
+            return even_cut(lengths, min(self.budget, CLOSE))
+        return cheapest_cut(lengths, self.budget, self.overhead)
 
     def _pass(self, items: Sequence[Item], whole: Counts, weight: float = 1.0) -> float:
         """One batch forwards and backwards."""

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from effft.errors import MemoryShortError, RunError
 from effft.models.backbone import Backbone
+from effft.models.cutting import by_budget
 from effft.models.memory import in_parts, let_go, out_of_memory
 from effft.models.packed_lora import PackedLora
 from effft.models.packed_rows import Rows
 from effft.models.stacked import Stacked
-from effft.strategies.batch import Batch, Counts, Item, by_budget, count, token_budget
+from effft.strategies.batch import Batch, Counts, Item, count, token_budget
 from effft.training.loop import Step, must_be_finite
 from effft.training.microbatch import BUDGET
 from effft.training.optimizer import schedule_factor

@@ -1,0 +1,111 @@
+"""Prompts close together in one row are the padded batch: the same scores, the same gradients."""
+
+from pathlib import Path
+
+import backbones
+import pytest
+import torch
+from backbones import save_backbone
+from helpers import EXAMPLES, learner_on
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effft.models import attention
+from effft.models.close import ROUND, Close
+from effft.models.cutting import even_cut
+from effft.strategies.learner import Learner, predict
+from effft.strategies.strategy import compose
+
+GROUPED = {**backbones.COMMON, "num_key_value_heads": 2, "intermediate_size": 48}
+MORE = {
+    "qwen2": ("Qwen2Config", "Qwen2ForCausalLM", GROUPED),
+    "mistral": ("MistralConfig", "MistralForCausalLM", GROUPED | {"sliding_window": None}),
+}
+DECODERS = ("opt", "gpt2", "llama", "gpt_neox", "qwen2", "qwen3", "mistral")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        for kind, options in MORE.items():
+            patch.setitem(backbones.CONFIGS, kind, options)
+        return {kind: save_backbone(tmp_path_factory.mktemp(kind), kind) for kind in (*DECODERS, "bert")}
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "NARROW", 0)
+
+
+def passed(learner: Learner, close: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss and gradients of one batch."""
+    assert learner.close
+    learner.close = close
+    batch = learner.collate(learner.recall(learner.items(EXAMPLES)))
+    assert (batch.close is not None) == close
+    loss = learner.loss(batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach(), {n: p.grad for n, p in learner.trainable_parameters.items() if p.grad is not None}
+
+
+@pytest.mark.usefixtures("wide")
+@pytest.mark.parametrize("spec", ["vanilla", "pbft", "lora+pbft", "bitfit", "adaptive", "probe"])
+@pytest.mark.parametrize("kind", [*DECODERS, "bert"])
+def test_close_prompts_are_the_padded_batch(kind: str, spec: str, folders: dict[str, Path]) -> None:
+    if kind == "qwen2" and "pbft" in spec:
+        pytest.skip("transformers gives this type a tokenizer of its own, which has no label words here")
+    strategy = compose(spec)
+    if spec == "adaptive":
+        strategy = strategy.with_parameters({"layers": 1})
+    (padded, expected), (loss, found) = (
+        passed(learner_on(folders[kind], strategy, dtype=torch.float64), close) for close in (False, True)
+    )
+    torch.testing.assert_close(loss, padded, rtol=1e-12, atol=0)
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-10, atol=1e-12, msg=name)
+    assert expected
+
+
+@pytest.mark.usefixtures("wide")
+@pytest.mark.parametrize("kind", ["opt", "bert"])
+def test_the_scores_are_those_of_each_prompt_alone(kind: str, folders: dict[str, Path]) -> None:
+    learner = learner_on(folders[kind], compose("pbft"), dtype=torch.float64)
+    items = learner.items(EXAMPLES)
+    alone = torch.cat([learner.scores(learner.collate([item])) for item in items]).detach()
+    torch.testing.assert_close(predict(learner, items, budget=1 << 20), alone.float())
+
+
+def test_narrow_models_and_windows_are_padded(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = learner_on(folders["mistral"], compose("vanilla"))
+    assert not learner.close
+    monkeypatch.setattr(attention, "NARROW", 0)
+    assert attention.can_stand_close(learner.backbone)
+    learner.backbone.model.config.sliding_window = 4
+    assert not attention.can_stand_close(learner.backbone)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=20))
+def test_what_is_spread_comes_back(lengths: list[int]) -> None:
+    close = Close(lengths, torch.device("cpu"))
+    assert close.tokens - sum(lengths) == close.filler < ROUND
+    assert close.tokens % ROUND == 0
+    states = torch.randn(1, 2, close.tokens, 3, requires_grad=True)
+    groups = close.spread(states)
+    assert sum(rows for rows, _, _ in close.groups) == len(lengths) + (close.filler > 0)
+    back = close.gather([group.transpose(1, 2) for group in groups])
+    assert torch.equal(back, states.transpose(1, 2))
+    weights = torch.randn_like(back)
+    (back * weights).sum().backward()
+    assert states.grad is not None
+    assert torch.equal(states.grad, weights.transpose(1, 2))
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(1, 300))
+def test_runs_are_within_the_budget_and_even(lengths: list[int], budget: int) -> None:
+    runs = even_cut(lengths, budget)
+    assert [n for run in runs for n in lengths[run]] == lengths
+    sizes = [sum(lengths[run]) for run in runs]
+    assert all(size <= budget or run.stop - run.start == 1 for size, run in zip(sizes, runs, strict=True))
+    if sum(lengths) <= budget:
+        assert len(runs) == 1
