@@ -33,9 +33,8 @@ LOOKED_AT = 512
 LIBRARIES = 110_000_000
 """Bytes of code, compiled products and tokenizer that a run adds to the process (measured, OPT-125M: 90 to 130 MB)."""
 
-HOLES = 1.5
-"""Bytes of heap that a byte of a bf16 copy's gradient leaves in pieces too small to use (the median of four models
-with all of them moving; .9 to 3.3)."""
+LAYOUT = 2.2
+"""What activations take of the memory over their own size: malloc keeps the holes that passes of other sizes leave."""
 
 REACHED = 0.5
 """Share of the matmul rate that training and evaluation reached on OPT-125M (measured: .45 to .6)."""
@@ -104,7 +103,7 @@ def estimate(config: RunConfig, session: Skeletons) -> Estimate:
     train_flops, evaluation_flops = learning.flops + teaching, scoring.flops * prompts.tokens
     threads = threads_of(config, backbone.width)
     rate = REACHED * matmul_rate(resolve_device(config.device), learner.precision_type, threads)
-    training = held.weights + held.gradients + held.holes + held.optimizer + learning.activations
+    training = held.weights + held.gradients + held.optimizer + round(LAYOUT * learning.activations)
     return Estimate(
         plan.strategy.name, precision, total, moved, held.weights, held.gradients, held.optimizer,
         max(learning.activations, scoring.activations),
@@ -115,14 +114,10 @@ def estimate(config: RunConfig, session: Skeletons) -> Estimate:
 
 
 class Held(NamedTuple):
-    """Bytes: of weights (remainders of masters included), gradients, optimizer state, and the most while loading.
-
-    holes: what gradients that come and go make of the heap.
-    """
+    """Bytes: of weights (remainders of masters included), gradients, optimizer state, and the most while loading."""
 
     weights: int
     gradients: int
-    holes: int
     optimizer: int
     loading: int
 
@@ -149,7 +144,7 @@ def _held(learner: Learner) -> Held:
     gradients = sum(p.numel() * p.element_size() for p in moving) + (8 * CHUNK if remainders > 2 * CHUNK else 0)
     file = sum(4 * p.numel() for p in given)  # mapped until its last weight is converted
     loading = file + weights if learner.remainders or weights < file else weights
-    return Held(weights, gradients, round(HOLES * remainders), sum(8 * p.numel() for p in moving), loading)
+    return Held(weights, gradients, sum(8 * p.numel() for p in moving), loading)
 
 
 def _weights(learner: Learner) -> list[Tensor]:
