@@ -5,7 +5,7 @@ The backbone is not changed: hooks stand on its linear maps while a pass of the 
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,9 @@ class PackedLora:
         inside = inside_model(backbone)
         known = adapters.parameters
         self.maps = {
-            name.split(".lora_A.")[0].removeprefix(inside): (known[name], known[name.replace(".lora_A.", ".lora_B.")])
+            name.split(".lora_A.")[0].removeprefix(inside): _Pair(
+                known[name], known[name.replace(".lora_A.", ".lora_B.")], adapters.sizes(name)
+            )
             for name in known
             if ".lora_A." in name
         }
@@ -44,7 +46,7 @@ class PackedLora:
         """While open, a pass over these rows gives every row its trial's adapters and head."""
         with ExitStack() as stack:
             for path, pair in self.maps.items():
-                hook = _Delta(rows, *pair, self.scales)
+                hook = _Delta(rows, pair, self.scales)
                 stack.callback(self.backbone.body.get_submodule(path).register_forward_hook(hook).remove)
             for path, bias in self.biases.items():
                 shift = Shift(rows, bias, there_of(self.backbone, path))
@@ -56,19 +58,46 @@ class PackedLora:
             yield
 
 
+class _Pair(NamedTuple):
+    """LoRA's matrices of one map: down (trials, largest rank, inputs), up (trials, outputs, largest rank).
+
+    ranks: each trial's own; 0 where it does not adapt this map.
+    """
+
+    down: Tensor
+    up: Tensor
+    ranks: list[int]
+
+
 class _Delta:
     """Adds each row's own low-rank product to what a linear map gives."""
 
-    def __init__(self, rows: Rows, down: Tensor, up: Tensor, scales: Tensor) -> None:
-        self.rows, self.down, self.up, self.scales = rows, down, up, scales
+    def __init__(self, rows: Rows, pair: _Pair, scales: Tensor) -> None:
+        self.rows, self.scales = rows, scales
+        self.down, self.up, self.ranks = pair
 
     def __call__(self, _module: object, args: tuple[Any, ...], out: Tensor) -> Tensor:
         rows = self.rows
+        if rows.spans is not None:
+            return self._by_span(rows.spans, args[0], out)
         low = torch.bmm(rows.together(args[0]), rows.of(self.down).mT) * rows.of(self.scales)
         up = rows.of(self.up).mT
         if rows.place is None:
             return torch.baddbmm(out.reshape(rows.trials, -1, out.shape[-1]), low, up).reshape(out.shape)
         return out + rows.apart(torch.bmm(low, up)).reshape(out.shape)
+
+    def _by_span(self, spans: Sequence[tuple[int, int]], states: Tensor, out: Tensor) -> Tensor:
+        """Trial by trial at its own rank: nothing is padded."""
+        down, up = self.down.unbind(), self.up.unbind()
+        sizes = [size for _, size in spans]
+        own = states.reshape(-1, states.shape[-1]).split(sizes)  # type: ignore[no-untyped-call]
+        base = out.reshape(-1, out.shape[-1]).split(sizes)  # type: ignore[no-untyped-call]
+        parts = []
+        for (at, _), given, plain in zip(spans, own, base, strict=True):
+            rank = self.ranks[at]
+            low = given @ down[at][:rank].mT * self.scales[at]
+            parts.append(torch.addmm(plain, low, up[at][:, :rank].mT) if rank else plain)
+        return torch.cat(parts).reshape(out.shape)
 
 
 class _Head:

@@ -7,16 +7,19 @@ import torch
 from torch import Tensor
 
 from effft.models.backbone import Backbone
+from effft.models.close import Close
 
 
 class Rows:
     """Whose the rows of a batch are: `owners[i]` is the trial of row i, and a trial's rows stand together.
 
-    Trials with fewer rows than another are filled up with zeros for the products of the adapters alone.
+    Trials with fewer rows than another are filled up with zeros for the products of the adapters alone. Where prompts
+    stand close together, `spans` has (trial, tokens), and nothing is filled up.
     """
 
-    def __init__(self, owners: Sequence[int], trials: int, device: torch.device) -> None:
+    def __init__(self, owners: Sequence[int], trials: int, device: torch.device, close: Close | None = None) -> None:
         counts = Counter(owners)
+        self.spans = spans(owners, close) if close is not None else None
         self.owners = torch.tensor(list(owners), device=device)
         self.count, self.trials, self.most = len(owners), len(counts), max(counts.values())
         self.present = None if len(counts) == trials else torch.tensor(list(counts), device=device)
@@ -48,6 +51,15 @@ class Rows:
         """(trials, tokens, width) as (rows, tokens of a row, width)."""
         wide = states.reshape(self.trials * self.most, -1, states.shape[-1])
         return wide if self.place is None else wide.index_select(0, self.place)
+
+
+def spans(owners: Sequence[int], close: Close) -> list[tuple[int, int]]:
+    """(trial, tokens) in the order of the row; the last one has the filler too, which no loss depends on."""
+    sizes: dict[int, int] = {}
+    for owner, length in zip(owners, close.lengths, strict=True):
+        sizes[owner] = sizes.get(owner, 0) + length
+    sizes[owners[-1]] += close.filler
+    return list(sizes.items())
 
 
 def inside_model(backbone: Backbone) -> str:

@@ -60,6 +60,10 @@ class Stacked:
             if gradient is not None:
                 kept.add_(gradient)
 
+    def sizes(self, name: str) -> list[int]:
+        """How long the first axis of each trial's own parameter is; 0 where it has none of this name."""
+        return [len(own.weights[name]) if name in own.weights else 0 for own in self.trials]
+
     def norms(self) -> Tensor:
         """Norm of each trial's gradient, (trials,), in the dtype of the values."""
         norms: Tensor = torch.linalg.vector_norm(self.gradient, dim=1, dtype=self.values.dtype)

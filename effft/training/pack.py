@@ -8,7 +8,7 @@ from torch import Tensor
 
 from effft.errors import MemoryShortError, RunError
 from effft.models.backbone import Backbone
-from effft.models.cutting import by_budget
+from effft.models.cutting import by_budget, even_cut
 from effft.models.memory import in_parts, let_go, out_of_memory
 from effft.models.packed_lora import PackedLora
 from effft.models.packed_rows import Rows
@@ -105,7 +105,7 @@ class Pack:
     def _sum(self, rows: Sequence[Row], whole: Sequence[Counts]) -> list[float]:
         """Rows of like length pass together, whosever they are."""
         values = torch.zeros(len(self.members), dtype=torch.float64)
-        for part in _cut(rows, self.budget):
+        for part in self._cut(rows, self.budget):
             scores, batch = self._pass(part)
             terms = [terms_of(self.members[at].strategy.loss, whole[at], item) for at, item in part]
             losses = row_losses(scores, batch, terms)
@@ -125,9 +125,20 @@ class Pack:
         """Scores of the rows, (rows, labels), those of a member standing together."""
         learner = self.members[0].learner
         batch = learner.collate([item for _, item in rows])
-        layout = Rows([at for at, _ in rows], len(self.members), self.backbone.device)
+        layout = Rows([at for at, _ in rows], len(self.members), self.backbone.device, batch.close)
         with self._lora.over(layout, learner.head.linear if learner.head is not None else None):
             return learner.scores(batch), batch
+
+    def _cut(self, rows: Sequence[Row], budget: int) -> Iterator[list[Row]]:
+        """Passes over rows of like length, each ordered by member."""
+        ordered = sorted(rows, key=lambda row: row[1].length)
+        lengths = [item.length for _, item in ordered]
+        if self.members[0].learner.close:
+            groups = even_cut(lengths, budget)
+        else:
+            groups = [slice(g[0], g[-1] + 1) for g in by_budget(range(len(rows)), lengths.__getitem__, budget)]
+        for group in groups:
+            yield sorted(ordered[group], key=lambda row: row[0])
 
     def scores(self, wanted: Mapping[int, Sequence[Item]]) -> dict[int, Tensor]:
         """Which member -> its scores of these items, (items, labels) fp32 on the CPU; equal prompts are read once."""
@@ -137,7 +148,7 @@ class Pack:
                 unique.setdefault((at, item.prompt.ids, item.prompt.answer), item)
         known: dict[tuple[int, tuple[int, ...], int], Tensor] = {}
         with torch.inference_mode():
-            for part in _cut([(key[0], item) for key, item in unique.items()], token_budget(self.backbone)):
+            for part in self._cut([(key[0], item) for key, item in unique.items()], token_budget(self.backbone)):
                 found = torch.cat(in_parts(lambda rows: self._pass(rows)[0].float().cpu(), part))
                 keys = [(at, item.prompt.ids, item.prompt.answer) for at, item in part]
                 known |= dict(zip(keys, found, strict=True))
@@ -145,13 +156,6 @@ class Pack:
             at: torch.stack([known[at, item.prompt.ids, item.prompt.answer] for item in items])
             for at, items in wanted.items()
         }
-
-
-def _cut(rows: Sequence[Row], budget: int) -> Iterator[list[Row]]:
-    """Passes over rows of like length, each ordered by member."""
-    order = sorted(range(len(rows)), key=lambda place: rows[place][1].length)
-    for group in by_budget(order, lambda place: rows[place][1].length, budget):
-        yield [rows[place] for place in sorted(group, key=lambda place: rows[place][0])]
 
 
 def _move(member: Trainee, step: Step | RunError) -> Move:

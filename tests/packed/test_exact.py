@@ -8,6 +8,7 @@ from backbones import save_backbone
 from helpers import EXAMPLES
 from packed.material import Outcome, Trial, alone, member, packed, shared, trials
 
+from effft.models import attention
 from effft.models.lora import save_adapter
 from effft.models.stacked import Own, Stacked
 from effft.training.packed_steps import Move, adamw
@@ -30,10 +31,16 @@ SLOW = [
 ]
 
 
+@pytest.mark.parametrize("narrow", [256, 0], ids=["padded", "close"])
 @pytest.mark.parametrize(("kind", "spec"), [("gpt2", "context_distillation"), *SLOW])
-def test_a_packed_trial_is_the_lone_trial(kind: str, spec: str, tmp_path: Path) -> None:
+def test_a_packed_trial_is_the_lone_trial(
+    kind: str, spec: str, narrow: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both where prompts are padded, and where they stand close together (`models/close.py`)."""
+    monkeypatch.setattr(attention, "NARROW", narrow)
     folder = save_backbone(tmp_path, kind)
     backbone, five = shared(folder, spec), trials(spec)
+    assert attention.can_stand_close(backbone) == (narrow == 0 and kind in attention.KNOWN)
     for found, trial in zip(packed(backbone, [member(backbone, t) for t in five]), five, strict=True):
         check(found, alone(folder, trial))
 
