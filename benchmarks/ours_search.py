@@ -12,11 +12,11 @@ from benchmarks.sampling import PeakMemory
 from effft.session import Session
 from effft.tracking.tracker import MemoryTracker
 from search.driver import Driver
+from search.executors import open_executor
 from search.logbook import Logbook
 from search.settings import Settings
 from search.storage import open_storage, open_study
 from search.study import plan_study
-from search.units import InProcess, LocalProcesses
 
 
 def main() -> None:
@@ -29,7 +29,9 @@ def main() -> None:
     }  # fmt: skip
     fixed = {name: values.pop(name) for name in ("batch_size", "epochs", "warmup", "weight_decay", "lora_modules")}
     asked = fixed | {"alpha_ratio": 2, "learning_rate": "1e-5:1e-1:log", "rank": "1:64"}
-    settings = Settings(len(job["trials"]), len(job["folds"]), pruner="none", workers=job["workers"])
+    settings = Settings(
+        len(job["trials"]), len(job["folds"]), pruner="none", workers=job["workers"], executor=job["executor"]
+    )
     with PeakMemory() as memory, tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         session = Session()
@@ -37,8 +39,7 @@ def main() -> None:
         study = open_study(open_storage(f"sqlite:///{folder}/optuna.db"), plan)
         for rate, rank in job["trials"]:
             study.enqueue_trial({"learning_rate": rate, "log2_rank": int(math.log2(rank))})
-        several = settings.workers > 1
-        with closing(LocalProcesses(settings.workers) if several else InProcess(session)) as executor:
+        with closing(open_executor(plan, session)) as executor:
             Driver(study, plan, executor, Logbook(MemoryTracker(), plan), lambda *_: None).run()
         seconds = time.perf_counter() - start
     found = sorted(study.trials, key=lambda trial: trial.number)

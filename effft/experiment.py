@@ -72,13 +72,15 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent, pace: Pace | N
     world().must_agree("settings and examples", plan.sameness)
     notes = list(plan.notes)
     verbalizes = isinstance(plan.strategy.head, Verbalizer)
-    held = 0 if plan.session.keep else held_by(plan.session.original(config, verbalizes))
+    precision = str(plan.resolved["precision"])
+    shares = plan.session.keep and plan.strategy.trainable.keeps_weights
+    frozen = plan.session.frozen(config, verbalizes, precision) if shares else None
+    held = 0 if plan.session.keep and not frozen else held_by(frozen or plan.session.original(config, verbalizes))
     with Meter(resolve_device(config.device), held) as meter:
         with meter.stage("load"):
-            backbone = plan.session.backbone(config, verbalizes)
+            backbone = plan.session.backbone(config, verbalizes, frozen)
             reader, teacher = readers(plan.strategy, plan.task, backbone, config, plan.demonstrations)
             generator = torch.Generator().manual_seed(config.seed)
-            precision = str(plan.resolved["precision"])
             learner = Learner(plan.strategy, plan.task, backbone, reader, generator, precision)
         with meter.stage("train"), counted(learner.backbone.model, learner.head) as trained:
             items = items_of(plan, learner, teacher)

@@ -9,6 +9,7 @@ from effft.config import KNOB_FIELDS, RunConfig
 from effft.data.example import ExampleSet
 from effft.data.leaks import Checked, check
 from effft.models.backbone import Backbone, Stored, load, resolve_device
+from effft.models.precision import store_in_bf16
 from effft.models.world import world
 from effft.tasks.read import read_split
 from effft.tasks.task import Task, load_task
@@ -26,6 +27,7 @@ class Session:
     def __init__(self, keep: bool = True) -> None:
         self.keep = keep
         self._backbones: dict[tuple[str, ...], Backbone] = {}
+        self._rounded: dict[tuple[str, ...], Backbone] = {}
         self._splits: dict[tuple[str, KnobValues, str, str], ExampleSet] = {}
         self._tasks: dict[tuple[str, KnobValues, bool], Task] = {}
         self._checked: dict[tuple[str, KnobValues, str, str], Checked] = {}
@@ -40,7 +42,7 @@ class Session:
         """What another machine needs: all but the kept states; whole weights, on the CPU. Others it loads by name."""
         whole = {k: found for k, found in self._backbones.items() if not found.spread and k[4] == "none"}
         models = {key: replace(found, model=_on_cpu(found.model)) for key, found in whole.items()}
-        return {**vars(self), "_backbones": models, "activations": None}
+        return {**vars(self), "_backbones": models, "_rounded": {}, "activations": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """As it was, on this machine's own device."""
@@ -82,11 +84,26 @@ class Session:
             self._backbones[key] = load(config.model, config.revision, lm_head, device, stored)
         return self._backbones[key]
 
-    def backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
-        """A backbone to change: a copy, or the original where nothing is kept."""
+    def frozen(self, config: RunConfig, lm_head: bool, precision: str) -> Backbone:
+        """A backbone whose weights nobody may change: the original, or one bf16 copy of it, made once."""
         backbone = self.original(config, lm_head)
+        if precision != "bf16" or backbone.spread or config.quantize != "none":
+            return backbone
+        key = (config.model, config.revision, str(lm_head), config.device)
+        if key not in self._rounded:
+            self._rounded[key] = replace(backbone, model=copy.deepcopy(backbone.model))
+            store_in_bf16(self._rounded[key].model)
+        return self._rounded[key]
+
+    def backbone(self, config: RunConfig, lm_head: bool, frozen: Backbone | None = None) -> Backbone:
+        """A backbone to change: a copy, or the original where nothing is kept.
+
+        frozen: where every weight stays what it is, the backbone (`frozen`) that they are shared with.
+        """
+        backbone = frozen or self.original(config, lm_head)
         if self.keep and not backbone.spread:  # where nothing trains, nothing changes
-            return replace(backbone, model=copy.deepcopy(backbone.model))
+            shared = {id(p): p for p in backbone.model.parameters()} if frozen else {}
+            return replace(backbone, model=copy.deepcopy(backbone.model, dict[int, object](shared)))
         self._backbones.clear()
         return backbone
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from backbones import save_backbone
 from place import make_place
 
@@ -82,6 +83,25 @@ def test_a_session_changes_no_number(place: Path, strategy: str) -> None:
         k: v for k, v in numbers(alone).items() if k not in work
     }
     assert shared.activations.computed == computed == 4  # training, validation, and the two evaluation sets
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("strategy", ["lora", "lora+pbft", "probe"])
+def test_shared_weights_change_no_number(place: Path, strategy: str, precision: str) -> None:
+    """Runs of one process share the weights that none of them moves, in bf16 one rounded copy."""
+    config = make_config(
+        {"task": str(place / "task.yaml"), "model": str(place / "llama"), "per_label": 8, "epochs": 2,
+         "strategy": strategy, "bootstrap": 0, "precision": precision}
+    )  # fmt: skip
+    alone, session = run(config, MemoryTracker(), Session(keep=False)), Session()
+    before = {n: w.clone() for n, w in session.original(config, "pbft" in strategy).model.named_parameters()}
+    run(config.model_copy(update={"seed": 5, "learning_rate": 1e-2}), MemoryTracker(), session)
+    together = run(config, MemoryTracker(), session)
+    assert {k: v for k, v in numbers(together).items() if "flops" not in k} == {
+        k: v for k, v in numbers(alone).items() if "flops" not in k
+    }
+    for name, weight in session.original(config, "pbft" in strategy).model.named_parameters():
+        assert torch.equal(weight, before[name])
 
 
 @pytest.mark.parametrize("strategy", ["vanilla", "lora", "probe"])

@@ -26,16 +26,10 @@ class Anatomy:
     embeddings: tuple[nn.Module, ...]
     final_norms: tuple[nn.Module, ...]
 
-    def group_of(self, parameter: nn.Parameter) -> str:
-        """'blocks', 'embeddings', 'final_norm' or 'other', decided by identity."""
-        for name, modules in (
-            ("embeddings", self.embeddings),
-            ("blocks", self.blocks),
-            ("final_norm", self.final_norms),
-        ):
-            if any(parameter is p for module in modules for p in module.parameters()):
-                return name
-        return "other"
+    def groups(self) -> dict[int, str]:
+        """Id of a parameter -> 'blocks', 'embeddings' or 'final_norm'; of what is in two, the first counts."""
+        parts = (("final_norm", self.final_norms), ("blocks", self.blocks), ("embeddings", self.embeddings))
+        return {id(p): name for name, modules in parts for module in modules for p in module.parameters()}
 
 
 def dissect(body: nn.Module) -> Anatomy:

@@ -34,6 +34,9 @@ def add_lora(
         warnings.filterwarnings("ignore", message="fan_in_fan_out")
         inject_adapter_in_model(config, body)
     added = [p for p in body.parameters() if id(p) not in before]
+    for parameter in added:
+        if parameter.dtype == torch.bfloat16 and not backbone.spread:  # as on fp32 weights: the draws are exact
+            parameter.data = parameter.data.float()
     for name, module in body.named_modules():
         if name.endswith("lora_A.default"):
             with torch.no_grad():

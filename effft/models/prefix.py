@@ -8,6 +8,7 @@ from torch import Tensor
 
 from effft.models import attention
 from effft.models.backbone import Backbone
+from effft.models.close import ROUND
 
 KNOWN = ("opt", "gpt2", "llama", "gpt_neox", "qwen2", "qwen3", "mistral")
 """Model types whose code takes a ready mask and positions; the others read every prompt whole."""
@@ -58,11 +59,17 @@ class SharedStart:
             )
 
     def packed(self, rests: Sequence[Sequence[int]]) -> dict[str, object]:
-        """What the model is called with: one row of all rests."""
+        """What the model is called with: one row of all rests, and filler up to a round number of tokens."""
         device, lengths = self.backbone.device, [len(rest) for rest in rests]
-        ids = torch.tensor([[token for rest in rests for token in rest]], device=device)
-        positions = torch.cat([torch.arange(self.size, self.size + n, device=device) for n in lengths])
-        owner = torch.repeat_interleave(torch.arange(len(rests), device=device), torch.tensor(lengths, device=device))
+        filler = -sum(lengths) % ROUND
+        ids = torch.tensor([[token for rest in rests for token in rest] + [0] * filler], device=device)
+        positions = torch.cat(
+            [torch.arange(self.size, self.size + n, device=device) for n in lengths]
+            + [torch.full((filler,), self.size, device=device)]
+        )
+        owner = torch.repeat_interleave(
+            torch.arange(len(rests) + 1, device=device), torch.tensor([*lengths, filler], device=device)
+        )
         own = (owner[:, None] == owner[None, :]) & (positions[:, None] >= positions[None, :])
         mask = torch.cat([torch.ones((len(owner), self.size), dtype=torch.bool, device=device), own], dim=1)
         return {

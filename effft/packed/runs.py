@@ -1,10 +1,9 @@
 """Plans that are measured on validation side by side: they enter a pack, and what they scored comes out."""
 
-import copy
 import time
 from collections import deque
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
@@ -18,7 +17,6 @@ from effft.models.backbone import Backbone
 from effft.models.memory import let_go, out_of_memory
 from effft.models.packed_bias import can_shift
 from effft.models.packed_lora import can_pack
-from effft.models.precision import store_in_bf16
 from effft.models.world import world
 from effft.plan import Plan, readers, threads_of
 from effft.strategies.batch import Item
@@ -100,13 +98,12 @@ def original(plan: Plan) -> Backbone:
 
 def working(plan: Plan) -> Backbone:
     """The backbone that a pack computes with: the original itself, or one bf16 copy of it."""
-    backbone = original(plan)
-    if plan.resolved["precision"] != "bf16":
-        return backbone
-    copied = replace(backbone, model=copy.deepcopy(backbone.model))
-    store_in_bf16(copied.model)
-    attend_here(copied.model)  # as a lone run does
-    return copied
+    found = plan.session.frozen(
+        plan.config, isinstance(plan.strategy.head, Verbalizer), str(plan.resolved["precision"])
+    )
+    if plan.resolved["precision"] == "bf16":
+        attend_here(found.model)  # as a lone run does
+    return found
 
 
 class PackedRuns:

@@ -89,20 +89,21 @@ class Learner:
 
     def _count(self, given: set[int]) -> dict[str, tuple[int, int]]:
         """Group -> (trainable, total) parameters; tied weights count once."""
-        counts = dict.fromkeys(GROUPS, (0, 0))
-        named = [(self._group(p, given), p) for p in self.backbone.model.parameters()]
+        counts, known = dict.fromkeys(GROUPS, (0, 0)), self.backbone.anatomy.groups()
+        inside = {id(p) for p in self.backbone.body.parameters()}
+
+        def group_of(p: nn.Parameter) -> str:
+            if id(p) not in given:
+                return "adapter"
+            return known.get(id(p), "other") if id(p) in inside else "lm_head"
+
+        named = [(group_of(p), p) for p in self.backbone.model.parameters()]
         named += [("head", p) for p in (self.head.parameters() if self.head else ())]
         for group, parameter in named:
             moved, total = counts[group]
             size = elements(parameter)
             counts[group] = (moved + size * parameter.requires_grad, total + size)
         return counts
-
-    def _group(self, parameter: nn.Parameter, given: set[int]) -> str:
-        if id(parameter) not in given:
-            return "adapter"
-        inside = any(parameter is p for p in self.backbone.body.parameters())
-        return self.backbone.anatomy.group_of(parameter) if inside else "lm_head"
 
     @property
     def trainable_parameters(self) -> dict[str, nn.Parameter]:

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 class Part:
     """One choice on one axis. `about` is what a person reads in `python -m effft strategies`.
 
-    space: where a search looks for the part's parameters (`alpha_ratio` stands for alpha / rank).
+    space: where a search looks for the part's parameters (`alpha_ratio` stands for alpha / rank). keeps_weights: for
+    the trainable axis, whether every pre-trained weight stays what it is, so that runs can share them.
     """
 
     about: ClassVar[str] = ""
+    keeps_weights: ClassVar[bool] = False
     space: ClassVar[Mapping[str, Dimension]] = MappingProxyType({})
 
     @property
@@ -141,6 +143,7 @@ class LoRA(Part):
     """Low-rank deltas inside linear maps, scale alpha / rank, zero at the start (Hu et al. 2021, arXiv 2106.09685)."""
 
     about: ClassVar[str] = "low-rank deltas (LoRA)"
+    keeps_weights: ClassVar[bool] = True
     space: ClassVar[Mapping[str, Dimension]] = MappingProxyType(
         {"rank": Powers(1, 64), "alpha_ratio": Powers(0.5, 4), "lora_modules": Choice(("attention", "all"))}
     )
@@ -199,6 +202,7 @@ class Nothing(Part):
     """No pre-trained parameter moves."""
 
     about: ClassVar[str] = "no pre-trained parameter"
+    keeps_weights: ClassVar[bool] = True
 
     def open(self, backbone: "Backbone", generator: "torch.Generator") -> "list[nn.Parameter]":
         """None."""
