@@ -27,7 +27,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "vanilla": {"per_label": 64, "epochs": 5, "evaluation": 32, "rate": 5e-5},
     "pbft": {"per_label": 64, "epochs": 3, "evaluation": 32, "rate": 5e-5},
     "adaptive": {"per_label": 64, "epochs": 20, "evaluation": 32, "rate": 1e-4},
-    "icl": {"per_label": 8, "epochs": 1, "evaluation": 32, "rate": 5e-4},
+    "icl": {"per_label": 8, "epochs": 1, "evaluation": 200, "rate": 5e-4},
     "context_distillation": {"per_label": 16, "epochs": 10, "evaluation": 32, "rate": 5e-4},
     "search": {"per_label": 16, "epochs": 2, "trials": 16, "folds": 3, "workers": 1, "executor": "auto"},
 }
