@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ CALL = 64
 
 LARGEST = 1 << 14
 """Padded tokens of one group."""
-
 
 ROUND = 32
 """Tokens in a row are a multiple of this: products of 1007 rows ran at 0.58 TFLOP/s (bf16, two cores), of 1008 at 0.77.
@@ -108,25 +108,22 @@ class _Real(torch.autograd.Function):
         return gradient.new_zeros((ctx.rows, gradient.shape[1])).index_copy(0, ctx.places, gradient), None
 
 
-_STANDING: list[Close] = []
+_STANDING: ContextVar[Close | None] = ContextVar("standing", default=None)
 
 
 def standing() -> Close | None:
     """How the prompts of the pass that runs stand; None where they are padded."""
-    return _STANDING[-1] if _STANDING else None
+    return _STANDING.get()
 
 
 @contextmanager
 def stand(close: Close | None) -> Iterator[None]:
     """While open, the attention of `models/attention.py` keeps these prompts apart."""
-    if close is None:
-        yield
-        return
-    _STANDING.append(close)
+    token = _STANDING.set(close)
     try:
         yield
     finally:
-        _STANDING.pop()
+        _STANDING.reset(token)
 
 
 def ready(ids: Tensor, close: Close) -> dict[str, Tensor]:

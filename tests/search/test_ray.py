@@ -23,6 +23,7 @@ from effft.errors import InputError
 from effft.session import Session
 from search import cluster as before
 from search.cluster import check_ray
+from search.packed import Packed
 from search.ray_executor import RayTasks
 from search.settings import Settings
 from search.units import InProcess, LocalProcesses, Measured, Unit
@@ -88,12 +89,19 @@ def test_no_ray_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 @pytest.mark.slow
-def test_the_same_values_here_in_processes_and_on_ray(tmp_path: Path) -> None:
+def test_the_same_values_here_packed_in_processes_and_on_ray(tmp_path: Path) -> None:
+    """Bit for bit, but for the pack, whose sums are made in another order; its accuracies are the same."""
     place = make_place(tmp_path, "gpt2")
     session, todo = warmed(place), units(place)
     here = values(InProcess(session).run(todo))
     with closing(LocalProcesses(2)) as processes:
         assert values(processes.run(todo)) == here
+    with closing(Packed(session, 3)) as pack:
+        together = pack.run(todo)
+    assert all(one.resources["pack"] == 3 for one in together)
+    for one, (value, curve, failure) in zip(together, here, strict=True):
+        assert (one.value, one.failure) == (pytest.approx(value), failure)
+        assert one.curve == pytest.approx(curve)
     with closing(RayTasks(2, "local", 0.0, session)) as ray:
         for path in [*place.glob("*.csv"), *place.glob("*.yaml"), *place.glob("gpt2/*")]:
             path.unlink()  # another machine has none of them
