@@ -54,8 +54,8 @@ def test_a_driver_saturates_where_it_takes_half_the_time() -> None:
     assert saturation(costs) == pytest.approx(101, abs=8)
 
 
-def test_what_was_measured_is_read_and_one_worker_lies_on_the_curve() -> None:
+def test_what_was_measured_lies_on_the_curve() -> None:
     found = read(FILE)
-    alone = found.points[0]
-    assert alone.workers == 1
-    assert alone.trials_per_second == pytest.approx(simulate(found.costs, 1).trials_per_second, rel=0.2)
+    assert [point.workers for point in found.points] == [1, 2]
+    for point in found.points:
+        assert point.trials_per_second == pytest.approx(simulate(found.costs, point.workers).trials_per_second, rel=0.2)
