@@ -21,9 +21,10 @@ from effft.models.world import world
 from effft.plan import Plan, prepare, readers, threads_of
 from effft.session import Session
 from effft.strategies.batch import Item
-from effft.strategies.learner import Learner, predict
+from effft.strategies.learner import Learner
 from effft.strategies.parts import DistillKL, Verbalizer
 from effft.strategies.reading import Reader
+from effft.strategies.scoring import predict
 from effft.tracking.tracker import Tracker
 from effft.training.loop import Step, private_randomness, train
 from effft.training.teacher import teach

@@ -12,9 +12,10 @@ from effft.config import RunConfig
 from effft.errors import InputError
 from effft.models.backbone import load
 from effft.strategies.batch import Item
-from effft.strategies.learner import Learner, predict
+from effft.strategies.learner import Learner
 from effft.strategies.parts import NAMED
 from effft.strategies.reading import Reader
+from effft.strategies.scoring import predict
 from effft.strategies.strategy import Strategy, compose
 from effft.training.loop import private_randomness, train
 from effft.training.teacher import teach

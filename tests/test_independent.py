@@ -10,7 +10,8 @@ from backbones import save_backbone
 from helpers import EXAMPLES, learner_on
 
 from effft.config import RunConfig
-from effft.strategies.learner import Learner, predict
+from effft.strategies.learner import Learner
+from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
 from effft.training.loop import train
 

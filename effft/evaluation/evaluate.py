@@ -7,7 +7,8 @@ import numpy as np
 
 from effft.data.example import Example
 from effft.evaluation.metrics import calibration_error, four_metrics, intervals, majority, softmax
-from effft.strategies.learner import Learner, Recall, predict
+from effft.strategies.learner import Learner
+from effft.strategies.scoring import Recall, predict
 
 
 @dataclass(frozen=True)

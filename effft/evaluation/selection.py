@@ -7,7 +7,8 @@ from torch import Tensor
 
 from effft.evaluation.metrics import four_metrics
 from effft.strategies.batch import Item
-from effft.strategies.learner import Learner, Recall, predict
+from effft.strategies.learner import Learner
+from effft.strategies.scoring import Recall, predict
 
 
 class Best:

@@ -1,5 +1,6 @@
 """Attention of prompts that stand close together; and of short ones in bf16 on a CPU, where the plain products win."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 NAME = "plain_when_short"
 """What transformers knows it by."""
 
-KNOWN = ("opt", "gpt2", "llama", "gpt_neox", "qwen2", "qwen3", "mistral", "bert")
-"""Model types that take positions of ours, and leave all else about who sees whom to their attention function."""
+DECODERS = ("opt", "gpt2", "llama", "gpt_neox", "qwen2", "qwen3", "mistral")
+KNOWN = (*DECODERS, "bert")
+"""Model types that take masks and positions of ours, and leave all else about who sees whom to their attention."""
 
 NARROW = 256
 """Width below which the calls cost more than the padding."""
@@ -43,12 +45,15 @@ def attend_here(model: Any) -> None:
 
 def can_stand_close(backbone: "Backbone") -> bool:
     """Whether this model can read prompts close together, and gains by it: on a CPU, where all padding is computed."""
-    config: Any = backbone.model.config
-    windows = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if config.model_type not in KNOWN or windows != {"full_attention"} or getattr(config, "sliding_window", None):
-        return False
     here = backbone.device.type in ("cpu", "meta") and backbone.spread is None and backbone.width >= NARROW
-    return here and getattr(config, "_attn_implementation", "") in ("sdpa", NAME)
+    return here and sees_whole_prompts(backbone.model.config, KNOWN)
+
+
+def sees_whole_prompts(config: Any, types: Sequence[str]) -> bool:
+    """Whether a model is of these types, without windows, and its attention is torch's or ours."""
+    windows = set(getattr(config, "layer_types", None) or ["full_attention"])
+    whole = windows == {"full_attention"} and not getattr(config, "sliding_window", None)
+    return whole and config.model_type in types and getattr(config, "_attn_implementation", "") in ("sdpa", NAME)
 
 
 def attend(

@@ -94,9 +94,10 @@ class _Delta:
         base = out.reshape(-1, out.shape[-1]).split(sizes)  # type: ignore[no-untyped-call]
         parts = []
         for (at, _), given, plain in zip(spans, own, base, strict=True):
-            rank = self.ranks[at]
-            low = given @ down[at][:rank].mT * self.scales[at]
-            parts.append(torch.addmm(plain, low, up[at][:, :rank].mT) if rank else plain)
+            rank, moved = self.ranks[at], plain
+            if rank:
+                moved = torch.addmm(plain, given @ down[at][:rank].mT * self.scales[at], up[at][:, :rank].mT)
+            parts.append(moved)
         return torch.cat(parts).reshape(out.shape)
 
 

@@ -1,7 +1,6 @@
 """Prompts that start alike: the start is read once, its keys and values serve every prompt."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,20 +9,13 @@ from effft.models import attention
 from effft.models.backbone import Backbone
 from effft.models.close import ROUND
 
-KNOWN = ("opt", "gpt2", "llama", "gpt_neox", "qwen2", "qwen3", "mistral")
-"""Model types whose code takes a ready mask and positions; the others read every prompt whole."""
-
 WORTH = 16
 """Tokens a common start must have to be worth a pass of its own."""
 
 
 def can_share(backbone: Backbone) -> bool:
     """Whether this model's attention is causal, over the whole prompt, and takes a mask of ours."""
-    config: Any = backbone.model.config
-    windows = getattr(config, "layer_types", None) or ["full_attention"]
-    whole = set(windows) == {"full_attention"} and not getattr(config, "sliding_window", None)
-    sdpa = getattr(config, "_attn_implementation", "") in ("sdpa", attention.NAME)
-    return bool(backbone.decoder and config.model_type in KNOWN and whole and sdpa)
+    return backbone.decoder and attention.sees_whole_prompts(backbone.model.config, attention.DECODERS)
 
 
 def common_start(prompts: Sequence[tuple[int, ...]]) -> int:

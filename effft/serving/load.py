@@ -18,9 +18,10 @@ from effft.models.spread import is_map
 from effft.models.whole import fault_of
 from effft.serving.base import locate
 from effft.serving.record import ModelRecord, read_record
-from effft.strategies.learner import Learner, predict
+from effft.strategies.learner import Learner
 from effft.strategies.parts import Verbalizer
 from effft.strategies.reading import Reader
+from effft.strategies.scoring import predict
 
 NARROW = 256
 """Hidden size below which a second CPU thread costs more than it gives."""

@@ -1,8 +1,7 @@
 """A strategy put on a backbone for a task: it collates, scores, and says how wrong it is."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,7 @@ from effft.models.cutting import by_budget
 from effft.models.heads import Classifier, pool
 from effft.models.memory import in_parts
 from effft.models.precision import store_in_bf16
-from effft.models.prefix import SharedStart, can_share, common_start
+from effft.models.prefix import SharedStart, can_share
 from effft.models.quantize import elements
 from effft.models.resume import block_input, resumed
 from effft.models.shard import shard
@@ -62,12 +61,13 @@ class Learner:
             parameter.requires_grad_(id(parameter) in wanted)
         self.groups = self._count(given)
         self.remainders: dict[int, Tensor] = {}
+        rounds = precision == "bf16" and not backbone.spread and not world().sharded
         self.close = can_stand_close(backbone) and not world().sharded
-        if self.close or precision == "bf16":
+        if self.close or rounds:
             attend_here(backbone.model)
         if world().sharded:
             self._shard(precision == "bf16")
-        elif precision == "bf16" and not backbone.spread:
+        elif rounds:
             self.remainders = store_in_bf16(backbone.model)
             self._write_touched_rows_only()
 
@@ -249,61 +249,3 @@ class Learner:
         if batch.teacher is not None:
             kl = distill_kl(scores[taught], batch.teacher[taught].to(scores.dtype), part.temperature)
         return (part.kl_weight * kl + (1 - part.kl_weight) * ce) / of.examples
-
-
-PACKED = 512
-"""Tokens of one packed row: attention over a row costs its square, so rows stay short."""
-
-RECALLED = 1 << 16
-"""Tokens of prompts whose kept states are held at a time: a large evaluation set needs no more memory than a small."""
-
-Recall = Callable[[Sequence[Item]], list[Item]]
-"""`Learner.recall`, or one that remembers."""
-
-
-def _scores(learner: Learner, start: SharedStart | None, items: Sequence[Item]) -> Tensor:
-    found = learner.scores_after(start, items) if start else learner.scores(learner.collate(items))
-    return found.float().cpu()
-
-
-def predict(
-    learner: Learner,
-    items: Sequence[Item],
-    budget: int = 0,
-    watch: Callable[[int, int], None] = lambda done, total: None,
-    recall: Recall | None = None,
-) -> Tensor:
-    """Scores of all items, (items, labels) fp32 on the CPU, in their order.
-
-    Equal prompts are scored once; prompts are sorted by length and batched up to `budget` padded tokens (0: what
-    suits the machine), so little is spent on padding; a start common to all is read once. Several processes score a
-    share each. watch: called with (prompts done, prompts in all) of this process. recall: called with some thousand
-    tokens of prompts at a time.
-    """
-    here = world()
-    unique: dict[tuple[tuple[int, ...], int], int] = {}
-    where = [unique.setdefault((item.prompt.ids, item.prompt.answer), len(unique)) for item in items]
-    first: dict[int, Item] = {}
-    for place, item in zip(where, items, strict=True):
-        first.setdefault(place, item)
-    order = here.share(sorted(first, key=lambda place: first[place].length))
-    scores = torch.zeros((len(first), len(learner.task.labels)), dtype=torch.float32)
-    done = 0
-    size = common_start([item.prompt.ids for item in first.values()]) if learner.shares_starts else 0
-    with torch.no_grad() if here.sharded else torch.inference_mode():
-        start = SharedStart(learner.backbone, first[0].prompt.ids[:size]) if size and order else None
-        padded = PACKED if start else budget or token_budget(learner.backbone)
-        holds = by_budget(order, lambda place: first[place].length, RECALLED) if recall else [order]
-        cut = [(held, list(by_budget(held, lambda place: first[place].length - size, padded))) for held in holds]
-        for _ in range(here.behind(sum(len(groups) for _, groups in cut))):
-            _scores(learner, None, [first[0]])
-        for held, groups in cut:
-            if recall:
-                first.update(zip(held, recall([first[place] for place in held]), strict=True))
-            for group in groups:
-                found = in_parts(partial(_scores, learner, start), [first[place] for place in group])
-                scores[group] = torch.cat(found)
-                done += len(group)
-                watch(done, len(order))
-            first.update((place, first[place]._replace(state=None)) for place in held if recall)
-    return here.sum_(scores)[where]

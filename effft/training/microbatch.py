@@ -16,7 +16,7 @@ BUDGET = 2048
 """Padded tokens a micro-batch may have at the start; between 256 and 4096 the time of a step was flat."""
 
 CLOSE = 1024
-"""Tokens of a micro-batch that has no padding."""
+"""Tokens of a micro-batch without padding, at the start."""
 
 PASS, WRITE = 48, 120
 """Fixed cost of a pass, in tokens: of the calls (at width 768), and of writing the gradient of the whole model."""
@@ -26,7 +26,7 @@ class MicroBatches:
     """Sums the gradient of a step over micro-batches; halves the token budget when memory is short, and goes on."""
 
     def __init__(self, learner: Learner, budget: int = 0) -> None:
-        self.learner, self.budget = learner, budget or BUDGET
+        self.learner, self.budget = learner, budget or (CLOSE if learner.close else BUDGET)
         moved = sum(trainable for trainable, _ in learner.groups.values())
         share = moved / sum(total for _, total in learner.groups.values())
         self.overhead = round(PASS * max(1.0, 768 / learner.backbone.width) + WRITE * share)
@@ -63,7 +63,7 @@ class MicroBatches:
     def cut(self, lengths: Sequence[int]) -> list[slice]:
         """The passes of a step: ascending lengths in runs."""
         if self.learner.close:
-            return even_cut(lengths, min(self.budget, CLOSE))
+            return even_cut(lengths, self.budget)
         return cheapest_cut(lengths, self.budget, self.overhead)
 
     def _pass(self, items: Sequence[Item], whole: Counts, weight: float = 1.0) -> float:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from effft.data.example import Example
 from effft.strategies.batch import Item
-from effft.strategies.learner import Learner, predict
+from effft.strategies.learner import Learner
 from effft.strategies.reading import Reader
+from effft.strategies.scoring import predict
 
 
 def teach(

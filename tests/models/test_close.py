@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from effft.models import attention
 from effft.models.close import ROUND, Close
 from effft.models.cutting import even_cut
-from effft.strategies.learner import Learner, predict
+from effft.strategies.learner import Learner
+from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
 
 GROUPED = {**backbones.COMMON, "num_key_value_heads": 2, "intermediate_size": 48}

@@ -10,8 +10,8 @@ from helpers import EXAMPLES, learner_on
 
 from effft.config import RunConfig
 from effft.models.prefix import SharedStart, common_start
-from effft.strategies import learner as learner_module
-from effft.strategies.learner import predict
+from effft.strategies import scoring
+from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
 from effft.training.loop import private_randomness, train
 
@@ -48,7 +48,7 @@ def test_predict_reads_a_common_start_once(folders: dict[str, Path], monkeypatch
             super().__init__(backbone, ids)  # type: ignore[arg-type]
             starts.append(len(ids))
 
-    monkeypatch.setattr(learner_module, "SharedStart", Counted)
+    monkeypatch.setattr(scoring, "SharedStart", Counted)
     learner = learner_on(folders["llama"], compose("icl").with_parameters({"shots": 4}), demos=EXAMPLES[:4])
     predict(learner, learner.items(EXAMPLES))
     assert len(starts) == 1

@@ -12,8 +12,9 @@ from effft.errors import InputError
 from effft.models.backbone import Stored, load
 from effft.plan import prepare
 from effft.session import Session
-from effft.strategies.learner import Learner, predict
+from effft.strategies.learner import Learner
 from effft.strategies.reading import Reader
+from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
 
 

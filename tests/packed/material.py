@@ -12,8 +12,9 @@ from torch import Tensor
 from effft.config import RunConfig
 from effft.models.backbone import Backbone, load
 from effft.strategies.batch import Item
-from effft.strategies.learner import Learner, predict
+from effft.strategies.learner import Learner
 from effft.strategies.reading import Reader
+from effft.strategies.scoring import predict
 from effft.strategies.strategy import Strategy, compose
 from effft.training.loop import Step, train
 from effft.training.pack import Pack

@@ -9,7 +9,7 @@ import torch
 from mlflow import MlflowClient
 
 from effft.models.memory import in_parts
-from effft.strategies.learner import predict
+from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
 from tests import backbones
 from tests.backbones import save_backbone
