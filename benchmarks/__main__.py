@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks.material import make_material
+from benchmarks.material import SHOTS, UNLABELLED, make_material
 
 if TYPE_CHECKING:
     from effft.data.draw import Draw
+    from effft.data.example import ExampleSet
 
 HERE = Path(__file__).parent
 ROWS: dict[str, dict[str, Any]] = {
@@ -28,7 +29,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "pbft": {"per_label": 64, "epochs": 3, "evaluation": 32, "rate": 5e-5},
     "adaptive": {"per_label": 64, "epochs": 20, "evaluation": 32, "rate": 1e-4},
     "icl": {"per_label": 8, "epochs": 1, "evaluation": 200, "rate": 5e-4},
-    "context_distillation": {"per_label": 16, "epochs": 10, "evaluation": 32, "rate": 5e-4},
+    "context_distillation": {"per_label": 16, "epochs": 20, "evaluation": 32, "rate": 5e-4},
     "search": {"per_label": 16, "epochs": 2, "trials": 16, "folds": 3, "workers": 1, "executor": "auto"},
 }
 """Work -> its size; smaller than in the issue where the plain side would take minutes (costs are linear)."""
@@ -59,6 +60,7 @@ def main(
     """Run, and write benchmarks/results.md and results.json."""
     model, task = make_material(Path(keep), shape)
     about = {"machine": _machine(threads), "shape": shape, "note": note, "command": _command()}
+    about["rates"] = "" if cuda else _rates(threads)
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     if add:
         before, found = _measured_before(about)
@@ -70,6 +72,8 @@ def main(
             size |= {name: max(1, size[name] // 5) for name in ("epochs", "trials") if name in size}
         job = size | {"work": row, "model": str(model), "task": str(task), "threads": threads, "cuda": cuda}
         job |= {"out": str(Path(keep) / "out"), "rows": shots(str(task), size["per_label"])}
+        if row in ("icl", "context_distillation"):
+            job |= context(str(task), size["per_label"], row == "context_distillation")
         if row == "search":
             job |= {"folds": folds(str(task), size["per_label"], size["folds"]), "trials": trials(size["trials"])}
         found[row] = {side: [] for side in SIDES}
@@ -96,22 +100,33 @@ def shots(task: str, per_label: int) -> list[int]:
     return [e.index for e in _draw(task, per_label)[0].train]
 
 
+def context(task: str, per_label: int, distils: bool) -> dict[str, list[int]]:
+    """The rows that are demonstrations, and those that effft takes without their labels."""
+    from effft.data.draw import draw_demonstrations, draw_unlabelled
+
+    drawn, pool, labels = _draw(task, per_label)
+    demos = draw_demonstrations(drawn.train, labels, SHOTS, 0)
+    extra = draw_unlabelled(pool, (*drawn.train, *drawn.validation), UNLABELLED if distils else 0, 0)
+    return {"demonstrations": [e.index for e in demos], "unlabelled": [e.index for e in extra]}
+
+
 def folds(task: str, per_label: int, count: int) -> list[dict[str, list[int]]]:
     """The rows that effft trains on and validates on, fold by fold."""
     from effft.data.draw import fold_of
 
-    drawn, labels = _draw(task, per_label)
+    drawn, _, labels = _draw(task, per_label)
     cut = [fold_of(drawn, labels, fold, count, 0) for fold in range(count)]
     return [{"train": [e.index for e in f.train], "validation": [e.index for e in f.validation]} for f in cut]
 
 
-def _draw(task: str, per_label: int) -> "tuple[Draw, int]":
+def _draw(task: str, per_label: int) -> "tuple[Draw, ExampleSet, int]":
     from effft.data.draw import draw
     from effft.tasks.read import read_split
     from effft.tasks.task import load_task
 
     record = load_task(task)
-    return draw(read_split(record, "train", ""), record.labels, per_label, 0), len(record.labels)
+    pool = read_split(record, "train", "")
+    return draw(pool, record.labels, per_label, 0), pool, len(record.labels)
 
 
 def trials(count: int) -> list[tuple[float, int]]:
@@ -154,13 +169,24 @@ def _machine(threads: int) -> str:
     return f"{name}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}"
 
 
+def _rates(threads: int) -> str:
+    """What this machine multiplies: the bound of every ratio here."""
+    import torch
+
+    from effft.models.rate import matmul_rate
+
+    kinds = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    told = [f"{name} {matmul_rate(torch.device('cpu'), kind, threads) / 1e12:.2f}" for name, kind in kinds.items()]
+    return f"A large product: {', '.join(told)} TFLOP/s."
+
+
 def table(about: dict[str, str], found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
     """The Markdown page: medians, ratios, memory, losses."""
     lines = [
         "# Benchmarks",
         "",
         f"{about['shape']} architecture, random weights, sentences of about 30 tokens, batch 32. {about['machine']}.",
-        f"`python -m benchmarks {about['command']}`. {about['note']}",
+        f"{about['rates']} `python -m benchmarks {about['command']}`. {about['note']}",
         "",
         "| work | part | ours s | Trainer fp32 s | Trainer bf16 s | over fp32 | over bf16 | peak MB (ours, fp32, bf16) "
         "| losses apart |",

@@ -7,6 +7,9 @@ from pathlib import Path
 WORDS = 20_000
 """Pseudo-words of the generated sentences; each is one token."""
 
+SHOTS, UNLABELLED = 16, 32
+"""Demonstrations, and the texts without label that a student learns from (as in arXiv 2409.01930)."""
+
 SHAPES = {
     "opt-125m": ("OPTConfig", "OPTForCausalLM", {"vocab_size": 50272}),
     "opt-small": (  # to try the benchmarks out

@@ -3,6 +3,7 @@
 import json
 import sys
 
+from benchmarks.material import SHOTS, UNLABELLED
 from benchmarks.sampling import PeakMemory
 from effft.config import make_config
 from effft.experiment import run
@@ -20,7 +21,7 @@ def main() -> None:
         "device": "cuda" if job["cuda"] else "cpu",
     }  # fmt: skip
     if job["work"] == "context_distillation":
-        values |= {"unlabelled": 0, "teacher_shots": 16}
+        values |= {"unlabelled": UNLABELLED, "teacher_shots": SHOTS}
     if job["work"] == "icl":
         values = {k: v for k, v in values.items() if k not in ("batch_size", "epochs", "learning_rate", "warmup")}
     tracker = MemoryTracker()

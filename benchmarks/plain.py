@@ -68,7 +68,8 @@ class OrderedTrainer(Trainer):  # type: ignore[misc]
 class WordTrainer(OrderedTrainer):
     """Pattern-based fine-tuning: cross-entropy of the label word at the last token, over the vocabulary's two words.
 
-    With a teacher's scores in the rows: half of that, half the KL to the teacher.
+    With a teacher's scores in the rows: half of that, half the KL to the teacher. A demonstration has no teacher (NaN),
+    an unlabelled row no label (-1); both are divided by all rows.
     """
 
     words: list[int]
@@ -77,11 +78,11 @@ class WordTrainer(OrderedTrainer):
         """The loss; the logits of the label words stand for the outputs."""
         labels, teacher = inputs.pop("labels"), inputs.pop("teacher", None)
         answer = answers(model, inputs, self.words)
-        loss = F.cross_entropy(answer, labels)
+        loss = F.cross_entropy(answer, labels, ignore_index=-1, reduction="sum") / len(labels)
         if teacher is not None:
-            known = teacher.log_softmax(-1)
-            kl = F.kl_div(answer.log_softmax(-1), known, reduction="batchmean", log_target=True)
-            loss = 0.5 * kl + 0.5 * loss
+            taught = ~teacher[:, 0].isnan()
+            told, own = teacher[taught].log_softmax(-1), answer[taught].log_softmax(-1)
+            loss = 0.5 * F.kl_div(own, told, reduction="sum", log_target=True) / len(labels) + 0.5 * loss
         return (loss, {"logits": answer}) if return_outputs else loss
 
 
@@ -163,7 +164,9 @@ def arguments(job: dict[str, Any]) -> TrainingArguments:
 def fit(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[str, Any]:
     """Train and evaluate."""
     pattern = " ?" if job["work"] in WORDED else ""
-    train = Rows(tokenizer, read(folder / "train.csv", job["rows"]), pattern)
+    rows = read(folder / "train.csv", job["rows"])
+    rows += [(text, -1) for text, _ in read(folder / "train.csv", job.get("unlabelled", ()))]
+    train = Rows(tokenizer, rows, pattern)
     scored = job["evaluation"] + 2 * job["per_label"]  # ours scores the validation draw as well
     test = Rows(tokenizer, read(folder / "test.csv", range(scored)), pattern)
     kind = WordTrainer if job["work"] in WORDED else OrderedTrainer
@@ -174,7 +177,7 @@ def fit(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[s
         trainer.words = tokenizer.convert_tokens_to_ids(["No", "Yes"])
     start = time.perf_counter()
     if job["work"] == "context_distillation":
-        for row, scores in zip(train.rows, teacher(job, model, tokenizer, folder), strict=True):
+        for row, scores in zip(train.rows, teacher(job, model, tokenizer, folder, rows), strict=True):
             row["teacher"] = scores
     trainer.train()
     trained = time.perf_counter()
@@ -183,16 +186,20 @@ def fit(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[s
     return {"train": trained - start, "evaluation": time.perf_counter() - trained, "losses": losses}
 
 
-def teacher(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> list[list[float]]:
-    """The frozen model's scores with 16 demonstrations in front."""
-    texts = [f"{text} ?" for text, _ in read(folder / "train.csv", job["rows"])]
-    return shown(job, model, tokenizer, folder, texts).tolist()
+def teacher(
+    job: dict[str, Any], model: Any, tokenizer: Any, folder: Path, rows: Sequence[tuple[str, int]]
+) -> list[list[float]]:
+    """The frozen model's scores with the demonstrations in front, asked once; NaN for the demonstrations themselves."""
+    demos = {text for text, _ in read(folder / "train.csv", job["demonstrations"])}
+    asked = [text for text, _ in rows if text not in demos]
+    found = dict(zip(asked, shown(job, model, tokenizer, folder, [f"{t} ?" for t in asked]).tolist(), strict=True))
+    return [found.get(text, [float("nan")] * 2) for text, _ in rows]
 
 
 def shown(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path, texts: Sequence[str]) -> torch.Tensor:
-    """16 demonstrations before every query, batches of 8, padded; no cache is reused."""
+    """The demonstrations before every query, batches of 8, padded; no cache is reused."""
     model.eval()
-    demos = read(folder / "train.csv", job["rows"][:16])
+    demos = read(folder / "train.csv", job["demonstrations"])
     prefix = "\n".join(f"{text} ? {['No', 'Yes'][label]}" for text, label in demos) + "\n"
     words = tokenizer.convert_tokens_to_ids(["No", "Yes"])
     found = []

@@ -36,7 +36,7 @@ def main(shape: str, threads: int, keep: str) -> None:
 
     def resource(name: str, **more: object) -> float:
         values: dict[str, object] = {
-            "strategy": "lora", "task": task, "model": model, "per_label": 8, "epochs": 1, "warmup": 0.0,
+            "strategy": "lora", "task": str(task), "model": str(model), "per_label": 8, "epochs": 1, "warmup": 0.0,
             "evaluation_limit": 1, "bootstrap": 0, "threads": threads, "device": "cpu", **more,
         }  # fmt: skip
         found = run(make_config(values), MemoryTracker(), session)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from effft.models.close import standing
+from effft.models.answering import Answering, answering
+from effft.models.close import Close, standing
 
 if TYPE_CHECKING:
     from effft.models.backbone import Backbone
@@ -61,18 +62,40 @@ def attend(
 ) -> tuple[Tensor, None]:
     """As transformers' `sdpa_attention_forward`: (batch, heads, length, size) each -> (batch, length, heads, size).
 
-    Where prompts stand close together (`models/close.py`), each sees itself alone.
+    Where prompts stand close together (`models/close.py`), each sees itself alone. Where few places are read
+    (`models/answering.py`), the queries are theirs.
     """
-    close = standing()
+    close, few = standing(), answering()
+    if few is not None:
+        key, value = few.learn(key, value)
     if close is None:
         return _attend(module, query, key, value, attention_mask, **options)
+    if few is not None:
+        return _attend_at(few, close, module, query, key, value, **options), None
     parts = zip(close.groups, close.spread(query), close.spread(key), close.spread(value), strict=True)
     causal = _is_causal(module, options)
     found = [
-        _attend(module, q, k, v, None if causal else _real(sizes, length), **options)[0]
-        for (_, length, sizes), q, k, v in parts
+        _attend(module, q, k, v, None if causal else _real(group.sizes, group.length), **options)[0]
+        for group, q, k, v in parts
     ]
     return close.gather(found), None
+
+
+def _attend_at(
+    few: Answering, close: Close, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **options: Any
+) -> Tensor:
+    """One query of each prompt: (1, heads, places, size) -> (1, places, heads, size). The filler has the last one's."""
+    causal, last = _is_causal(module, options), few.count - 1
+    queries, seen = query[0].transpose(0, 1), few.places[: few.count] - close.starts + 1
+    found = []
+    for group, k, v in zip(close.groups, close.spread(key), close.spread(value), strict=True):
+        rows = group.members.clamp(max=last)
+        mask = _real(seen[rows] if causal else group.sizes, group.length)
+        found.append(_attend(module, queries[rows].unsqueeze(2), k, v, mask, **options)[0])
+    order = torch.cat([group.members for group in close.groups]).argsort()[: few.count]
+    states = torch.cat(found)[order]
+    rest = states.new_zeros((len(few.places) - few.count, *states.shape[1:]))
+    return torch.cat([states, rest]).transpose(0, 1)
 
 
 def _real(sizes: Tensor, length: int) -> Tensor:

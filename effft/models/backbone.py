@@ -1,7 +1,7 @@
 """Loading a pre-trained model and its tokenizer, decoder or encoder, from the hub, a folder, or built in."""
 
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from effft.errors import InputError, nearest
+from effft.models import attention
+from effft.models.answering import answer_at
 from effft.models.blocks import Anatomy, dissect
 from effft.models.close import Close, stand
 from effft.models.pretrained import BUILT_IN, from_pretrained
@@ -62,10 +64,13 @@ class Backbone:
         """Where the weights are, and inputs must be."""
         return self.spread or next(self.model.parameters()).device
 
-    def hidden(self, inputs: Mapping[str, Tensor], close: Close | None = None) -> Tensor:
-        """Last hidden states, shape (batch, length, width); (1, tokens, width) of prompts that stand `close`."""
-        with stand(close):
-            states: Tensor = self.body(**inputs, **_no_cache(self.decoder)).last_hidden_state
+    def hidden(self, inputs: Mapping[str, Any], close: Close | None = None, places: Tensor | None = None) -> Tensor:
+        """Last hidden states, shape (batch, length, width); (1, tokens, width) of prompts that stand `close`.
+
+        places: the only ones in the one row that the caller will read; what the others get is then not said.
+        """
+        with stand(close), self._answering(places):
+            states: Tensor = self.body(**{**_no_cache(self.decoder), **inputs}).last_hidden_state
         return states
 
     def answer_logits(
@@ -80,10 +85,18 @@ class Backbone:
         """
         if close is not None:
             rows = torch.zeros_like(answers)
+        places = answers if rows is not None and inputs["input_ids"].shape[0] == 1 else None
         rows = torch.arange(len(answers), device=answers.device) if rows is None else rows
-        with _only(self.body, rows, answers), stand(close):
+        with _only(self.body, rows, answers), stand(close), self._answering(places):
             logits: Tensor = self.model(**{**_no_cache(self.decoder), **inputs}).logits
         return logits[:, 0]
+
+    def _answering(self, places: Tensor | None) -> AbstractContextManager[None]:
+        """The last block makes these places alone, where its attention is ours."""
+        ours = getattr(self.model.config, "_attn_implementation", "") == attention.NAME
+        if places is None or not ours or self.spread is not None:
+            return nullcontext()
+        return answer_at(self.anatomy.blocks[-1], places)
 
 
 def _no_cache(decoder: bool) -> dict[str, bool]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,14 @@ It also keeps the number of different shapes small, for each of which the produc
 """
 
 
+class Group(NamedTuple):
+    """Prompts of like length, padded: whose rows they are, `length` tokens each, and the tokens each has, (rows)."""
+
+    members: Tensor
+    length: int
+    sizes: Tensor
+
+
 class Close:
     """Prompts of these lengths, one behind another, and `filler` tokens that nobody reads: `tokens` in all.
 
@@ -40,8 +48,8 @@ class Close:
         self.starts = starts[: len(lengths)].to(device)
         within = torch.arange(self.tokens) - torch.repeat_interleave(starts, sizes)
         self.positions = within.unsqueeze(0).to(device)
-        self.groups: list[tuple[int, int, Tensor]] = []
-        """(rows, length, length of each row (rows,)) of each group."""
+        self.groups: list[Group] = []
+        """The filler is a prompt as well here, the last."""
         order = sorted(range(len(own)), key=lambda row: own[row])
         first = torch.zeros(len(own), dtype=torch.long)
         self.padded = 0
@@ -50,7 +58,7 @@ class Close:
             length = own[rows[-1]]
             first[rows] = self.padded + length * torch.arange(len(rows))
             self.padded += length * len(rows)
-            self.groups.append((len(rows), length, sizes[rows].to(device)))
+            self.groups.append(Group(torch.tensor(rows, device=device), length, sizes[rows].to(device)))
         self.places = (torch.repeat_interleave(first, sizes) + within).to(device)
 
     def fill(self, tokens: Sequence[int], filler: int) -> Tensor:
@@ -66,12 +74,17 @@ class Close:
         """(1, tokens, width) -> (length, width) of each prompt."""
         return [part.clone() for part in torch.split(states[0], [*self.lengths, self.filler])[: len(self.lengths)]]
 
+    def read_by(self, how: str) -> Tensor | None:
+        """The places that `pool` reads, (prompts); None: all of them."""
+        if how == "first":
+            return self.starts
+        return self.starts + torch.tensor(self.lengths, device=self.starts.device) - 1 if how == "last" else None
+
     def pool(self, states: Tensor, how: str) -> Tensor:
         """(tokens, width) -> (prompts, width), as `heads.pool` does."""
-        if how == "first":
-            return states[self.starts]
-        if how == "last":
-            return states[self.starts + torch.tensor(self.lengths, device=states.device) - 1]
+        places = self.read_by(how)
+        if places is not None:
+            return states[places]
         own = self.owners == torch.arange(len(self.lengths), device=states.device).unsqueeze(1)
         return (own.to(states.dtype) @ states) / own.sum(dim=1, keepdim=True).to(states.dtype)
 
@@ -80,10 +93,10 @@ class Close:
         _, heads, tokens, size = states.shape
         flat = states.transpose(1, 2).reshape(tokens, heads * size)
         block = flat.new_zeros((self.padded, heads * size)).index_copy(0, self.places, flat)
-        parts = torch.split(block, [rows * length for rows, length, _ in self.groups])
+        parts = torch.split(block, [len(group.members) * group.length for group in self.groups])
         return [
-            part.view(rows, length, heads, size).transpose(1, 2)
-            for part, (rows, length, _) in zip(parts, self.groups, strict=True)
+            part.view(len(group.members), group.length, heads, size).transpose(1, 2)
+            for part, group in zip(parts, self.groups, strict=True)
         ]
 
     def gather(self, groups: Sequence[Tensor]) -> Tensor:

@@ -14,8 +14,9 @@ class Flops:
     """`total`: operations so far, a multiply and an add being two.
 
     A product of (rows, inputs) with (inputs, outputs) takes 2 x rows x inputs x outputs; the way back takes as many
-    again for the gradient of what came in, where that is wanted, and for that of the weight, where that moves (Kaplan
-    et al. 2020, arXiv 2001.08361, section 2.1). Attention scores, norms and the optimizer are not counted.
+    again for the gradient of what came in, where that is wanted, and for that of the weight, where that moves, once
+    the way back comes there (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Attention scores, norms and the
+    optimizer are not counted.
     """
 
     def __init__(self) -> None:
@@ -26,10 +27,14 @@ class Flops:
         states, weight = given[0], module.weight
         assert isinstance(states, Tensor)
         assert isinstance(weight, Tensor)
-        ways = 1
+        product = 2 * (states.numel() // states.shape[-1]) * elements(weight)
+        self.total += product
+        back = product * (int(states.requires_grad) + int(weight.requires_grad))
         if torch.is_grad_enabled() and out.requires_grad:
-            ways += int(states.requires_grad) + int(weight.requires_grad)
-        self.total += 2 * ways * (states.numel() // states.shape[-1]) * elements(weight)
+            out.register_hook(lambda _gradient: self._add(back))
+
+    def _add(self, product: int) -> None:
+        self.total += product
 
 
 @contextmanager

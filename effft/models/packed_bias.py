@@ -19,9 +19,10 @@ class Shift:
     def __call__(self, _module: object, _args: tuple[Any, ...], out: Tensor) -> Tensor:
         """What the module gives, shifted."""
         moved = self.own if self.there is None else self.own - self.there
-        if self.rows.spans is not None:
+        spans = self.rows.spans_of(out.numel() // out.shape[-1])
+        if spans is not None:
             each = moved.unbind()
-            parts = [each[at].expand(size, -1) for at, size in self.rows.spans]
+            parts = [each[at].expand(size, -1) for at, size in spans]
             return out + torch.cat(parts).reshape(out.shape)
         shifted: Tensor = out.reshape(self.rows.count, -1, out.shape[-1]) + moved[self.rows.owners].unsqueeze(1)
         return shifted.reshape(out.shape)

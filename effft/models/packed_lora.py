@@ -78,8 +78,9 @@ class _Delta:
 
     def __call__(self, _module: object, args: tuple[Any, ...], out: Tensor) -> Tensor:
         rows = self.rows
-        if rows.spans is not None:
-            return self._by_span(rows.spans, args[0], out)
+        spans = rows.spans_of(out.numel() // out.shape[-1])
+        if spans is not None:
+            return self._by_span(spans, args[0], out)
         low = torch.bmm(rows.together(args[0]), rows.of(self.down).mT) * rows.of(self.scales)
         up = rows.of(self.up).mT
         if rows.place is None:

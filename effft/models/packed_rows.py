@@ -20,6 +20,7 @@ class Rows:
     def __init__(self, owners: Sequence[int], trials: int, device: torch.device, close: Close | None = None) -> None:
         counts = Counter(owners)
         self.spans = spans(owners, close) if close is not None else None
+        self.prompts = Counter(owners)
         self.owners = torch.tensor(list(owners), device=device)
         self.count, self.trials, self.most = len(owners), len(counts), max(counts.values())
         self.present = None if len(counts) == trials else torch.tensor(list(counts), device=device)
@@ -28,6 +29,14 @@ class Rows:
             places = [at * self.most + i for at, n in enumerate(counts.values()) for i in range(n)]
             self.place = torch.tensor(places, device=device)
         self._last: tuple[Tensor, Tensor] | None = None
+
+    def spans_of(self, count: int) -> list[tuple[int, int]] | None:
+        """`spans` of what has so many rows: a row a token, or a row a prompt and filler (`models/answering.py`)."""
+        if self.spans is None or count == sum(size for _, size in self.spans):
+            return self.spans
+        found = list(self.prompts.items())
+        trial, own = found[-1]
+        return [*found[:-1], (trial, own + count - self.count)]
 
     def of(self, stacked: Tensor) -> Tensor:
         """The trials that have rows here, of (trials, ...)."""

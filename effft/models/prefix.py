@@ -74,10 +74,9 @@ class SharedStart:
 
     def states(self, rests: Sequence[Sequence[int]], answers: Tensor) -> Tensor:
         """Hidden state at place `answers` of each rest: (rests, width)."""
-        inputs = self.packed(rests)
+        inputs, places = self.packed(rests), self._places(rests, answers)
         try:
-            found: Tensor = self.backbone.body(**inputs).last_hidden_state[0, self._places(rests, answers)]
-            return found
+            return self.backbone.hidden(inputs, places=places)[0, places]
         finally:
             self._forget()
 

@@ -19,9 +19,9 @@ class Skeleton(Backbone):
     `SharedStart` does), encoders none at all.
     """
 
-    def hidden(self, inputs: Mapping[str, Tensor], close: Close | None = None) -> Tensor:
+    def hidden(self, inputs: Mapping[str, Any], close: Close | None = None, places: Tensor | None = None) -> Tensor:
         """As in `Backbone`."""
-        return super().hidden(inputs if close else self._ready(inputs), close)
+        return super().hidden(inputs if close else self._ready(inputs), close, places)
 
     def answer_logits(
         self, inputs: Mapping[str, Any], answers: Tensor, rows: Tensor | None = None, close: Close | None = None

@@ -173,10 +173,10 @@ class Learner:
         if batch.states is not None and batch.states.ndim == 2:
             return batch.states
         with self._from(batch.states):
-            states = self.backbone.hidden(batch.inputs, batch.close)
-            if batch.close is not None:
-                return batch.close.pool(states[0], self.pooling)
-            return pool(states, batch.inputs["attention_mask"], self.pooling)
+            if batch.close is None:
+                return pool(self.backbone.hidden(batch.inputs), batch.inputs["attention_mask"], self.pooling)
+            places = batch.close.read_by(self.pooling)
+            return batch.close.pool(self.backbone.hidden(batch.inputs, batch.close, places)[0], self.pooling)
 
     def _classify(self, pooled: Tensor) -> Tensor:
         assert self.head is not None

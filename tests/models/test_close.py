@@ -1,6 +1,8 @@
 """Prompts close together in one row are the padded batch: the same scores, the same gradients."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import backbones
 import pytest
@@ -10,7 +12,7 @@ from helpers import EXAMPLES, learner_on
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effft.models import attention
+from effft.models import answering, attention
 from effft.models.close import ROUND, Close
 from effft.models.cutting import even_cut
 from effft.strategies.learner import Learner
@@ -38,6 +40,18 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "NARROW", 0)
 
 
+def exact_norms(learner: Learner) -> Learner:
+    """The RMSNorms of transformers round to fp32, each call for itself; these do not."""
+    for module in learner.backbone.model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = partial(_rms_norm, module)
+    return learner
+
+
+def _rms_norm(module: Any, states: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.rms_norm(states, module.weight.shape, module.weight, module.variance_epsilon)
+
+
 def passed(learner: Learner, close: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Loss and gradients of one batch."""
     assert learner.close
@@ -59,7 +73,7 @@ def test_close_prompts_are_the_padded_batch(kind: str, spec: str, folders: dict[
     if spec == "adaptive":
         strategy = strategy.with_parameters({"layers": 1})
     (padded, expected), (loss, found) = (
-        passed(learner_on(folders[kind], strategy, dtype=torch.float64), close) for close in (False, True)
+        passed(exact_norms(learner_on(folders[kind], strategy, dtype=torch.float64)), close) for close in (False, True)
     )
     torch.testing.assert_close(loss, padded, rtol=1e-12, atol=0)
     assert found.keys() == expected.keys()
@@ -75,6 +89,28 @@ def test_the_scores_are_those_of_each_prompt_alone(kind: str, folders: dict[str,
     items = learner.items(EXAMPLES)
     alone = torch.cat([learner.scores(learner.collate([item])) for item in items]).detach()
     torch.testing.assert_close(predict(learner, items, budget=1 << 20), alone.float())
+
+
+@pytest.mark.usefixtures("wide")
+@pytest.mark.parametrize("spec", ["vanilla", "icl"])
+def test_the_last_block_makes_the_answers_alone(spec: str, folders: dict[str, Path]) -> None:
+    strategy = compose(spec)
+    if "shots" in strategy.parameters:
+        strategy = strategy.with_parameters({"shots": 4})
+    learner = learner_on(folders["opt"], strategy, demos=EXAMPLES[:4] if spec == "icl" else ())
+    *lower, last = learner.backbone.anatomy.blocks
+    rows: dict[str, list[int]] = {"lower": [], "last": []}
+    for name, block in (("lower", lower[-1]), ("last", last)):
+        block.fc2.register_forward_hook(lambda _m, _a, out, name=name: rows[name].append(len(out)))
+    items = learner.items(EXAMPLES)
+    predict(learner, items)
+    tokens = sum(item.length for item in items)
+    *starts, read = rows["lower"]
+    assert rows["last"] == [*starts, len(items) + -len(items) % answering.ROUND]
+    assert len(starts) == (spec == "icl")
+    assert read > rows["last"][-1]
+    assert spec == "icl" or read == tokens + -tokens % ROUND
+    assert "forward" not in vars(last)
 
 
 def test_narrow_models_and_windows_are_padded(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +129,7 @@ def test_what_is_spread_comes_back(lengths: list[int]) -> None:
     assert close.tokens % ROUND == 0
     states = torch.randn(1, 2, close.tokens, 3, requires_grad=True)
     groups = close.spread(states)
-    assert sum(rows for rows, _, _ in close.groups) == len(lengths) + (close.filler > 0)
+    assert sum(len(group.members) for group in close.groups) == len(lengths) + (close.filler > 0)
     back = close.gather([group.transpose(1, 2) for group in groups])
     assert torch.equal(back, states.transpose(1, 2))
     weights = torch.randn_like(back)

@@ -9,6 +9,7 @@ from backbones import CONFIGS, DECODERS, save_backbone
 from helpers import EXAMPLES, learner_on
 
 from effft.config import RunConfig
+from effft.models import attention
 from effft.models.prefix import SharedStart, common_start
 from effft.strategies import scoring
 from effft.strategies.scoring import predict
@@ -23,7 +24,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("kind", DECODERS)
 @pytest.mark.parametrize("spec", ["icl", "pattern+classifier"])
-def test_a_shared_start_gives_the_scores_of_the_plain_prompt(folders: dict[str, Path], kind: str, spec: str) -> None:
+@pytest.mark.parametrize("narrowest", [attention.NARROW, 0])
+def test_a_shared_start_gives_the_scores_of_the_plain_prompt(
+    folders: dict[str, Path], kind: str, spec: str, narrowest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "NARROW", narrowest)  # 0: our attention, and the last block makes the answers alone
     strategy = compose(spec).with_parameters({"shots": 4})
     learner = learner_on(folders[kind], strategy, demos=EXAMPLES[:4], dtype=torch.float64)
     items = learner.items(EXAMPLES)
@@ -32,6 +37,7 @@ def test_a_shared_start_gives_the_scores_of_the_plain_prompt(folders: dict[str, 
     assert size > 20
     start = SharedStart(learner.backbone, items[0].prompt.ids[:size])
     with torch.inference_mode():
+        monkeypatch.setattr(learner, "close", False)
         plain = torch.cat([learner.scores(learner.collate([item])) for item in items])
         shared = learner.scores_after(start, items)
         again = learner.scores_after(start, items[::-1])  # the start is as it was
