@@ -46,7 +46,7 @@ def main(shape: str, threads: int, keep: str) -> None:
     rows = {
         "examples (LoRA, one epoch), from 8 per label": lambda n: resource("train_seconds", per_label=8 * n),
         "epochs (LoRA, 16 per label), from 1": lambda n: resource("train_seconds", per_label=16, epochs=n),
-        "evaluation rows, from 250": lambda n: resource("evaluation_seconds", evaluation_limit=250 * n),
+        "evaluation rows, from 125": lambda n: resource("evaluation_seconds", evaluation_limit=125 * n),
     }
     about = f"{shape} architecture, {threads} thread(s), median of {REPEATS} runs."
     lines = ["# Cost against size", "", f"`python -m benchmarks.scaling`: {about} Seconds, and in brackets how many"]

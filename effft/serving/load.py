@@ -1,5 +1,6 @@
 """Reading a saved model back: the same scores as the run logged, from any folder, without a network."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -30,12 +31,14 @@ NARROW = 256
 class SavedModel:
     """A learner as it was when its run ended.
 
-    record: what it says of itself. fields: the text fields a row must have.
+    record: what it says of itself. fields: the text fields a row must have. Requests that come at the same time, as a
+    server's threads send them, are answered one after another: a pass puts hooks on the model.
     """
 
     def __init__(self, record: ModelRecord, learner: Learner) -> None:
         self.record, self.learner = record, learner
         self.fields, self.labels = record.fields, record.labels
+        self._alone = threading.Lock()
 
     @staticmethod
     def load(folder: Path, device: str = "auto") -> "SavedModel":
@@ -65,7 +68,9 @@ class SavedModel:
         examples = [Example(tuple(texts), 0, row) for row, texts in enumerate(rows)]
         if not examples:
             return np.empty((0, len(self.labels)))
-        found: NDArray[np.float64] = predict(self.learner, self.learner.items(examples), watch=watch).double().numpy()
+        with self._alone:
+            scores = predict(self.learner, self.learner.items(examples), watch=watch)
+        found: NDArray[np.float64] = scores.double().numpy()
         return found
 
     def answers(self, rows: Sequence[Sequence[str]]) -> list[dict[str, object]]:

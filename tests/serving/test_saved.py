@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,18 @@ def test_same_scores_elsewhere(place: Path, tmp_path: Path, strategy: str, kind:
     result = saved(place, tmp_path / "one", strategy, kind, precision=precision)
     rows, scores = logged(result, "in_domain")
     np.testing.assert_allclose(SavedModel.load(tmp_path / "one").scores(rows), scores, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("strategy", ["pbft", "icl"])
+def test_requests_at_the_same_time(place: Path, tmp_path: Path, strategy: str) -> None:
+    rows, _ = logged(saved(place, tmp_path / "one", strategy), "in_domain")
+    model = SavedModel.load(tmp_path / "one")
+    asked = [rows[i : i + 1 + i % 3] for i in range(len(rows))] * 4
+    alone = [model.scores(part) for part in asked]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(model.scores, asked))
+    for found, expected in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_safetensors_and_json_only(place: Path, tmp_path: Path) -> None:
