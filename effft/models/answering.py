@@ -1,7 +1,7 @@
 """The last block where few places are read: all tokens give it their keys and values, the rest is made there alone."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -67,12 +67,11 @@ def answer_at(block: nn.Module, places: Tensor) -> Iterator[None]:
         found = Answering(places)
         token = _ANSWERING.set(found)
         try:
-            try:
+            with suppress(_KnownError):
                 return whole(hidden_states, *args, **kwargs)  # a block without attention of ours
-            except _KnownError:
-                few = (found.cut(value, hidden_states.shape[1]) for value in (hidden_states, *args))
-                named = {name: found.cut(value, hidden_states.shape[1]) for name, value in kwargs.items()}
-                out = whole(*few, **named)
+            few = (found.cut(value, hidden_states.shape[1]) for value in (hidden_states, *args))
+            named = {name: found.cut(value, hidden_states.shape[1]) for name, value in kwargs.items()}
+            out = whole(*few, **named)
         finally:
             _ANSWERING.reset(token)
         states = out[0] if isinstance(out, tuple) else out

@@ -18,9 +18,8 @@ class Rows:
     """
 
     def __init__(self, owners: Sequence[int], trials: int, device: torch.device, close: Close | None = None) -> None:
-        counts = Counter(owners)
+        self.prompts = counts = Counter(owners)
         self.spans = spans(owners, close) if close is not None else None
-        self.prompts = Counter(owners)
         self.owners = torch.tensor(list(owners), device=device)
         self.count, self.trials, self.most = len(owners), len(counts), max(counts.values())
         self.present = None if len(counts) == trials else torch.tensor(list(counts), device=device)
