@@ -94,7 +94,7 @@ def estimate(config: RunConfig, session: Skeletons) -> Estimate:
     learner = Learner(plan.strategy, plan.task, backbone, reader, torch.Generator(), precision)
     if learner.head is not None:
         learner.head.to("meta")
-    held = _held(learner)
+    held = _held(learner, plan)
     prompts = _lengths(learner, plan.evaluated)
     scoring = _scoring(learner, prompts.typical)
     learning = _learning(learner, plan, held.gradients) if plan.strategy.trains else Work(0, 0.0)
@@ -136,15 +136,24 @@ class Prompts(NamedTuple):
     typical: tuple[int, int]
 
 
-def _held(learner: Learner) -> Held:
+def _held(learner: Learner, plan: Plan) -> Held:
     given = list(learner.backbone.model.parameters())
     moving = list(learner.trainable_parameters.values())
     remainders = sum(2 * p.numel() for p in moving if id(p) in learner.remainders)
     weights = sum(p.numel() * p.element_size() for p in given) + remainders
-    gradients = sum(p.numel() * p.element_size() for p in moving) + (8 * CHUNK if remainders > 2 * CHUNK else 0)
+    words = _words(learner, plan) if learner.in_rows else 0
+    sizes = [min(len(p), words) * p.shape[1] if id(p) in learner.in_rows else p.numel() for p in moving]
+    gradients = sum(size * p.element_size() for size, p in zip(sizes, moving, strict=True))
+    gradients += 8 * CHUNK if remainders > 2 * CHUNK else 0
     file = sum(4 * p.numel() for p in given)  # mapped until its last weight is converted
     loading = file + weights if learner.remainders or weights < file else weights
-    return Held(weights, gradients, sum(8 * p.numel() for p in moving), loading)
+    return Held(weights, gradients, 8 * sum(sizes), loading)
+
+
+def _words(learner: Learner, plan: Plan) -> int:
+    """Different tokens that training reads or answers with."""
+    read = {token for item in learner.items([*plan.draw.train, *plan.unlabelled]) for token in item.prompt.ids}
+    return len(read | set(learner.reader.label_ids))
 
 
 def _weights(learner: Learner) -> list[Tensor]:
@@ -198,7 +207,7 @@ def _learning(learner: Learner, plan: Plan, gradients: int) -> Work:
     states, below = _frozen(learner, largest)
     with watched(_weights(learner)) as live, learner.training():
         for _ in range(2):
-            learner.scores(_blank(learner, largest, states)).sum().backward()  # type: ignore[no-untyped-call]
+            learner.scores(_blank(learner, largest, states), alone=True).sum().backward()  # type: ignore[no-untyped-call]
     per_token = live.flops / (2 * most)
     return Work(max(0, live.peak - gradients), plan.steps * sum(read) * per_token + below * sum(lengths))
 

@@ -14,6 +14,7 @@ from effft.models import attention
 from effft.models.answering import answer_at
 from effft.models.blocks import Anatomy, dissect
 from effft.models.close import Close, stand
+from effft.models.heads import words_alone
 from effft.models.pretrained import BUILT_IN, from_pretrained
 from effft.models.quantize import mark, quantized_options
 from effft.models.spread import is_map, placing, spread_options
@@ -74,11 +75,17 @@ class Backbone:
         return states
 
     def answer_logits(
-        self, inputs: Mapping[str, Any], answers: Tensor, rows: Tensor | None = None, close: Close | None = None
+        self,
+        inputs: Mapping[str, Any],
+        answers: Tensor,
+        rows: Tensor | None = None,
+        close: Close | None = None,
+        words: Tensor | None = None,
     ) -> Tensor:
         """Vocabulary logits at one position of each row: (batch, vocabulary). rows: other rows than one each, in order.
 
         close: how the prompts stand, where they are not padded; then `answers` are places in the one row.
+        words: the only ones to project to, (batch, words), of a model that `has_words`.
 
         Only these positions are projected: the hidden states are cut to (batch, 1, width) between the body and
         whatever head the model has, so the model's own code (ties, soft-caps, transforms) makes the logits.
@@ -87,7 +94,8 @@ class Backbone:
             rows = torch.zeros_like(answers)
         places = answers if rows is not None and inputs["input_ids"].shape[0] == 1 else None
         rows = torch.arange(len(answers), device=answers.device) if rows is None else rows
-        with _only(self.body, rows, answers), stand(close), self._answering(places):
+        few = nullcontext() if words is None else words_alone(self.model, words)
+        with _only(self.body, rows, answers), stand(close), self._answering(places), few:
             logits: Tensor = self.model(**{**_no_cache(self.decoder), **inputs}).logits
         return logits[:, 0]
 

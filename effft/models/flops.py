@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effft.models.quantize import elements
-
 
 class Flops:
     """`total`: operations so far, a multiply and an add being two.
@@ -27,7 +25,7 @@ class Flops:
         states, weight = given[0], module.weight
         assert isinstance(states, Tensor)
         assert isinstance(weight, Tensor)
-        product = 2 * (states.numel() // states.shape[-1]) * elements(weight)
+        product = 2 * states.numel() * out.shape[-1]
         self.total += product
         back = product * (int(states.requires_grad) + int(weight.requires_grad))
         if torch.is_grad_enabled() and out.requires_grad:

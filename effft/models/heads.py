@@ -1,7 +1,14 @@
-"""New modules on a backbone: the classifier. The verbalizer is the model's own LM head (see `Backbone`)."""
+"""What makes scores: a new classifier, or the model's own LM head, whole (see `Backbone`) or for some words alone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from effft.models.attention import KNOWN
 
 
 class Classifier(nn.Module):
@@ -31,3 +38,27 @@ def pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
         return states[torch.arange(len(states), device=states.device), mask.sum(dim=1) - 1]
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def has_words(model: Any) -> bool:
+    """Whether this model's LM head is one linear map, word by word: nothing after it looks at which word is which."""
+    return model.config.model_type in KNOWN and type(model.get_output_embeddings()) is nn.Linear
+
+
+@contextmanager
+def words_alone(model: Any, words: Tensor) -> Iterator[None]:
+    """While open, the LM head gives the logits of these words, (..., words), and gradients to their rows.
+
+    The gradient is sparse where that of the embedding is, so that a tied matrix has one kind.
+    """
+    head, sparse = model.get_output_embeddings(), bool(getattr(model.get_input_embeddings(), "sparse", False))
+
+    def project(states: Tensor) -> Tensor:
+        rows = F.embedding(words, head.weight, sparse=sparse)
+        return F.linear(states, rows, None if head.bias is None else head.bias[words])
+
+    head.forward = project
+    try:
+        yield
+    finally:
+        del head.forward  # uncovers the class's own

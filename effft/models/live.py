@@ -27,7 +27,8 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         for made in tree_leaves(out):
             if isinstance(made, torch.Tensor):
-                self._add(made.untyped_storage())
+                for part in (made._indices(), made._values()) if made.is_sparse else (made,):
+                    self._add(part.untyped_storage())
         return out
 
     def _add(self, storage: torch.UntypedStorage) -> None:

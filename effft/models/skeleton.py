@@ -24,10 +24,15 @@ class Skeleton(Backbone):
         return super().hidden(inputs if close else self._ready(inputs), close, places)
 
     def answer_logits(
-        self, inputs: Mapping[str, Any], answers: Tensor, rows: Tensor | None = None, close: Close | None = None
+        self,
+        inputs: Mapping[str, Any],
+        answers: Tensor,
+        rows: Tensor | None = None,
+        close: Close | None = None,
+        words: Tensor | None = None,
     ) -> Tensor:
         """As in `Backbone`."""
-        return super().answer_logits(inputs if close else self._ready(inputs), answers, rows, close)
+        return super().answer_logits(inputs if close else self._ready(inputs), answers, rows, close, words)
 
     def _ready(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         rest = {name: value for name, value in inputs.items() if name != "attention_mask"}
@@ -52,6 +57,7 @@ def skeleton(name: str, revision: str = "", need_lm_head: bool = False) -> Skele
     with torch.device("meta"):
         model = getattr(transformers, known.kind).from_config(known.config)
     drop_pooler(model)
+    model.get_input_embeddings().padding_idx = None  # a sparse gradient would look for it by value
     model.eval().requires_grad_(False)
     with torch.no_grad():
         ids = torch.zeros((1, 1), dtype=torch.long, device="meta")

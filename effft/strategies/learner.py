@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from effft.data.example import Example
 from effft.models.attention import attend_here, can_stand_close
 from effft.models.backbone import Backbone
 from effft.models.cutting import by_budget
-from effft.models.heads import Classifier, pool
+from effft.models.heads import Classifier, has_words, pool
 from effft.models.memory import in_parts
 from effft.models.precision import store_in_bf16
 from effft.models.prefix import SharedStart, can_share
@@ -35,7 +36,8 @@ class Learner:
 
     Building it changes the backbone in place (LoRA, biases, bf16); `generator` draws every new weight. precision:
     'bf16' stores the backbone in bf16; what that took from the fp32 values of what moves is in `remainders` (by id).
-    Where the processes of a run are sharded, the backbone is left in pieces.
+    in_rows: ids of those of them whose gradient is sparse: the rows of the words that a pass has. Where the processes
+    of a run are sharded, the backbone is left in pieces.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Learner:
         for parameter in backbone.model.parameters():
             parameter.requires_grad_(id(parameter) in wanted)
         self.groups = self._count(given)
+        self.words_alone = self.head is None and not (backbone.spread or world().sharded) and has_words(backbone.model)
         self.remainders: dict[int, Tensor] = {}
+        self.in_rows: set[int] = set()
         rounds = precision == "bf16" and not backbone.spread and not world().sharded
         self.close = can_stand_close(backbone) and not world().sharded
         if self.close or rounds:
@@ -69,14 +73,17 @@ class Learner:
             self._shard(precision == "bf16")
         elif rounds:
             self.remainders = store_in_bf16(backbone.model)
-            self._write_touched_rows_only()
+            self._keep_gradients_to_rows()
 
-    def _write_touched_rows_only(self) -> None:
-        """A pass of some hundred tokens has no gradient for most words: on a CPU the rest is neither made nor added."""
-        embedding = self.backbone.model.get_input_embeddings()  # type: ignore[operator]
-        here = embedding.weight.device.type == "cpu" and world().size == 1  # whole gradients add up between processes
-        if id(embedding.weight) in self.remainders and here:
-            embedding.sparse = True
+    def _keep_gradients_to_rows(self) -> None:
+        """A pass of some hundred tokens has no gradient for most words: on a CPU only the others are made and moved."""
+        model: Any = self.backbone.model
+        here = self.backbone.device.type in ("cpu", "meta") and world().size == 1  # processes add whole gradients up
+        if not here or (self.head is None and not self.words_alone):
+            return
+        ends = [model.get_input_embeddings(), model.get_output_embeddings() if self.words_alone else None]
+        self.in_rows = {id(end.weight) for end in ends if end is not None} & self.remainders.keys()
+        ends[0].sparse = id(ends[0].weight) in self.in_rows
 
     def _shard(self, bf16: bool) -> None:
         """Every process keeps its piece; what is whole (head, label ids) follows to where the pieces are."""
@@ -138,17 +145,20 @@ class Learner:
         """One batch; close together where the model can read it so. Nothing real ever sees padding."""
         return collate(items, self.backbone, self.close)
 
-    def scores(self, batch: Batch) -> Tensor:
+    def scores(self, batch: Batch, alone: bool = False) -> Tensor:
         """Label scores, (batch, labels).
 
         A classifier gives logits; a verbalizer the log-probabilities of the label words over the whole vocabulary
-        at the answer position.
+        at the answer position. alone: over the label words where the model can; losses are the same, since they
+        look at the differences between scores, and no other word is projected.
         """
         if self.head is not None:
             return self._classify(self._pooled(batch))
+        words = self.label_ids if alone and self.words_alone else None
         with self._from(batch.states):
             answers = batch.answers + (batch.close.starts if batch.close else 0)
-            return self._words(self.backbone.answer_logits(batch.inputs, answers, close=batch.close))
+            logits = self.backbone.answer_logits(batch.inputs, answers, close=batch.close, words=words)
+        return self._words(logits, whole=words is None)
 
     def scores_after(self, start: SharedStart, items: Sequence[Item]) -> Tensor:
         """Label scores of prompts that begin with `start`, (items, labels)."""
@@ -165,9 +175,9 @@ class Learner:
             return False
         return can_share(self.backbone) and (self.head is None or self.pooling == "last")
 
-    def _words(self, logits: Tensor) -> Tensor:
-        logits = logits.float() if logits.dtype == torch.bfloat16 else logits
-        return logits.log_softmax(dim=-1)[:, self.label_ids]
+    def _words(self, logits: Tensor, whole: bool = True) -> Tensor:
+        scores = (logits.float() if logits.dtype == torch.bfloat16 else logits).log_softmax(dim=-1)
+        return scores[:, self.label_ids] if whole else scores
 
     def _pooled(self, batch: Batch) -> Tensor:
         if batch.states is not None and batch.states.ndim == 2:
@@ -237,7 +247,7 @@ class Learner:
         whole: the counts of the optimizer step the batch is a part of; then the losses of the parts add up to the
         loss of the step, whatever the cut.
         """
-        scores = self.scores(batch)
+        scores = self.scores(batch, alone=True)
         known = batch.labels >= 0
         taught = ~batch.teacher[:, 0].isnan() if batch.teacher is not None else torch.zeros_like(known)
         of = whole or Counts(len(scores), int(known.sum()), int(taught.sum()))

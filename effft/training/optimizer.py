@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from effft.models.precision import master_of, remainder_of
 from effft.models.world import is_shard, world
 from effft.strategies.learner import Learner
+from effft.training.touched import TouchedRows
 
 CHUNK = 1 << 20
 """Elements whose masters and gradients are held in fp32 at a time: they fit the caches (4 MB each)."""
@@ -20,18 +21,25 @@ class Optimizer:
 
     A parameter with a remainder (`Learner.remainders`) is a bf16 copy of an fp32 master, which the two make together:
     its gradient is taken to fp32, the master moves, and the copy is rounded from it once an update. State is fp32. Of
-    a sharded parameter (FSDP2) every process moves its own piece.
+    a matrix whose gradient comes in rows (`Learner.in_rows`) only those move; of a sharded parameter (FSDP2) every
+    process moves its own piece.
     """
 
     def __init__(self, learner: Learner, weight_decay: float) -> None:
         self.parameters = list(learner.trainable_parameters.values())
         self.copies = [p for p in self.parameters if id(p) in learner.remainders]
+        whole = [p for p in self.copies if id(p) not in learner.in_rows]
+        self._rows = [
+            TouchedRows(p, learner.remainders[id(p)], weight_decay, CHUNK)
+            for p in self.copies
+            if id(p) in learner.in_rows
+        ]
         self.own = [p for p in self.parameters if id(p) not in learner.remainders]
         self._own = [_adamw([p for p in self.own if is_shard(p) == piece], weight_decay) for piece in (False, True)]
         # one block, which the allocator gets from the system, so that its heap is left to what comes and goes
-        moments = torch.zeros(2, sum(p.numel() for p in self.copies), device=learner.backbone.device)
+        moments = torch.zeros(2, sum(p.numel() for p in whole), device=learner.backbone.device)
         self._chunks = []
-        for chunk in _chunks(self.copies):
+        for chunk in _chunks(whole):
             own, moments = moments.tensor_split([sum(piece.stop - piece.start for piece in chunk)], dim=1)
             self._chunks.append(_Chunk(chunk, learner.remainders, weight_decay, own))
 
@@ -42,6 +50,9 @@ class Optimizer:
 
     def norm(self) -> float:
         """Norm of the whole gradient, in fp32 (float64 where the parameters are)."""
+        for parameter in self.copies:
+            if parameter.grad is not None and parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()
         gradients = [p.grad for p in (*self.own, *self.copies) if p.grad is not None]
         norms = [n for g in gradients if not is_shard(g) for n in _norms(g)]
         if pieces := [n for g in gradients if is_shard(g) for n in _norms(g.to_local())]:  # type: ignore[attr-defined]
@@ -59,6 +70,8 @@ class Optimizer:
                 _at(optimizer, rate)
         for chunk in self._chunks:
             chunk.step(rate, scale)
+        for rows in self._rows:
+            rows.step(rate, scale)
 
 
 class _Piece(NamedTuple):
@@ -90,11 +103,7 @@ class _Piece(NamedTuple):
         """In fp32, and forgotten in bf16 with the last piece."""
         if self.copy.grad is None:
             return None
-        if self.copy.grad.is_sparse:
-            self.copy.grad = self.copy.grad.coalesce()
-            gradient = _elements(self.copy.grad, self.start, self.stop).mul_(scale)
-        else:
-            gradient = self.of(self.copy.grad.contiguous()).float().mul_(scale)
+        gradient = self.of(self.copy.grad.contiguous()).float().mul_(scale)
         if self.stop == self.copy.numel():
             self.copy.grad = None
         return gradient
@@ -151,22 +160,11 @@ def _at(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 def _norms(gradient: Tensor) -> list[Tensor]:
     """Norms of its parts: a bf16 gradient is taken to fp32 for it, which may not be all of it at once."""
-    gradient = gradient.coalesce().values() if gradient.is_sparse else gradient
+    gradient = gradient.values() if gradient.is_sparse else gradient
     wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
     whole = gradient.dtype == wide
     parts = [gradient] if whole else torch.split(gradient.reshape(-1), CHUNK)
     return [torch.linalg.vector_norm(part, dtype=wide) for part in parts]
-
-
-def _elements(rows: Tensor, start: int, stop: int) -> Tensor:
-    """Elements `start` to `stop` of a matrix of which only some rows are there, dense and in fp32."""
-    width = rows.shape[1]
-    first, last = start // width, -(-stop // width)
-    places, values = rows.indices()[0], rows.values()
-    inside = (places >= first) & (places < last)
-    dense = torch.zeros((last - first, width), device=rows.device)
-    dense[places[inside] - first] = values[inside].float()
-    return dense.view(-1)[start - first * width : stop - first * width]
 
 
 def _chunks(parameters: list[nn.Parameter]) -> list[list[_Piece]]:

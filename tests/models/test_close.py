@@ -83,6 +83,33 @@ def test_close_prompts_are_the_padded_batch(kind: str, spec: str, folders: dict[
 
 
 @pytest.mark.usefixtures("wide")
+@pytest.mark.parametrize("spec", ["pbft", "distill+lora", "adaptive+pbft"])
+@pytest.mark.parametrize("kind", [*DECODERS, "bert"])
+def test_label_words_alone_give_the_same_loss(kind: str, spec: str, folders: dict[str, Path]) -> None:
+    """And the same gradients as the whole vocabulary; so do gradients of the rows that are there, kept to them."""
+    if kind == "qwen2":
+        pytest.skip("transformers gives this type a tokenizer of its own, which has no label words here")
+    found = []
+    for alone, rows in ((True, True), (True, False), (False, False)):
+        learner = exact_norms(learner_on(folders[kind], compose(spec), dtype=torch.float64))
+        assert learner.words_alone
+        learner.words_alone, learner.backbone.model.get_input_embeddings().sparse = alone, rows
+        items = [item._replace(teacher=(-1.0, -0.1 * i)) for i, item in enumerate(learner.items(EXAMPLES), start=1)]
+        loss = learner.loss(learner.collate(items if "distill" in spec else learner.recall(items)))
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = {n: p.grad for n, p in learner.trainable_parameters.items() if p.grad is not None}
+        assert any(g.is_sparse for g in gradients.values()) == (rows and spec == "pbft")
+        found.append((loss.detach(), {n: g.to_dense() for n, g in gradients.items()}))
+        assert "forward" not in vars(learner.backbone.model.get_output_embeddings())
+    *few, (whole, expected) = found
+    for loss, gradients in few:
+        torch.testing.assert_close(loss, whole, rtol=1e-12, atol=0)
+        for name, gradient in expected.items():
+            torch.testing.assert_close(gradients[name], gradient, rtol=1e-10, atol=1e-12, msg=name)
+    assert any(g.abs().max() > 0 for g in expected.values())
+
+
+@pytest.mark.usefixtures("wide")
 @pytest.mark.parametrize("kind", ["opt", "bert"])
 def test_the_scores_are_those_of_each_prompt_alone(kind: str, folders: dict[str, Path]) -> None:
     learner = learner_on(folders[kind], compose("pbft"), dtype=torch.float64)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from backbones import save_backbone
 from helpers import EXAMPLES, learner_on
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effft.models.memory import out_of_memory
@@ -14,6 +14,7 @@ from effft.models.precision import master_of, remainder_of, store_in_bf16
 from effft.strategies.strategy import compose
 from effft.training import optimizer as module
 from effft.training.optimizer import Optimizer
+from effft.training.touched import TouchedRows
 
 
 def moved(folder: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
@@ -58,27 +59,60 @@ def test_the_updates_are_those_of_fp32_parameters(tmp_path: Path, monkeypatch: p
         torch.testing.assert_close(master, names[name].detach(), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("spec", ["vanilla", "pbft"])
-def test_rows_without_a_gradient_are_not_written(tmp_path: Path, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gradient of the embedding as touched rows gives the norm and the updates of the whole matrix."""
-    monkeypatch.setattr(module, "CHUNK", 1000)
-    folder, found = save_backbone(tmp_path, "opt"), []
-    for sparse in (True, False):
+@pytest.mark.parametrize("kind", ["opt", "llama"])  # a tied LM head, and one of its own
+def test_words_without_a_gradient_are_not_moved(tmp_path: Path, kind: str, spec: str, decay: float) -> None:
+    """The gradient of the embedding as touched rows gives the norms and the updates of the whole matrix."""
+    folder, found = save_backbone(tmp_path, kind), []
+    for rows in (True, False):
         learner = learner_on(folder, compose(spec), precision="bf16")
-        embedding = learner.backbone.model.get_input_embeddings()
-        assert embedding.sparse
-        embedding.sparse = sparse
-        optimizer, norms = Optimizer(learner, 0.1), []
-        for _ in range(3):
-            for half in (EXAMPLES[::2], EXAMPLES[1::2]):  # gradients add up over passes
-                learner.loss(learner.collate(learner.items(half))).backward()
+        model = learner.backbone.model
+        ends = {id(m.weight) for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m is not None}
+        assert learner.in_rows == ends
+        if not rows:
+            learner.in_rows = set()
+        optimizer, norms = Optimizer(learner, decay), []
+        moving = [p for p in optimizer.copies if id(p) in ends]
+        for half in (EXAMPLES[::2], EXAMPLES[1::2], EXAMPLES[2:]):  # words come that were not there before
+            for part in (half[:2], half[2:]):  # gradients add up over passes
+                learner.loss(learner.collate(learner.items(part))).backward()
+            assert all(p.grad.is_sparse for p in moving)
+            for parameter in moving if not rows else ():
+                parameter.grad = parameter.grad.coalesce().to_dense()  # as the rows are added up
             norms.append(optimizer.norm())
-            assert embedding.weight.grad.is_sparse == (sparse and spec == "vanilla")
             optimizer.step(1e-3, norms[-1], 0.5)
             optimizer.zero()
-        found.append((norms, embedding.weight.detach().clone()))
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-3)
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-2, atol=1e-6)  # a bf16 step is 0.4 %
+        moved = {n: p for n, p in learner.trainable_parameters.items() if id(p) in learner.remainders}
+        found.append((norms, {n: master_of(p.data, learner.remainders[id(p)]) for n, p in moved.items()}))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    for name, value in found[0][1].items():
+        torch.testing.assert_close(value, found[1][1][name], rtol=1e-6, atol=1e-7, msg=name)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 1000), st.sampled_from([0.0, 0.1]), st.sampled_from([1, 7, 1000]))
+def test_touched_rows_move_as_the_whole_matrix(seed: int, decay: float, at_once: int) -> None:
+    """Against torch's AdamW on all rows, in fp32: twenty updates, some without a gradient."""
+    rng = torch.Generator().manual_seed(seed)
+    whole = torch.randn(30, 5, generator=rng)
+    copy = torch.nn.Parameter(whole.bfloat16())
+    part = TouchedRows(copy, remainder_of(whole, copy.data), decay, at_once)
+    whole = torch.nn.Parameter(master_of(copy.data, part.remainder))
+    plain = torch.optim.AdamW([whole], lr=1e-2, weight_decay=decay, fused=True)
+    for _ in range(20):
+        size = int(torch.randint(0, 8, (1,), generator=rng))
+        rows = torch.randint(0, 30, (1, size), generator=rng)  # a word may come twice
+        if size:
+            values = torch.randn(size, 5, generator=rng).bfloat16()
+            copy.grad = torch.sparse_coo_tensor(rows, values, (30, 5), check_invariants=True).coalesce()
+            whole.grad = copy.grad.to_dense().float() * 0.5
+            plain.step()
+        part.step(1e-2, 0.5)
+        assert copy.grad is None
+    assert part.rows.tolist() == sorted(set(part.rows.tolist()))
+    torch.testing.assert_close(master_of(copy.data, part.remainder), whole.data, rtol=1e-6, atol=1e-6)
+    assert torch.equal(copy.data, master_of(copy.data, part.remainder).bfloat16())
 
 
 @given(st.lists(st.integers(0, (1 << 32) - 1), min_size=1, max_size=40))
