@@ -8,7 +8,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,19 @@ class WordTrainer(OrderedTrainer):
             told, own = teacher[taught].log_softmax(-1), answer[taught].log_softmax(-1)
             loss = 0.5 * F.kl_div(own, told, reduction="sum", log_target=True) / len(labels) + 0.5 * loss
         return (loss, {"logits": answer}) if return_outputs else loss
+
+
+class AskingTrainer(WordTrainer):
+    """Distillation as transformers' own guide writes it: the loss of every step asks the teacher again."""
+
+    ask: Callable[[list[int]], torch.Tensor]
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        """With the teacher's scores of the rows that training has."""
+        if "row" in inputs:
+            inputs["teacher"] = self.ask(inputs.pop("row").tolist()).to(model.device)
+            model.train()
+        return super().compute_loss(model, inputs, return_outputs)
 
 
 def answers(model: Any, inputs: Any, words: list[int]) -> torch.Tensor:
@@ -170,13 +183,17 @@ def fit(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[s
     scored = job["evaluation"] + 2 * job["per_label"]  # ours scores the validation draw as well
     test = Rows(tokenizer, read(folder / "test.csv", range(scored)), pattern)
     kind = WordTrainer if job["work"] in WORDED else OrderedTrainer
-    trainer = kind(
+    trainer = (AskingTrainer if job.get("asks") == "each step" else kind)(
         model=model, args=arguments(job), train_dataset=train, data_collator=DataCollatorWithPadding(tokenizer)
     )
     if isinstance(trainer, WordTrainer):
         trainer.words = tokenizer.convert_tokens_to_ids(["No", "Yes"])
     start = time.perf_counter()
-    if job["work"] == "context_distillation":
+    if isinstance(trainer, AskingTrainer):
+        for number, row in enumerate(train.rows):
+            row["row"] = number
+        trainer.ask = lambda own: torch.tensor(teacher(job, model, tokenizer, folder, [rows[i] for i in own]))
+    elif job["work"] == "context_distillation":
         for row, scores in zip(train.rows, teacher(job, model, tokenizer, folder, rows), strict=True):
             row["teacher"] = scores
     trainer.train()
@@ -189,10 +206,12 @@ def fit(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[s
 def teacher(
     job: dict[str, Any], model: Any, tokenizer: Any, folder: Path, rows: Sequence[tuple[str, int]]
 ) -> list[list[float]]:
-    """The frozen model's scores with the demonstrations in front, asked once; NaN for the demonstrations themselves."""
+    """The frozen model's scores with the demonstrations in front; NaN for the demonstrations themselves."""
     demos = {text for text, _ in read(folder / "train.csv", job["demonstrations"])}
     asked = [text for text, _ in rows if text not in demos]
-    found = dict(zip(asked, shown(job, model, tokenizer, folder, [f"{t} ?" for t in asked]).tolist(), strict=True))
+    with model.disable_adapter():
+        scores = shown(job, model, tokenizer, folder, [f"{t} ?" for t in asked]).tolist() if asked else []
+    found = dict(zip(asked, scores, strict=True))
     return [found.get(text, [float("nan")] * 2) for text, _ in rows]
 
 
