@@ -111,7 +111,7 @@ def _is_causal(module: nn.Module, options: dict[str, Any]) -> bool:
 def _attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """The softmax is fp32; scores and probabilities are rounded to bf16, as in transformers' own eager attention."""
+    """The softmax is fp32; of short prompts the products as well, else they round to bf16 as transformers' own do."""
     from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
     ahead = _is_causal(module, options) and attention_mask is None and query.shape[2] > 1
@@ -121,17 +121,49 @@ def _attend(
         return found
     groups = getattr(module, "num_key_value_groups", 1)
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    scaling = options.get("scaling")
-    scores = (query @ key.transpose(-1, -2)).float() * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    scaling = query.shape[-1] ** -0.5 if options.get("scaling") is None else options["scaling"]
     if ahead:
-        attention_mask = scores.new_ones(scores.shape[-2:], dtype=torch.bool).tril()
-    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        size = (query.shape[2], key.shape[2])
+        attention_mask = torch.ones(size, dtype=torch.bool, device=query.device).tril()
+    boolean = attention_mask is None or attention_mask.dtype == torch.bool
+    if key.shape[2] <= LONGEST and boolean and not options.get("dropout"):
+        states: Tensor = _Exact.apply(query, key, value, attention_mask, scaling)  # type: ignore[no-untyped-call]
+        return states, None
+    scores = (query @ key.transpose(-1, -2)).float() * scaling
+    if attention_mask is not None and boolean:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     elif attention_mask is not None:
         scores = scores + attention_mask
     shares = scores.softmax(dim=-1).to(value.dtype)
     shares = nn.functional.dropout(shares, options.get("dropout", 0.0))
     return (shares @ value).transpose(1, 2).contiguous(), None
+
+
+class _Exact(torch.autograd.Function):
+    """Attention in fp32 of (batch, heads, length, size) in bf16; only these and the shares are kept for the way back.
+
+    Every step has groups of other sizes, and in bf16 each size is a product to compile: 10 ms of a group's way there
+    and back, where the products themselves take 6 (12 heads of 64, two threads). In fp32 nothing is compiled.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+        scores = (query.float() @ key.float().transpose(-1, -2)).mul_(scaling)
+        if mask is not None:
+            scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
+        shares = scores.softmax(dim=-1)
+        ctx.save_for_backward(query, key, value, shares)
+        ctx.scaling = scaling
+        return (shares @ value.float()).transpose(1, 2).to(value.dtype, memory_format=torch.contiguous_format)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, shares = ctx.saved_tensors
+        given = gradients[0].transpose(1, 2).float()
+        ours = given @ value.float().transpose(-1, -2)
+        ours = (ours - (ours * shares).sum(dim=-1, keepdim=True)).mul_(shares).mul_(ctx.scaling)
+        back = (ours @ key.float(), ours.transpose(-1, -2) @ query.float(), shares.transpose(-1, -2) @ given)
+        return (*(found.to(query.dtype) for found in back), None, None)
 
 
 def _short(query: Tensor, key: Tensor) -> bool:
