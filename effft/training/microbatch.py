@@ -15,8 +15,8 @@ from effft.training.optimizer import Optimizer
 BUDGET = 2048
 """Padded tokens a micro-batch may have at the start; between 256 and 4096 the time of a step was flat."""
 
-CLOSE = 1024
-"""Tokens of a micro-batch without padding, at the start."""
+CLOSE, CLOSE_WHOLE = 1536, 1024
+"""Tokens of a micro-batch without padding, at the start; where most weights move, their moments need the memory."""
 
 PASS, WRITE = 48, 120
 """Fixed cost of a pass, in tokens: of the calls (at width 768), and of writing the gradient of the whole model."""
@@ -26,9 +26,10 @@ class MicroBatches:
     """Sums the gradient of a step over micro-batches; halves the token budget when memory is short, and goes on."""
 
     def __init__(self, learner: Learner, budget: int = 0) -> None:
-        self.learner, self.budget = learner, budget or (CLOSE if learner.close else BUDGET)
         moved = sum(trainable for trainable, _ in learner.groups.values())
         share = moved / sum(total for _, total in learner.groups.values())
+        close = CLOSE if share < 0.5 else CLOSE_WHOLE
+        self.learner, self.budget = learner, budget or (close if learner.close else BUDGET)
         self.overhead = round(PASS * max(1.0, 768 / learner.backbone.width) + WRITE * share)
 
     def backward(self, items: Sequence[Item], optimizer: Optimizer) -> float:
