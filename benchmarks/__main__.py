@@ -19,8 +19,8 @@ import click
 from benchmarks.material import SHOTS, UNLABELLED, make_material
 
 if TYPE_CHECKING:
-    from effft.data.draw import Draw
-    from effft.data.example import ExampleSet
+    from effft.data.examples import ExampleSet
+    from effft.data.few_shot import Draw
 
 HERE = Path(__file__).parent
 ROWS: dict[str, dict[str, Any]] = {
@@ -106,7 +106,7 @@ def shots(task: str, per_label: int) -> list[int]:
 
 def context(task: str, per_label: int, distils: bool) -> dict[str, list[int]]:
     """The rows that are demonstrations, and those that effft takes without their labels."""
-    from effft.data.draw import draw_demonstrations, draw_unlabelled
+    from effft.data.few_shot import draw_demonstrations, draw_unlabelled
 
     drawn, pool, labels = _draw(task, per_label)
     demos = draw_demonstrations(drawn.train, labels, SHOTS, 0)
@@ -116,7 +116,7 @@ def context(task: str, per_label: int, distils: bool) -> dict[str, list[int]]:
 
 def folds(task: str, per_label: int, count: int) -> list[dict[str, list[int]]]:
     """The rows that effft trains on and validates on, fold by fold."""
-    from effft.data.draw import fold_of
+    from effft.data.few_shot import fold_of
 
     drawn, _, labels = _draw(task, per_label)
     cut = [fold_of(drawn, labels, fold, count, 0) for fold in range(count)]
@@ -124,8 +124,8 @@ def folds(task: str, per_label: int, count: int) -> list[dict[str, list[int]]]:
 
 
 def _draw(task: str, per_label: int) -> "tuple[Draw, ExampleSet, int]":
-    from effft.data.draw import draw
-    from effft.tasks.read import read_split
+    from effft.data.few_shot import draw
+    from effft.tasks.loading import read_split
     from effft.tasks.task import load_task
 
     record = load_task(task)
@@ -177,7 +177,7 @@ def _rates(threads: int) -> str:
     """What this machine multiplies: the bound of every ratio here."""
     import torch
 
-    from effft.models.rate import matmul_rate
+    from effft.profiling.matmul_rate import matmul_rate
 
     kinds = {"bf16": torch.bfloat16, "fp32": torch.float32}
     told = [f"{name} {matmul_rate(torch.device('cpu'), kind, threads) / 1e12:.2f}" for name, kind in kinds.items()]

@@ -16,15 +16,15 @@ from statistics import fmean
 
 import psutil
 
-from effft.session import Session
+from effft.runs.session import Session
+from effft.search.driver import Driver
+from effft.search.mlflow_log import Logbook
+from effft.search.settings import Settings, StudyPlan
+from effft.search.spaces import first_guesses
+from effft.search.storage import enqueue_guesses, open_storage, open_study
+from effft.search.study import plan_study
+from effft.search.units import InProcess, Measured, Unit
 from effft.tracking.tracker import tracked
-from search.driver import Driver
-from search.logbook import Logbook
-from search.settings import Settings, StudyPlan
-from search.spaces import first_guesses
-from search.storage import enqueue_guesses, open_storage, open_study
-from search.study import plan_study
-from search.units import InProcess, Measured, Unit
 
 
 class Instant:

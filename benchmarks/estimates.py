@@ -24,11 +24,11 @@ from effft.config import make_config
 job = json.loads(sys.argv[1])
 config = make_config(job["values"])
 if job["estimate"]:
-    from effft.estimate import Skeletons, estimate
+    from effft.runs.estimate import Skeletons, estimate
     print(json.dumps({"peak": estimate(config, Skeletons()).peak}))
 else:
-    from effft.experiment import run
-    from effft.session import Session
+    from effft.runs.experiment import run
+    from effft.runs.session import Session
     from effft.tracking.tracker import MemoryTracker
     result = run(config, MemoryTracker(), Session(keep=False))
     print(json.dumps({"peak": result.metrics["resources/peak_memory_bytes"]}))

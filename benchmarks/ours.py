@@ -6,8 +6,8 @@ import sys
 from benchmarks.material import SHOTS, UNLABELLED
 from benchmarks.sampling import PeakMemory
 from effft.config import make_config
-from effft.experiment import run
-from effft.session import Session
+from effft.runs.experiment import run
+from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker
 
 

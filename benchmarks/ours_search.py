@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from contextlib import closing
 
 from benchmarks.sampling import PeakMemory
-from effft.session import Session
+from effft.runs.session import Session
+from effft.search.driver import Driver
+from effft.search.executors import open_executor
+from effft.search.mlflow_log import Logbook
+from effft.search.settings import Settings
+from effft.search.storage import open_storage, open_study
+from effft.search.study import plan_study
 from effft.tracking.tracker import MemoryTracker
-from search.driver import Driver
-from search.executors import open_executor
-from search.logbook import Logbook
-from search.settings import Settings
-from search.storage import open_storage, open_study
-from search.study import plan_study
 
 
 def main() -> None:

@@ -15,12 +15,12 @@ import torch
 
 from benchmarks.material import make_material
 from effft.config import make_config
-from effft.models.packed_rows import bytes_of
-from effft.packed.probe import seconds_alone, seconds_together
-from effft.packed.runs import original, working
-from effft.plan import Plan, prepare_validation
-from effft.session import Session
-from effft.training.trainee import frozen_learner
+from effft.multi_adapter.batch import bytes_of
+from effft.multi_adapter.member import frozen_learner
+from effft.multi_adapter.probe import seconds_alone, seconds_together
+from effft.multi_adapter.runs import original, working
+from effft.runs.plan import Plan, prepare_validation
+from effft.runs.session import Session
 
 RANKS = {"rank 8": (8,), "ranks 1 to 64": (1, 2, 4, 8, 16, 32, 64)}
 """Members take these in turn."""
@@ -76,7 +76,7 @@ def _row(plans: Sequence[Plan], name: str, repeats: int, steps: int) -> str:
 
 
 def _bytes(plan: Plan) -> int:
-    from effft.plan import readers
+    from effft.runs.plan import readers
 
     backbone = original(plan) if plan.resolved["precision"] != "bf16" else working(plan)
     reader, _ = readers(plan.strategy, plan.task, backbone, plan.config, ())

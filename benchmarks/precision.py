@@ -7,10 +7,10 @@ import click
 import numpy as np
 
 from effft.config import make_config
-from effft.experiment import run
-from effft.session import Session
+from effft.evaluation.statistics import holm, interval, sign_flip
+from effft.runs.experiment import run
+from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker
-from reports.statistics import holm, interval, sign_flip
 
 
 @click.command(help=__doc__)

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from benchmarks.scale_sim import Costs, Measured, Point
-from effft.session import Session
+from effft.runs.session import Session
+from effft.search import units
+from effft.search.driver import Driver
+from effft.search.mlflow_log import Logbook
+from effft.search.settings import Settings, StudyPlan
+from effft.search.spaces import first_guesses
+from effft.search.storage import enqueue_guesses, open_storage, open_study
+from effft.search.study import plan_study
 from effft.tracking.tracker import tracked
-from search import units
-from search.driver import Driver
-from search.logbook import Logbook
-from search.settings import Settings, StudyPlan
-from search.spaces import first_guesses
-from search.storage import enqueue_guesses, open_storage, open_study
-from search.study import plan_study
 
 FOLDS = 4
 

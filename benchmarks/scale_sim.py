@@ -111,7 +111,7 @@ class Tally:
 
 
 def driver(costs: Costs, workers: int, database: Server, rng: random.Random, tally: Tally) -> Process:
-    """As `search.driver`: ask a trial for every worker, have their units measured step by step, tell all."""
+    """As `effft.search.driver`: ask a trial for every worker, have their units measured step by step, tell all."""
     for _ in range(BATCHES):
         for half in ("ask", "tell"):
             writes = costs.writes - costs.writes // 2 if half == "ask" else costs.writes // 2

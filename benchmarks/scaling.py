@@ -14,12 +14,12 @@ import click
 from benchmarks.driver import Instant, timed
 from benchmarks.material import make_material
 from effft.config import make_config
-from effft.experiment import run
-from effft.session import Session
+from effft.runs.experiment import run
+from effft.runs.session import Session
+from effft.search.settings import Settings
+from effft.search.study import plan_study
+from effft.search.units import InProcess
 from effft.tracking.tracker import MemoryTracker
-from search.settings import Settings
-from search.study import plan_study
-from search.units import InProcess
 
 TIMES = (1, 2, 4, 8)
 REPEATS = 3

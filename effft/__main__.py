@@ -4,7 +4,7 @@ import atexit
 import os
 import sys
 
-from effft.cli.ending import in_company, run_command_line
+from effft.cli.exit_codes import in_company, run_command_line
 
 
 def main() -> None:

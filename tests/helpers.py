@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from effft.data.example import Example
+from effft.data.examples import Example
 from effft.models.backbone import Backbone, load
 from effft.strategies.learner import Learner
-from effft.strategies.reading import Reader
+from effft.strategies.prompting import Reader
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from backbones import WORDS, save_backbone
 
 from effft.config import make_config
-from effft.experiment import Result, run
-from effft.session import Session
+from effft.runs.experiment import Result, run
+from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker, Tracker
 
 TASK = """

@@ -8,16 +8,16 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-import effft.experiment
-import effft.plan
+import effft.runs.experiment
+import effft.runs.plan
 from effft.cli.app import app
-from effft.cli.comparison import configs_of
-from effft.cli.ending import run_command_line
+from effft.cli.compare import configs_of
+from effft.cli.exit_codes import run_command_line
 from effft.cli.tables import csv_text, headers, markdown, parent_metrics, rich_table, texts
-from effft.compare import Outcome, faults, grid, reference, summarise, work
 from effft.config import RunConfig, make_config
 from effft.errors import InputError, RunError
-from effft.experiment import Result, Watch
+from effft.runs.compare import Outcome, faults, grid, reference, summarise, work
+from effft.runs.experiment import Result, Watch
 from effft.tracking.tracker import MemoryTracker, Tracker
 
 
@@ -192,7 +192,7 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> list[MemoryTracker]:
         opened.append(MemoryTracker(name=name, labels=dict(tags)))
         return opened[-1]
 
-    monkeypatch.setattr("effft.cli.keeping.keeper", keeper)
+    monkeypatch.setattr("effft.cli.tracking.keeper", keeper)
     monkeypatch.setattr(effft.plan, "prepare", plan)
     monkeypatch.setattr(effft.experiment, "execute", execute)
     return opened

@@ -14,7 +14,7 @@ from effft.models.backbone import load
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
 from effft.strategies.parts import NAMED
-from effft.strategies.reading import Reader
+from effft.strategies.prompting import Reader
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import Strategy, compose
 from effft.training.loop import private_randomness, train

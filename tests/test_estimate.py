@@ -12,8 +12,8 @@ from helpers import learner_on
 from effft.cli.app import app
 from effft.config import make_config
 from effft.errors import InputError
-from effft.estimate import Estimate, Skeletons, estimate
-from effft.models.live import Live
+from effft.profiling.meta_memory import Live
+from effft.runs.estimate import Estimate, Skeletons, estimate
 from effft.strategies.strategy import compose
 
 TASK = """

@@ -9,9 +9,9 @@ from place import make_place
 
 from effft.config import make_config
 from effft.errors import InputError, RunError
-from effft.experiment import Result, run
-from effft.plan import prepare
-from effft.session import Session
+from effft.runs.experiment import Result, run
+from effft.runs.plan import prepare
+from effft.runs.session import Session
 from effft.strategies.parts import NAMED
 from effft.tracking.tracker import MemoryTracker
 

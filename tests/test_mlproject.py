@@ -7,15 +7,15 @@ import click
 import pytest
 import yaml
 
-from effft.cli.comparison import compare
+from effft.cli.compare import compare
 from effft.cli.mlproject import plain, text
 from effft.cli.options import COMMON_FIELDS, default_of, fields_of
 from effft.cli.pretrain import pretrain
 from effft.cli.run import command_for
+from effft.cli.search import SEARCHED, search
 from effft.config import RunConfig, make_config
 from effft.strategies.parts import NAMED
 from effft.strategies.strategy import compose
-from search.command import SEARCHED, search
 
 ROOT = Path(__file__).parents[1]
 FILE = yaml.safe_load(text())

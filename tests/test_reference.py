@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from effft import cells as measuring
-from effft.cells import BAG, Cell, Kept, Measured, measure, measure_kept
 from effft.cli.reference import reference as command
-from effft.reference import RANDOM, SWAPPED, cells, markdown, slices, spread, table
-from effft.session import Session
+from effft.runs import cells as measuring
+from effft.runs.cells import BAG, Cell, Kept, Measured, measure, measure_kept
+from effft.runs.reference import RANDOM, SWAPPED, cells, markdown, slices, spread, table
+from effft.runs.session import Session
 from effft.strategies.parts import NAMED
 
 

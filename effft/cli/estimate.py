@@ -9,7 +9,7 @@ from effft.config import PART_FIELDS
 from effft.strategies.parts import NAMED
 
 if TYPE_CHECKING:
-    from effft.estimate import Estimate
+    from effft.runs.estimate import Estimate
 
 FIELDS = (
     "task", "model", "revision", "data_dir", "allow_outside", "per_label", *PART_FIELDS, "epochs", "steps",
@@ -32,15 +32,15 @@ HEADS = (
 
 def start(strategies: str, **values: str | None) -> None:
     """Estimate each strategy, and print a line each."""
-    from effft.cli.comparison import words
-    from effft.compare import grid
+    from effft.cli.compare import words
+    from effft.runs.compare import grid
 
     per_label = values.pop("per_label") or "32"
     configs = grid(words(strategies, "--strategies"), [per_label], [0], [0], values)
     from rich.table import Table
 
     from effft.cli.console import console
-    from effft.estimate import Skeletons, estimate
+    from effft.runs.estimate import Skeletons, estimate
 
     session = Skeletons()
     found = [estimate(config, session) for config in configs]

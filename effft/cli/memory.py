@@ -15,7 +15,7 @@ REMEDY = "lower --max-length, take a smaller --model, or a strategy that moves f
 @contextmanager
 def with_estimate(config: "RunConfig") -> Iterator[None]:
     """Add the estimate of this run to what is said when memory is short, wherever that was."""
-    from effft.models.memory import let_go, out_of_memory
+    from effft.models.out_of_memory import let_go, out_of_memory
 
     try:
         yield
@@ -30,7 +30,7 @@ def with_estimate(config: "RunConfig") -> Iterator[None]:
 
 
 def _estimate(config: "RunConfig") -> str:
-    from effft.estimate import Skeletons, estimate
+    from effft.runs.estimate import Skeletons, estimate
 
     try:
         found = estimate(config, Skeletons())

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import click
 
-from effft.cli import comparison, pretrain, report
+from effft.cli import compare as comparison
+from effft.cli import pretrain, report
 from effft.cli.options import COMMON_FIELDS, FIELDS, default_of, fields_of, flag, spell
 from effft.config import RunConfig
 from effft.strategies.parts import NAMED, SUMMARY

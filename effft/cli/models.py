@@ -113,7 +113,7 @@ def _answer_texts(model: "SavedModel", texts: tuple[str, ...]) -> None:
 
 def _answer_file(model: "SavedModel", path: Path, output: str) -> None:
     from effft.cli.progress import Progress
-    from effft.serving.answer import answer_file
+    from effft.serving.batch_prediction import answer_file
     from effft.serving.rows import Rows, Writer
 
     rows = Rows(path, model.fields)

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from effft.cli.console import console
-from effft.compare import references
+from effft.runs.compare import references
 
 if TYPE_CHECKING:
-    from effft.experiment import Result
+    from effft.runs.experiment import Result
 
 
 def megabytes(count: float) -> str:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from effft.compare import holders
 from effft.config import PART_FIELDS
 from effft.errors import lookup
+from effft.runs.compare import holders
 from effft.strategies.strategy import compose
 
 PRESETS: dict[str, dict[str, str]] = {

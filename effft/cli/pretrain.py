@@ -26,10 +26,10 @@ def start(
     out: str, recipe: str, seed: int, save_every: int, tracking_uri: str, experiment: str, no_tracking: bool
 ) -> None:
     """Pre-train (or resume what lies in `out`), and say where the model is."""
-    from effft.cli.keeping import keeper, look
     from effft.cli.progress import Progress
-    from effft.pretraining.recipe import DEFAULT, read_recipe
-    from effft.pretraining.train import pretrain as train
+    from effft.cli.tracking import keeper, look
+    from effft.tiny_lm.recipe import DEFAULT, read_recipe
+    from effft.tiny_lm.train import pretrain as train
     from effft.tracking.tracker import tracked
 
     if Path(out).is_file():

@@ -12,7 +12,7 @@ import click
 from effft.errors import InputError
 
 if TYPE_CHECKING:
-    from effft.cells import Measured
+    from effft.runs.cells import Measured
 
 EXAMPLES = """\
 \b
@@ -40,13 +40,13 @@ def start(
     Raises:
         InputError: a value out of range, `out` no folder.
     """
-    from effft.cells import Kept, measure_kept
-    from effft.cli.comparison import words
+    from effft.cli.compare import words
     from effft.cli.progress import Progress
-    from effft.curve import cells as curve_cells
-    from effft.plan import prepare
-    from effft.reference import cells
-    from effft.session import Session
+    from effft.runs.cells import Kept, measure_kept
+    from effft.runs.curve import cells as curve_cells
+    from effft.runs.plan import prepare
+    from effft.runs.reference import cells
+    from effft.runs.session import Session
 
     if Path(out).is_file():
         raise InputError(f"out={out}: this is a file; name a folder (flag --out).")
@@ -88,8 +88,8 @@ def middle(per_label: "list[int]") -> int:
 
 def _random_model(folder: Path, seed: int) -> str:
     """The architecture of tiny-lm with random weights, as a folder."""
-    from effft.pretraining.recipe import read_recipe
-    from effft.pretraining.train import export, make_model
+    from effft.tiny_lm.recipe import read_recipe
+    from effft.tiny_lm.train import export, make_model
 
     recipe = read_recipe()
     export(make_model(recipe.model, seed), recipe, seed, folder / "random")
@@ -98,8 +98,8 @@ def _random_model(folder: Path, seed: int) -> str:
 
 def document(measured: "list[Measured]", tasks: list[str], per_label: list[int], limit: int, seconds: float) -> str:
     """The tables as one Markdown text."""
-    from effft.curve import curve
-    from effft.reference import markdown, slices, table
+    from effft.runs.curve import curve
+    from effft.runs.reference import markdown, slices, table
 
     pairs = len({m.cell.config.seed for m in measured})
     shown = f"{limit} examples a split" if limit else "every example of a split"

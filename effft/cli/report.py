@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from effft.reports.report import Report
     from effft.tracking.tracker import Tracker
-    from reports.report import Report
 
 FOLDER = "report"
 """Folder of the report among a run's artifacts."""
@@ -31,12 +31,12 @@ LOCAL = "http://127.0.0.1:5000/"
 @click.option("--no-tracking", is_flag=True, help="write the files only, keep no MLflow run")
 def report(task: str, out: str, parent: str, tracking_uri: str, experiment: str, no_tracking: bool) -> None:
     """Make it, write it, log it, say where it is."""
-    from effft.cli.keeping import keeper, ui_line
     from effft.cli.progress import Progress
+    from effft.cli.tracking import keeper, ui_line
+    from effft.reports.report import build
     from effft.tasks.task import load_task
     from effft.tracking.registry import open_client
     from effft.tracking.tracker import tracked
-    from reports.report import build
 
     name = load_task(task, allow_outside=True).name  # no file is read
     home = experiment or f"effft/{name}"
@@ -77,7 +77,7 @@ def note(tracker: "Tracker", made: "Report", view: str) -> str:
 
 def plain(text: str) -> str:
     """Names from runs shown as text in a note."""
-    from reports.markdown import plain as escaped
+    from effft.reports.markdown import plain as escaped
 
     return escaped(text)
 

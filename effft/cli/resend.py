@@ -7,7 +7,7 @@ import click
 
 def start(file: str, tracking_uri: str) -> None:
     """Send it, and say what arrived."""
-    from effft.cli.keeping import ui_line
+    from effft.cli.tracking import ui_line
     from effft.tracking.resend import resend
 
     sent = resend(Path(file).expanduser(), tracking_uri)

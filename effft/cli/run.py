@@ -113,16 +113,16 @@ def examples(strategy: Strategy) -> str:
 def start_run(values: Mapping[str, Any], tracking_uri: str, experiment: str, no_tracking: bool) -> None:
     """Check everything, open the MLflow run, work, and say what came out."""
     config = make_config(values)
-    from effft.cli.keeping import check_keeper, keeper, look
+    from effft.cli.tracking import check_keeper, keeper, look
 
     check_keeper(tracking_uri, no_tracking)
     from effft.cli.memory import with_estimate
     from effft.cli.panel import print_summary
     from effft.cli.progress import Progress
-    from effft.experiment import execute
-    from effft.models.world import joined
-    from effft.plan import prepare
-    from effft.session import Session
+    from effft.distributed.process_group import joined
+    from effft.runs.experiment import execute
+    from effft.runs.plan import prepare
+    from effft.runs.session import Session
     from effft.tracking.tracker import tracked
 
     with joined(config.device) as here, Progress(speaks=here.rank == 0) as progress, with_estimate(config):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from effft.compare import Outcome, Row, Spread, references
+from effft.runs.compare import Outcome, Row, Spread, references
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -13,9 +13,9 @@ SHELLS = ("bash", "zsh", "fish")
 @click.option("--port", default=5000, show_default=True, help="port on 127.0.0.1")
 def ui(tracking_uri: str, port: int) -> None:
     """Replace this process by `mlflow ui`."""
-    from effft.cli.keeping import DEFAULT_STORE, store
+    from effft.cli.tracking import DEFAULT_STORE, store
     from effft.errors import InputError
-    from effft.secrets import without_secrets
+    from effft.redaction import without_secrets
     from effft.tracking.postgres import with_driver
 
     place = with_driver(store(tracking_uri))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effft.data.example import Example
+from effft.data.examples import Example
 from effft.evaluation.metrics import calibration_error, four_metrics, intervals, majority, softmax
 from effft.strategies.learner import Learner
 from effft.strategies.scoring import Recall, predict

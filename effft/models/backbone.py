@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from effft.errors import InputError, nearest
-from effft.models import attention
-from effft.models.answering import answer_at
-from effft.models.blocks import Anatomy, dissect
-from effft.models.close import Close, stand
+from effft.models.device_map import is_map, placing, spread_options
+from effft.models.forward import attention
+from effft.models.forward.last_block import answer_at
+from effft.models.forward.sequence_packing import Close, stand
 from effft.models.heads import words_alone
+from effft.models.layout import Anatomy, dissect
 from effft.models.pretrained import BUILT_IN, from_pretrained
-from effft.models.quantize import mark, quantized_options
-from effft.models.spread import is_map, placing, spread_options
+from effft.models.quantization import mark, quantized_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from effft.models.attention import KNOWN
+from effft.models.forward.attention import KNOWN
 
 
 class Classifier(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from effft.models.backbone import Backbone
-from effft.models.blocks import linear_paths
+from effft.models.layout import linear_paths
 
 ADAPTER = "default"
 """The name peft gives to an adapter that has none."""

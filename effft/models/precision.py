@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effft.distributed.process_group import world
 from effft.models.backbone import Backbone
-from effft.models.remembered import known, machine_key, remembered
-from effft.models.resume import block_input
-from effft.models.world import world
+from effft.models.forward.partial_forward import block_input
+from effft.models.probe_cache import known, machine_key, remembered
 
 NARROW = 256
 """Hidden size below which fp32 is taken without a probe (at 128 bf16 lost by 1.5 on a CPU that has it)."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from effft.data import hub
 from effft.errors import InputError, MemoryShortError, RunError
-from effft.models.memory import out_of_memory
-from effft.models.whole import cached_part, fault_of
+from effft.models.corruption import cached_part, fault_of
+from effft.models.out_of_memory import out_of_memory
 
 BUILT_IN = {"tiny-lm": Path(__file__).parent / "tiny_lm"}
 """Models that come with this package."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from effft.models.backbone import Backbone, body_of, describe, drop_pooler, max_positions
-from effft.models.close import Close
+from effft.models.forward.sequence_packing import Close
 
 
 @dataclass

@@ -10,9 +10,9 @@ import torch
 from effft.errors import InputError, RunError
 from effft.models.backbone import Backbone
 from effft.models.lora import merge_lora
-from effft.serving.base import files_of
-from effft.serving.card import card
+from effft.serving.base_model import files_of
 from effft.serving.load import SavedModel
+from effft.serving.model_card import card
 from effft.serving.save import save_whole
 from effft.strategies.parts import Verbalizer
 

@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from effft.data.example import Example
+from effft.data.examples import Example
 from effft.errors import InputError
 from effft.evaluation.metrics import softmax
 from effft.models.backbone import load
+from effft.models.corruption import fault_of
+from effft.models.device_map import is_map
 from effft.models.lora import read_adapter
-from effft.models.spread import is_map
-from effft.models.whole import fault_of
-from effft.serving.base import locate
-from effft.serving.record import ModelRecord, read_record
+from effft.serving.base_model import locate
+from effft.serving.manifest import ModelRecord, read_record
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Verbalizer
-from effft.strategies.reading import Reader
+from effft.strategies.prompting import Reader
 from effft.strategies.scoring import predict
 
 NARROW = 256

@@ -11,13 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from effft.config import RunConfig
-from effft.data.example import Example
+from effft.data.examples import Example
 from effft.errors import RunError
 from effft.models.lora import save_adapter
-from effft.secrets import without_secrets
-from effft.serving.base import fingerprint, pin
-from effft.serving.card import card
-from effft.serving.record import Base, Demonstration, ModelRecord, write_record
+from effft.redaction import without_secrets
+from effft.serving.base_model import fingerprint, pin
+from effft.serving.manifest import Base, Demonstration, ModelRecord, write_record
+from effft.serving.model_card import card
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Everything, LoRA
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from effft.models.backbone import Backbone
-from effft.models.close import Close, ready
-from effft.strategies.reading import Encoded
+from effft.models.forward.sequence_packing import Close, ready
+from effft.strategies.prompting import Encoded
 
 
 class Item(NamedTuple):

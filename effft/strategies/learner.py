@@ -8,22 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from effft.data.example import Example
-from effft.models.attention import attend_here, can_stand_close
+from effft.data.examples import Example
+from effft.distributed.fsdp import shard
+from effft.distributed.process_group import world
 from effft.models.backbone import Backbone
-from effft.models.cutting import by_budget
+from effft.models.forward.attention import attend_here, can_stand_close
+from effft.models.forward.batching import by_budget
+from effft.models.forward.partial_forward import block_input, resumed
+from effft.models.forward.shared_prefix import SharedStart, can_share
 from effft.models.heads import Classifier, has_words, pool
-from effft.models.memory import in_parts
+from effft.models.out_of_memory import in_parts
 from effft.models.precision import store_in_bf16
-from effft.models.prefix import SharedStart, can_share
-from effft.models.quantize import elements
-from effft.models.resume import block_input, resumed
-from effft.models.shard import shard
-from effft.models.world import world
+from effft.models.quantization import elements
 from effft.strategies import parts
 from effft.strategies.batch import Batch, Counts, Item, collate, token_budget
 from effft.strategies.losses import distill_kl
-from effft.strategies.reading import Reader
+from effft.strategies.prompting import Reader
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
 

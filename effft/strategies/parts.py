@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from effft.errors import InputError
-from effft.strategies.space import ALL, Choice, Dimension, Powers, Span
+from effft.strategies.search_space import ALL, Choice, Dimension, Powers, Span
 
 if TYPE_CHECKING:
     import torch
@@ -166,7 +166,7 @@ class LoRA(Part):
     @staticmethod
     def highest_rank(backbone: "Backbone", lora_modules: str) -> int:
         """The smallest side of the linear maps that are adapted."""
-        from effft.models.blocks import linear_paths, sides
+        from effft.models.layout import linear_paths, sides
 
         body = backbone.body
         paths = linear_paths(body, backbone.anatomy, lora_modules)
@@ -191,7 +191,7 @@ class BitFit(Part):
 
     def open(self, backbone: "Backbone", generator: "torch.Generator") -> "list[nn.Parameter]":
         """Every bias of the body, or the zero biases added to its blocks."""
-        from effft.models.blocks import add_biases
+        from effft.models.layout import add_biases
 
         named = backbone.body.named_parameters()
         return [p for name, p in named if name.endswith("bias")] or add_biases(backbone.body, backbone.anatomy)

@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from effft.models.cutting import by_budget
-from effft.models.memory import in_parts
-from effft.models.prefix import SharedStart, common_start
-from effft.models.world import world
+from effft.distributed.process_group import world
+from effft.models.forward.batching import by_budget
+from effft.models.forward.shared_prefix import SharedStart, common_start
+from effft.models.out_of_memory import in_parts
 from effft.strategies.batch import Item, token_budget
 from effft.strategies.learner import Learner
 

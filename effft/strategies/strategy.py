@@ -20,7 +20,7 @@ from effft.strategies.parts import (
     TopLayers,
     Verbalizer,
 )
-from effft.strategies.space import TRAINING_SPACE, Dimension, Span
+from effft.strategies.search_space import TRAINING_SPACE, Dimension, Span
 
 AXES = ("input", "head", "trainable", "loss")
 

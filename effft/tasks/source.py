@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from effft.config import KNOB_FIELDS
 from effft.errors import nearest
-from effft.tasks.builtin.knobs import KNOBS, LARGEST_LEXICON, SMALLEST_LEXICON, Knobs
+from effft.tasks.builtin.difficulty import KNOBS, LARGEST_LEXICON, SMALLEST_LEXICON, Knobs
 
 Metric = Literal["accuracy", "balanced_accuracy", "mcc", "macro_f1"]
 

@@ -7,10 +7,10 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from effft.errors import InputError, lookup, nearest
-from effft.tasks.builtin.knobs import KNOBS
-from effft.tasks.document import parse
+from effft.tasks.builtin.difficulty import KNOBS
 from effft.tasks.source import Metric, Names, Record, Split
 from effft.tasks.wording import check_patterns, check_words
+from effft.tasks.yaml_file import parse
 
 RECORDS = Path(__file__).parent / "records"
 NAME_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")

@@ -14,19 +14,19 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
-from effft.secrets import without_secrets
-from effft.tracking.dead import close_dead_runs
-from effft.tracking.keys import LONGEST_PARAM, LONGEST_TAG, cut, safe_key, sentence_of, table_json
-from effft.tracking.patience import patiently
+from effft.redaction import without_secrets
+from effft.tracking.orphaned_runs import close_dead_runs
 from effft.tracking.provenance import code_tags, process_tags, user_name
 from effft.tracking.recovery import Line, refused, short_patience
+from effft.tracking.retry import patiently
+from effft.tracking.sanitize import LONGEST_PARAM, LONGEST_TAG, cut, safe_key, sentence_of, table_json
 from effft.tracking.store import prepare_store, quiet_mlflow, resolve_uri
 from effft.tracking.tracker import Status, same_length
 from effft.tracking.views import save_view
 
 log = logging.getLogger(__name__)
 MOST_METRICS, MOST_PARAMS = 1000, 100
-HOME = "effft.experiment"
+HOME = "effft.runs.experiment"
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class MlflowTracker:
     ) -> "MlflowTracker":
         """A new run in `experiment` (made when absent), or the run that `mlflow run` made for this process.
 
-        The adopted run stays in its experiment (MLflow cannot move it; the tag `effft.experiment` names the one it
+        The adopted run stays in its experiment (MLflow cannot move it; the tag `effft.runs.experiment` names the one it
         belongs to), keeps the name the user gave it and every parameter it has. Its environment variable is removed,
         so that no child process adopts it again. recover: when the server goes away, go on with a file.
 

@@ -12,10 +12,10 @@ from mlflow.entities import LoggedModelOutput, Metric
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError, nearest
-from effft.secrets import without_secrets
-from effft.serving.record import FILE, read_record
-from effft.tracking.keys import LONGEST_TAG, cut, safe_key
+from effft.redaction import without_secrets
+from effft.serving.manifest import FILE, read_record
 from effft.tracking.pyfunc import pyfunc_folder
+from effft.tracking.sanitize import LONGEST_TAG, cut, safe_key
 
 GLOBAL = "MLFLOW_TRACKING_URI"
 

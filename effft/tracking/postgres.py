@@ -6,8 +6,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from effft.errors import InputError, RunError
-from effft.secrets import without_secrets
-from effft.tracking.keys import sentence_of
+from effft.redaction import without_secrets
+from effft.tracking.sanitize import sentence_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

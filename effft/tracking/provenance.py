@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from effft import __version__
-from effft.secrets import without_secrets
+from effft.redaction import without_secrets
 
 PACKAGES = ("torch", "transformers", "peft", "mlflow", "numpy", "scikit-learn", "tokenizers")
 ROOT = Path(__file__).parent.parent.parent

@@ -17,7 +17,7 @@ from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, DataType, Schema
 
 from effft.errors import EffftError
-from effft.serving.record import ModelRecord, read_record
+from effft.serving.manifest import ModelRecord, read_record
 from effft.tracking.store import quiet_mlflow
 
 PACKAGE = Path(__file__).parent.parent

@@ -16,12 +16,12 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
-from effft.secrets import without_secrets
-from effft.tracking.keys import sentence_of
-from effft.tracking.patience import patiently
+from effft.redaction import without_secrets
+from effft.tracking.operations import WRITES, Data
 from effft.tracking.provenance import process_tags
+from effft.tracking.retry import patiently
+from effft.tracking.sanitize import sentence_of
 from effft.tracking.store import sqlite_path
-from effft.tracking.writes import WRITES, Data
 
 log = logging.getLogger(__name__)
 FORMAT = "effft recovery 1"

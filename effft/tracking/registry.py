@@ -9,10 +9,10 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError
-from effft.serving.card import card
-from effft.serving.record import ModelRecord, read_record
-from effft.tracking.keys import LONGEST_TAG, cut, safe_key
+from effft.serving.manifest import ModelRecord, read_record
+from effft.serving.model_card import card
 from effft.tracking.models import fetch, model_of, speaking_to
+from effft.tracking.sanitize import LONGEST_TAG, cut, safe_key
 from effft.tracking.store import prepare_store, quiet_mlflow, resolve_uri
 
 CHAMPION = "champion"

@@ -8,11 +8,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
-from effft.secrets import without_secrets
+from effft.redaction import without_secrets
+from effft.tracking.operations import WRITES
 from effft.tracking.provenance import is_dead, process_tags
 from effft.tracking.recovery import RecoveryFile, is_gone, refused, short_patience
 from effft.tracking.store import prepare_store, quiet_mlflow, resolve_uri
-from effft.tracking.writes import WRITES
 
 SENT = "effft.recovered"
 """Tag of a run whose kept writes have arrived: the id of the file."""

@@ -12,8 +12,8 @@ from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from effft.errors import InputError, RunError
-from effft.tracking.keys import sentence_of
 from effft.tracking.postgres import check_login, has_table, is_postgres, sole_builder, with_driver
+from effft.tracking.sanitize import sentence_of
 
 DEFAULT = "sqlite:///mlflow.db"
 SECONDS_TO_CONNECT = 3.0

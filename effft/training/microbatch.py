@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
+from effft.distributed.process_group import world
 from effft.errors import MemoryShortError
-from effft.models.cutting import cheapest_cut, even_cut
-from effft.models.memory import let_go, out_of_memory
-from effft.models.world import world
+from effft.models.forward.batching import cheapest_cut, even_cut
+from effft.models.out_of_memory import let_go, out_of_memory
 from effft.strategies.batch import Counts, Item, count
 from effft.strategies.learner import Learner
 from effft.training.optimizer import Optimizer

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from effft.distributed.process_group import is_shard, world
 from effft.models.precision import master_of, remainder_of
-from effft.models.world import is_shard, world
 from effft.strategies.learner import Learner
-from effft.training.touched import TouchedRows
+from effft.training.sparse_adamw import TouchedRows
 
 CHUNK = 1 << 20
 """Elements whose masters and gradients are held in fp32 at a time: they fit the caches (4 MB each)."""

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from effft.data.example import Example
+from effft.data.examples import Example
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
-from effft.strategies.reading import Reader
+from effft.strategies.prompting import Reader
 from effft.strategies.scoring import predict
 
 

@@ -12,7 +12,7 @@ import bad_tasks
 import pytest
 from case import Case, lay
 
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
 
 CASES: list[Case] = [*bad_tasks.CASES, *bad_data.CASES, *bad_models.CASES, *bad_numbers.CASES]
 SLOWEST = 5.0

@@ -7,8 +7,8 @@ from backbones import save_backbone
 from case import TRAIN, Case, lay
 
 from effft.config import make_config
-from effft.experiment import run
-from effft.session import Session
+from effft.runs.experiment import run
+from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker
 
 LONG = "old cat sees dogs . " * 5000

@@ -17,7 +17,7 @@ from effft.config import RunConfig, make_config
 from effft.data.files import Layout, read_file
 from effft.data.table import Table
 from effft.errors import InputError
-from effft.tasks.convert import to_examples
+from effft.tasks.rows import to_examples
 from effft.tasks.task import load_task
 
 QUIET = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}

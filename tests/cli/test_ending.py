@@ -11,7 +11,7 @@ import click
 import pytest
 
 from effft.cli import app as app_module
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
 from effft.errors import InputError, RunError
 
 HEAVY = ("torch", "transformers", "mlflow", "datasets", "pandas", "sklearn", "peft", "optuna", "rich", "numpy")
@@ -77,7 +77,7 @@ def python(code: str, **options: object) -> "subprocess.Popen[str]":
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "lora", "--help"], ["compare", "--help"], ["mlproject"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
-        "import sys\nfrom effft.cli.ending import run_command_line\n"
+        "import sys\nfrom effft.cli.exit_codes import run_command_line\n"
         f"code = run_command_line({arguments})\n"
         f"print([name for name in {HEAVY} if name in sys.modules], code)"
     )
@@ -94,7 +94,7 @@ def test_signals_end_in_one_line(tmp_path: Path, number: signal.Signals, code: i
         "@click.command()\ndef tasks():\n"
         f"    pathlib.Path({str(ready)!r}).touch()\n    time.sleep(30)\n"
         "listing.tasks = tasks\n"
-        "from effft.cli.ending import run_command_line\nsys.exit(run_command_line(['tasks']))"
+        "from effft.cli.exit_codes import run_command_line\nsys.exit(run_command_line(['tasks']))"
     )
     process = python(script)
     while not ready.exists():

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from effft.cli.keeping import keeper, store, ui_line
 from effft.cli.panel import summary_lines
 from effft.cli.progress import PAUSE, Progress
+from effft.cli.tracking import keeper, store, ui_line
 from effft.config import make_config
-from effft.experiment import Result
+from effft.runs.experiment import Result
 from effft.tracking.tracker import MemoryTracker
 
 

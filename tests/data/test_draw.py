@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effft.data.draw import draw, draw_demonstrations, draw_unlabelled
-from effft.data.example import Example, ExampleSet
+from effft.data.examples import Example, ExampleSet
+from effft.data.few_shot import draw, draw_demonstrations, draw_unlabelled
 from effft.errors import InputError
 
 LABELS = ("no", "yes", "maybe")

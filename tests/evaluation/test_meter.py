@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from backbones import save_backbone
 
-from effft.evaluation.meter import Meter, held_by
 from effft.models.backbone import load
+from effft.profiling.resources import Meter, held_by
 
 
 def test_peak_and_average() -> None:

@@ -6,14 +6,14 @@ import pytest
 from place import make_place
 
 from effft.config import make_config
-from effft.data.example import Example, ExampleSet
-from effft.data.leaks import check
+from effft.data.examples import Example, ExampleSet
+from effft.data.leakage import check
 from effft.errors import InputError
-from effft.experiment import execute
-from effft.plan import Plan, prepare
-from effft.session import Session
+from effft.reports.warnings import LEAK
+from effft.runs.experiment import execute
+from effft.runs.plan import Plan, prepare
+from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker
-from reports.faults import LEAK
 
 
 def add_rows(path: Path, lines: list[str]) -> None:

@@ -17,8 +17,8 @@ STRATEGIES = (*NAMED, "lora+pbft", "adaptive+pbft", "bitfit+pbft", "lora+distill
 SCRIPT = """
 import json, sys
 from effft.config import make_config
-from effft.experiment import run
-from effft.session import Session
+from effft.runs.experiment import run
+from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker
 place, strategies, changes = json.loads(sys.argv[1])
 clock = ("seconds", "per_second", "memory_bytes", "matmul_share")

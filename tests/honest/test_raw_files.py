@@ -11,8 +11,8 @@ from backbones import save_backbone
 from sklearn import metrics
 
 from effft.config import make_config
-from effft.experiment import Result, run
-from effft.session import Session
+from effft.runs.experiment import Result, run
+from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker
 
 pytestmark = pytest.mark.slow

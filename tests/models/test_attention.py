@@ -7,8 +7,8 @@ import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from effft.models import attention
-from effft.models.attention import attend
+from effft.models.forward import attention
+from effft.models.forward.attention import attend
 
 HEADS, SIZE = 4, 16
 

@@ -12,9 +12,10 @@ from helpers import EXAMPLES, learner_on
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effft.models import answering, attention
-from effft.models.close import ROUND, Close
-from effft.models.cutting import even_cut
+from effft.models.forward import attention
+from effft.models.forward import last_block as answering
+from effft.models.forward.batching import even_cut
+from effft.models.forward.sequence_packing import ROUND, Close
 from effft.strategies.learner import Learner
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose

@@ -8,11 +8,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from effft.config import RunConfig
-from effft.experiment import execute
 from effft.models.backbone import load
-from effft.models.flops import counted
-from effft.plan import prepare
-from effft.session import Session
+from effft.profiling.flops import counted
+from effft.runs.experiment import execute
+from effft.runs.plan import prepare
+from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker
 from tests.backbones import save_backbone
 

@@ -11,7 +11,7 @@ from backbones import CONFIGS, save_backbone
 from effft.models import precision
 from effft.models.backbone import Backbone, load
 from effft.models.precision import PROBES, choose_precision, probe
-from effft.models.remembered import probe_file
+from effft.models.probe_cache import probe_file
 
 
 @pytest.fixture(scope="module")

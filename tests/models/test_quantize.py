@@ -9,12 +9,13 @@ from backbones import save_backbone
 
 from effft.config import make_config
 from effft.errors import InputError
-from effft.models import backbone, quantize
+from effft.models import backbone
+from effft.models import quantization as quantize
 from effft.models.backbone import Stored, load
 from effft.models.precision import store_in_bf16
-from effft.models.quantize import check_quantize, elements, quantized_options
-from effft.plan import prepare
-from effft.session import Session
+from effft.models.quantization import check_quantize, elements, quantized_options
+from effft.runs.plan import prepare
+from effft.runs.session import Session
 
 CUDA = torch.device("cuda")
 

@@ -9,8 +9,8 @@ from backbones import CONFIGS, DECODERS, save_backbone
 from helpers import EXAMPLES, learner_on
 
 from effft.config import RunConfig
-from effft.models import attention
-from effft.models.prefix import SharedStart, common_start
+from effft.models.forward import attention
+from effft.models.forward.shared_prefix import SharedStart, common_start
 from effft.strategies import scoring
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose

@@ -10,10 +10,10 @@ from helpers import EXAMPLES, small_task
 from effft.config import make_config
 from effft.errors import InputError
 from effft.models.backbone import Stored, load
-from effft.plan import prepare
-from effft.session import Session
+from effft.runs.plan import prepare
+from effft.runs.session import Session
 from effft.strategies.learner import Learner
-from effft.strategies.reading import Reader
+from effft.strategies.prompting import Reader
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
 

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from effft.config import RunConfig
 from effft.models.backbone import Backbone, load
+from effft.multi_adapter.member import Trainee, frozen_learner
+from effft.multi_adapter.trainer import Pack
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
-from effft.strategies.reading import Reader
+from effft.strategies.prompting import Reader
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import Strategy, compose
 from effft.training.loop import Step, train
-from effft.training.pack import Pack
-from effft.training.trainee import Trainee, frozen_learner
 
 STEPS = 20
 SEARCHED = (

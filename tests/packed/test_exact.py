@@ -8,10 +8,10 @@ from backbones import save_backbone
 from helpers import EXAMPLES
 from packed.material import Outcome, Trial, alone, member, packed, shared, trials
 
-from effft.models import attention
+from effft.models.forward import attention
 from effft.models.lora import save_adapter
-from effft.models.stacked import Own, Stacked
-from effft.training.packed_steps import Move, adamw
+from effft.multi_adapter.stacked_parameters import Own, Stacked
+from effft.multi_adapter.steps import Move, adamw
 
 
 def check(found: Outcome, wanted: Outcome, within: float = 1e-8) -> None:

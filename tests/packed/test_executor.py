@@ -5,11 +5,11 @@ import torch
 from backbones import save_backbone
 
 from effft.config import RunConfig
-from effft.packed.runs import PackedRuns
-from effft.session import Session
-from effft.training.pack import Pack
-from search.packed import Packed
-from search.units import KEPT, InProcess, Unit
+from effft.multi_adapter.runs import PackedRuns
+from effft.multi_adapter.trainer import Pack
+from effft.runs.session import Session
+from effft.search.multi_adapter_executor import Packed
+from effft.search.units import KEPT, InProcess, Unit
 
 SMALL = {"per_label": 8, "bootstrap": 0, "precision": "fp32", "max_length": 16, "threads": 1}
 SEARCHED: tuple[dict[str, object], ...] = (

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effft.models.packed_rows import Rows
-from effft.models.stacked import Own, Stacked
+from effft.multi_adapter.batch import Rows
+from effft.multi_adapter.stacked_parameters import Own, Stacked
 
 CPU = torch.device("cpu")
 

@@ -9,14 +9,14 @@ import torch
 from backbones import save_backbone
 from optuna.trial import TrialState
 
-from effft.cli.ending import run_command_line
-from effft.packed import probe
-from effft.session import Session
-from search.executors import open_executor
-from search.packed import Packed
-from search.settings import Settings, StudyPlan
-from search.study import plan_study
-from search.units import InProcess
+from effft.cli.exit_codes import run_command_line
+from effft.multi_adapter import probe
+from effft.runs.session import Session
+from effft.search.executors import open_executor
+from effft.search.multi_adapter_executor import Packed
+from effft.search.settings import Settings, StudyPlan
+from effft.search.study import plan_study
+from effft.search.units import InProcess
 
 Values = list[tuple[dict[str, object], list[float] | None, TrialState]]
 
@@ -106,7 +106,7 @@ def linear_maps(block: object) -> list[torch.nn.Linear]:
 
 
 def test_the_probe_measures(folder: str) -> None:
-    from effft.plan import prepare_validation
+    from effft.runs.plan import prepare_validation
 
     session = Session()
     known = plan(folder, session)

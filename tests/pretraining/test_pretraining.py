@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from effft.errors import InputError
-from effft.pretraining import corpus, recipe, sentences, vocabulary
-from effft.pretraining.batches import pack, step_rows
-from effft.pretraining.muon import orthogonalised
-from effft.pretraining.train import make_model, pretrain
 from effft.tasks.builtin import GENERATORS, checker, generate, lexicon
-from effft.tasks.builtin.draw import part_of
+from effft.tasks.builtin.sampling import part_of
+from effft.tiny_lm import corpus, recipe, sentences, vocabulary
+from effft.tiny_lm.batches import pack, step_rows
+from effft.tiny_lm.muon import orthogonalised
+from effft.tiny_lm.train import make_model, pretrain
 
 TINY = {
     "version": 1,

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from effft.models.pretrained import BUILT_IN
-from effft.pretraining.recipe import read_recipe
-from effft.pretraining.train import make_model
-from effft.pretraining.vocabulary import words
+from effft.tiny_lm.recipe import read_recipe
+from effft.tiny_lm.train import make_model
+from effft.tiny_lm.vocabulary import words
 
 FOLDER = BUILT_IN["tiny-lm"]
 LARGEST = 8 * 2**20

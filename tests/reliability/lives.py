@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
 
 
 def life(words: Sequence[str], log: Path, before: Callable[[], object] = lambda: None) -> int:

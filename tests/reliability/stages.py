@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from effft import experiment, plan
+from effft.runs import experiment, plan
 
 STAGES = {
     "load": (plan, "prepare"),

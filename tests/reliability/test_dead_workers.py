@@ -13,7 +13,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from search.units import LocalProcesses, Measured, Unit
+from effft.search.units import LocalProcesses, Measured, Unit
 from tests.place import make_place
 
 GOOD = Measured(1.0, {})

@@ -10,11 +10,12 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from effft.models import precision, remembered
+from effft.models import precision
+from effft.models import probe_cache as remembered
 from effft.models.backbone import load
+from effft.search.storage import open_storage
 from effft.strategies.strategy import compose
-from effft.training.activations import Activations
-from search.storage import open_storage
+from effft.training.feature_cache import Activations
 from tests.backbones import save_backbone
 from tests.helpers import EXAMPLES, learner_on
 from tests.place import make_place

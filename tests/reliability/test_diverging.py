@@ -9,8 +9,8 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from effft import experiment
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
+from effft.runs import experiment
 from tests.place import make_place
 
 HIGH = 1.0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from search.storage import open_storage
+from effft.search.storage import open_storage
 from tests.place import make_place
 from tests.reliability.lives import life, wait
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from effft.serving.record import FILE, read_record
+from effft.serving.manifest import FILE, read_record
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.models import fetch
 from effft.tracking.registry import versions

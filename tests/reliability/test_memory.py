@@ -8,7 +8,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from effft.models.memory import in_parts
+from effft.models.out_of_memory import in_parts
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
 from tests import backbones

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from effft import experiment
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
+from effft.runs import experiment
 from tests.place import make_place
 from tests.reliability.disks import read_only
 from tests.reliability.lives import life, wait

@@ -15,9 +15,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from effft import experiment
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
 from effft.errors import InputError
+from effft.runs import experiment
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.resend import resend
 from tests.place import make_place

@@ -9,7 +9,7 @@ from mlflow.entities import Metric, Param
 from runs import log
 
 from effft.errors import InputError
-from reports.report import Report, build
+from effft.reports.report import Report, build
 
 
 @pytest.fixture
@@ -121,11 +121,11 @@ def test_a_tuned_comparison_is_reported_with_its_own_studies(client: MlflowClien
     place = str(client.create_experiment("effft/dogs/search"))
     study(client, place, "mine")
     other = study(client, place, "other")
-    tags = {"kind": "comparison", "task": "dogs", "studies": '["mine"]', "effft.experiment": "effft/dogs"}
+    tags = {"kind": "comparison", "task": "dogs", "studies": '["mine"]', "effft.runs.experiment": "effft/dogs"}
     parent = client.create_run("0", run_name="compare tuned", tags=tags).info.run_id
     log(client, home, "lora", 0, tuned="true", study="mine", kind="final")
     log(client, home, "lora", 1, tuned="true", study="other", kind="final")
-    log(client, "0", "vanilla", 0, **{"mlflow.parentRunId": parent, "effft.experiment": "effft/dogs"})
+    log(client, "0", "vanilla", 0, **{"mlflow.parentRunId": parent, "effft.runs.experiment": "effft/dogs"})
     made = build(client, "dogs", parent=parent)
     assert set(means(made)) == {("lora tuned", "8"), ("vanilla", "8")}
     assert made.runs == 2
@@ -137,6 +137,6 @@ def test_a_tuned_comparison_is_reported_with_its_own_studies(client: MlflowClien
 
 
 def test_runs_that_mlflow_run_put_into_default_are_found(client: MlflowClient) -> None:
-    log(client, "0", "lora", 0, **{"effft.experiment": "effft/dogs"})
-    log(client, "0", "lora", 1, **{"effft.experiment": "effft/cats"})
+    log(client, "0", "lora", 0, **{"effft.runs.experiment": "effft/dogs"})
+    log(client, "0", "lora", 1, **{"effft.runs.experiment": "effft/cats"})
     assert build(client, "dogs").runs == 1

@@ -9,10 +9,10 @@ import pytest
 from mlflow import MlflowClient
 from runs import log
 
+from effft.reports.published import FILE, SETS, STRATEGIES, published
+from effft.reports.report import build
 from effft.strategies.strategy import compose
 from effft.tasks.task import load_task
-from reports.published import FILE, SETS, STRATEGIES, published
-from reports.report import build
 
 KEY = ("task", "ood", "strategy", "model", "per_label", "rank")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from effft.cli.ending import run_command_line
-from reports.remake import Grid, readme, remake, said
+from effft.cli.exit_codes import run_command_line
+from effft.cli.reference_report import Grid, readme, remake, said
 
 USUAL = {p.name: p.default for p in remake.params if p.name in Grid.__dataclass_fields__}
 

@@ -19,12 +19,12 @@ from mlflow.entities import Metric, Param
 from runs import log
 
 from effft.cli.app import app
-from effft.cli.comparison import configs_of, filled
+from effft.cli.compare import configs_of, filled
 from effft.errors import InputError
-from reports.collect import read_runs, search
-from reports.report import Report, build
-from reports.statistics import front, holm, interval, sign_flip
-from reports.svg import ticks
+from effft.evaluation.statistics import front, holm, interval, sign_flip
+from effft.reports.collect import read_runs, search
+from effft.reports.report import Report, build
+from effft.reports.svg import ticks
 
 EVIL = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
 

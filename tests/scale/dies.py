@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from effft import experiment
 from effft.__main__ import main
+from effft.runs import experiment
 from effft.training.loop import Step, train
 
 

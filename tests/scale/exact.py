@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from effft import experiment
 from effft.config import RunConfig, make_config
+from effft.distributed.process_group import is_shard, joined, world
 from effft.models.backbone import Backbone
-from effft.models.world import is_shard, joined, world
-from effft.plan import prepare
-from effft.session import Session
+from effft.runs import experiment
+from effft.runs.plan import prepare
+from effft.runs.session import Session
 from effft.strategies.learner import Learner
 from effft.tracking.tracker import MemoryTracker
 

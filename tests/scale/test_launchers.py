@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
+from effft.distributed.fsdp import wants_shards
+from effft.distributed.process_group import World, joined, world
 from effft.errors import InputError, RunError
-from effft.models.shard import wants_shards
-from effft.models.world import World, joined, world
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,19 +13,19 @@ from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
 from effft.config import RunConfig
-from effft.session import Session
+from effft.runs.session import Session
+from effft.search import samplers
+from effft.search.driver import MOST_PRUNED, Driver
+from effft.search.finals import Final, choose, finals
+from effft.search.mlflow_log import Logbook
+from effft.search.samplers import WARM, epoch_bars
+from effft.search.settings import Settings, StudyPlan
+from effft.search.spaces import first_guesses
+from effft.search.storage import complete, done, enqueue_guesses
+from effft.search.study import plan_study
+from effft.search.units import Measured, Unit, measure
+from effft.search.verdict import verdict
 from effft.tracking.tracker import MemoryTracker
-from search import samplers
-from search.driver import MOST_PRUNED, Driver
-from search.finals import Final, choose, finals
-from search.logbook import Logbook
-from search.samplers import WARM, epoch_bars
-from search.settings import Settings, StudyPlan
-from search.spaces import first_guesses
-from search.storage import complete, done, enqueue_guesses
-from search.study import plan_study
-from search.units import Measured, Unit, measure
-from search.verdict import verdict
 
 RESOURCES = dict.fromkeys(("peak_memory_bytes", "train_seconds", "trainable_parameters"), 1.0)
 
@@ -115,7 +115,7 @@ def test_the_runs_of_a_default_that_wins_are_made_once(plan: StudyPlan, monkeypa
         made.append((role, config.seed))
         return {"metrics": {"validation/mcc": 0.5, "in_domain/mcc": len(made)}, "run_id": f"run {len(made)}"}
 
-    monkeypatch.setattr("search.finals._final", final)
+    monkeypatch.setattr("effft.search.finals._final", final)
     winner = next(t for t in study.trials if t.user_attrs.get("guess") == 0)
     found = finals(study, plan, winner, Session(), SimpleNamespace(), silent)  # type: ignore[arg-type]
     assert made == [("winner", 1000), ("winner", 1001), ("median", 1000), ("median", 1001)]
@@ -166,7 +166,7 @@ def test_a_training_below_its_bar_ends_there() -> None:
 
 @pytest.mark.slow
 def test_the_epochs_pruner_in_a_whole_study(tracking_uri: str, tmp_path: Path) -> None:
-    from effft.cli.ending import run_command_line
+    from effft.cli.exit_codes import run_command_line
 
     words = "search --task overlap --strategy probe --trials 10 --per-label 8 --folds 2 --reseeds 1 --seeds 1"
     words += " --evaluation-limit 20 --bootstrap 0 --pruner epochs --sampler random --epochs 4"

@@ -61,7 +61,7 @@ def asked(path: Path) -> int:
 def test_killed_ten_times_a_study_ends_with_exactly_what_was_asked(
     kind: str, tracking_uri: str, tmp_path: Path
 ) -> None:
-    import search.study  # noqa: F401 - loaded before the forks
+    import effft.search.study  # noqa: F401 - loaded before the forks
 
     trials, kills_asked, more = KINDS[kind]
     backbone = save_backbone(tmp_path / "backbone", "gpt2")

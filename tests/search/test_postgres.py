@@ -15,12 +15,13 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, text
 
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
 from effft.errors import InputError, RunError
-from effft.tracking import patience, postgres
+from effft.search.postgres_storage import PatientStorage
+from effft.search.storage import open_storage, said_plainly
+from effft.tracking import postgres
+from effft.tracking import retry as patience
 from effft.tracking.postgres import with_driver
-from search.patient import PatientStorage
-from search.storage import open_storage, said_plainly
 from tests.database import PASSWORD, Postgres
 from tests.database import postgres as running
 from tests.place import make_place

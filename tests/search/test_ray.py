@@ -17,16 +17,16 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
 from effft.config import make_config
 from effft.errors import InputError
-from effft.session import Session
-from search import cluster as before
-from search.cluster import check_ray
-from search.packed import Packed
-from search.ray_executor import RayTasks
-from search.settings import Settings
-from search.units import InProcess, LocalProcesses, Measured, Unit
+from effft.runs.session import Session
+from effft.search import cluster as before
+from effft.search.cluster import check_ray
+from effft.search.multi_adapter_executor import Packed
+from effft.search.ray_executor import RayTasks
+from effft.search.settings import Settings
+from effft.search.units import InProcess, LocalProcesses, Measured, Unit
 from tests.place import make_place
 
 TRIALS = 8

@@ -8,10 +8,7 @@ from hypothesis import strategies as st
 
 from effft.config import RunConfig
 from effft.errors import InputError
-from effft.strategies.parts import NAMED
-from effft.strategies.space import Choice, Powers, Span
-from effft.strategies.strategy import compose
-from search.spaces import (
+from effft.search.spaces import (
     Limits,
     bounded,
     decoded,
@@ -22,6 +19,9 @@ from search.spaces import (
     narrowed,
     read_space_file,
 )
+from effft.strategies.parts import NAMED
+from effft.strategies.search_space import Choice, Powers, Span
+from effft.strategies.strategy import compose
 
 LIMITS = Limits(blocks=6, labelled=24, patterns=("minimal", "long"))
 LORA = bounded(compose("lora").space(256), LIMITS)

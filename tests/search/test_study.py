@@ -9,14 +9,14 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
 from effft.config import RunConfig
-from effft.data.example import ExampleSet
-from effft.session import Session
-from search.finals import Final
-from search.plots import importances
-from search.units import Unit, measure
-from search.verdict import difference, verdict
+from effft.data.examples import ExampleSet
+from effft.runs.session import Session
+from effft.search.finals import Final
+from effft.search.plots import importances
+from effft.search.units import Unit, measure
+from effft.search.verdict import difference, verdict
 from tests.backbones import save_backbone
 
 SMALL = (
@@ -53,9 +53,9 @@ class Guarded(Session):
 def test_a_trial_opens_no_source_but_train(
     strategy: str, fold: tuple[int, int, int] | None, backbone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import effft.session
+    import effft.runs.session
 
-    real = effft.session.read_split
+    real = effft.runs.session.read_split
     opened: list[str] = []
 
     def read(task: object, name: str, data_dir: str = "") -> ExampleSet:
@@ -72,7 +72,7 @@ def test_a_trial_opens_no_source_but_train(
 
 
 def test_the_guard_would_speak() -> None:
-    from effft.plan import prepare
+    from effft.runs.plan import prepare
 
     with pytest.raises(AssertionError, match="opened in_domain"):
         prepare(RunConfig(per_label=4), Guarded())
@@ -173,8 +173,8 @@ def test_another_study_of_the_same_name_is_refused(
 def test_five_failures_in_a_row_stop_the_study(
     search: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tracking_uri: str
 ) -> None:
-    from search import units
-    from search.units import Measured
+    from effft.search import units
+    from effft.search.units import Measured
 
     broken = Measured(float("nan"), {}, "RunError: the loss is nan at step 3")
     monkeypatch.setattr(units, "measure", lambda unit, session: broken)

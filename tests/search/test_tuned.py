@@ -6,7 +6,7 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
 from tests.backbones import save_backbone
 
 WORDS = (

@@ -12,11 +12,11 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
 
 SCRIPT = """\
 import os, time
-from search.units import LocalProcesses
+from effft.search.units import LocalProcesses
 
 if __name__ == "__main__":
     executor = LocalProcesses(1)

@@ -10,7 +10,7 @@ import torch
 from backbones import save_backbone
 from place import Copying, go, make_place
 
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
 from effft.models.backbone import load
 from effft.serving.load import SavedModel
 

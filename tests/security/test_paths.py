@@ -7,7 +7,7 @@ import pytest
 
 from effft.data.hub import read_hub
 from effft.errors import InputError
-from effft.tasks.read import read_split
+from effft.tasks.loading import read_split
 from effft.tasks.task import load_task
 
 ROWS = "text,label\na,no\nb,yes\n"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from place import make_place
 
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
 from effft.data.table import Table
-from effft.secrets import TOKENS, tokens, without_secrets
+from effft.redaction import TOKENS, tokens, without_secrets
 
 PASSWORD, TOKEN = "hunter2SENTINELxyz", "anotherSENTINELtoken"
 MARK = "SENTINEL"

@@ -10,10 +10,10 @@ import pytest
 import torch
 from place import Copying, go, make_place
 
-from effft.data.example import Example
+from effft.data.examples import Example
 from effft.errors import InputError
-from effft.experiment import Result
-from effft.serving import base
+from effft.runs.experiment import Result
+from effft.serving import base_model as base
 from effft.serving.load import SavedModel
 from effft.strategies.parts import NAMED
 

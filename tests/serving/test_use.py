@@ -20,9 +20,9 @@ from place import Copying, go, make_place
 from effft.cli.app import app
 from effft.errors import InputError, RunError
 from effft.evaluation.metrics import softmax
-from effft.experiment import Result
-from effft.serving import answer as answering
-from effft.serving.answer import answer_file
+from effft.runs.experiment import Result
+from effft.serving import batch_prediction as answering
+from effft.serving.batch_prediction import answer_file
 from effft.serving.export import export
 from effft.serving.load import SavedModel
 from effft.serving.rows import Rows, Writer

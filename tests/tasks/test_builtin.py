@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from effft.errors import InputError
 from effft.tasks.builtin import GENERATORS, SPLITS, checker, generate
 from effft.tasks.builtin.agreement import IN_DOMAIN, OOD
-from effft.tasks.builtin.draw import part_of
 from effft.tasks.builtin.lexicon import HELD_OUT
+from effft.tasks.builtin.sampling import part_of
 
 FIELDS = {"agreement": ("sentence",), "overlap": ("premise", "hypothesis")}
 SLICES = {"agreement": ("phenomenon",), "overlap": ("construction", "heuristic")}

@@ -4,7 +4,7 @@ import pytest
 
 from effft.data.table import Table
 from effft.errors import InputError
-from effft.tasks.convert import to_examples
+from effft.tasks.rows import to_examples
 from effft.tasks.source import Source
 
 

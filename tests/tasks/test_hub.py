@@ -6,7 +6,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from effft.data import hub
 from effft.errors import InputError
-from effft.tasks.read import read_split
+from effft.tasks.loading import read_split
 from effft.tasks.task import load_task
 
 COLA = {"sentence": [f"s{i}" for i in range(1043)], "label": [i % 2 for i in range(1043)]}

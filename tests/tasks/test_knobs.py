@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from effft.config import KNOB_FIELDS, RunConfig, make_config
 from effft.errors import InputError
-from effft.plan import prepare
-from effft.session import Session
+from effft.runs.plan import prepare
+from effft.runs.session import Session
 from effft.tasks.builtin import SPLITS, checker, generate
-from effft.tasks.builtin.knobs import AS_MADE, LARGEST_LEXICON, SMALLEST_LEXICON, Knobs
+from effft.tasks.builtin.difficulty import AS_MADE, LARGEST_LEXICON, SMALLEST_LEXICON, Knobs
 from effft.tasks.builtin.lexicon import CORE, HELD_OUT
 from effft.tasks.task import load_task
 

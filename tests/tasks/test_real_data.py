@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from effft.tasks.read import missing_ood, read_split
+from effft.tasks.loading import missing_ood, read_split
 from effft.tasks.task import load_task
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"

@@ -1,7 +1,7 @@
 import pytest
 
 from effft.errors import InputError
-from effft.tasks.read import missing_ood, read_split
+from effft.tasks.loading import missing_ood, read_split
 from effft.tasks.task import known_tasks, load_task
 
 OWN = """\

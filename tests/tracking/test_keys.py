@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from effft.secrets import without_secrets
-from effft.tracking.keys import LONGEST_KEY, cut, safe_key, table_json
+from effft.redaction import without_secrets
+from effft.tracking.sanitize import LONGEST_KEY, cut, safe_key, table_json
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from mlflow import MlflowClient
 
 from effft.errors import EffftError, InputError
-from effft.tracking.dead import close_dead_runs
 from effft.tracking.mlflow_tracker import MlflowTracker, safe_key
+from effft.tracking.orphaned_runs import close_dead_runs
 from effft.tracking.store import prepare_store
 from effft.tracking.tracker import MemoryTracker, Tracker, tracked
 

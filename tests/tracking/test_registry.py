@@ -15,7 +15,7 @@ import pytest
 from place import Copying, go, make_place
 
 from effft.errors import InputError
-from effft.experiment import Result
+from effft.runs.experiment import Result
 from effft.strategies.parts import NAMED
 from effft.tracking import pyfunc
 from effft.tracking.mlflow_tracker import MlflowTracker

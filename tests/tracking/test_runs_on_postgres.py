@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import pytest
 from mlflow import MlflowClient
 
-from effft.cli.ending import run_command_line
+from effft.cli.exit_codes import run_command_line
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.postgres import with_driver
 from tests.database import PASSWORD, Postgres

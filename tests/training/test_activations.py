@@ -8,7 +8,7 @@ from backbones import save_backbone
 from helpers import EXAMPLES, learner_on
 
 from effft.strategies.strategy import compose
-from effft.training.activations import Activations
+from effft.training.feature_cache import Activations
 
 
 @pytest.fixture(scope="module")

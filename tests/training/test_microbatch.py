@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from effft.config import RunConfig
 from effft.errors import RunError
-from effft.models.cutting import cheapest_cut
+from effft.models.forward.batching import cheapest_cut
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
 from effft.strategies.strategy import compose

@@ -9,12 +9,12 @@ from helpers import EXAMPLES, learner_on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effft.models.memory import out_of_memory
+from effft.models.out_of_memory import out_of_memory
 from effft.models.precision import master_of, remainder_of, store_in_bf16
 from effft.strategies.strategy import compose
 from effft.training import optimizer as module
 from effft.training.optimizer import Optimizer
-from effft.training.touched import TouchedRows
+from effft.training.sparse_adamw import TouchedRows
 
 
 def moved(folder: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from effft.errors import InputError, lookup
 from effft.tasks.builtin import agreement, overlap
-from effft.tasks.builtin.draw import Row
-from effft.tasks.builtin.knobs import AS_MADE, Knobs
+from effft.tasks.builtin.difficulty import AS_MADE, Knobs
+from effft.tasks.builtin.sampling import Row
 
 Generator = Callable[[str, bool, int, random.Random, Knobs], list[Row]]
 

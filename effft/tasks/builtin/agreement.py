@@ -8,9 +8,8 @@ whatever `good` is, so that two calls from one state give a minimal pair.
 import random
 from collections.abc import Callable
 
-from effft.tasks.builtin.draw import Row, balanced, part_of
+from effft.tasks.builtin.difficulty import Knobs
 from effft.tasks.builtin.grammar import Words, middle, noun_phrase, past_clause, pick, predicate, prepositional
-from effft.tasks.builtin.knobs import Knobs
 from effft.tasks.builtin.lexicon import (
     BE,
     CONNECTIVES,
@@ -25,6 +24,7 @@ from effft.tasks.builtin.lexicon import (
     WAS,
     Lexicon,
 )
+from effft.tasks.builtin.sampling import Row, balanced, part_of
 
 LABELS = ("unacceptable", "acceptable")
 Maker = Callable[[random.Random, Lexicon, bool], Words]

@@ -10,10 +10,10 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from effft.tasks.builtin.draw import Row, balanced, part_of
+from effft.tasks.builtin.difficulty import Knobs
 from effft.tasks.builtin.grammar import Words, pick, the
-from effft.tasks.builtin.knobs import Knobs
 from effft.tasks.builtin.lexicon import CONNECTIVES, END_ADVERBS, HELD_OUT, HYPOTHETICAL, PREPOSITIONS, Lexicon
+from effft.tasks.builtin.sampling import Row, balanced, part_of
 
 LABELS = ("non_entailment", "entailment")
 

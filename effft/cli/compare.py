@@ -1,0 +1,223 @@
+"""`effft compare`: many runs, one parent, one table."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from effft.cli.options import FIELDS, default_of, option, spell, tracking_options
+from effft.errors import InputError
+from effft.strategies.parts import NAMED
+
+if TYPE_CHECKING:
+    from effft.cli.progress import Progress
+    from effft.config import RunConfig
+    from effft.runs.compare import Outcome
+    from effft.tracking.tracker import Tracker
+
+PER_LABEL = "32"
+SEEDS = 3
+DATA_SEEDS = 1
+
+EXAMPLES = """\
+\b
+Examples:
+  effft compare --strategies vanilla,pbft,lora,icl --seeds 3 --data-seeds 3
+  effft compare --task overlap --per-label 16,32,64 --seeds 1
+  effft compare --strategies lora,lora+pbft --rank 4 --task mnli --data-dir data --model path/to/model
+"""
+
+
+def words(text: str, what: str) -> list[str]:
+    """'a, b' -> ['a', 'b'], without repetitions; none at all is an InputError."""
+    found = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not found:
+        raise InputError(f"{what} is empty; give at least one, comma-separated.")
+    return found
+
+
+def configs_of(strategies: str, seeds: int, data_seeds: int, per_label: str, **shared: str | None) -> "list[RunConfig]":
+    """The runs asked for. `seed` and `data_seed` are the first ones: seeds=3 with seed=10 is 10, 11, 12."""
+    from effft.config import make_config
+    from effft.runs.compare import grid
+
+    first = make_config({k: v for k, v in shared.items() if k in ("seed", "data_seed")})
+    rest = {k: v for k, v in shared.items() if k not in ("seed", "data_seed")}
+    return grid(
+        words(strategies, "--strategies"),
+        words(per_label, "--per-label"),
+        range(first.seed, first.seed + seeds),
+        range(first.data_seed, first.data_seed + data_seeds),
+        rest,
+    )
+
+
+def filled(preset: str, strategies: str, per_label: str, shared: "Mapping[str, str | None]") -> "dict[str, Any]":
+    """The values given; then the preset's; then the defaults."""
+    from effft.cli.preset import with_preset
+    from effft.tasks.task import load_task
+
+    default: dict[str, str | None] = {"strategies": ",".join(NAMED), "per_label": PER_LABEL}
+    given: dict[str, str | None] = {**shared, "strategies": strategies, "per_label": per_label}
+    if not preset:
+        return default | {key: value for key, value in given.items() if value}
+    patterns = load_task(shared.get("task") or "agreement", allow_outside=True).patterns  # no file is read
+    own = {key: value for key, value in given.items() if value and not stands_by_default(key, value, default)}
+    return default | with_preset(preset, own, patterns)
+
+
+def stands_by_default(name: str, value: str, default: "Mapping[str, str | None]") -> bool:
+    """Whether a value is what `mlflow run` passes for a parameter that nobody gave."""
+    usual = default[name] if name in default else default_of(name)
+    if usual is None:
+        return False
+    try:
+        return float(value) == float(usual)
+    except ValueError:
+        return value == spell(usual)
+
+
+def start(
+    strategies: str,
+    seeds: int,
+    data_seeds: int,
+    per_label: str,
+    preset: str,
+    tuned: bool,
+    trials: int,
+    tracking_uri: str,
+    experiment: str,
+    no_tracking: bool,
+    **shared: str | None,
+) -> None:
+    """Check every run, do them under one parent run, print and keep the table; exit code 1 when a run failed."""
+    given = filled(preset, strategies, per_label, shared)
+    if tuned:  # `search` stands above this room, so it is found, not imported
+        search = importlib.import_module("effft.cli.compare_tuned")
+        search.start(given, trials, seeds, data_seeds, tracking_uri, experiment, no_tracking)
+        return
+    configs = configs_of(seeds=seeds, data_seeds=data_seeds, **given)
+    from effft.cli.tracking import check_keeper, keeper, look
+
+    check_keeper(tracking_uri, no_tracking)
+    from effft.cli.progress import Progress
+    from effft.runs.compare import prepare_all, work
+    from effft.runs.session import Session
+    from effft.tracking.tracker import tracked
+
+    outcomes: list[Outcome] = []
+    names = ",".join(dict.fromkeys(config.strategy for config in configs))
+    with Progress() as progress:
+        plans = prepare_all(configs, Session(), progress)
+        task = plans[0].task.name
+        tags = {"task": task, "strategies": names, "backbone": configs[0].model, "kind": "comparison"}
+        name = f"compare {names}"[:200]
+        parent = keeper(experiment or plans[0].experiment, name, tags, tracking_uri, no_tracking)
+        with tracked(parent):
+            parent.params({"runs": len(plans), "strategies": names, "seeds": seeds, "data_seeds": data_seeds})
+            try:
+                for outcome in work(plans, parent, progress.runs, progress):
+                    outcomes.append(outcome)
+            finally:
+                finish(outcomes, parent, progress)
+            report_on(task, parent)
+            if any(outcome.failure for outcome in outcomes):
+                parent.close("FAILED")
+    if not no_tracking:
+        click.echo(f"look: {look(parent, tracking_uri)}")
+    if any(outcome.failure for outcome in outcomes):
+        raise click.exceptions.Exit(1)
+
+
+def report_on(task: str, parent: "Tracker") -> None:
+    """The report of these runs, with the parent run and in a folder; a fault in it does not undo the runs."""
+    from effft.tracking.mlflow_tracker import MlflowTracker
+
+    if not isinstance(parent, MlflowTracker):
+        return
+    from mlflow.exceptions import MlflowException
+
+    from effft.cli.report import keep, say
+    from effft.errors import EffftError
+    from effft.reports.report import build
+
+    command = f"effft report --task {task} --parent {parent.run_id}"
+    if parent.remedy:
+        click.echo(f"effft: the report is made later: first `{parent.remedy}`, then `{command}`.", err=True)
+        return
+    try:
+        made = build(parent.client, task, parent.home, parent.run_id, command)
+        view = keep(parent, made)
+        say(made, made.write(Path(f"report-{task}")), view)
+    except (EffftError, MlflowException) as error:
+        click.echo(f"effft: the report could not be made: {error}", err=True)
+
+
+def finish(outcomes: "Sequence[Outcome]", parent: "Tracker", progress: "Progress") -> None:
+    """Print the table of what is there and keep it with the parent run."""
+    from effft.cli.console import console
+    from effft.cli.tables import csv_text, headers, markdown, parent_metrics, rich_table, texts
+    from effft.runs.compare import faults, summarise
+
+    progress.stop()
+    if not outcomes:
+        return
+    rows = summarise(outcomes)
+    primary = next((o.result.primary for o in outcomes if o.result is not None), "")
+    heads, lines = headers(rows, primary), texts(rows, outcomes)
+    sentences = [f"FAILED {o.failure}" for o in outcomes if o.failure] + faults(outcomes)
+    out = console()
+    out.print(rich_table(heads, lines))
+    for sentence in sentences:
+        out.print(sentence, markup=False)
+    parent.text("comparison.md", markdown(heads, lines, sentences))
+    parent.text("comparison.csv", csv_text(outcomes))
+    parent.metrics(parent_metrics(rows, primary))
+    parent.flush()
+
+
+compare = click.Command(
+    "compare",
+    callback=start,
+    help="Several strategies on the same shots, each run under one parent run, and one table at the end: in domain, "
+    "OOD, gap, trainable share, peak memory, time. A parameter of a part goes to the strategies that have it.",
+    epilog=EXAMPLES,
+    params=[
+        click.Option(
+            ["--strategies"],
+            default=",".join(NAMED),
+            help=f"names, or parts joined by '+', comma-separated  [default: {','.join(NAMED)}]",
+        ),
+        click.Option(
+            ["--tuned"],
+            default=False,
+            type=bool,
+            show_default=True,
+            help="tune every strategy first (`effft search`, the same number of trials each) and compare the winners",
+        ),
+        click.Option(
+            ["--trials"], default=20, type=click.IntRange(1), show_default=True, help="trials of each study, if tuned"
+        ),
+        click.Option(["--preset"], default="", help="settings where none are given: published (arXiv 2405.13181)"),
+        click.Option(
+            ["--seeds"], default=SEEDS, type=click.IntRange(1), show_default=True, help="seeds, from --seed on"
+        ),
+        click.Option(
+            ["--data-seeds"],
+            default=DATA_SEEDS,
+            type=click.IntRange(1),
+            show_default=True,
+            help="draws of the shots, from --data-seed on",
+        ),
+        click.Option(
+            ["--per-label"],
+            default=PER_LABEL,
+            show_default=True,
+            help="training examples per label; several numbers comma-separated",
+        ),
+        *(option(name) for name in FIELDS if name != "per_label"),
+        *tracking_options(),
+    ],
+)

@@ -1,0 +1,114 @@
+"""Which examples a few-shot run sees: drawn by `data_seed` alone, nested over `per_label`."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from effft.data.examples import Example, ExampleSet
+from effft.errors import InputError
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The shots and an equally small, disjoint validation set, both balanced by label."""
+
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+
+
+def draw(pool: ExampleSet, labels: tuple[str, ...], per_label: int, data_seed: int) -> Draw:
+    """`per_label` examples of each label for training and as many for validation.
+
+    Each label's distinct examples are shuffled once by `data_seed`; training takes the first `per_label`, validation
+    the last, so a larger `per_label` keeps the smaller one's examples. A text occurs once, whatever its labels.
+
+    Raises:
+        InputError: a label has fewer than twice `per_label` examples.
+    """
+    if per_label < 1:
+        raise InputError(f"per_label={per_label}: at least 1 example per label is needed (flag --per-label).")
+    members = _by_label(distinct(pool.examples), len(labels))
+    fewest = min(range(len(labels)), key=lambda label: len(members[label]))
+    count = len(members[fewest])
+    if count < 2 * per_label:
+        possible = f"--per-label {count // 2} is possible" if count >= 2 else "the task needs more rows of it"
+        raise InputError(
+            f"per_label={per_label}: label {labels[fewest]!r} has {count} distinct examples in {pool.origin}, but "
+            f"{2 * per_label} are needed (training and validation); {possible}."
+        )
+    train: list[Example] = []
+    validation: list[Example] = []
+    for label, own in enumerate(members):
+        random.Random(f"{data_seed}/label {label}").shuffle(own)
+        train += own[:per_label]
+        validation += own[-per_label:]
+    random.Random(f"{data_seed}/train").shuffle(train)
+    random.Random(f"{data_seed}/validation").shuffle(validation)
+    return Draw(tuple(train), tuple(validation))
+
+
+def fold_of(drawn: Draw, labels: int, fold: int, folds: int, seed: int) -> Draw:
+    """The shots alone, cut by `seed` into `folds` parts balanced by label: part `fold` validates, the rest trains.
+
+    Raises:
+        InputError: a label has fewer examples than there are folds.
+    """
+    members = _by_label(drawn.train, labels)
+    fewest = min(map(len, members))
+    if not 2 <= folds <= fewest:
+        raise InputError(f"folds={folds}: at least 2 and at most {fewest}, the examples per label (flag --folds).")
+    held: set[int] = set()
+    for label, own in enumerate(members):
+        random.Random(f"{seed}/folds/label {label}").shuffle(own)
+        held |= {example.index for example in own[fold::folds]}
+    train = tuple(example for example in drawn.train if example.index not in held)
+    return Draw(train, tuple(example for example in drawn.train if example.index in held))
+
+
+def draw_demonstrations(train: Sequence[Example], labels: int, shots: int, data_seed: int) -> tuple[Example, ...]:
+    """`shots` of the training examples to solve before a prompt: as balanced as can be, in random order.
+
+    labels: the number of labels.
+
+    Raises:
+        InputError: fewer than `shots` examples.
+    """
+    if not 0 <= shots <= len(train):
+        raise InputError(
+            f"shots={shots}: {len(train)} labelled examples are drawn; lower --shots or raise --per-label."
+        )
+    rng = random.Random(f"{data_seed}/demonstrations")
+    members = _by_label(train, labels)
+    for own in members:
+        rng.shuffle(own)
+    rng.shuffle(members)
+    chosen: list[Example] = []
+    while len(chosen) < shots:
+        for own in members:
+            if own and len(chosen) < shots:
+                chosen.append(own.pop())
+    rng.shuffle(chosen)
+    return tuple(chosen)
+
+
+def draw_unlabelled(pool: ExampleSet, taken: Sequence[Example], count: int, data_seed: int) -> tuple[Example, ...]:
+    """`count` distinct examples of the pool whose texts are not in `taken`; all of those when there are fewer."""
+    used = {example.texts for example in taken}
+    free = [example for example in distinct(pool.examples) if example.texts not in used]
+    random.Random(f"{data_seed}/unlabelled").shuffle(free)
+    return tuple(free[: max(count, 0)])
+
+
+def distinct(examples: Sequence[Example]) -> list[Example]:
+    """The examples without repeated texts; the first of each stays."""
+    first: dict[tuple[str, ...], Example] = {}
+    for example in examples:
+        first.setdefault(example.texts, example)
+    return list(first.values())
+
+
+def _by_label(examples: Sequence[Example], labels: int) -> list[list[Example]]:
+    members: list[list[Example]] = [[] for _ in range(labels)]
+    for example in examples:
+        members[example.label].append(example)
+    return members

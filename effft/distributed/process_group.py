@@ -1,0 +1,183 @@
+"""The processes of one run: all compute, the first one speaks. Where there is one, everything here changes nothing."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from effft.errors import InputError, RunError
+
+T = TypeVar("T")
+
+BUCKET = 1 << 22
+"""Elements of gradients that are summed at a time, in fp32 at least."""
+
+
+class World:
+    """One process alone. rank: which of `size` it is; sharded: parameters lie in pieces, one a process (FSDP2).
+
+    device: where tensors must lie to be sent to the others, and where the pieces are.
+
+    Every process of a run makes the same draw and the same order, so what it has to do is a matter of its rank.
+    """
+
+    rank, size, local_size, sharded = 0, 1, 1, False
+    device = torch.device("cpu")
+
+    def share(self, things: Sequence[T]) -> Sequence[T]:
+        """What this process does of `things`; of sorted ones everybody gets about equal work."""
+        return things[self.rank :: self.size]
+
+    def sum_(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        return values
+
+    def first(self, value: float) -> float:
+        """The value that the first process has."""
+        return value
+
+    def behind(self, passes: int) -> int:
+        """Passes that others will make beyond our `passes`, asked before them: a sharded model needs us there."""
+        return 0
+
+    def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Sum the gradients of whole parameters over the processes; those of shards are summed already."""
+
+    def total(self, value: float) -> float:
+        """The sum of a number over all processes."""
+        return self.sum_(torch.tensor(value, dtype=torch.float64)).item()
+
+    def must_agree(self, what: str, text: str) -> None:
+        """All processes must have the same text.
+
+        Raises:
+            RunError: they do not.
+        """
+        if self.size == 1:
+            return
+        own = float(int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big"))
+        if self.total(float(own != self.first(own))):
+            raise RunError(f"the processes of this run do not have the same {what}; give them the same files.")
+
+
+class Processes(World):
+    """Several, over torch.distributed."""
+
+    def __init__(self, device: torch.device, sharded: bool) -> None:
+        import torch.distributed as dist
+
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+        self.device, self.sharded = device, sharded
+
+    def sum_(self, values: Tensor) -> Tensor:
+        """As in `World`."""
+        import torch.distributed as dist
+
+        return self._send(dist.all_reduce, values)
+
+    def first(self, value: float) -> float:
+        """As in `World`."""
+        import torch.distributed as dist
+
+        return self._send(dist.broadcast, torch.tensor(value, dtype=torch.float64), 0).item()
+
+    def behind(self, passes: int) -> int:
+        """As in `World`."""
+        import torch.distributed as dist
+
+        if not self.sharded:
+            return 0
+        return int(self._send(dist.all_reduce, torch.tensor(passes), dist.ReduceOp.MAX).item()) - passes
+
+    def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
+        """As in `World`; a gradient that no process has stays absent."""
+        whole = [p for p in parameters if not is_shard(p)]
+        present = self.sum_(torch.tensor([float(p.grad is not None) for p in whole])).tolist()
+        for bucket in _buckets([p for p, count in zip(whole, present, strict=True) if count]):
+            flat = self.sum_(torch.cat([_gradient(p) for p in bucket]))
+            for p, part in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
+                p.grad = part.view_as(p).to(p.dtype)
+
+    def _send(self, collective: Callable[..., Any], values: Tensor, *how: Any) -> Tensor:
+        moved = values.to(self.device)
+        try:
+            collective(moved, *how)
+        except RuntimeError as error:
+            said = " ".join(str(error).split())[:160]
+            raise RunError(
+                f"process {self.rank} of {self.size} lost another one, whose own message says why ({said})."
+            ) from error
+        return values if moved is values else values.copy_(moved)
+
+
+_CURRENT: list[World] = [World()]
+
+
+def world() -> World:
+    """The processes of the run that goes on here."""
+    return _CURRENT[-1]
+
+
+def launched() -> int:
+    """Processes that a launcher (`accelerate launch`, `torchrun`) started for this command."""
+    return int(os.environ.get("WORLD_SIZE", "1") or 1)
+
+
+@contextmanager
+def joined(device: str) -> Iterator[World]:
+    """Join the processes that were launched together; the first and only one where none were.
+
+    Raises:
+        InputError: the launcher was told what cannot be done here, or all processes were sent to one device.
+    """
+    if launched() < 2:
+        yield world()
+        return
+    import torch.distributed as dist
+
+    from effft.distributed.fsdp import wants_shards
+
+    sharded = wants_shards(os.environ)
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device={device}: {launched()} processes need one each; leave it out, or give cpu.")
+    cuda = device != "cpu" and torch.cuda.is_available()
+    place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if cuda else "gloo")
+    _CURRENT.append(Processes(place, sharded))
+    try:
+        yield world()
+        dist.barrier()  # nobody leaves while another still talks to it
+    finally:
+        _CURRENT.pop()
+        dist.destroy_process_group()
+
+
+def is_shard(parameter: Tensor) -> bool:
+    """Whether it is one process's piece of a tensor (a DTensor)."""
+    return hasattr(parameter, "to_local")
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    """Flat; zero where this process had nothing to do with it."""
+    wide = torch.float64 if parameter.dtype == torch.float64 else torch.float32
+    if parameter.grad is None:
+        return torch.zeros(parameter.numel(), dtype=wide, device=parameter.device)
+    return parameter.grad.reshape(-1).to(wide)
+
+
+def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    bucket: list[nn.Parameter] = []
+    for parameter in parameters:
+        if bucket and sum(p.numel() for p in bucket) + parameter.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(parameter)
+    if bucket:
+        yield bucket

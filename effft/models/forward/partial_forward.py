@@ -1,0 +1,72 @@
+"""Stopping a transformer before one of its blocks, and going on from there with states computed earlier."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from effft.models.backbone import Backbone
+from effft.models.forward.sequence_packing import Close
+
+
+class _ReachedError(Exception):
+    """The forward pass has come to the block that was asked for."""
+
+
+def block_input(
+    backbone: Backbone, inputs: Mapping[str, Tensor], index: int, close: Close | None = None
+) -> tuple[Tensor, Any, dict[str, Any]]:
+    """Hidden states entering block `index`, (batch, length, width), and the block's other arguments.
+
+    Nothing at or above the block is computed.
+    """
+    found: list[tuple[Tensor, Any, dict[str, Any]]] = []
+
+    def stop(_module: object, args: Any, kwargs: dict[str, Any]) -> None:
+        rest = dict(kwargs)
+        states = args[0] if args else rest.pop("hidden_states")
+        found.append((states, args[1:], rest))
+        raise _ReachedError
+
+    def look(_module: object, _args: object, output: object) -> None:
+        backbone.tuple_blocks = isinstance(output, tuple)
+
+    handles = [backbone.anatomy.blocks[index].register_forward_pre_hook(stop, with_kwargs=True)]
+    handles += [block.register_forward_hook(look) for block in backbone.anatomy.blocks[: min(index, 1)]]
+    try:
+        with torch.no_grad():
+            backbone.hidden(inputs, close)
+    except _ReachedError:
+        return found[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+    raise AssertionError("the body did not call its block")
+
+
+@contextmanager
+def resumed(backbone: Backbone, states: Tensor, index: int) -> Iterator[None]:
+    """While open, the blocks below `index` do nothing, and block `index` is given `states`.
+
+    Embeddings, masks and positions are made by the model's own code as ever (they cost little), so every
+    architecture works; only the blocks' `forward` is replaced on the instances.
+    """
+
+    def give(_module: object, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return ((states, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": states})
+
+    def skip(hidden_states: Tensor, *_args: object, **_kwargs: object) -> Tensor | tuple[Tensor]:
+        return (hidden_states,) if backbone.tuple_blocks else hidden_states
+
+    below = backbone.anatomy.blocks[:index]
+    handle = backbone.anatomy.blocks[index].register_forward_pre_hook(give, with_kwargs=True)
+    for block in below:
+        block.forward = skip
+    try:
+        yield
+    finally:
+        handle.remove()
+        for block in below:
+            del block.forward  # uncovers the class's own

@@ -1,0 +1,167 @@
+"""What a run costs: peak and average memory above the start, seconds by stage, tokens."""
+
+import ctypes
+import gc
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import psutil
+import torch
+
+from effft.distributed.process_group import world
+from effft.models.backbone import Backbone
+from effft.models.out_of_memory import let_go, out_of_memory
+from effft.profiling.matmul_rate import matmul_rate
+from effft.strategies.learner import Learner
+
+INTERVAL = 0.02
+"""Seconds between two looks at the resident memory."""
+
+PAGE = 512
+"""Numbers that lie in one page of memory at least (4096 bytes, 8 a number)."""
+
+
+def _give_back_free_memory() -> None:
+    """Return what earlier runs of this process freed to the system, so that their peak is not our start.
+
+    What is there at the first run (a million objects of libraries) is not looked through again: 0.3 s a run.
+    """
+    gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()
+    with suppress(OSError, AttributeError):  # only glibc keeps freed memory, and only it has this call
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@dataclass
+class Meter:
+    """Use as a context; then `peak_bytes` is the highest resident set (CUDA: allocated) minus that at the start.
+
+    held: bytes that the run has taken already (its backbone, loaded to check the plan), which count as its own.
+    """
+
+    device: torch.device
+    held: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    peak_bytes: int = 0
+    _start: int = 0
+    _sum: int = 0
+    _looks: int = 0
+
+    @property
+    def average_bytes(self) -> float:
+        """Mean over time of the memory above the start, from samples."""
+        return self._sum / max(1, self._looks)
+
+    def __enter__(self) -> "Meter":
+        self._stop = threading.Event()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            _give_back_free_memory()
+        self._start = self._now() - self.held
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+        if self.device.type == "cuda":  # its allocator knows the true peak
+            self.peak_bytes = torch.cuda.max_memory_allocated(self.device) - self._start
+
+    def peak(self) -> int:
+        """`peak_bytes` so far, while it is still measured."""
+        self._look()
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) - self._start
+        return self.peak_bytes
+
+    def _now(self) -> int:
+        if self.device.type == "cuda":
+            return torch.cuda.memory_allocated(self.device)
+        return int(psutil.Process().memory_info().rss)
+
+    def _sample(self) -> None:
+        while not self._stop.wait(INTERVAL):
+            self._look()
+
+    def _look(self) -> None:
+        above = self._now() - self._start
+        self.peak_bytes = max(self.peak_bytes, above)
+        self._sum, self._looks = self._sum + above, self._looks + 1
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the wall seconds of what runs inside to `seconds[name]`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def held_by(backbone: Backbone) -> int:
+    """Bytes of a backbone's weights; a file that is mapped is read through, so that all of them are resident."""
+    for parameter in backbone.model.parameters():
+        if parameter.device.type == "cpu":
+            parameter.data.reshape(-1)[::PAGE].sum()
+    return sum(p.numel() * p.element_size() for p in backbone.model.parameters())
+
+
+class Work(NamedTuple):
+    """What was done in the time. tokens: those that training read; flops: of the linear maps (models/flops.py)."""
+
+    tokens: int
+    train_flops: int
+    evaluation_flops: int
+    threads: int
+
+
+def _rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+    """Operations a second; infinite where memory is too short to ask: a run that got through must not end on this."""
+    try:
+        return matmul_rate(device, dtype, threads)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        let_go(error)
+        return float("inf")
+
+
+def resources(learner: Learner, meter: Meter, work: Work) -> dict[str, float]:
+    """What a run cost, same keys for every strategy.
+
+    matmul_share: of the rate at which this machine multiplies a large matrix, in the run's precision, measured now; 0
+    where there is no memory to measure it. Of several processes: the memory and seconds of this one, the work of all.
+    """
+    moved = sum(trainable for trainable, _ in learner.groups.values())
+    total = sum(size for _, size in learner.groups.values())
+    seconds, tokens = meter.seconds, work.tokens
+    rate = _rate(meter.device, learner.precision_type, work.threads) * world().size
+    values = {
+        "peak_memory_bytes": meter.peak_bytes,
+        "average_memory_bytes": meter.average_bytes,
+        "load_seconds": seconds["load"],
+        "train_seconds": seconds["train"],
+        "evaluation_seconds": seconds["evaluation"],
+        "train_tokens": tokens,
+        "tokens_per_second": tokens / seconds["train"],
+        "train_flops": work.train_flops,
+        "evaluation_flops": work.evaluation_flops,
+        "train_matmul_share": work.train_flops / seconds["train"] / rate,
+        "evaluation_matmul_share": work.evaluation_flops / seconds["evaluation"] / rate,
+        "trainable_parameters": moved,
+        "total_parameters": total,
+        "trainable_share": moved / total,
+        "adapter_bytes": sum(p.numel() * p.element_size() for p in learner.trainable_parameters.values()),
+    }
+    for group, (trainable, size) in learner.groups.items():
+        values |= {f"trainable_parameters/{group}": trainable, f"total_parameters/{group}": size}
+    return {f"resources/{name}": float(value) for name, value in values.items()}

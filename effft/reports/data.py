@@ -1,0 +1,134 @@
+"""The runs of one report, sorted: what was measured, what was not and why."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from effft.evaluation.statistics import Array
+from effft.reports.collect import KINDS_APART, Collected, metric_names
+from effft.reports.difficulty import usual_condition, with_conditions
+from effft.reports.groups import Cell, Stat, cells_of, with_variants
+from effft.runs.compare import reference
+
+RESULT = ("in_domain/calibration_error", "train/loss")
+"""Continuous numbers that tell two results apart even where all answers are the same."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """frame: finished runs with the primary metric. left_out: the others, by reason.
+
+    turned: measured runs of the same task with other knobs, in no mean with those of `frame`, which have `condition`.
+    """
+
+    task: str
+    frame: pd.DataFrame
+    turned: pd.DataFrame
+    condition: str
+    primary: str
+    sets: tuple[str, ...]
+    left_out: dict[str, pd.DataFrame]
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        """`in_domain`, then `ood/<name>`."""
+        return ("in_domain", *(f"ood/{name}" for name in self.sets))
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Every cell, by backbone, examples per label and variant."""
+        return self.cells_in(self.frame)
+
+    def cells_in(self, frame: pd.DataFrame) -> list[Cell]:
+        """The cells of some runs."""
+        return cells_of(frame, [*(f"{split}/{self.primary}" for split in self.splits), *RESULT])
+
+    @cached_property
+    def backbones(self) -> list[str]:
+        """In the order they came."""
+        return list(dict.fromkeys(cell.backbone for cell in self.cells))
+
+    def cells_on(self, backbone: str, per_label: int | None = None) -> list[Cell]:
+        """The cells of a backbone, best in domain first within each number of examples per label."""
+        found = [c for c in self.cells if c.backbone == backbone and per_label in (None, c.per_label)]
+        return sorted(found, key=lambda c: (c.per_label, -self.mean(c, "in_domain")))
+
+    def per_labels(self, backbone: str) -> list[int]:
+        """Ascending."""
+        return sorted({cell.per_label for cell in self.cells if cell.backbone == backbone})
+
+    def stat(self, cell: Cell, split: str) -> Stat | None:
+        """The primary metric of a split."""
+        return cell.stat(f"{split}/{self.primary}")
+
+    def mean(self, cell: Cell, split: str) -> float:
+        """Its mean; below everything where there is none."""
+        stat = self.stat(cell, split)
+        return stat.mean if stat else float("-inf")
+
+    def outside(self, cell: Cell) -> Stat | None:
+        """The mean over the OOD sets of every run."""
+        if not self.sets:
+            return None
+        return cell.stat_of(self.away(cell))
+
+    def away(self, cell: Cell) -> Array:
+        """The mean over the OOD sets, a number a run; NaN where a set is missing."""
+        found: Array = np.array([cell.values(f"ood/{name}/{self.primary}") for name in self.sets]).mean(axis=0)
+        return found
+
+    def gap(self, cell: Cell) -> Stat | None:
+        """In domain minus the mean of the OOD sets, run by run."""
+        if not self.sets:
+            return None
+        return cell.stat_of(cell.values(f"in_domain/{self.primary}") - self.away(cell))
+
+    def references(self, cells: list[Cell], split: str) -> tuple[float, float] | None:
+        """What always answering the most frequent label, and guessing, get; None where no run says."""
+        for cell in cells:
+            majority, chance = cell.stat(f"{split}/majority"), cell.stat(f"{split}/chance")
+            if majority and chance:
+                return reference(self.primary, majority.mean, chance.mean)
+        return None
+
+
+def sort_out(collected: Collected, task: str) -> Material:
+    """Keep the finished runs of the task that measured its primary metric in domain; name the rest by reason."""
+    frame = collected.frame
+    frame = frame[~frame["kind"].isin(KINDS_APART)]
+    left: dict[str, pd.DataFrame] = {}
+
+    def leave(reason: str, rows: "pd.Series[bool]") -> None:
+        nonlocal frame
+        if rows.any():
+            left[reason] = frame[rows]
+            frame = frame[~rows]
+
+    leave("no run of effft (no strategy tag)", frame["strategy"] == "")
+    leave("of another task", frame["task"] != task)
+    for status in sorted(set(frame["status"]) - {"FINISHED"}):
+        leave(status, frame["status"] == status)
+    metric = _primary(frame)
+    column = f"metric:in_domain/{metric}"
+    missing = frame[column].isna() if column in frame else pd.Series(True, index=frame.index)
+    leave(f"without in_domain/{metric}", missing)
+    leave("without a number of examples per label", frame["per_label"].isna())
+    frame = with_conditions(frame)
+    usual = usual_condition(frame)
+    here = frame["condition"].isin([usual, ""])  # '': a task without knobs, or a run that did not say how they stood
+    sets = _sets(frame[here], metric)
+    return Material(task, with_variants(frame[here]), frame[~here], usual, metric, sets, left)
+
+
+def _primary(frame: pd.DataFrame) -> str:
+    column = "param:resolved.metric"
+    named = frame[column][frame[column] != ""] if column in frame else pd.Series(dtype=str)
+    return str(named.mode().iloc[0]) if len(named) else "accuracy"
+
+
+def _sets(frame: pd.DataFrame, metric: str) -> tuple[str, ...]:
+    known = frame.dropna(axis=1, how="all")
+    keys = [k for k in metric_names(known) if k.startswith("ood/") and k.endswith(f"/{metric}") and k.count("/") == 2]
+    return tuple(key.split("/")[1] for key in sorted(keys))

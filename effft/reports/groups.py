@@ -1,0 +1,145 @@
+"""What is one thing: runs that differ in nothing but their two seeds, and what a mean over them is."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from effft.config import KNOB_FIELDS
+from effft.evaluation.statistics import Array, Numbers, crossed_weights, interval
+from effft.strategies.strategy import compose
+
+NO_SETTING = {
+    "seed", "data_seed", "per_label", "train_digest", "validation_digest", "steps", "device", "threads", "task",
+    "model", "strategy", "log_model", "processes", "data_dir", "bootstrap", "metric", "width", "shots", "teacher_shots",
+    *KNOB_FIELDS,
+}  # fmt: skip
+"""Resolved values that do not make two runs different things; the demonstrations count as they were asked for."""
+
+TUNED = " tuned"
+"""After the name of a strategy whose settings a study chose."""
+
+ASKED = ("param:shots", "param:teacher_shots")
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A number over distinct runs. low, high: 95 % bootstrap over seed x data_seed; None for a single run."""
+
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+    count: int
+
+    def __str__(self) -> str:
+        spread = "" if self.sd is None else f" ± {self.sd:.3f}"
+        return f"{self.mean:.3f}{spread}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant of a strategy at one number of examples per label, on one backbone. runs: its distinct runs."""
+
+    backbone: str
+    variant: str
+    strategy: str
+    per_label: int
+    runs: pd.DataFrame
+    repeats: int
+    copies: int
+
+    @property
+    def trains(self) -> bool:
+        """Whether the seed moves anything."""
+        return trains(self.strategy)
+
+    @property
+    def seeds(self) -> Numbers:
+        """Of every run; all alike where the seed moves nothing."""
+        return self.runs["seed"].fillna(0).to_numpy(dtype=np.int64) * int(self.trains)
+
+    @property
+    def draws(self) -> Numbers:
+        """`data_seed` of every run."""
+        return self.runs["data_seed"].fillna(0).to_numpy(dtype=np.int64)
+
+    @cached_property
+    def weights(self) -> Array:
+        """Bootstrap weights, drawn once for all numbers of the cell."""
+        return crossed_weights(self.seeds, self.draws)
+
+    def values(self, key: str) -> Array:
+        """A metric of every run, NaN where it is not logged."""
+        column = f"metric:{key}"
+        if column not in self.runs:
+            return np.full(len(self.runs), np.nan)
+        return self.runs[column].to_numpy(dtype=np.float64)
+
+    def stat(self, key: str) -> Stat | None:
+        """The mean of a metric with its spread; None when no run has it."""
+        return self.stat_of(self.values(key))
+
+    def stat_of(self, values: Array) -> Stat | None:
+        """The same for one number a run."""
+        known = ~np.isnan(values)
+        found = values[known]
+        if not len(found):
+            return None
+        bounds = interval(found, self.seeds[known], self.draws[known], self.weights[:, known] if known.all() else None)
+        low, high = bounds or (None, None)
+        sd = float(found.std(ddof=1)) if len(found) > 1 else None
+        return Stat(float(found.mean()), sd, low, high, len(found))
+
+
+def trains(strategy: str) -> bool:
+    """Whether a strategy moves any parameter; a name of another version counts as one that does."""
+    try:
+        return compose(strategy).trains
+    except ValueError:
+        return True
+
+
+def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with `variant`: the strategy's name, and in brackets the settings that differ among its runs.
+
+    What a study chose is called `tuned`, whatever it is; at one number of examples the choices of two studies differ.
+    """
+    tuned = frame["tuned"] == "true"
+    frame = frame.assign(variant=frame["strategy"].where(~tuned, frame["strategy"] + TUNED))
+    columns = [c for c in frame.columns if c.startswith("param:resolved.")]
+    columns = [c for c in columns if c.removeprefix("param:resolved.") not in NO_SETTING]
+    columns += [c for c in ASKED if c in frame.columns]
+    groups = [group for _, group in frame[~tuned].groupby(["backbone", "strategy"], sort=False)]
+    groups += [group for _, group in frame[tuned].groupby(["backbone", "strategy", "per_label"], sort=False)]
+    for group in groups:
+        differing = [c for c in columns if group[c].nunique() > 1]
+        if not differing:
+            continue
+        names = [c.removeprefix("param:").removeprefix("resolved.") for c in differing]
+        labels = [
+            f"{name} [{', '.join(f'{n}={v}' for n, v in zip(names, values, strict=True) if v != '')}]"
+            for name, values in zip(group["variant"], group[differing].to_numpy(), strict=True)
+        ]
+        frame.loc[group.index, "variant"] = labels
+    return frame
+
+
+def cells_of(frame: pd.DataFrame, keys: Sequence[str]) -> list[Cell]:
+    """The cells, by backbone, examples per label and variant, in the order they came. keys: metrics of a result."""
+    return list(_cells(frame, [f"metric:{key}" for key in keys]))
+
+
+def _cells(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[Cell]:
+    grouped = frame.groupby(["backbone", "per_label", "variant"], sort=False)
+    for (backbone, per_label, variant), group in grouped:
+        strategy = str(group["strategy"].iloc[0])
+        place = ["seed", "data_seed"] if trains(strategy) else ["data_seed"]
+        latest = group.drop_duplicates(place, keep="last")
+        known = [c for c in columns if c in latest.columns]
+        distinct = latest.drop_duplicates(known) if known else latest
+        repeats = len(group) - len(latest)
+        copies = len(latest) - len(distinct) if trains(strategy) else 0  # zero-shot is the same for every draw
+        yield Cell(str(backbone), str(variant), strategy, int(str(per_label)), distinct, repeats, copies)

@@ -1,0 +1,240 @@
+"""What a run would take, before it: parameters, bytes, floating-point operations, seconds. No weights are loaded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from effft.config import RunConfig
+from effft.data.examples import ExampleSet
+from effft.errors import InputError
+from effft.models.backbone import Backbone, resolve_device
+from effft.models.forward.partial_forward import block_input
+from effft.models.forward.sequence_packing import Close, ready
+from effft.models.forward.shared_prefix import can_share, common_start
+from effft.models.skeleton import skeleton
+from effft.profiling.matmul_rate import matmul_rate
+from effft.profiling.meta_memory import watched
+from effft.runs.plan import Plan, prepare, threads_of
+from effft.runs.session import Session
+from effft.strategies.batch import Batch, token_budget
+from effft.strategies.learner import Learner
+from effft.strategies.parts import DistillKL, Verbalizer
+from effft.strategies.prompting import Reader
+from effft.training.microbatch import MicroBatches
+from effft.training.optimizer import CHUNK
+
+LOOKED_AT = 512
+"""Prompts of a split whose lengths are looked at."""
+
+LIBRARIES = 110_000_000
+"""Bytes of code, compiled products and tokenizer that a run adds to the process (measured, OPT-125M: 90 to 130 MB)."""
+
+LAYOUT, LAYOUT_ONE = 2.2, 1.6
+"""What activations take of the memory over their own size: malloc keeps the holes that passes of other sizes leave.
+
+Of one pass a step less (measured on four architectures: 1.3 to 1.9) than of several.
+"""
+
+REACHED = 0.5
+"""Share of the matmul rate that training and evaluation reached on OPT-125M (measured: .45 to .6)."""
+
+UPDATE = 2.2e-9
+"""Seconds a moving parameter costs an update (measured: 125 million in 0.27 s)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one run would take; sizes in bytes.
+
+    weights: as stored while training, with what fp32 masters have beyond bf16 copies. activations: the most that a
+    micro-batch holds beyond these.
+    peak: of the run, loading included. flops: of training and of evaluating all splits.
+    """
+
+    strategy: str
+    precision: str
+    total: int
+    trainable: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    peak: int
+    train_flops: float
+    evaluation_flops: float
+    train_seconds: float
+    evaluation_seconds: float
+
+
+class Skeletons(Session):
+    """A session whose backbones have no weights."""
+
+    def original(self, config: RunConfig, lm_head: bool) -> Backbone:
+        """Shapes only."""
+        key = (config.model, config.revision, str(lm_head), "meta")
+        if key not in self._backbones:
+            self._backbones[key] = skeleton(config.model, config.revision, lm_head)
+        return self._backbones[key]
+
+
+def estimate(config: RunConfig, session: Skeletons) -> Estimate:
+    """Run the strategy's own code on the meta device: a micro-batch twice, and an evaluation batch.
+
+    Raises:
+        InputError: as `prepare`.
+    """
+    if config.quantize != "none":
+        raise InputError(f"quantize={config.quantize}: an estimate knows fp32 and bf16 alone; leave --quantize out.")
+    plan = prepare(config, session)
+    backbone = session.backbone(config, isinstance(plan.strategy.head, Verbalizer))
+    taught = isinstance(plan.strategy.loss, DistillKL)
+    reader = Reader(plan.strategy, plan.task, backbone, config.max_length, () if taught else plan.demonstrations)
+    precision = str(plan.resolved["precision"])
+    learner = Learner(plan.strategy, plan.task, backbone, reader, torch.Generator(), precision)
+    if learner.head is not None:
+        learner.head.to("meta")
+    held = _held(learner, plan)
+    prompts = _lengths(learner, plan.evaluated)
+    scoring = _scoring(learner, prompts.typical)
+    learning = _learning(learner, plan, held.gradients) if plan.strategy.trains else Work(0, 0, 0.0)
+    teaching = _teaching(plan, backbone) * scoring.flops if taught else 0.0
+    moved, total = _counts(learner)
+    train_flops, evaluation_flops = learning.flops + teaching, scoring.flops * prompts.tokens
+    threads = threads_of(config, backbone.width)
+    rate = REACHED * matmul_rate(resolve_device(config.device), learner.precision_type, threads)
+    training = held.weights + held.gradients + held.optimizer + learning.taken
+    return Estimate(
+        plan.strategy.name, precision, total, moved, held.weights, held.gradients, held.optimizer,
+        max(learning.activations, scoring.activations),
+        max(held.loading, LIBRARIES + max(training, held.weights + scoring.activations)),
+        train_flops, evaluation_flops,
+        train_flops / rate + plan.steps * moved * UPDATE, evaluation_flops / rate,
+    )  # fmt: skip
+
+
+class Held(NamedTuple):
+    """Bytes: of weights (remainders of masters included), gradients, optimizer state, and the most while loading."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    loading: int
+
+
+class Work(NamedTuple):
+    """Bytes beyond what is held, and with the holes between them; operations (of all training, or a token scored)."""
+
+    activations: int
+    taken: int
+    flops: float
+
+
+class Prompts(NamedTuple):
+    """What evaluation reads: tokens in all, and the size of a typical batch (rows, length)."""
+
+    tokens: float
+    typical: tuple[int, int]
+
+
+def _held(learner: Learner, plan: Plan) -> Held:
+    given = list(learner.backbone.model.parameters())
+    moving = list(learner.trainable_parameters.values())
+    remainders = sum(2 * p.numel() for p in moving if id(p) in learner.remainders)
+    weights = sum(p.numel() * p.element_size() for p in given) + remainders
+    words = _words(learner, plan) if learner.in_rows else 0
+    sizes = [min(len(p), words) * p.shape[1] if id(p) in learner.in_rows else p.numel() for p in moving]
+    gradients = sum(size * p.element_size() for size, p in zip(sizes, moving, strict=True))
+    gradients += 8 * CHUNK if remainders > 2 * CHUNK else 0
+    file = sum(4 * p.numel() for p in given)  # mapped until its last weight is converted
+    loading = file + weights if learner.remainders or weights < file else weights
+    return Held(weights, gradients, 8 * sum(sizes), loading)
+
+
+def _words(learner: Learner, plan: Plan) -> int:
+    """Different tokens that training reads or answers with."""
+    read = {token for item in learner.items([*plan.draw.train, *plan.unlabelled]) for token in item.prompt.ids}
+    return len(read | set(learner.reader.label_ids))
+
+
+def _weights(learner: Learner) -> list[Tensor]:
+    model = learner.backbone.model
+    return [*model.parameters(), *model.buffers(), *(learner.head.parameters() if learner.head else ())]
+
+
+def _counts(learner: Learner) -> tuple[int, int]:
+    sizes = learner.groups.values()
+    return sum(moved for moved, _ in sizes), sum(total for _, total in sizes)
+
+
+def _lengths(learner: Learner, evaluated: Mapping[str, ExampleSet]) -> Prompts:
+    """From at most `LOOKED_AT` prompts a split; a start that all share is read once a split."""
+    tokens, lengths = 0.0, []
+    for split in evaluated.values():
+        items = learner.items(split.part(LOOKED_AT).examples)
+        start = common_start([item.prompt.ids for item in items]) if learner.shares_starts else 0
+        rests = [item.length - start for item in items]
+        tokens += start + fmean(rests) * len(split)
+        lengths += rests
+    longest = max(lengths)
+    return Prompts(tokens, (max(1, token_budget(learner.backbone) // longest), longest))
+
+
+def _blank(learner: Learner, lengths: Sequence[int], states: Tensor | None = None) -> Batch:
+    """A batch of prompts of these lengths, as `Learner.collate` would lay them."""
+    places = torch.zeros(len(lengths), dtype=torch.long, device="meta")
+    if learner.close:
+        close = Close(lengths, places.device)
+        return Batch(ready(close.fill([0] * sum(lengths), 0), close), places, places, None, states, close)
+    ids = torch.zeros((len(lengths), max(lengths)), dtype=torch.long, device="meta")
+    return Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, places, places, None, states)
+
+
+def _scoring(learner: Learner, size: tuple[int, int]) -> Work:
+    with watched(_weights(learner)) as live, torch.no_grad():
+        learner.scores(_blank(learner, [size[1]] * size[0]))
+    return Work(live.peak, live.peak, live.flops / (size[0] * size[1]))
+
+
+def _learning(learner: Learner, plan: Plan, gradients: int) -> Work:
+    """The largest micro-batch of a step of typical prompts, forwards and backwards."""
+    lengths = sorted(item.length for item in learner.items([*plan.draw.train, *plan.unlabelled]))
+    size = min(plan.config.batch_size, len(lengths))
+    step = [lengths[(2 * i + 1) * len(lengths) // (2 * size)] for i in range(size)]
+    parts = MicroBatches(learner)
+    runs = [step[part] for part in parts.cut(step)]
+    read = [sum(run) if learner.close else len(run) * run[-1] for run in runs]
+    most, largest = max(zip(read, runs, strict=True))
+    states, below = _frozen(learner, largest)
+    with watched(_weights(learner)) as live, learner.training():
+        for _ in range(2):
+            learner.scores(_blank(learner, largest, states), alone=True).sum().backward()  # type: ignore[no-untyped-call]
+    per_token = live.flops / (2 * most)
+    activations, layout = max(0, live.peak - gradients), LAYOUT if len(runs) > 1 else LAYOUT_ONE
+    flops = plan.steps * sum(read) * per_token + below * sum(lengths)
+    return Work(activations, round(layout * activations), flops)
+
+
+def _frozen(learner: Learner, lengths: Sequence[int]) -> tuple[Tensor | None, float]:
+    """What the frozen part would hand on for a batch, and its operations a token."""
+    if not learner.has_frozen_part:
+        return None, 0.0
+    blank, index = _blank(learner, lengths), learner.frozen_blocks
+    with watched(_weights(learner)) as live, torch.no_grad():
+        if index == len(learner.backbone.anatomy.blocks):
+            states = torch.empty((len(lengths), learner.backbone.width), dtype=learner.precision_type, device="meta")
+            learner.scores(blank)
+        else:
+            states = block_input(learner.backbone, blank.inputs, index, blank.close)[0]
+    return states, live.flops / blank.inputs["input_ids"].numel()
+
+
+def _teaching(plan: Plan, backbone: Backbone) -> float:
+    """Tokens the teacher reads: the demonstrations once, where its model can."""
+    reader = Reader(plan.strategy, plan.task, backbone, plan.config.max_length, plan.demonstrations)
+    prompts = [p.ids for p in reader.encode([e.texts for e in (*plan.draw.train, *plan.unlabelled)])]
+    start = common_start(prompts) if can_share(backbone) else 0
+    return start + sum(len(ids) - start for ids in prompts)

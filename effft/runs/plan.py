@@ -1,0 +1,202 @@
+"""A run before it works: everything that can be checked is checked here, in the order of cost."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from effft.config import KNOB_FIELDS, PART_FIELDS, RunConfig
+from effft.data.examples import Example, ExampleSet, digest
+from effft.data.few_shot import Draw, draw, draw_demonstrations, draw_unlabelled, fold_of
+from effft.data.leakage import leaks
+from effft.distributed.process_group import world
+from effft.errors import InputError
+from effft.evaluation.metrics import check_metric
+from effft.models.backbone import Backbone, check_name, resolve_device
+from effft.models.device_map import check_map
+from effft.models.precision import choose_precision
+from effft.models.quantization import check_quantize
+from effft.runs.session import Session
+from effft.strategies.parts import DistillKL, LoRA, Nothing, Pattern, Verbalizer
+from effft.strategies.prompting import Reader, check_pattern_name
+from effft.strategies.strategy import Strategy, compose
+from effft.tasks.loading import missing_ood
+from effft.tasks.task import Task
+from effft.training.loop import steps_in
+
+WIDE = 256
+"""Hidden size from which a second CPU thread pays."""
+
+Fold = tuple[int, int, int]
+"""Which fold of the shots validates, how many folds there are, and the seed that cuts them."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that passed every check: nothing is trained or logged yet.
+
+    leaks: evaluated split -> examples of it that also stand in train.
+    """
+
+    config: RunConfig
+    strategy: Strategy
+    task: Task
+    session: Session
+    draw: Draw
+    demonstrations: tuple[Example, ...]
+    unlabelled: tuple[Example, ...]
+    evaluated: dict[str, ExampleSet]
+    resolved: dict[str, object]
+    notes: tuple[str, ...]
+    leaks: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """A readable run name: 'lora r8 · 32/label · seed 3·1' (seed · data_seed)."""
+        c = self.config
+        words = " ".join([self.strategy.name, *(p.short for p in self.strategy.parts if p.short)])
+        return f"{words} · {c.per_label}/label · seed {c.seed}·{c.data_seed}"
+
+    @property
+    def steps(self) -> int:
+        """Optimizer updates, 0 where nothing trains: the step that final metrics are logged at."""
+        return int(str(self.resolved["steps"]))
+
+    @property
+    def sameness(self) -> str:
+        """What all processes of a run must have alike, wherever their files lie."""
+        apart = ("data_dir", "device", "threads", "model", "task")
+        rest = {name: value for name, value in self.resolved.items() if name not in apart}
+        return f"{self.name} {rest} {[split.digest for split in self.evaluated.values()]}"
+
+    @property
+    def experiment(self) -> str:
+        """The MLflow experiment of the task's runs."""
+        return f"effft/{self.task.name}"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What a person groups runs by."""
+        c = self.config
+        axes = {axis: type(getattr(self.strategy, axis)).__name__ for axis in ("input", "head", "trainable", "loss")}
+        own = {"strategy": self.strategy.name, "task": self.task.name, "backbone": c.model}
+        numbers = {"per_label": str(c.per_label), "seed": str(c.seed), "data_seed": str(c.data_seed)}
+        return own | numbers | axes
+
+
+def strategy_of(config: RunConfig) -> Strategy:
+    """The composed strategy with the parameters given; one the strategy does not have is an InputError."""
+    given = {name: getattr(config, name) for name in PART_FIELDS if getattr(config, name) is not None}
+    return compose(config.strategy).with_parameters(given)
+
+
+def prepare(config: RunConfig, session: Session) -> Plan:
+    """Everything that can be checked before training, in the order of cost.
+
+    Raises:
+        InputError: strategy, parameter, task, metric, model, data, label words, lengths.
+    """
+    plan = prepare_validation(config, session)
+    task = plan.task
+    missing = missing_ood(task, config.data_dir)
+    where = f"no file for it under {config.data_dir}" if config.data_dir else "it is on no hub; give --data-dir"
+    notes = [f"OOD set {name} is left out: {where}." for name in missing]
+    names = [n for n in task.split_names if n != "train" and n.removeprefix("ood/") not in missing]
+    checked = {n: session.checked(config, n) for n in names}
+    evaluated = {n: c.chosen(config.drop_leaks).part(config.evaluation_limit) for n, c in checked.items()}
+    notes += [note for c in checked.values() for note in c.note(config.drop_leaks)]
+    notes += leaks(plan.draw.train, evaluated)
+    found = {n: c.count for n, c in checked.items()}
+    return replace(plan, evaluated=plan.evaluated | evaluated, leaks=found, notes=(*plan.notes, *notes))
+
+
+def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = None) -> Plan:
+    """A run that is measured on validation alone, as a search does: no split but `train` is opened.
+
+    fold: validate on a fold of the shots instead of on the validation draw.
+
+    Raises:
+        InputError: as `prepare`; fewer examples per label than folds.
+    """
+    strategy = strategy_of(config)
+    task = session.task(config)
+    check_metric(config.metric or task.metric)
+    if not session.knows(config.model):
+        check_name(config.model)
+    check_map(config.device, strategy.name, strategy.trains)
+    frozen = isinstance(strategy.trainable, LoRA | Nothing)
+    check_quantize(config.quantize, strategy.name, frozen, resolve_device(config.device), config.log_model)
+    if isinstance(strategy.input, Pattern):
+        check_pattern_name(task, strategy.input.pattern)
+    pool = session.split(config, "train")
+    drawn = draw(pool, task.labels, config.per_label, config.data_seed)
+    taken = (*drawn.train, *drawn.validation)
+    if fold is not None:
+        drawn = fold_of(drawn, len(task.labels), *fold)
+    strategy, shots, notes = _shots(strategy, config, len(drawn.train))
+    demos = draw_demonstrations(drawn.train, len(task.labels), shots, config.data_seed) if shots else ()
+    extra: tuple[Example, ...] = ()
+    if isinstance(strategy.loss, DistillKL):
+        extra = draw_unlabelled(pool, taken, strategy.loss.unlabelled, config.data_seed)
+    evaluated = {"validation": ExampleSet("validation", drawn.validation, pool.origin)}
+    notes += leaks(drawn.train, evaluated)
+    backbone = session.original(config, isinstance(strategy.head, Verbalizer))
+    strategy.trainable.check(backbone)
+    if config.log_model and world().sharded:
+        raise InputError(
+            "log_model=true: a model in pieces (FSDP2) cannot be saved whole; leave it out, or train data parallel "
+            "(deploy/accelerate/ddp.yaml)."
+        )
+    readers(strategy, task, backbone, config, demos)
+    resolved = _resolve(config, strategy, task, backbone, drawn)
+    return Plan(config, strategy, task, session, drawn, demos, extra, evaluated, resolved, tuple(notes))
+
+
+def _shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[Strategy, int, list[str]]:
+    """The strategy with demonstrations capped by the labelled examples, their number, and a note when capped."""
+    name = "teacher_shots" if isinstance(strategy.loss, DistillKL) else "shots"
+    shots = strategy.parameters.get(name, 0)
+    assert isinstance(shots, int)
+    if shots <= labelled:
+        return strategy, shots, []
+    if getattr(config, name) is not None:
+        raise InputError(
+            f"{name}={shots}: only {labelled} labelled examples are drawn (per_label={config.per_label}); "
+            f"lower --{name.replace('_', '-')} or raise --per-label."
+        )
+    note = f"{name} is {labelled}, not {shots}: there are no more labelled examples."
+    return strategy.with_parameters({name: labelled}), labelled, [note]
+
+
+def readers(
+    strategy: Strategy, task: Task, backbone: Backbone, config: RunConfig, demos: Sequence[Example]
+) -> tuple[Reader, Reader | None]:
+    """The strategy's reader and, for distillation, the teacher's (which has the demonstrations)."""
+    if isinstance(strategy.loss, DistillKL):
+        student = Reader(strategy, task, backbone, config.max_length)
+        return student, Reader(strategy, task, backbone, config.max_length, demos)
+    return Reader(strategy, task, backbone, config.max_length, demos), None
+
+
+def _resolve(config: RunConfig, strategy: Strategy, task: Task, backbone: Backbone, drawn: Draw) -> dict[str, object]:
+    """Every value as used, defaults filled in."""
+    given = config.model_dump()
+    values = {name: value for name, value in given.items() if name not in PART_FIELDS + KNOB_FIELDS}
+    values |= strategy.parameters | task.knobs
+    values |= {"metric": config.metric or task.metric, "device": str(backbone.device), "width": backbone.width}
+    if isinstance(strategy.input, Pattern):
+        values["pattern"] = strategy.input.pattern or next(iter(task.patterns), "")
+    values["learning_rate"] = config.learning_rate or strategy.default_learning_rate(backbone.width)
+    values["steps"] = steps_in(config, len(drawn.train)) if strategy.trains else 0
+    values["precision"] = choose_precision(config.precision, backbone, threads_of(config, backbone.width))
+    values["model_commit"] = backbone.revision
+    if world().size > 1:
+        values["processes"] = f"{world().size}, {'FSDP2' if world().sharded else 'data parallel'}"
+    values["train_digest"], values["validation_digest"] = digest(drawn.train), digest(drawn.validation)
+    return values
+
+
+def threads_of(config: RunConfig, width: int) -> int:
+    """CPU threads: as asked, else one for a narrow model (two were 20 times slower there), a share for a wide one."""
+    if config.threads:
+        return config.threads
+    return 1 if width < WIDE else max(1, (os.cpu_count() or 1) // world().local_size)

@@ -1,0 +1,82 @@
+"""What a study is asked to do, and what was found out about it before it starts."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from effft.config import RunConfig
+from effft.search.spaces import Space, Values, fields
+from effft.search.units import Unit
+
+CROSS_VALIDATED_FROM = 8
+"""Examples per label from which k-fold on the shots is the default; below, the validation draw is used."""
+
+FOLDS = 4
+FRESH = 1000
+"""Seeds from `seed + FRESH` on are used by no trial: re-evaluation and finals take them."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """trials: finished ones asked for. folds: 0 = the validation draw. seeds, data_seeds: of the finals.
+
+    executor: who measures trials; ray_address, ray_gpus: where, and the share of a GPU for each.
+    """
+
+    trials: int = 20
+    folds: int = FOLDS
+    inner_seeds: int = 1
+    reseeds: int = 3
+    seeds: int = 5
+    data_seeds: int = 1
+    sampler: str = "auto"
+    pruner: str = "wilcoxon"
+    workers: int = 1
+    executor: str = "auto"
+    pack: str = "auto"
+    objectives: tuple[str, ...] = ("validation",)
+    constraints: tuple[tuple[str, float], ...] = ()
+    ray_address: str = "auto"
+    ray_gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """config: what is common to all trials, with the fixed values; space: what is searched; metric, task: names.
+
+    fixed: names of the space that are no fields (`alpha_ratio`), with their values.
+    """
+
+    name: str
+    config: RunConfig
+    space: Space
+    settings: Settings
+    metric: str
+    defaults: Values
+    task: str
+    fixed: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def signature(self) -> dict[str, str]:
+        """What must be the same when a study goes on; the number of trials and the workers may change."""
+        core = self.config.model_dump(exclude={"threads", "log_model"}, exclude_none=True)
+        kept = {k: v for k, v in asdict(self.settings).items() if k in ("folds", "inner_seeds", "objectives")}
+        space = {name: str(dimension) for name, dimension in self.space.items()}
+        every = {**core, **self.fixed, **kept, "constraints": self.settings.constraints}
+        flat = {name: json.dumps(value) for name, value in every.items()}
+        return flat | {"space": json.dumps(space, sort_keys=True), "metric": self.metric}
+
+    def config_of(self, values: Mapping[str, object], **more: object) -> RunConfig:
+        """The common configuration with these values of the space."""
+        rank = int(str(self.config.rank or self.defaults.get("rank") or 1))
+        merged = {**self.config.model_dump(), **fields({**self.fixed, **values}, rank), **more}
+        return RunConfig(**{name: value for name, value in merged.items() if value is not None})
+
+    def units(self, values: Mapping[str, object], first_seed: int, seeds: int) -> list[Unit]:
+        """The units that measure a configuration: every seed on every fold, the folds cut anew by each seed."""
+        found = []
+        for seed in range(first_seed, first_seed + seeds):
+            config = self.config_of(values, seed=seed, bootstrap=0, selection=self.config.selection, log_model=False)
+            folds = self.settings.folds
+            found += [Unit(config, (fold, folds, seed)) for fold in range(folds)] or [Unit(config)]
+        return found

@@ -1,0 +1,185 @@
+"""The space of one study: the strategy's, with the ends known, fixed and narrowed as asked, read and written."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from effft.errors import InputError, nearest
+from effft.strategies.search_space import ALL, Choice, Dimension, Powers, Span
+
+Space = dict[str, Dimension]
+Values = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What ends a dimension: blocks of the backbone, labelled examples a fold trains on, patterns of the task.
+
+    rank: the highest that fits the backbone's linear maps.
+    """
+
+    blocks: int
+    labelled: int
+    patterns: tuple[str, ...]
+    rank: float = ALL
+
+
+def bounded(space: Mapping[str, Dimension], limits: Limits) -> Space:
+    """Open ends closed, dimensions with a single value left out."""
+    found: Space = {}
+    for name, dimension in space.items():
+        if name == "pattern":
+            dimension = Choice(limits.patterns)
+        if isinstance(dimension, Span) and dimension.high == ALL:
+            high = limits.blocks if name == "layers" else limits.labelled
+            dimension = Span(dimension.low, high, dimension.log, dimension.whole)
+        if name == "rank" and not isinstance(dimension, Choice):
+            dimension = replace(dimension, high=min(dimension.high, limits.rank))
+        single = len(dimension.values) < 2 if isinstance(dimension, Choice) else dimension.low >= dimension.high
+        if not single:
+            found[name] = dimension
+    return found
+
+
+def is_range(text: str) -> bool:
+    """Whether a value given for a parameter narrows it ('1e-5:1e-3:log', 'attention|all') instead of fixing it."""
+    return ":" in text or "|" in text
+
+
+def narrowed(name: str, text: str, space: Mapping[str, Dimension]) -> Dimension:
+    """'low:high', 'low:high:log', 'low:high:log2' or 'a|b' as a dimension.
+
+    Raises:
+        InputError: the strategy's space has no such name; an empty or inverted range; no number.
+    """
+    own = check_name(name, space)
+    if "|" in text:
+        values = tuple(dict.fromkeys(word.strip() for word in text.split("|") if word.strip()))
+        if not values:
+            raise InputError(f"{name}={text}: the choice is empty; give at least one value.")
+        return Choice(values)
+    low_text, high_text, *form = text.split(":")
+    if isinstance(own, Choice):
+        raise InputError(f"{name}={text}: it has no order; give its values as a|b ({own}).")
+    try:
+        low, high = float(low_text), float(high_text)
+    except ValueError:
+        raise InputError(f"{name}={text}: a range is low:high, low:high:log or low:high:log2, of numbers.") from None
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise InputError(f"{name}={text}: low <= high must hold, but got {low:g} and {high:g}.")
+    kind = form[0] if form else "log2" if isinstance(own, Powers) else "log" if own.log else ""
+    if len(form) > 1 or kind not in ("", "log", "log2", "linear"):
+        raise InputError(f"{name}={text}: unknown form {':'.join(form)!r}; known: linear, log, log2.")
+    if kind in ("log", "log2") and low <= 0:
+        raise InputError(f"{name}={text}: a {kind} range must start above 0.")
+    if kind == "log2":
+        if math.floor(math.log2(high)) < math.ceil(math.log2(low)):
+            raise InputError(f"{name}={text}: the range is empty, there is no power of two in it.")
+        return Powers(low, high)
+    whole = own.whole if isinstance(own, Span) else float(own.low).is_integer()
+    if whole and not (low.is_integer() and high.is_integer()):
+        raise InputError(f"{name}={text}: must be whole numbers.")
+    return Span(low, high, kind == "log", whole)
+
+
+def check_name(name: str, space: Mapping[str, Dimension]) -> Dimension:
+    """The dimension of a name; one the strategy does not have is an InputError with the nearest."""
+    if name not in space:
+        raise InputError(
+            f"this strategy's space has no {name!r}; it has: {', '.join(sorted(space))}.{nearest(name, space)}"
+        )
+    return space[name]
+
+
+def read_space_file(path: str) -> dict[str, str]:
+    """`rank: 8` and `learning_rate: 1e-5:1e-3:log` lines of a small YAML file.
+
+    Raises:
+        InputError: no such file, no YAML, no mapping of names to plain values.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"space file {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    except yaml.YAMLError:
+        raise InputError(f"space file {path}: no valid YAML; it has lines like `rank: 4:32`.") from None
+    plain = (str, int, float, bool)
+    if not isinstance(values, dict) or not all(isinstance(v, plain) for v in values.values()):
+        raise InputError(f"space file {path}: it must be a mapping of names to a value or a range (`rank: 4:32`).")
+    return {str(k): str(v).lower() if isinstance(v, bool) else str(v) for k, v in values.items()}
+
+
+# ---- Optuna's side ------------------------------------------------------------------------------------------------
+
+
+def distributions(space: Mapping[str, Dimension]) -> dict[str, BaseDistribution]:
+    """What Optuna samples: a power of two as its exponent, named 'log2_<name>'."""
+    return {_key(name, d): _distribution(d) for name, d in space.items()}
+
+
+def _key(name: str, dimension: Dimension) -> str:
+    return f"log2_{name}" if isinstance(dimension, Powers) else name
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    if isinstance(dimension, Choice):
+        return CategoricalDistribution(dimension.values)
+    if isinstance(dimension, Powers):
+        return IntDistribution(math.ceil(math.log2(dimension.low)), math.floor(math.log2(dimension.high)))
+    if dimension.whole:
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def decoded(params: Mapping[str, object]) -> Values:
+    """Optuna's parameters as values of the space."""
+    powers = {n.removeprefix("log2_"): 2.0 ** int(str(v)) for n, v in params.items() if n.startswith("log2_")}
+    rest = {name: value for name, value in params.items() if not name.startswith("log2_")}
+    return rest | {name: int(value) if value.is_integer() else value for name, value in powers.items()}
+
+
+def encoded(values: Mapping[str, object], space: Mapping[str, Dimension]) -> Values:
+    """Values as Optuna's parameters, moved to the nearest allowed number; a choice that is not offered is left out."""
+    found: Values = {}
+    for name, dimension in space.items():
+        if values.get(name) in (None, ""):
+            continue
+        if isinstance(dimension, Choice):
+            if str(values[name]) in dimension.values:
+                found[name] = str(values[name])
+            continue
+        number = min(max(float(str(values[name])), dimension.low), dimension.high)
+        if isinstance(dimension, Powers):
+            distribution = _distribution(dimension)
+            assert isinstance(distribution, IntDistribution)
+            found[_key(name, dimension)] = min(max(round(math.log2(number)), distribution.low), distribution.high)
+        else:
+            found[name] = round(number) if dimension.whole else number
+    return found
+
+
+def fields(values: Mapping[str, object], rank: int) -> Values:
+    """Values of the space as RunConfig fields: alpha is `alpha_ratio` times the rank (`rank` where it is fixed)."""
+    found = dict(values)
+    ratio = found.pop("alpha_ratio", None)
+    if ratio is not None:
+        found["alpha"] = float(str(ratio)) * int(str(found.get("rank", rank)))
+    return found
+
+
+def first_guesses(defaults: Mapping[str, object], space: Mapping[str, Dimension]) -> Iterator[Values]:
+    """Configurations worth trying first, as Optuna's parameters.
+
+    The default; three times its learning rate; for LoRA all linear maps of the blocks (Dettmers et al. 2023,
+    arXiv 2305.14314, section 4).
+    """
+    yield encoded(defaults, space)
+    rate = defaults.get("learning_rate")
+    if "learning_rate" in space and rate:
+        yield encoded({**defaults, "learning_rate": 3 * float(str(rate))}, space)
+    if "lora_modules" in space:
+        yield encoded({**defaults, "lora_modules": "all"}, space)

@@ -1,0 +1,208 @@
+"""The work of a trial, cut into units: one training and one validation each. Workers know nothing else."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Hashable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from effft.config import RunConfig
+from effft.redaction import without_secrets
+
+if TYPE_CHECKING:
+    from effft.runs.session import Session
+
+KEPT = ("peak_memory_bytes", "train_seconds", "evaluation_seconds", "trainable_parameters", "tokens_per_second")
+"""The resources that a unit reports."""
+
+
+TRIES = 3
+"""Times a unit is given to a worker before it is held to be what its workers die of."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A configuration (seed included) to be validated; fold: (which, of how many, cut by which seed) or None.
+
+    bars: validation scores, epoch by epoch, below which the training ends early; None: nobody looks at epochs.
+    """
+
+    config: RunConfig
+    fold: tuple[int, int, int] | None = None
+    bars: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """value: the primary metric on validation; failure: why there is none.
+
+    curve: the metric after every epoch, where the unit has bars; stopped: it fell below one.
+    """
+
+    value: float
+    resources: dict[str, float]
+    failure: str = ""
+    curve: tuple[float, ...] = ()
+    stopped: bool = False
+
+
+def measure(unit: Unit, session: "Session") -> Measured:
+    """Train and validate. Only the `train` source is opened; whatever goes wrong is a sentence in the result."""
+    from effft.runs.experiment import execute
+    from effft.runs.plan import prepare_validation
+    from effft.tracking.tracker import MemoryTracker
+
+    curve: list[float] = []
+
+    def pace(epoch: int, value: float) -> bool:
+        curve.append(value)
+        return below(unit.bars or (), epoch, value)
+
+    try:
+        plan = prepare_validation(unit.config, session, unit.fold)
+        result = execute(plan, MemoryTracker(), pace=None if unit.bars is None else pace)
+    except Exception as error:
+        return failed(error)
+    resources = {name: result.metrics[f"resources/{name}"] for name in KEPT}
+    stopped = bool(curve) and below(unit.bars or (), len(curve), curve[-1])
+    return Measured(result.metrics[f"validation/{result.primary}"], resources, "", tuple(curve), stopped)
+
+
+def failed(error: Exception) -> Measured:
+    """What went wrong, as a sentence."""
+    said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    return Measured(float("nan"), {}, without_secrets(said))
+
+
+def below(bars: Sequence[float], epoch: int, value: float) -> bool:
+    """Whether the score after an epoch (from 1) is under its bar; epochs beyond the bars have none."""
+    return epoch <= len(bars) and value < bars[epoch - 1]
+
+
+class Executor(Protocol):
+    """Something that measures units; `width` of them at a time are worth giving."""
+
+    width: int
+
+    def run(self, units: Sequence[Unit]) -> list[Measured]:
+        """The results, in the order of the units."""
+
+    def close(self) -> None:
+        """Let the workers go."""
+
+
+@runtime_checkable
+class Streaming(Executor, Protocol):
+    """An executor that says when a unit ends, in an order that depends on the units alone."""
+
+    def give(self, key: Hashable, unit: Unit) -> None:
+        """Take a unit in hand."""
+
+    def take(self) -> tuple[Hashable, Measured]:
+        """The next unit that ends, with its key."""
+
+
+class InProcess:
+    """One unit after another in this process."""
+
+    width = 1
+
+    def __init__(self, session: "Session") -> None:
+        self.session = session
+
+    def run(self, units: Sequence[Unit]) -> list[Measured]:
+        """In order."""
+        return [measure(unit, self.session) for unit in units]
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class LocalProcesses:
+    """Worker processes of this machine; each loads model and data once and keeps them.
+
+    When one dies (memory, a kill), all are started anew and what was in flight is measured again, one unit at a time,
+    so that a unit that no worker survives is known for it.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._pool = _pool(width)
+
+    def run(self, units: Sequence[Unit]) -> list[Measured]:
+        """In parallel."""
+        found = self._together(units)
+        return [self._alone(unit) if one is None else one for unit, one in zip(units, found, strict=True)]
+
+    def _together(self, units: Sequence[Unit]) -> list[Measured | None]:
+        """None for what a dying worker took with it."""
+        try:
+            found = [_result(future) for future in [self._pool.submit(_work, unit) for unit in units]]
+        except BrokenProcessPool:  # before they were given
+            found = [None] * len(units)
+        if None in found:
+            self._renew()
+        return found
+
+    def _alone(self, unit: Unit) -> Measured:
+        for _ in range(TRIES - 1):
+            (found,) = self._together([unit])
+            if found is not None:
+                return found
+        return Measured(float("nan"), {}, f"its worker process died {TRIES} times; memory may be short (--workers).")
+
+    def _renew(self) -> None:
+        log.warning("effft: a worker process died; what it had in hand is measured again.")
+        self.close()
+        self._pool = _pool(self.width)
+
+    def close(self) -> None:
+        """End the workers, without waiting for what nobody will read."""
+        workers = list((getattr(self._pool, "_processes", None) or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:  # at the exit of this process Python would wait for the units in hand
+            worker.kill()
+
+
+def _result(future: Future[Measured]) -> Measured | None:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return None
+
+
+def _pool(width: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(width, get_context("spawn"), initializer=_start, initargs=(os.getpid(),))
+
+
+_SESSION: "list[Session]" = []
+"""A worker process's own, made by `_start`."""
+
+
+def _start(driver: int) -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends the workers
+    threading.Thread(target=_leave_after, args=(driver,), daemon=True).start()
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    from effft.runs.session import Session
+
+    _SESSION.append(Session())
+
+
+def _leave_after(driver: int) -> None:
+    """End this process when the driver is gone: after a kill -9 nobody else would."""
+    while os.getppid() == driver:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _work(unit: Unit) -> Measured:
+    return measure(unit, _SESSION[0])

@@ -1,0 +1,89 @@
+"""The pre-trained model under a saved one: pinned by reference, or copied when it is small."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from effft.errors import InputError
+from effft.models.backbone import Backbone
+from effft.models.pretrained import BUILT_IN
+from effft.serving.manifest import Base
+
+SMALL = 100_000_000
+"""Bytes below which the base goes inside the saved model."""
+
+WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")
+"""Configuration, weights, tokenizer: what a transformers folder is made of."""
+
+PLACE = "EFFFT_BASE"
+"""Environment variable: the folder of the base on this machine, where it is not where it was."""
+
+
+def source_folder(backbone: Backbone) -> Path | None:
+    """The folder the backbone was read from; None when the hub's cache no longer has it."""
+    if backbone.name in BUILT_IN:
+        return BUILT_IN[backbone.name]
+    local = Path(backbone.name).expanduser()
+    if local.is_dir():
+        return local
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(backbone.name, "config.json", revision=backbone.revision or None, local_files_only=True)
+    except (OSError, ValueError):
+        return None
+    return Path(found).parent if found else None
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a transformers folder, sorted by name."""
+    return sorted({path for pattern in WANTED for path in folder.glob(pattern) if path.is_file()})
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over names and contents of a transformers folder."""
+    state = hashlib.sha256()
+    for path in files_of(folder):
+        state.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            state.update(hashlib.file_digest(file, "sha256").digest())
+    return state.hexdigest()
+
+
+def pin(backbone: Backbone, folder: Path) -> Base:
+    """A reference to the backbone's base; a small one is copied to `folder`/base."""
+    source = source_folder(backbone)
+    hub = backbone.name not in BUILT_IN and not Path(backbone.name).expanduser().is_dir()
+    if source is not None and sum(path.stat().st_size for path in files_of(source)) < SMALL:
+        inside = folder / "base"
+        inside.mkdir(parents=True)
+        for path in files_of(source):
+            shutil.copyfile(path, inside / path.name)
+        return Base(kind="inside", name=backbone.name, revision=backbone.revision, sha256=fingerprint(inside))
+    if hub:
+        return Base(kind="hub", name=backbone.name, revision=backbone.revision)
+    assert source is not None
+    return Base(kind="folder", name=backbone.name, path=str(source.resolve()), sha256=fingerprint(source))
+
+
+def locate(base: Base, folder: Path) -> tuple[str, str]:
+    """Name and revision to load the base by, checked against its hash.
+
+    Raises:
+        InputError: it is not there, or it is another model.
+    """
+    if base.kind == "inside":
+        return str(folder / "base"), ""
+    given = os.environ.get(PLACE, "")
+    if base.kind == "hub" and not given:
+        return base.name, base.revision
+    place = Path(given or base.path).expanduser()
+    if not place.is_dir():
+        raise InputError(
+            f"the model stands on {base.name!r}, which was at {base.path or 'the hub'} and is not at {place}; "
+            f"set {PLACE} to its folder."
+        )
+    if base.sha256 and fingerprint(place) != base.sha256:
+        raise InputError(f"{place} holds another model than {base.name!r}: its SHA-256 is not {base.sha256[:12]}....")
+    return str(place), ""

@@ -1,0 +1,56 @@
+"""The model card: what a person reads on the registry's page and in the exported folder."""
+
+from effft.serving.manifest import ModelRecord
+
+FOUR = ("accuracy", "balanced_accuracy", "mcc", "macro_f1")
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is: no HTML, no table cell that ends early."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|").replace("\n", " ")
+
+
+def splits_of(record: ModelRecord) -> list[str]:
+    """validation, in_domain, ood/...: the splits that have metrics."""
+    ends = f"/{record.metric}"
+    names = [key.removesuffix(ends) for key in record.metrics if key.endswith(ends)]
+    return [n for n in names if n in ("validation", "in_domain") or (n.startswith("ood/") and n.count("/") == 1)]
+
+
+def card(record: ModelRecord) -> str:
+    """Markdown: what it is, what it reads, how good it is, what it stands on."""
+    labels = ", ".join(f"{place} = {plain(name)}" for place, name in enumerate(record.labels))
+    seed, data_seed = record.seeds
+    lines = [
+        f"# {plain(record.run)}",
+        "",
+        f"Text classifier for the task `{plain(str(record.task['name']))}`, adapted with the strategy "
+        f"`{record.strategy}` from {record.per_label} labelled examples per label "
+        f"(seed {seed}, data_seed {data_seed}).",
+        "",
+        f"- Reads: {', '.join(f'`{name}`' for name in record.fields)}. Answers: {labels}.",
+        f"- Stands on: {_base(record)}.",
+        f"- Arithmetic: {record.precision}; texts are cut to {record.max_length} tokens.",
+    ]
+    if record.demonstrations:
+        lines.append(f"- {len(record.demonstrations)} demonstrations stand before every text.")
+    return "\n".join([*lines, "", *_table(record)]) + "\n"
+
+
+def _base(record: ModelRecord) -> str:
+    base = record.base
+    at = f" at revision `{base.revision}`" if base.revision else ""
+    if record.weights == "full":
+        return f"`{plain(base.name)}`{at}, every weight of which moved; the whole model is inside"
+    held = {"inside": "inside this model", "folder": f"SHA-256 {base.sha256[:16]}...", "hub": "on the hub"}
+    return f"`{plain(base.name)}`{at}, {held[base.kind]}"
+
+
+def _table(record: ModelRecord) -> list[str]:
+    metrics = record.metrics
+    rows = [f"| split | examples | {' | '.join(FOUR)} | majority |", "| --- " * (len(FOUR) + 3) + "|"]
+    for split in splits_of(record):
+        cells = [f"{metrics.get(f'{split}/{name}', float('nan')):.3f}" for name in FOUR]
+        count, majority = metrics.get(f"{split}/examples", 0), metrics.get(f"{split}/majority", float("nan"))
+        rows.append(f"| {split} | {count:.0f} | {' | '.join(cells)} | {majority:.3f} |")
+    return [*rows, "", f"Main metric: {record.metric}. Nothing was selected on in-domain or OOD examples."]

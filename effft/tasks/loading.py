@@ -1,0 +1,130 @@
+"""The examples of a task's split: which source is taken, and where its file lies."""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from effft.config import KNOB_FIELDS
+from effft.data.examples import ExampleSet
+from effft.data.files import Layout, read_file
+from effft.data.hub import read_hub, read_url
+from effft.data.table import Table
+from effft.errors import InputError
+from effft.tasks.rows import to_examples
+from effft.tasks.source import Source, Split
+from effft.tasks.task import Task
+
+
+def read_split(task: Task, split: str, data_dir: str = "") -> ExampleSet:
+    """The examples of one split, in source order.
+
+    With `data_dir` the first of its files that lies there is read, and no network is asked. Without, the first
+    generated source, file beside the task file, or hub source that can be read.
+
+    Raises:
+        InputError: no source can be read, or what it holds is not what the task says.
+    """
+    record = task.split(split)
+    source, table = _local(task, record, split, data_dir) or _remote(task, record, split)
+    examples = to_examples(table, source, task.fields, task.labels, record.dimensions)
+    rows = f", rows {source.rows[0]} to {source.rows[1] - 1}" if source.rows else ""
+    return ExampleSet(split, examples, table.origin + rows)
+
+
+def missing_ood(task: Task, data_dir: str = "") -> list[str]:
+    """Names of the OOD sets that cannot be read from here: none of their files lies in `data_dir`.
+
+    Without `data_dir`: those that are neither generated, nor beside the task file, nor on the network.
+    """
+    missing = []
+    for name, record in task.ood.items():
+        kinds = {source.kind for source in record.sources}
+        found = any(_find(task, source, data_dir) for source in record.sources)
+        remote = {"hub", "url"} & kinds and not data_dir
+        beside = task.folder is not None and not data_dir
+        if not (found or remote or beside or "builtin" in kinds):
+            missing.append(name)
+    return missing
+
+
+def _local(task: Task, record: Split, split: str, data_dir: str) -> tuple[Source, Table] | None:
+    """The first generated source or file at hand; None when the network is to be asked."""
+    files = [source for source in record.sources if source.file]
+    built = [source for source in record.sources if source.builtin]
+    if data_dir and not Path(data_dir).expanduser().is_dir():
+        raise InputError(f"data_dir={data_dir}: no such folder (flag --data-dir).")
+    if built and not (data_dir and files):
+        return built[0], _built(built[0])
+    for source in files:
+        path = _find(task, source, data_dir)
+        if path is not None:
+            layout = Layout(source.columns, source.header, source.quoting, source.delimiter, source.skip_incomplete)
+            return source, read_file(path, layout)
+    if not data_dir and len(files) < len(record.sources):
+        return None
+    names = ", ".join(source.file for source in files)
+    what = f"task {task.name!r}, {split}"
+    if not names:
+        raise InputError(f"{what}: it names no local file; leave --data-dir out, or add a `file:` to its sources.")
+    if not data_dir and task.folder is None:
+        raise InputError(f"{what}: it is not on the hub; put {names} into a folder and name it with --data-dir.")
+    where = data_dir or task.folder
+    raise InputError(f"{what}: no file of it lies in {where}; looked for (also as .gz): {names}.")
+
+
+def _remote(task: Task, record: Split, split: str) -> tuple[Source, Table]:
+    why = []
+    for source in record.sources:
+        try:
+            if source.hub:
+                return source, read_hub(source.hub, source.config, source.split, source.revision)
+            if source.url:
+                return source, read_url(source.url, source.delimiter)
+        except InputError as error:
+            why.append(str(error).rstrip("."))
+    names = " or ".join(source.file for source in record.sources if source.file)
+    remedy = f"put {names} into a folder and name it with --data-dir" if names else "check the name and the network"
+    raise InputError(f"task {task.name!r}, {split}: {'; '.join(why)}; {remedy}.")
+
+
+def _built(source: Source) -> Table:
+    builtin = importlib.import_module("effft.tasks.builtin")
+    rows = builtin.generate(source.builtin, source.split, source.size, source.seed, source.knobs)
+    if not rows:
+        raise InputError(f"built-in {source.builtin} has no rows for split {source.split!r}.")
+    columns = tuple(rows[0])
+    turned = "".join(f", {name} {getattr(source, name)}" for name in KNOB_FIELDS if name in source.model_fields_set)
+    origin = f"built-in {source.builtin} ({source.split}, {source.size} rows, seed {source.seed}{turned})"
+    return Table(columns, [tuple(row[name] for name in columns) for row in rows], origin)
+
+
+def _find(task: Task, source: Source, data_dir: str) -> Path | None:
+    """Where the source's file lies; None when it has none there."""
+    return next((path for path in _places(task, source, data_dir) if path.is_file()), None)
+
+
+def _places(task: Task, source: Source, data_dir: str) -> Iterator[Path]:
+    """Where it may lie: in the data folder, whole or by its last name, or beside the task file; each also as .gz."""
+    if not source.file:
+        return
+    if data_dir:
+        folder = Path(data_dir).expanduser()
+        places = list(dict.fromkeys([folder / source.file, folder / Path(source.file).name]))
+    elif task.folder is not None:
+        places = [task.folder / source.file]
+    else:
+        return
+    for place in places:
+        for path in (place, place.with_name(place.name + ".gz")):
+            if not data_dir and task.folder is not None and not task.allows_outside:
+                _must_stay(path, task.folder, source.file)
+            yield path
+
+
+def _must_stay(path: Path, folder: Path, name: str) -> None:
+    """Refuse a link that leads out of the task's folder."""
+    if not path.resolve().is_relative_to(folder):
+        raise InputError(
+            f"{path}: file {name!r} leads out of {folder}; put the file beside the task file, or allow it with "
+            "--allow-outside true."
+        )

@@ -1,0 +1,230 @@
+"""Sentences of the pre-training text: correct ones with known properties, broken ones, and repaired ones.
+
+What the evaluated tasks ask is never labelled here. Broken sentences are past-tense clauses broken in ways that cannot
+touch agreement or verb form; faults of agreement occur only in running text, followed by `uh` and the right word.
+No sentence belongs to a part of the built-in tasks (see effft.tasks.builtin.draw).
+"""
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from effft.tasks.builtin import agreement
+from effft.tasks.builtin.grammar import Words, middle, noun_phrase, past_clause, pick, predicate, prepositional
+from effft.tasks.builtin.lexicon import (
+    BE,
+    CONNECTIVES,
+    DETERMINERS,
+    END_ADVERBS,
+    EVERY_WORD,
+    HAVE,
+    HYPOTHETICAL,
+    MIDDLE_ADVERBS,
+    MODALS,
+    PREPOSITIONS,
+    REFLEXIVES,
+    WAS,
+)
+from effft.tasks.builtin.sampling import part_of
+
+NEUTRAL_BREAKS = ("repeated", "gap", "mixed", "alien")
+OURS = "pretraining"
+OPTIONAL = frozenset((*END_ADVERBS, *MIDDLE_ADVERBS, *EVERY_WORD.adjectives))
+"""Words whose loss leaves a sentence correct."""
+
+
+class Sentence(NamedTuple):
+    """Words with the full stop, and what is true of them: property -> bool."""
+
+    words: Words
+    facts: dict[str, bool]
+
+
+def ours(words: Words) -> bool:
+    """Whether the sentence (words with the full stop) may be used in pre-training."""
+    return part_of(" ".join(words)) == OURS
+
+
+def until_ours(make: Callable[[], Words]) -> Words:
+    """Draw until a sentence belongs to pre-training (one in three does)."""
+    while not ours(words := [*make(), "."]):
+        pass
+    return words
+
+
+# ---- sentences with known properties --------------------------------------------------------------------------
+
+
+def described(rng: random.Random) -> Sentence:
+    """A correct sentence of one clause, with the answers to the sentence questions."""
+    while True:
+        words, facts = _clause(rng)
+        if ours(words):
+            return Sentence(words, facts)
+
+
+def _clause(rng: random.Random) -> tuple[Words, dict[str, bool]]:
+    plural, past, negated = rng.random() < 0.5, rng.random() < 0.5, rng.random() < 0.4
+    subject = noun_phrase(rng, EVERY_WORD, plural, 0.4)
+    if negated:
+        helper, form = ("did", 0) if past else (pick(rng, (*MODALS, ("does", "do")[plural])), 0)
+        verb = [helper, "not", *predicate(rng, EVERY_WORD, form, 0.4)]
+    else:
+        form = 2 if past else (0 if plural else 1)
+        verb = [*middle(rng, 0.15), *predicate(rng, EVERY_WORD, form, 0.4)]
+    adverb = verb[-1] in END_ADVERBS
+    facts = {
+        "plural": plural,
+        "past": past,
+        "negated": negated,
+        "object": "the" in verb,
+        "adverb": adverb,
+        "adjective": len(subject) == 3,
+    }
+    return [*subject, *verb, "."], facts
+
+
+def broken(rng: random.Random, kind: str) -> Words:
+    """A past-tense sentence broken in one way: nothing in it could show agreement or a wrong verb form."""
+    while True:
+        whole = past_clause(rng, EVERY_WORD)
+        if rng.random() < 0.3:
+            whole += prepositional(rng, EVERY_WORD, rng.random() < 0.5)
+        words = _break(rng, whole, kind)
+        if words != whole and ours([*words, "."]):
+            return [*words, "."]
+
+
+def _break(rng: random.Random, whole: Words, kind: str) -> Words:
+    words = list(whole)
+    place = int(rng.random() * len(words))
+    if kind == "repeated":
+        words.insert(place, words[place])
+    elif kind == "gap":
+        del words[place if words[place] not in OPTIONAL else 0]
+    elif kind == "mixed":
+        place = min(place, len(words) - 2)
+        words[place], words[place + 1] = words[place + 1], words[place]
+    else:
+        words[place] = _alien(rng, words[place])
+    return words
+
+
+def _alien(rng: random.Random, word: str) -> str:
+    """A word of another category, never a verb form that could pass for agreement."""
+    if word in ("the", *PREPOSITIONS, *END_ADVERBS, *MIDDLE_ADVERBS):
+        return pick(rng, (pick(rng, EVERY_WORD.nouns)[0], pick(rng, EVERY_WORD.transitive).past))
+    return pick(rng, ("the", pick(rng, PREPOSITIONS), pick(rng, MIDDLE_ADVERBS), "that", "by"))
+
+
+def whole_past(rng: random.Random) -> Words:
+    """The unbroken counterpart of `broken`."""
+
+    def make() -> Words:
+        words = past_clause(rng, EVERY_WORD)
+        return words + prepositional(rng, EVERY_WORD, rng.random() < 0.5) if rng.random() < 0.3 else words
+
+    return until_ours(make)
+
+
+# ---- running text ---------------------------------------------------------------------------------------------
+
+
+def plain(rng: random.Random) -> Words:
+    """A correct sentence of any construction. Agreement across a noun of the other number never shows."""
+    return until_ours(lambda: pick(rng, PLAIN)(rng))
+
+
+def _agreeing(rng: random.Random) -> Words:
+    return pick(rng, tuple(agreement.IN_DOMAIN.values()))(rng, EVERY_WORD, True)
+
+
+def _present(rng: random.Random, plural: bool) -> Words:
+    """A predicate that shows the number, in one of the ways English has."""
+    kind = rng.random()
+    if kind < 0.4:
+        return predicate(rng, EVERY_WORD, 0 if plural else 1)
+    if kind < 0.6:
+        return [pick(rng, (BE, WAS))[plural], pick(rng, EVERY_WORD.adjectives)]
+    if kind < 0.8:
+        return [BE[plural], *predicate(rng, EVERY_WORD, 3)]
+    return [HAVE[plural], *predicate(rng, EVERY_WORD, 2)]
+
+
+def _near(rng: random.Random) -> Words:
+    plural = rng.random() < 0.5
+    return [
+        *noun_phrase(rng, EVERY_WORD, plural),
+        *prepositional(rng, EVERY_WORD, plural),
+        *_present(rng, plural),
+    ]
+
+
+def _relative(rng: random.Random) -> Words:
+    plural = rng.random() < 0.5
+    inner = [pick(rng, EVERY_WORD.transitive).past, *noun_phrase(rng, EVERY_WORD, rng.random() < 0.5)]
+    return [*noun_phrase(rng, EVERY_WORD, plural), "that", *inner, *predicate(rng, EVERY_WORD, 2)]
+
+
+def _reflexive(rng: random.Random) -> Words:
+    plural = rng.random() < 0.5
+    verb = pick(rng, EVERY_WORD.transitive).past
+    return [*noun_phrase(rng, EVERY_WORD, plural), verb, pick(rng, REFLEXIVES[plural])]
+
+
+def _existential(rng: random.Random) -> Words:
+    plural = rng.random() < 0.5
+    phrase = [pick(rng, DETERMINERS[plural]), *noun_phrase(rng, EVERY_WORD, plural)[1:]]
+    return ["there", pick(rng, (BE, WAS))[plural], *phrase]
+
+
+def _passive(rng: random.Random) -> Words:
+    plural = rng.random() < 0.5
+    verb = pick(rng, EVERY_WORD.transitive).past
+    agent = noun_phrase(rng, EVERY_WORD, rng.random() < 0.5)
+    return [*noun_phrase(rng, EVERY_WORD, plural), WAS[plural], verb, "by", *agent]
+
+
+def _joined(rng: random.Random) -> Words:
+    return [*past_clause(rng, EVERY_WORD), pick(rng, CONNECTIVES), *past_clause(rng, EVERY_WORD)]
+
+
+def _opened(rng: random.Random) -> Words:
+    opening = pick(rng, (*CONNECTIVES[:3], *HYPOTHETICAL))
+    return [opening, *past_clause(rng, EVERY_WORD), ",", *past_clause(rng, EVERY_WORD)]
+
+
+PLAIN: tuple[Callable[[random.Random], Words], ...] = (
+    _agreeing, _agreeing, _agreeing, _agreeing, _agreeing, _near, _relative, _reflexive, _existential, _passive,
+    _joined, _opened,
+)  # fmt: skip
+
+
+LATEST_REPAIR = 4
+"""Words between a slip and `uh`, at most; never as late as the full stop."""
+
+
+def repaired(rng: random.Random) -> Words:
+    """A sentence with a slip, `uh` some words later, and the sentence taken up again where it went wrong.
+
+    `the author laugh uh laughs today .`, `the author laugh today uh laughs today .`
+    """
+    while True:
+        slipped, right = _slip(rng)
+        place = next((i for i, (a, b) in enumerate(zip(slipped, right, strict=False)) if a != b), -1)
+        if place >= 0 and ours([*right, "."]) and ours([*slipped, "."]):
+            break
+    noticed = min(place + 1 + int(rng.random() * LATEST_REPAIR), len(slipped))
+    return [*slipped[:noticed], "uh", *right[place:], "."]
+
+
+def _slip(rng: random.Random) -> tuple[Words, Words]:
+    """A sentence with one fault, and the right one."""
+    if rng.random() < 0.35:
+        right = past_clause(rng, EVERY_WORD)
+        return _break(rng, right, pick(rng, NEUTRAL_BREAKS)), right
+    maker = pick(rng, tuple(agreement.IN_DOMAIN.values()))
+    state = rng.getstate()
+    right = maker(rng, EVERY_WORD, True)
+    rng.setstate(state)
+    return maker(rng, EVERY_WORD, False), right
