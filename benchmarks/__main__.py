@@ -20,7 +20,7 @@ from benchmarks.material import SHOTS, UNLABELLED, make_material
 
 if TYPE_CHECKING:
     from effft.data.examples import ExampleSet
-    from effft.data.few_shot import Draw
+    from effft.data.few_shot import FewShotDraw
 
 HERE = Path(__file__).parent
 ROWS: dict[str, dict[str, Any]] = {
@@ -116,21 +116,21 @@ def context(task: str, per_label: int, distils: bool) -> dict[str, list[int]]:
 
 def folds(task: str, per_label: int, count: int) -> list[dict[str, list[int]]]:
     """The rows that effft trains on and validates on, fold by fold."""
-    from effft.data.few_shot import fold_of
+    from effft.data.few_shot import split_fold
 
     drawn, _, labels = _draw(task, per_label)
-    cut = [fold_of(drawn, labels, fold, count, 0) for fold in range(count)]
+    cut = [split_fold(drawn, labels, fold, count, 0) for fold in range(count)]
     return [{"train": [e.index for e in f.train], "validation": [e.index for e in f.validation]} for f in cut]
 
 
-def _draw(task: str, per_label: int) -> "tuple[Draw, ExampleSet, int]":
-    from effft.data.few_shot import draw
+def _draw(task: str, per_label: int) -> "tuple[FewShotDraw, ExampleSet, int]":
+    from effft.data.few_shot import draw_few_shot
     from effft.tasks.loading import read_split
     from effft.tasks.task import load_task
 
     record = load_task(task)
     pool = read_split(record, "train", "")
-    return draw(pool, record.labels, per_label, 0), pool, len(record.labels)
+    return draw_few_shot(pool, record.labels, per_label, 0), pool, len(record.labels)
 
 
 def trials(count: int) -> list[tuple[float, int]]:

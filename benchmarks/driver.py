@@ -23,7 +23,7 @@ from effft.search.settings import Settings, StudyPlan
 from effft.search.spaces import first_guesses
 from effft.search.storage import enqueue_guesses, open_storage, open_study
 from effft.search.study import plan_study
-from effft.search.units import InProcess, Measured, Unit
+from effft.search.units import InProcess, Unit, UnitResult
 from effft.tracking.tracker import tracked
 
 
@@ -35,13 +35,13 @@ class Instant:
     def __init__(self) -> None:
         self.rng = random.Random(0)
 
-    def run(self, units: Sequence[Unit]) -> list[Measured]:
+    def run(self, units: Sequence[Unit]) -> list[UnitResult]:
         """A number for each."""
         resources = dict.fromkeys(
             ("peak_memory_bytes", "train_seconds", "evaluation_seconds", "trainable_parameters", "tokens_per_second"),
             1.0,
         )
-        return [Measured(self.rng.random(), resources) for _ in units]
+        return [UnitResult(self.rng.random(), resources) for _ in units]
 
     def close(self) -> None:
         """Nothing to do."""

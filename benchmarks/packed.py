@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.material import make_material
 from effft.config import make_config
-from effft.multi_adapter.batch import bytes_of
+from effft.multi_adapter.batch import adapter_bytes
 from effft.multi_adapter.member import frozen_learner
 from effft.multi_adapter.probe import seconds_alone, seconds_together
 from effft.multi_adapter.runs import original, working
@@ -80,7 +80,7 @@ def _bytes(plan: Plan) -> int:
 
     backbone = original(plan) if plan.resolved["precision"] != "bf16" else working(plan)
     reader, _ = readers(plan.strategy, plan.task, backbone, plan.config, ())
-    return bytes_of(frozen_learner(plan.strategy, plan.task, backbone, reader, torch.Generator())[1].weights)
+    return adapter_bytes(frozen_learner(plan.strategy, plan.task, backbone, reader, torch.Generator())[1].weights)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,15 @@ import atexit
 import os
 import sys
 
-from effft.cli.exit_codes import in_company, run_command_line
+from effft.cli.exit_codes import is_distributed_launch, run_command_line
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
     code = run_command_line(sys.argv[1:])
-    if in_company():  # torch's threads abort now and then as the interpreter ends beside others, when all is done
+    if (
+        is_distributed_launch()
+    ):  # torch's threads abort now and then as the interpreter ends beside others, when all is done
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()

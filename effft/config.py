@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from effft.errors import InputError, nearest
 
-MOST = 10**9
+LARGEST_INTEGER = 10**9
 """More of anything is a slip of the finger; what is sensible the task and the model say."""
 
-Count = Annotated[int, Field(ge=0, le=MOST)]
-Positive = Annotated[int, Field(ge=1, le=MOST)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -108,7 +108,7 @@ class RunConfig(BaseModel):
     log_model: bool = Field(False, description="keep the adapted model with the run, ready to load and to serve")
 
 
-LAWS = {
+CONSTRAINT_MESSAGES = {
     "greater_than": "must be above {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be below {lt}",
@@ -123,7 +123,7 @@ LAWS = {
 }
 """Pydantic's fault types in our words."""
 
-KNOB_FIELDS = ("overlap_strength", "lexicon_size", "ood_distance")
+DIFFICULTY_FIELDS = ("overlap_strength", "lexicon_size", "ood_distance")
 """Fields that turn a knob of a built-in task; None = as the task's file says."""
 
 PART_FIELDS = (
@@ -139,7 +139,7 @@ TRAINING_FIELDS = (
 """Fields that mean something only where something trains."""
 
 
-LONGEST_SHOWN = 40
+MAX_SHOWN_CHARACTERS = 40
 """Characters of a value that a sentence repeats."""
 
 
@@ -166,9 +166,9 @@ def _sentence(fault: Any) -> str:
     """One pydantic fault as a sentence: parameter, value, law, flag, nearest valid value."""
     name, hint = str(fault["loc"][0]), ""
     bounds = {key: f"{b:.15g}" if isinstance(b, float) else b for key, b in fault.get("ctx", {}).items()}
-    law = LAWS.get(fault["type"], fault["msg"]).format(**bounds)
+    law = CONSTRAINT_MESSAGES.get(fault["type"], fault["msg"]).format(**bounds)
     given = str(fault["input"])
-    shown = given if len(given) <= LONGEST_SHOWN else f"{given[:LONGEST_SHOWN]}..."
+    shown = given if len(given) <= MAX_SHOWN_CHARACTERS else f"{given[:MAX_SHOWN_CHARACTERS]}..."
     if fault["type"] == "literal_error":
         hint = nearest(str(fault["input"]), re.findall(r"'(\w+)'", fault["ctx"]["expected"]))
     return f"{name}={shown}: {law} (flag --{name.replace('_', '-')}).{hint}"

@@ -10,7 +10,7 @@ TOKENS = (
 )  # fmt: skip
 """Environment variables whose value is a secret."""
 
-SHORTEST = 6
+MIN_SECRET_LENGTH = 6
 """Characters; a shorter value is no token, and leaving it out would maim every sentence."""
 
 IN_ADDRESS = re.compile(r"(:/{1,2})[^/\s'\"]*@")  # a path made of an address has one slash
@@ -25,17 +25,17 @@ IN_QUERY = re.compile(
 ALONE = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|ghp_[A-Za-z0-9]{16,}|Bearer\s+[\w.~+/-]{8,}=*)")
 
 
-def without_secrets(text: str) -> str:
+def redact(text: str) -> str:
     """The text with '***' for the user and password of addresses, for tokens, and for those of this process."""
     text = IN_ADDRESS.sub(r"\1***@", IN_DATABASE.sub(r"\1***@", text))
     text = IN_QUERY.sub(r"\1***", text)
     text = ALONE.sub("***", text)
-    for value in tokens(os.environ):
+    for value in secret_values(os.environ):
         text = text.replace(value, "***")
     return text
 
 
-def tokens(environment: Mapping[str, str]) -> list[str]:
+def secret_values(environment: Mapping[str, str]) -> list[str]:
     """The secrets in an environment, the longest first."""
     found = {environment.get(name, "").strip() for name in TOKENS}
-    return sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True)
+    return sorted((value for value in found if len(value) >= MIN_SECRET_LENGTH), key=len, reverse=True)

@@ -7,7 +7,7 @@ import torch
 from effft.data.examples import Example
 from effft.models.backbone import Backbone, load
 from effft.strategies.learner import Learner
-from effft.strategies.prompting import Reader
+from effft.strategies.prompting import PromptEncoder
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
 
@@ -55,7 +55,7 @@ def learner_on(
     backbone: Backbone = load(str(folder), need_lm_head=bool(type(strategy.head).__name__ == "Verbalizer"))
     backbone.model.to(dtype)
     task = small_task()
-    reader = Reader(strategy, task, backbone, 64, demos)
+    reader = PromptEncoder(strategy, task, backbone, 64, demos)
     learner = Learner(strategy, task, backbone, reader, torch.Generator().manual_seed(seed), precision)
     if learner.head is not None:
         learner.head.to(dtype)

@@ -1,4 +1,4 @@
-"""Imports go down the list, and vendors stay in their rooms."""
+"""Imports go down the list, never in a circle, and vendors stay in their packages."""
 
 import ast
 from pathlib import Path
@@ -7,86 +7,141 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    ("errors", "config", "secrets"),
+    ("errors", "redaction"),
+    ("config",),
     ("data",),
-    ("tasks",),
+    ("tasks", "distributed"),
     ("models",),
     ("strategies",),
-    ("training",),
-    ("evaluation",),
-    ("serving",),
+    ("training", "evaluation", "profiling"),
+    ("tiny_lm", "serving"),
     ("tracking",),
-    ("session",),
-    ("plan",),
-    ("experiment",),
-    ("packed",),
-    ("compare", "cells", "estimate"),
-    ("reference",),
-    ("curve",),
-    ("pretraining",),
+    ("runs",),
+    ("multi_adapter", "reports"),
+    ("search",),
     ("cli",),
     ("__main__",),
+    ("benchmarks",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 VENDORS = {
-    "mlflow": ("effft/tracking/", "effft/cli/", "reports/"),
-    "peft": ("effft/models/lora.py",),
-    "optuna": ("search/",),
-    "plotly": ("reports/",),
-    "ray": ("search/ray_executor.py",),
+    "mlflow": ("effft/tracking/", "effft/reports/", "effft/cli/"),
+    "peft": ("effft/models/lora.py", "benchmarks/"),
+    "optuna": ("effft/search/", "benchmarks/"),
+    "plotly": ("effft/reports/",),
+    "ray": ("effft/search/ray_executor.py",),
     "datasets": ("effft/data/",),
-    "accelerate": ("effft/models/spread.py",),
+    "accelerate": ("effft/models/device_map.py",),
 }
-FILES = sorted([*ROOT.glob("effft/**/*.py"), *ROOT.glob("search/**/*.py"), *ROOT.glob("reports/**/*.py")])
+FILES = sorted([*ROOT.glob("effft/**/*.py"), *ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("tests/**/*.py")])
+PRODUCT = [path for path in FILES if not path.is_relative_to(ROOT / "tests")]
+
+
+def module(path: Path) -> str:
+    """Dotted name of a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module(path) for path in PRODUCT}
 
 
 def imported(source: str) -> list[str]:
-    """Dotted names of all modules a source imports, at any depth."""
+    """Dotted names of all modules and names a source imports, at any depth."""
     names: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            names.append(node.module or "")
-            names += [f"{node.module}.{alias.name}" for alias in node.names if node.module == "effft"]
+            assert node.level == 0, "relative imports hide the direction"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
     return names
 
 
-def room(path: Path) -> str:
-    parts = path.relative_to(ROOT / "effft").with_suffix("").parts
-    return parts[0]
+def modules_imported(source: str) -> set[str]:
+    """The files of this project that a source imports."""
+    found = {name if name in MODULES else name.rpartition(".")[0] for name in imported(source)}
+    return found & MODULES
 
 
-def upward(layer: str, source: str) -> list[str]:
-    rooms = [name.split(".")[1] for name in imported(source) if name.startswith("effft.") and "." in name]
-    return [name for name in rooms if RANK.get(name, -1) > RANK[layer]]
+def package(name: str) -> str:
+    """'effft.models.backbone' -> 'models'; benchmarks and tests are packages of their own."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "effft" and len(parts) > 1 else parts[0]
 
 
-def test_the_check_sees_a_fault() -> None:
+def upward(place: str, source: str) -> list[str]:
+    """What a source in the package `place` imports from packages above it or beside it."""
+    rooms = [package(name) for name in sorted(modules_imported(source))]
+    return [room for room in rooms if room not in (place, "effft") and RANK[room] >= RANK[place]]
+
+
+def circle(edges: dict[str, set[str]]) -> list[str]:
+    """The names on one circle, [] where there is none."""
+    state: dict[str, int] = {}
+
+    def visit(name: str, trail: list[str]) -> list[str]:
+        if state.get(name) == 2:
+            return []
+        if state.get(name) == 1:
+            return trail[trail.index(name) :]
+        state[name] = 1
+        for other in sorted(edges.get(name, ())):
+            if found := visit(other, [*trail, name]):
+                return found
+        state[name] = 2
+        return []
+
+    return next((found for name in sorted(edges) if (found := visit(name, []))), [])
+
+
+def test_the_checks_see_a_fault() -> None:
     assert upward("models", "from effft.training.loop import train") == ["training"]
     assert upward("training", "def f():\n    from effft.cli import app") == ["cli"]
-    assert upward("training", "from effft.models.backbone import load") == []
+    assert upward("evaluation", "import effft.training.loop") == ["training"]
+    assert upward("models", "from effft.data.examples import Example") == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.is_relative_to(ROOT / "effft")], ids=str)
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_go_down(path: Path) -> None:
-    if room(path) == "__init__":
-        return
-    assert room(path) in RANK, f"{path}: a new room; give it a place in LAYERS and docs/architecture.md"
-    assert upward(room(path), path.read_text()) == []
+    place = package(module(path))
+    if place != "effft":
+        assert place in RANK, f"{path}: a new package; give it a place in LAYERS and docs/architecture.md"
+        assert upward(place, path.read_text()) == []
+
+
+def test_no_circle() -> None:
+    edges = {module(path): modules_imported(path.read_text()) - {module(path)} for path in PRODUCT}
+    assert circle(edges) == []
+
+
+def test_nothing_is_imported_by_name_to_get_round_the_direction() -> None:
+    found = [str(path.relative_to(ROOT)) for path in PRODUCT if "import_module" in path.read_text()]
+    # only the table of commands imports by name, so that --help is fast
+    assert found == ["effft/cli/app.py", "effft/cli/compare.py"], (
+        "only the table of commands imports by name, so that --help is fast"
+    )
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_vendors_stay_in_their_rooms(vendor: str) -> None:
+def test_vendors_stay_in_their_packages(vendor: str) -> None:
     users = [
         str(path.relative_to(ROOT))
-        for path in FILES
+        for path in PRODUCT
         if any(name.split(".")[0] == vendor for name in imported(path.read_text()))
     ]
     assert [user for user in users if not user.startswith(VENDORS[vendor])] == []
 
 
+def test_only_effft_installs() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    assert 'include = ["effft*"]' in text
+    assert not [p for folder in ("search", "reports") for p in (ROOT / folder).rglob("*.py")]
+
+
 def test_nothing_unsafe_is_loaded() -> None:
     forbidden = ("torch.load(", "pickle.load", "trust_remote_code=True", "yaml.load(")
-    found = [(path.name, word) for path in FILES for word in forbidden if word in path.read_text()]
+    found = [(path.name, word) for path in PRODUCT for word in forbidden if word in path.read_text()]
     assert found == []

@@ -16,8 +16,8 @@ from effft.cli.exit_codes import run_command_line
 from effft.cli.tables import csv_text, headers, markdown, parent_metrics, rich_table, texts
 from effft.config import RunConfig, make_config
 from effft.errors import InputError, RunError
-from effft.runs.compare import Outcome, faults, grid, reference, summarise, work
-from effft.runs.experiment import Result, Watch
+from effft.runs.compare import Outcome, grid, reference, result_warnings, run_plans, summarise
+from effft.runs.experiment import ProgressCallback, Result
 from effft.tracking.tracker import MemoryTracker, Tracker
 
 
@@ -122,10 +122,10 @@ def test_references_by_metric() -> None:
 
 
 def test_equal_numbers_from_different_seeds_are_a_fault() -> None:
-    (sentence,) = faults([outcome("lora", 0), outcome("lora", 1), outcome("vanilla", 0)])
+    (sentence,) = result_warnings([outcome("lora", 0), outcome("lora", 1), outcome("vanilla", 0)])
     assert sentence.startswith("lora at 32 per label gave identical numbers for seed·data_seed 0·0 and 1·0")
-    assert faults([outcome("icl", 0), outcome("icl", 1)]) == []
-    assert faults([outcome("lora", 0, 0.5), outcome("lora", 1, 0.51)]) == []
+    assert result_warnings([outcome("icl", 0), outcome("icl", 1)]) == []
+    assert result_warnings([outcome("lora", 0, 0.5), outcome("lora", 1, 0.51)]) == []
 
 
 def fail(config: RunConfig) -> Outcome:
@@ -174,7 +174,7 @@ def plan(config: RunConfig, session: object = None) -> SimpleNamespace:
     )
 
 
-def execute(plan: SimpleNamespace, tracker: Tracker, watch: Watch) -> Result:
+def execute(plan: SimpleNamespace, tracker: Tracker, watch: ProgressCallback) -> Result:
     watch("train", 1, 1)
     if plan.config.strategy == "pbft":
         raise RunError("the loss is not finite.")
@@ -188,20 +188,20 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> list[MemoryTracker]:
     """The experiment and the keeper, faked; the parents that were opened."""
     opened: list[MemoryTracker] = []
 
-    def keeper(experiment: str, name: str, tags: dict[str, str], uri: str, no_tracking: bool) -> MemoryTracker:
+    def open_tracker(experiment: str, name: str, tags: dict[str, str], uri: str, no_tracking: bool) -> MemoryTracker:
         opened.append(MemoryTracker(name=name, labels=dict(tags)))
         return opened[-1]
 
-    monkeypatch.setattr("effft.cli.tracking.keeper", keeper)
-    monkeypatch.setattr(effft.plan, "prepare", plan)
-    monkeypatch.setattr(effft.experiment, "execute", execute)
+    monkeypatch.setattr("effft.cli.tracking.open_tracker", open_tracker)
+    monkeypatch.setattr(effft.runs.plan, "prepare", plan)
+    monkeypatch.setattr(effft.runs.experiment, "execute", execute)
     return opened
 
 
 def test_a_failing_run_does_not_stop_the_others(faked: list[MemoryTracker]) -> None:
     parent = MemoryTracker()
     plans = [plan(c) for c in grid(["lora", "pbft", "vanilla"], ["8"], [0], [0], {})]
-    outcomes = list(work(plans, parent, lambda *_: None, lambda *_: None))  # type: ignore[arg-type]
+    outcomes = list(run_plans(plans, parent, lambda *_: None, lambda *_: None))  # type: ignore[arg-type]
     assert [bool(o.failure) for o in outcomes] == [False, True, False]
     assert outcomes[1].failure == "pbft 0: RunError: the loss is not finite."
     assert [child.status for child in parent.children] == ["FINISHED", "FAILED", "FINISHED"]

@@ -14,7 +14,7 @@ from effft.models.backbone import load
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
 from effft.strategies.parts import NAMED
-from effft.strategies.prompting import Reader
+from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import Strategy, compose
 from effft.training.loop import private_randomness, train
@@ -43,7 +43,7 @@ def items_for(learner: Learner) -> list[Item]:
     strategy = learner.strategy
     if "teacher_shots" not in strategy.parameters:
         return learner.items(EXAMPLES)
-    teacher = Reader(strategy, learner.task, learner.backbone, 64, EXAMPLES[:2])
+    teacher = PromptEncoder(strategy, learner.task, learner.backbone, 64, EXAMPLES[:2])
     return teach(learner, teacher, EXAMPLES[:5], EXAMPLES[5:], {0, 1})
 
 

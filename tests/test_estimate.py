@@ -12,7 +12,7 @@ from helpers import learner_on
 from effft.cli.app import app
 from effft.config import make_config
 from effft.errors import InputError
-from effft.profiling.meta_memory import Live
+from effft.profiling.meta_memory import MetaMemory
 from effft.runs.estimate import Estimate, Skeletons, estimate
 from effft.strategies.strategy import compose
 
@@ -115,7 +115,7 @@ def test_live_counts_what_is_alive_at_once() -> None:
     import torch
 
     weight = torch.ones(1000, device="meta")
-    with Live([weight]) as live:
+    with MetaMemory([weight]) as live:
         a = weight.view(10, 100) + 1
         del a
         b = weight * 2

@@ -99,11 +99,11 @@ def start(
         search.start(given, trials, seeds, data_seeds, tracking_uri, experiment, no_tracking)
         return
     configs = configs_of(seeds=seeds, data_seeds=data_seeds, **given)
-    from effft.cli.tracking import check_keeper, keeper, look
+    from effft.cli.tracking import check_tracker, how_to_view, open_tracker
 
-    check_keeper(tracking_uri, no_tracking)
+    check_tracker(tracking_uri, no_tracking)
     from effft.cli.progress import Progress
-    from effft.runs.compare import prepare_all, work
+    from effft.runs.compare import prepare_all, run_plans
     from effft.runs.session import Session
     from effft.tracking.tracker import tracked
 
@@ -114,11 +114,11 @@ def start(
         task = plans[0].task.name
         tags = {"task": task, "strategies": names, "backbone": configs[0].model, "kind": "comparison"}
         name = f"compare {names}"[:200]
-        parent = keeper(experiment or plans[0].experiment, name, tags, tracking_uri, no_tracking)
+        parent = open_tracker(experiment or plans[0].experiment, name, tags, tracking_uri, no_tracking)
         with tracked(parent):
             parent.params({"runs": len(plans), "strategies": names, "seeds": seeds, "data_seeds": data_seeds})
             try:
-                for outcome in work(plans, parent, progress.runs, progress):
+                for outcome in run_plans(plans, parent, progress.runs, progress):
                     outcomes.append(outcome)
             finally:
                 finish(outcomes, parent, progress)
@@ -126,7 +126,7 @@ def start(
             if any(outcome.failure for outcome in outcomes):
                 parent.close("FAILED")
     if not no_tracking:
-        click.echo(f"look: {look(parent, tracking_uri)}")
+        click.echo(f"look: {how_to_view(parent, tracking_uri)}")
     if any(outcome.failure for outcome in outcomes):
         raise click.exceptions.Exit(1)
 
@@ -159,7 +159,7 @@ def finish(outcomes: "Sequence[Outcome]", parent: "Tracker", progress: "Progress
     """Print the table of what is there and keep it with the parent run."""
     from effft.cli.console import console
     from effft.cli.tables import csv_text, headers, markdown, parent_metrics, rich_table, texts
-    from effft.runs.compare import faults, summarise
+    from effft.runs.compare import result_warnings, summarise
 
     progress.stop()
     if not outcomes:
@@ -167,7 +167,7 @@ def finish(outcomes: "Sequence[Outcome]", parent: "Tracker", progress: "Progress
     rows = summarise(outcomes)
     primary = next((o.result.primary for o in outcomes if o.result is not None), "")
     heads, lines = headers(rows, primary), texts(rows, outcomes)
-    sentences = [f"FAILED {o.failure}" for o in outcomes if o.failure] + faults(outcomes)
+    sentences = [f"FAILED {o.failure}" for o in outcomes if o.failure] + result_warnings(outcomes)
     out = console()
     out.print(rich_table(heads, lines))
     for sentence in sentences:

@@ -12,16 +12,16 @@ import click
 from effft.cli.compare import finish, report_on, stands_by_default, words
 from effft.cli.progress import Progress
 from effft.cli.search import SEARCHED, report_line
-from effft.cli.tracking import keeper, look
+from effft.cli.tracking import how_to_view, open_tracker
 from effft.config import PART_FIELDS, make_config
 from effft.errors import EffftError
-from effft.runs.compare import Outcome, check_held, grid, holders, prepare_all, work
+from effft.runs.compare import Outcome, check_held, grid, holders, prepare_all, run_plans
 from effft.runs.experiment import Result
 from effft.runs.plan import Plan
 from effft.runs.session import Session
 from effft.search.finals import Final
-from effft.search.settings import CROSS_VALIDATED_FROM, FOLDS, FRESH, Settings, StudyPlan
-from effft.search.study import NothingToSearchError, Place, plan_study, run_study
+from effft.search.settings import CROSS_VALIDATED_FROM, FOLDS, HELD_OUT_SEED_OFFSET, Settings, StudyPlan
+from effft.search.study import NothingToSearchError, StudyStores, plan_study, run_study
 from effft.strategies.strategy import compose
 from effft.tracking.tracker import tracked
 
@@ -61,9 +61,9 @@ def start(
         tags = {"task": task, "strategies": ",".join(names), "kind": "comparison", "tuned": "true"}
         tags["studies"] = json.dumps([plan.name for plan in todo.studies])
         name = f"compare tuned {','.join(names)}"[:200]
-        parent = keeper(experiment or f"effft/{task}", name, tags, tracking_uri, no_tracking)
+        parent = open_tracker(experiment or f"effft/{task}", name, tags, tracking_uri, no_tracking)
         os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # `mlflow run` chose it for the parent alone
-        place = Place(STORAGE, tracking_uri, "", no_tracking)
+        place = StudyStores(STORAGE, tracking_uri, "", no_tracking)
         with tracked(parent):
             parent.params({"strategies": ",".join(names), "trials": trials, "seeds": seeds, "data_seeds": data_seeds})
             try:
@@ -76,7 +76,7 @@ def start(
             if failed:
                 parent.close("FAILED")
     if not no_tracking:
-        click.echo(f"look: {look(parent, tracking_uri)}")
+        click.echo(f"look: {how_to_view(parent, tracking_uri)}")
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -100,7 +100,10 @@ def plan_all(
     shared = {k: v for k, v in rest.items() if k not in SEARCHED or not stands_by_default(k, v, {})}
     check_held(composed, shared)
     todo, first = Work(), make_config({k: v for k, v in shared.items() if k in ("seed", "data_seed")})
-    places = range(first.seed + FRESH, first.seed + FRESH + seeds), range(first.data_seed, first.data_seed + data_seeds)
+    places = (
+        range(first.seed + HELD_OUT_SEED_OFFSET, first.seed + HELD_OUT_SEED_OFFSET + seeds),
+        range(first.data_seed, first.data_seed + data_seeds),
+    )
     for count, strategy in product(words(str(given["per_label"]), "--per-label"), composed):
         own = {k: v for k, v in shared.items() if k not in PART_FIELDS or strategy in holders(k, composed)}
         fixed = {k: v for k, v in own.items() if k in SEARCHED}
@@ -115,7 +118,7 @@ def plan_all(
     return todo
 
 
-def _all(todo: Work, place: Place, session: Session, parent: "Tracker", progress: Progress) -> "list[Outcome]":
+def _all(todo: Work, place: StudyStores, session: Session, parent: "Tracker", progress: Progress) -> "list[Outcome]":
     found: list[Outcome] = []
     for plan in todo.studies:
         try:
@@ -125,7 +128,7 @@ def _all(todo: Work, place: Place, session: Session, parent: "Tracker", progress
             continue
         found += [as_outcome(plan, final) for final in outcome.finals if final.role == "winner"]
         report_line(progress, f"{plan.name}: {' '.join(outcome.sentences[:2])}")
-    return [*found, *work(todo.plain, parent, progress.runs, progress)]
+    return [*found, *run_plans(todo.plain, parent, progress.runs, progress)]
 
 
 def as_outcome(plan: StudyPlan, final: Final) -> Outcome:

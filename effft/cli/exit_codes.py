@@ -12,7 +12,7 @@ import click
 
 from effft.cli.app import app
 from effft.errors import EffftError, InputError, nearest
-from effft.redaction import without_secrets
+from effft.redaction import redact
 
 INTERRUPTED = 130
 
@@ -23,7 +23,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
 
     words = [word for word in arguments if word != "--traceback"]
     try:
-        check_company(words)
+        check_distributed_launch(words)
         with sigterm_exits():
             code = app.main(words, prog_name="effft", standalone_mode=False)
             return code if isinstance(code, int) else 0
@@ -31,28 +31,28 @@ def run_command_line(arguments: Sequence[str]) -> int:
         error.show()
         return 2
     except click.UsageError as error:
-        return say(usage_sentence(error), 2)
+        return print_error(usage_sentence(error), 2)
     except EffftError as error:
-        return say(str(error), error.exit_code)
+        return print_error(str(error), error.exit_code)
     except PermissionError as error:  # a path that was given; what a run writes has sentences of its own
-        return say(f"no permission for {error.filename}; name another place, or have it opened for you.", 2)
+        return print_error(f"no permission for {error.filename}; name another place, or have it opened for you.", 2)
     except (click.Abort, KeyboardInterrupt):
-        return say("stopped by Ctrl-C.", INTERRUPTED)
+        return print_error("stopped by Ctrl-C.", INTERRUPTED)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-        return say("stopped by SIGTERM.", code) if code > 128 else code
+        return print_error("stopped by SIGTERM.", code) if code > 128 else code
     except Exception as error:
         return unexpected(error, arguments)
 
 
-def in_company() -> bool:
+def is_distributed_launch() -> bool:
     """Whether a launcher started this process together with others."""
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 
 
-def check_company(words: Sequence[str]) -> None:
+def check_distributed_launch(words: Sequence[str]) -> None:
     """Several processes launched together (`accelerate launch`) can share the work of one run, and of nothing else."""
-    if in_company() and "run" not in words[:1]:
+    if is_distributed_launch() and "run" not in words[:1]:
         raise InputError(
             f"{os.environ['WORLD_SIZE']} processes were launched together, which serves one run "
             "(`accelerate launch -m effft run ...`); "
@@ -60,11 +60,11 @@ def check_company(words: Sequence[str]) -> None:
         )
 
 
-def say(sentence: str, code: int) -> int:
+def print_error(sentence: str, code: int) -> int:
     """One line on stderr, without secrets; returns the exit code. Bad input all processes of a run see; one says so."""
     if code == InputError.exit_code and os.environ.get("RANK", "0") not in ("", "0"):
         return code
-    click.echo("effft: " + without_secrets(" ".join(sentence.split())), err=True)
+    click.echo("effft: " + redact(" ".join(sentence.split())), err=True)
     return code
 
 
@@ -81,6 +81,6 @@ def usage_sentence(error: click.UsageError) -> str:
 def unexpected(error: Exception, arguments: Sequence[str]) -> int:
     """Type and message in one sentence; the whole traceback only where it was asked for."""
     if "--traceback" in arguments or os.environ.get("EFFFT_TRACEBACK", "") not in ("", "0"):
-        sys.stderr.write(without_secrets("".join(traceback.format_exception(error))))
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
     message = " ".join(str(error).split())[:500] or "no message"
-    return say(f"{type(error).__name__}: {message} (EFFFT_TRACEBACK=1 shows where.)", 1)
+    return print_error(f"{type(error).__name__}: {message} (EFFFT_TRACEBACK=1 shows where.)", 1)

@@ -11,7 +11,7 @@ from effft.config import make_config
 if TYPE_CHECKING:
     from effft.data.examples import Example
     from effft.runs.plan import Plan
-    from effft.strategies.prompting import Reader
+    from effft.strategies.prompting import PromptEncoder
 
 FIELDS = (
     "model", "revision", "data_dir", "allow_outside", "per_label", "data_seed", "pattern", "shots", "teacher_shots",
@@ -56,21 +56,21 @@ def lines(plan: "Plan", split: str, count: int) -> Iterator[str]:
             yield from prompt(reader, example, plan.task.labels[example.label], f"{who}{split}")
 
 
-def readers(plan: "Plan") -> "Iterator[tuple[str, Reader]]":
+def readers(plan: "Plan") -> "Iterator[tuple[str, PromptEncoder]]":
     """The strategy's reader; with distillation, the student's and the teacher's."""
     from effft.strategies.parts import DistillKL, Verbalizer
-    from effft.strategies.prompting import Reader
+    from effft.strategies.prompting import PromptEncoder
 
     backbone = plan.session.original(plan.config, isinstance(plan.strategy.head, Verbalizer))
     shown = plan.demonstrations
     if isinstance(plan.strategy.loss, DistillKL):
-        yield "student: ", Reader(plan.strategy, plan.task, backbone, plan.config.max_length)
-        yield "teacher: ", Reader(plan.strategy, plan.task, backbone, plan.config.max_length, shown)
+        yield "student: ", PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length)
+        yield "teacher: ", PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length, shown)
     else:
-        yield "", Reader(plan.strategy, plan.task, backbone, plan.config.max_length, shown)
+        yield "", PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length, shown)
 
 
-def words(reader: "Reader", plan: "Plan") -> Iterator[str]:
+def words(reader: "PromptEncoder", plan: "Plan") -> Iterator[str]:
     """The label words with their ids, or the labels of a classifier."""
     labels = plan.task.labels
     if not reader.label_ids:
@@ -80,7 +80,7 @@ def words(reader: "Reader", plan: "Plan") -> Iterator[str]:
     yield "label words: " + ", ".join(f"{label} {word!r} (token {number})" for label, word, number in found)
 
 
-def prompt(reader: "Reader", example: "Example", label: str, where: str) -> Iterator[str]:
+def prompt(reader: "PromptEncoder", example: "Example", label: str, where: str) -> Iterator[str]:
     """One prompt: every token the model reads, special ones too, and what it should answer."""
     (encoded,) = reader.encode([example.texts])
     read = reader.tokenizer.decode(encoded.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -15,14 +15,14 @@ REMEDY = "lower --max-length, take a smaller --model, or a strategy that moves f
 @contextmanager
 def with_estimate(config: "RunConfig") -> Iterator[None]:
     """Add the estimate of this run to what is said when memory is short, wherever that was."""
-    from effft.models.out_of_memory import let_go, out_of_memory
+    from effft.models.out_of_memory import out_of_memory, release_memory
 
     try:
         yield
     except (MemoryShortError, MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryShortError) and not out_of_memory(error):
             raise
-        let_go(error)
+        release_memory(error)
         said = str(error) if isinstance(error, MemoryShortError) else f"memory is short; {REMEDY}"
     else:
         return

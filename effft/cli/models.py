@@ -114,16 +114,18 @@ def _answer_texts(model: "SavedModel", texts: tuple[str, ...]) -> None:
 def _answer_file(model: "SavedModel", path: Path, output: str) -> None:
     from effft.cli.progress import Progress
     from effft.serving.batch_prediction import answer_file
-    from effft.serving.rows import Rows, Writer
+    from effft.serving.rows import AnswerWriter, TextRows
 
-    rows = Rows(path, model.fields)
+    rows = TextRows(path, model.fields)
     try:
         file = open(output, "w", encoding="utf-8", newline="") if output else sys.stdout  # noqa: SIM115 - closed below
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written ({error.strerror or error}).") from None
     try:
         with Progress() as progress:
-            count = answer_file(model, rows, Writer(file, rows.kind), lambda d, t: progress("predict (bytes)", d, t))
+            count = answer_file(
+                model, rows, AnswerWriter(file, rows.kind), lambda d, t: progress("predict (bytes)", d, t)
+            )
     finally:
         if output:
             file.close()

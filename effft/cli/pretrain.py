@@ -27,7 +27,7 @@ def start(
 ) -> None:
     """Pre-train (or resume what lies in `out`), and say where the model is."""
     from effft.cli.progress import Progress
-    from effft.cli.tracking import keeper, look
+    from effft.cli.tracking import how_to_view, open_tracker
     from effft.tiny_lm.recipe import DEFAULT, read_recipe
     from effft.tiny_lm.train import pretrain as train
     from effft.tracking.tracker import tracked
@@ -37,7 +37,7 @@ def start(
     plan = read_recipe(Path(recipe) if recipe else DEFAULT)
     tags = {"kind": "pretraining", "seed": str(seed), "recipe": plan.digest}
     with Progress() as progress:
-        tracker = keeper(experiment or EXPERIMENT, f"pretrain · seed {seed}", tags, tracking_uri, no_tracking)
+        tracker = open_tracker(experiment or EXPERIMENT, f"pretrain · seed {seed}", tags, tracking_uri, no_tracking)
         with tracked(tracker):
             tracker.params({"out": out, "seed": seed, "save_every": save_every, "recipe_digest": plan.digest})
             tracker.text("recipe.json", plan.model_dump_json(indent=2) + "\n")
@@ -50,7 +50,7 @@ def start(
                     tracker.flush()
     click.echo(f"the model is in {Path(out) / 'model'}; use it: effft run lora --model {shlex.quote(f'{out}/model')}")
     if not no_tracking:
-        click.echo(f"look: {look(tracker, tracking_uri)}")
+        click.echo(f"look: {how_to_view(tracker, tracking_uri)}")
 
 
 pretrain = click.Command(

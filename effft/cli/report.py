@@ -32,7 +32,7 @@ LOCAL = "http://127.0.0.1:5000/"
 def report(task: str, out: str, parent: str, tracking_uri: str, experiment: str, no_tracking: bool) -> None:
     """Make it, write it, log it, say where it is."""
     from effft.cli.progress import Progress
-    from effft.cli.tracking import keeper, ui_line
+    from effft.cli.tracking import open_tracker, ui_line
     from effft.reports.report import build
     from effft.tasks.task import load_task
     from effft.tracking.registry import open_client
@@ -46,7 +46,9 @@ def report(task: str, out: str, parent: str, tracking_uri: str, experiment: str,
         made = build(client, name, experiment, parent, command, progress)
     page, view = made.write(Path(out or f"report-{name}")), ""
     if not no_tracking:
-        with tracked(keeper(home, f"report {name}", {"task": name, "kind": "report"}, tracking_uri, False)) as tracker:
+        with tracked(
+            open_tracker(home, f"report {name}", {"task": name, "kind": "report"}, tracking_uri, False)
+        ) as tracker:
             view = keep(tracker, made)
     say(made, page, view)
     if not no_tracking:

@@ -113,27 +113,27 @@ def examples(strategy: Strategy) -> str:
 def start_run(values: Mapping[str, Any], tracking_uri: str, experiment: str, no_tracking: bool) -> None:
     """Check everything, open the MLflow run, work, and say what came out."""
     config = make_config(values)
-    from effft.cli.tracking import check_keeper, keeper, look
+    from effft.cli.tracking import check_tracker, how_to_view, open_tracker
 
-    check_keeper(tracking_uri, no_tracking)
+    check_tracker(tracking_uri, no_tracking)
     from effft.cli.memory import with_estimate
     from effft.cli.panel import print_summary
     from effft.cli.progress import Progress
-    from effft.distributed.process_group import joined
+    from effft.distributed.process_group import join_process_group
     from effft.runs.experiment import execute
     from effft.runs.plan import prepare
     from effft.runs.session import Session
     from effft.tracking.tracker import tracked
 
-    with joined(config.device) as here, Progress(speaks=here.rank == 0) as progress, with_estimate(config):
+    with join_process_group(config.device) as here, Progress(speaks=here.rank == 0) as progress, with_estimate(config):
         progress("load", 0, 0)
         plan = prepare(config, Session(keep=False))
         quiet = no_tracking or here.rank > 0
-        tracker = keeper(experiment or plan.experiment, plan.name, plan.tags, tracking_uri, quiet)
+        tracker = open_tracker(experiment or plan.experiment, plan.name, plan.tags, tracking_uri, quiet)
         with tracked(tracker):
             result = execute(plan, tracker, progress)
     if here.rank == 0:
-        print_summary(result, look(tracker, tracking_uri))
+        print_summary(result, how_to_view(tracker, tracking_uri))
 
 
 run = Strategies(

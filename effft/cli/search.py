@@ -44,10 +44,10 @@ def start(
     check_ray(settings.executor, settings.ray_address, settings.ray_gpus)
     from effft.cli.console import console
     from effft.cli.progress import Progress
-    from effft.cli.tracking import check_keeper
+    from effft.cli.tracking import check_tracker
     from effft.search.spaces import is_range, read_space_file
     from effft.search.storage import check_storage
-    from effft.search.study import Place, plan_study, run_study
+    from effft.search.study import StudyStores, plan_study, run_study
 
     asked = read_space_file(space) if space else {}
     asked |= {name: value for name, value in fields.items() if is_range(value) and name not in _TEXTS}
@@ -59,14 +59,14 @@ def start(
     fixed = {name: value for name, value in values.items() if name in SEARCHED}
     values = {name: value for name, value in values.items() if name not in fixed}
     check_storage(storage)
-    check_keeper(tracking_uri, no_tracking)
+    check_tracker(tracking_uri, no_tracking)
     from effft.runs.session import Session
 
     session = Session()
     with Progress() as progress:
         progress("load", 0, 0)
         plan = plan_study(values, {**fixed, **asked}, settings, study, session)
-        place = Place(storage or "sqlite:///optuna.db", tracking_uri, experiment, no_tracking)
+        place = StudyStores(storage or "sqlite:///optuna.db", tracking_uri, experiment, no_tracking)
         outcome = run_study(plan, place, session, progress.runs, lambda line: report_line(progress, line))
     out = console()
     words = ", ".join(f"{name}={value}" for name, value in outcome.winner.items())

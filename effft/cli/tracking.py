@@ -5,14 +5,14 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from effft.redaction import without_secrets
+from effft.redaction import redact
 from effft.tracking.tracker import MemoryTracker, Tracker
 
 DEFAULT_STORE = "mlflow.db"
 """MLflow's own default: an sqlite file in the current folder."""
 
 
-def keeper(experiment: str, name: str, tags: Mapping[str, str], uri: str, no_tracking: bool) -> Tracker:
+def open_tracker(experiment: str, name: str, tags: Mapping[str, str], uri: str, no_tracking: bool) -> Tracker:
     """A new MLflow run, or the one that `mlflow run` made for this process; in memory when nothing is to be kept."""
     if no_tracking:
         return MemoryTracker(name=name, labels=dict(tags))
@@ -22,7 +22,7 @@ def keeper(experiment: str, name: str, tags: Mapping[str, str], uri: str, no_tra
     return tracker
 
 
-def check_keeper(uri: str, no_tracking: bool) -> None:
+def check_tracker(uri: str, no_tracking: bool) -> None:
     """Refuse a place that cannot keep runs before models and data are read.
 
     Raises:
@@ -34,7 +34,7 @@ def check_keeper(uri: str, no_tracking: bool) -> None:
         check_place(resolve_uri(uri))
 
 
-def store(uri: str = "") -> str:
+def store_in_use(uri: str = "") -> str:
     """The tracking URI in use; '' when it is MLflow's default in this folder."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
     path = uri.removeprefix("sqlite:///")
@@ -42,7 +42,7 @@ def store(uri: str = "") -> str:
     return "" if is_default else uri
 
 
-def look(tracker: Tracker, uri: str = "") -> str:
+def how_to_view(tracker: Tracker, uri: str = "") -> str:
     """The line that shows this run: nothing where none is kept, how to send it where the server went away."""
     if isinstance(tracker, MemoryTracker):
         return ""
@@ -54,7 +54,7 @@ def look(tracker: Tracker, uri: str = "") -> str:
 
 def ui_line(uri: str = "") -> str:
     """What to type, or where to look, to see the runs."""
-    place = without_secrets(store(uri))
+    place = redact(store_in_use(uri))
     if place.startswith(("http://", "https://")):
         return place
     return "mlflow ui" + (f" --backend-store-uri {shlex.quote(place)}" if place else "")

@@ -13,14 +13,14 @@ SHELLS = ("bash", "zsh", "fish")
 @click.option("--port", default=5000, show_default=True, help="port on 127.0.0.1")
 def ui(tracking_uri: str, port: int) -> None:
     """Replace this process by `mlflow ui`."""
-    from effft.cli.tracking import DEFAULT_STORE, store
+    from effft.cli.tracking import DEFAULT_STORE, store_in_use
     from effft.errors import InputError
-    from effft.redaction import without_secrets
+    from effft.redaction import redact
     from effft.tracking.postgres import with_driver
 
-    place = with_driver(store(tracking_uri))
+    place = with_driver(store_in_use(tracking_uri))
     if place.startswith(("http://", "https://")):
-        click.echo(f"the runs are kept by a server: {without_secrets(place)}")
+        click.echo(f"the runs are kept by a server: {redact(place)}")
         return
     if not place and not os.path.exists(DEFAULT_STORE):
         raise InputError(

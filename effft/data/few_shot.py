@@ -9,14 +9,14 @@ from effft.errors import InputError
 
 
 @dataclass(frozen=True)
-class Draw:
+class FewShotDraw:
     """The shots and an equally small, disjoint validation set, both balanced by label."""
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
 
 
-def draw(pool: ExampleSet, labels: tuple[str, ...], per_label: int, data_seed: int) -> Draw:
+def draw_few_shot(pool: ExampleSet, labels: tuple[str, ...], per_label: int, data_seed: int) -> FewShotDraw:
     """`per_label` examples of each label for training and as many for validation.
 
     Each label's distinct examples are shuffled once by `data_seed`; training takes the first `per_label`, validation
@@ -44,10 +44,10 @@ def draw(pool: ExampleSet, labels: tuple[str, ...], per_label: int, data_seed: i
         validation += own[-per_label:]
     random.Random(f"{data_seed}/train").shuffle(train)
     random.Random(f"{data_seed}/validation").shuffle(validation)
-    return Draw(tuple(train), tuple(validation))
+    return FewShotDraw(tuple(train), tuple(validation))
 
 
-def fold_of(drawn: Draw, labels: int, fold: int, folds: int, seed: int) -> Draw:
+def split_fold(drawn: FewShotDraw, labels: int, fold: int, folds: int, seed: int) -> FewShotDraw:
     """The shots alone, cut by `seed` into `folds` parts balanced by label: part `fold` validates, the rest trains.
 
     Raises:
@@ -62,7 +62,7 @@ def fold_of(drawn: Draw, labels: int, fold: int, folds: int, seed: int) -> Draw:
         random.Random(f"{seed}/folds/label {label}").shuffle(own)
         held |= {example.index for example in own[fold::folds]}
     train = tuple(example for example in drawn.train if example.index not in held)
-    return Draw(train, tuple(example for example in drawn.train if example.index in held))
+    return FewShotDraw(train, tuple(example for example in drawn.train if example.index in held))
 
 
 def draw_demonstrations(train: Sequence[Example], labels: int, shots: int, data_seed: int) -> tuple[Example, ...]:

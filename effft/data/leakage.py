@@ -8,7 +8,7 @@ from effft.errors import InputError
 
 
 @dataclass(frozen=True)
-class Checked:
+class LeakageCheck:
     """A split and the part of it that does not occur in train.
 
     The whole pool counts, not only the few examples drawn: so every draw is evaluated on the same set.
@@ -41,13 +41,13 @@ class Checked:
         return [f"{self.count} examples of {self.split.name} also stand in train and {done}."] if self.count else []
 
 
-def check(split: ExampleSet, pool: ExampleSet) -> Checked:
+def check_leakage(split: ExampleSet, pool: ExampleSet) -> LeakageCheck:
     """Compare the texts of a split with those of the pool."""
     texts = {example.texts for example in pool.examples}
-    return Checked(split, replace(split, examples=tuple(e for e in split.examples if e.texts not in texts)))
+    return LeakageCheck(split, replace(split, examples=tuple(e for e in split.examples if e.texts not in texts)))
 
 
-def leaks(shots: Sequence[Example], evaluated: Mapping[str, ExampleSet]) -> list[str]:
+def draw_leakage(shots: Sequence[Example], evaluated: Mapping[str, ExampleSet]) -> list[str]:
     """A sentence for every evaluated split that holds a text of this very draw."""
     texts = {e.texts for e in shots}
     found = {name: sum(e.texts in texts for e in split.examples) for name, split in evaluated.items()}

@@ -24,7 +24,7 @@ OF_FSDP: dict[str, tuple[tuple[str, ...], str]] = {
 """The same, where it asks for FSDP."""
 
 
-def wants_shards(environment: Mapping[str, str]) -> bool:
+def wants_fsdp(environment: Mapping[str, str]) -> bool:
     """Whether the launcher asks for a model in pieces.
 
     Raises:
@@ -39,7 +39,7 @@ def wants_shards(environment: Mapping[str, str]) -> bool:
     return wanted
 
 
-def shard(root: nn.Module, blocks: Sequence[nn.Module], device: torch.device, bf16: bool) -> None:
+def apply_fsdp(root: nn.Module, blocks: Sequence[nn.Module], device: torch.device, bf16: bool) -> None:
     """Leave every process its piece of each parameter; a block is whole while it computes. In place.
 
     root: the module that is called; tied parameters must all lie in it and outside the blocks. bf16: what is sent

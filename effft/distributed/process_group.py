@@ -17,7 +17,7 @@ BUCKET = 1 << 22
 """Elements of gradients that are summed at a time, in fp32 at least."""
 
 
-class World:
+class ProcessGroup:
     """One process alone. rank: which of `size` it is; sharded: parameters lie in pieces, one a process (FSDP2).
 
     device: where tensors must lie to be sent to the others, and where the pieces are.
@@ -64,7 +64,7 @@ class World:
             raise RunError(f"the processes of this run do not have the same {what}; give them the same files.")
 
 
-class Processes(World):
+class TorchProcessGroup(ProcessGroup):
     """Several, over torch.distributed."""
 
     def __init__(self, device: torch.device, sharded: bool) -> None:
@@ -75,19 +75,19 @@ class Processes(World):
         self.device, self.sharded = device, sharded
 
     def sum_(self, values: Tensor) -> Tensor:
-        """As in `World`."""
+        """As in `ProcessGroup`."""
         import torch.distributed as dist
 
         return self._send(dist.all_reduce, values)
 
     def first(self, value: float) -> float:
-        """As in `World`."""
+        """As in `ProcessGroup`."""
         import torch.distributed as dist
 
         return self._send(dist.broadcast, torch.tensor(value, dtype=torch.float64), 0).item()
 
     def behind(self, passes: int) -> int:
-        """As in `World`."""
+        """As in `ProcessGroup`."""
         import torch.distributed as dist
 
         if not self.sharded:
@@ -95,7 +95,7 @@ class Processes(World):
         return int(self._send(dist.all_reduce, torch.tensor(passes), dist.ReduceOp.MAX).item()) - passes
 
     def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
-        """As in `World`; a gradient that no process has stays absent."""
+        """As in `ProcessGroup`; a gradient that no process has stays absent."""
         whole = [p for p in parameters if not is_shard(p)]
         present = self.sum_(torch.tensor([float(p.grad is not None) for p in whole])).tolist()
         for bucket in _buckets([p for p, count in zip(whole, present, strict=True) if count]):
@@ -115,44 +115,44 @@ class Processes(World):
         return values if moved is values else values.copy_(moved)
 
 
-_CURRENT: list[World] = [World()]
+_CURRENT: list[ProcessGroup] = [ProcessGroup()]
 
 
-def world() -> World:
+def process_group() -> ProcessGroup:
     """The processes of the run that goes on here."""
     return _CURRENT[-1]
 
 
-def launched() -> int:
+def launched_processes() -> int:
     """Processes that a launcher (`accelerate launch`, `torchrun`) started for this command."""
     return int(os.environ.get("WORLD_SIZE", "1") or 1)
 
 
 @contextmanager
-def joined(device: str) -> Iterator[World]:
+def join_process_group(device: str) -> Iterator[ProcessGroup]:
     """Join the processes that were launched together; the first and only one where none were.
 
     Raises:
         InputError: the launcher was told what cannot be done here, or all processes were sent to one device.
     """
-    if launched() < 2:
-        yield world()
+    if launched_processes() < 2:
+        yield process_group()
         return
     import torch.distributed as dist
 
-    from effft.distributed.fsdp import wants_shards
+    from effft.distributed.fsdp import wants_fsdp
 
-    sharded = wants_shards(os.environ)
+    sharded = wants_fsdp(os.environ)
     if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device={device}: {launched()} processes need one each; leave it out, or give cpu.")
+        raise InputError(f"device={device}: {launched_processes()} processes need one each; leave it out, or give cpu.")
     cuda = device != "cpu" and torch.cuda.is_available()
     place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if cuda else "gloo")
-    _CURRENT.append(Processes(place, sharded))
+    _CURRENT.append(TorchProcessGroup(place, sharded))
     try:
-        yield world()
+        yield process_group()
         dist.barrier()  # nobody leaves while another still talks to it
     finally:
         _CURRENT.pop()

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from effft.errors import InputError, nearest
-from effft.models.device_map import is_map, placing, spread_options
+from effft.models.device_map import device_map_options, is_device_map, placing
 from effft.models.forward import attention
-from effft.models.forward.last_block import answer_at
-from effft.models.forward.sequence_packing import Close, stand
+from effft.models.forward.last_block import last_block_at
+from effft.models.forward.sequence_packing import PackedSequences, use_packing
 from effft.models.heads import words_alone
-from effft.models.layout import Anatomy, dissect
+from effft.models.layout import ModelLayout, find_layout
 from effft.models.pretrained import BUILT_IN, from_pretrained
 from effft.models.quantization import mark, quantized_options
 
@@ -43,11 +43,11 @@ class Backbone:
     width: int
     max_positions: int
     spread: torch.device | None = None
-    anatomy: Anatomy = field(init=False)
+    layout: ModelLayout = field(init=False)
     tuple_blocks: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self.anatomy = dissect(self.body)
+        self.layout = find_layout(self.body)
 
     @property
     def body(self) -> nn.Module:
@@ -65,12 +65,14 @@ class Backbone:
         """Where the weights are, and inputs must be."""
         return self.spread or next(self.model.parameters()).device
 
-    def hidden(self, inputs: Mapping[str, Any], close: Close | None = None, places: Tensor | None = None) -> Tensor:
+    def hidden(
+        self, inputs: Mapping[str, Any], close: PackedSequences | None = None, places: Tensor | None = None
+    ) -> Tensor:
         """Last hidden states, shape (batch, length, width); (1, tokens, width) of prompts that stand `close`.
 
         places: the only ones in the one row that the caller will read; what the others get is then not said.
         """
-        with stand(close), self._answering(places):
+        with use_packing(close), self._answering(places):
             states: Tensor = self.body(**{**_no_cache(self.decoder), **inputs}).last_hidden_state
         return states
 
@@ -79,7 +81,7 @@ class Backbone:
         inputs: Mapping[str, Any],
         answers: Tensor,
         rows: Tensor | None = None,
-        close: Close | None = None,
+        close: PackedSequences | None = None,
         words: Tensor | None = None,
     ) -> Tensor:
         """Vocabulary logits at one position of each row: (batch, vocabulary). rows: other rows than one each, in order.
@@ -95,16 +97,22 @@ class Backbone:
         places = answers if rows is not None and inputs["input_ids"].shape[0] == 1 else None
         rows = torch.arange(len(answers), device=answers.device) if rows is None else rows
         few = nullcontext() if words is None else words_alone(self.model, words)
-        with _only(self.body, rows, answers), stand(close), self._answering(places), few:
+        with _only(self.body, rows, answers), use_packing(close), self._answering(places), few:
             logits: Tensor = self.model(**{**_no_cache(self.decoder), **inputs}).logits
         return logits[:, 0]
 
     def _answering(self, places: Tensor | None) -> AbstractContextManager[None]:
         """The last block makes these places alone, where its attention is ours."""
-        ours = getattr(self.model.config, "_attn_implementation", "") == attention.NAME
+        ours = getattr(self.model.config, "_attn_implementation", "") == attention.ATTENTION_NAME
         if places is None or not ours or self.spread is not None:
             return nullcontext()
-        return answer_at(self.anatomy.blocks[-1], places)
+        return last_block_at(self.layout.blocks[-1], places)
+
+
+def can_pack_sequences(backbone: Backbone) -> bool:
+    """Whether this model can read prompts close together, and gains by it: on a CPU, where all padding is computed."""
+    here = backbone.device.type in ("cpu", "meta") and backbone.spread is None and backbone.width >= attention.NARROW
+    return here and attention.sees_whole_prompts(backbone.model.config, attention.SUPPORTED_TYPES)
 
 
 def _no_cache(decoder: bool) -> dict[str, bool]:
@@ -167,19 +175,23 @@ def check_name(name: str) -> None:
         raise InputError(f"unknown model {name!r}.{hint} A hub id or a local folder works too.")
 
 
-class Stored(NamedTuple):
+class LoadOptions(NamedTuple):
     """How weights are to lie. precision: heeded where the layers are spread, since they cannot be converted later."""
 
     quantize: str = "none"
     precision: str = "auto"
 
 
-PLAIN = Stored()
+DEFAULT_OPTIONS = LoadOptions()
 """Whole, in fp32."""
 
 
 def load(
-    name: str, revision: str = "", need_lm_head: bool = False, device: str = "cpu", stored: Stored = PLAIN
+    name: str,
+    revision: str = "",
+    need_lm_head: bool = False,
+    device: str = "cpu",
+    stored: LoadOptions = DEFAULT_OPTIONS,
 ) -> Backbone:
     """Load weights (safetensors only, fp32) and tokenizer; dropout off, nothing trains yet.
 
@@ -191,7 +203,7 @@ def load(
     check_name(name)
     known = describe(name, revision, need_lm_head)
     place = resolve_device(device)
-    own = quantized_options(stored.quantize, place) | spread_options(device, stored.precision)
+    own = quantized_options(stored.quantize, place) | device_map_options(device, stored.precision)
     options = {"config": known.config, "dtype": torch.float32, "output_loading_info": True} | own
     with placing(device):
         model, told = from_pretrained(known.kind, known.source, name, revision, **options)
@@ -209,7 +221,7 @@ def load(
     commit = getattr(known.config, "_commit_hash", None) or revision
     positions = max_positions(known.config)
     width = _width(model, place)
-    spread = place if is_map(device) else None
+    spread = place if is_device_map(device) else None
     return Backbone(name, commit, model, known.tokenizer, known.decoder, need_lm_head, width, positions, spread)
 
 
@@ -222,7 +234,7 @@ def _must_be_whole(name: str, missing: list[str]) -> None:
         )
 
 
-class Described(NamedTuple):
+class ModelDescription(NamedTuple):
     """What is known of a model without its weights. kind: the transformers class that builds it."""
 
     source: str
@@ -232,7 +244,7 @@ class Described(NamedTuple):
     kind: str
 
 
-def describe(name: str, revision: str, need_lm_head: bool) -> Described:
+def describe(name: str, revision: str, need_lm_head: bool) -> ModelDescription:
     """Configuration and tokenizer.
 
     Raises:
@@ -249,12 +261,12 @@ def describe(name: str, revision: str, need_lm_head: bool) -> Described:
             f"model {name!r} ({', '.join(config.architectures or ['?'])}) has no pre-trained language-modelling head, "
             "so it has no answer for a verbalizer; take vanilla, lora, adaptive, bitfit or probe."
         )
-    return Described(source, config, from_pretrained("AutoTokenizer", source, name, revision), decoder, kind)
+    return ModelDescription(source, config, from_pretrained("AutoTokenizer", source, name, revision), decoder, kind)
 
 
 def resolve_device(device: str) -> torch.device:
     """'auto' is CUDA where there is one, else the CPU; anything else must exist here. 'map': where inputs go."""
-    if device == "auto" or is_map(device):
+    if device == "auto" or is_device_map(device):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)

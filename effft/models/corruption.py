@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 INDEX = "model.safetensors.index.json"
 
 
-def fault_of(folder: Path) -> str:
+def find_corruption(folder: Path) -> str:
     """What is wrong with the files of a folder, in words that follow its name; '' where nothing is."""
     begun = sorted(folder.rglob("*.incomplete"))
     if begun:
@@ -31,12 +31,12 @@ def fault_of(folder: Path) -> str:
     return ""
 
 
-def cached_part(name: str) -> str:
+def describe_partial_cache(name: str) -> str:
     """What the hub's cache has of a model that cannot be loaded from it, in words; '' where it has nothing."""
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
     if not folder.is_dir():
         return ""
-    faults = [fault_of(place) for place in (folder, *sorted(folder.glob("snapshots/*")))]
+    faults = [find_corruption(place) for place in (folder, *sorted(folder.glob("snapshots/*")))]
     return next((fault for fault in faults if fault), "files are missing")

@@ -14,14 +14,14 @@ from effft.errors import InputError
 MAP = "map"
 
 
-def is_map(device: str) -> bool:
+def is_device_map(device: str) -> bool:
     """Whether `device` asks for it: 'map', or 'map:8GB' (at most so much on each)."""
     return device == MAP or device.startswith(f"{MAP}:")
 
 
-def check_map(device: str, strategy: str, trains: bool) -> None:
+def check_device_map(device: str, strategy: str, trains: bool) -> None:
     """Raise an InputError where the strategy trains, or the size is none."""
-    if not is_map(device):
+    if not is_device_map(device):
         return
     _most(device)
     if trains:
@@ -31,12 +31,12 @@ def check_map(device: str, strategy: str, trains: bool) -> None:
         )
 
 
-def spread_options(device: str, precision: str) -> dict[str, Any]:
+def device_map_options(device: str, precision: str) -> dict[str, Any]:
     """What `from_pretrained` is given: accelerate fills the GPUs first, then memory, then a folder.
 
     precision: 'auto' is bf16 where a GPU has it.
     """
-    if not is_map(device):
+    if not is_device_map(device):
         return {}
     cuda = torch.cuda.is_available()
     native = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -64,7 +64,7 @@ def placing(device: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if is_map(device) and isinstance(error.__cause__, IndexError):
+        if is_device_map(device) and isinstance(error.__cause__, IndexError):
             raise InputError(f"device={device}: no places for the layers are found; give a larger size.") from error
         raise
 

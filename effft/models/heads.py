@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from effft.models.forward.attention import KNOWN
+from effft.models.forward.attention import SUPPORTED_TYPES
 
 
 class Classifier(nn.Module):
@@ -42,7 +42,7 @@ def pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
 
 def has_words(model: Any) -> bool:
     """Whether this model's LM head is one linear map, word by word: nothing after it looks at which word is which."""
-    return model.config.model_type in KNOWN and type(model.get_output_embeddings()) is nn.Linear
+    return model.config.model_type in SUPPORTED_TYPES and type(model.get_output_embeddings()) is nn.Linear
 
 
 @contextmanager

@@ -18,7 +18,7 @@ QUERY_VALUE = {
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ModelLayout:
     """The parts of a transformer body. Paths are module names within the body."""
 
     blocks: tuple[nn.Module, ...]
@@ -32,7 +32,7 @@ class Anatomy:
         return {id(p): name for name, modules in parts for module in modules for p in module.parameters()}
 
 
-def dissect(body: nn.Module) -> Anatomy:
+def find_layout(body: nn.Module) -> ModelLayout:
     """Find the transformer blocks: the longest ModuleList of one class; what stands beside them is named by kind.
 
     Raises:
@@ -46,7 +46,7 @@ def dissect(body: nn.Module) -> Anatomy:
     beside = [(name, module) for name, module in body.named_modules() if not name.startswith(path) and name]
     embeddings = tuple(m for n, m in beside if isinstance(m, nn.Embedding) or _is_embedding_norm(n, m))
     norms = tuple(m for n, m in beside if _is_norm(m) and not _is_embedding_norm(n, m))
-    return Anatomy(tuple(blocks), path, embeddings, norms)
+    return ModelLayout(tuple(blocks), path, embeddings, norms)
 
 
 def _uniform(modules: nn.ModuleList) -> bool:
@@ -66,20 +66,20 @@ def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
-def sides(module: nn.Module) -> tuple[int, ...]:
+def in_out_features(module: nn.Module) -> tuple[int, ...]:
     """Inputs and outputs of a linear map, however its weight is stored."""
     if isinstance(module, nn.Linear):
         return (module.in_features, module.out_features)
     return tuple(module.get_parameter("weight").shape)
 
 
-def linear_paths(body: nn.Module, anatomy: Anatomy, which: str) -> list[str]:
+def linear_paths(body: nn.Module, layout: ModelLayout, which: str) -> list[str]:
     """Module names (within the body) of the blocks' linear maps: 'query_value', 'attention' or 'all'.
 
     Raises:
         InputError: the model has none of that kind.
     """
-    inside = anatomy.blocks_path + "."
+    inside = layout.blocks_path + "."
     linear = [n for n, m in body.named_modules() if n.startswith(inside) and is_linear(m)]
     linear = [n for n in linear if not any(word in n for word in EXPERTS)]
     if which == "attention":
@@ -93,10 +93,10 @@ def linear_paths(body: nn.Module, anatomy: Anatomy, which: str) -> list[str]:
     return linear
 
 
-def add_biases(body: nn.Module, anatomy: Anatomy) -> list[nn.Parameter]:
+def add_biases(body: nn.Module, layout: ModelLayout) -> list[nn.Parameter]:
     """Give every bias-free linear map of the blocks a zero bias, in place; return the new parameters."""
     added: list[nn.Parameter] = []
-    for path in linear_paths(body, anatomy, "all"):
+    for path in linear_paths(body, layout, "all"):
         module = body.get_submodule(path)
         if isinstance(module, nn.Linear) and module.bias is None:
             weight = module.weight

@@ -27,7 +27,7 @@ def add_lora(
     from peft import LoraConfig, inject_adapter_in_model
 
     body = backbone.body
-    paths = linear_paths(body, backbone.anatomy, which)
+    paths = linear_paths(body, backbone.layout, which)
     before = {id(p) for p in body.parameters()}
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=paths, bias="none")
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
@@ -40,11 +40,11 @@ def add_lora(
     for name, module in body.named_modules():
         if name.endswith("lora_A.default"):
             with torch.no_grad():
-                module.weight.copy_(drawn_down(module.weight.shape, generator))
+                module.weight.copy_(initial_lora_a(module.weight.shape, generator))
     return added
 
 
-def drawn_down(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+def initial_lora_a(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
     """A fresh A, (rank, inputs): kaiming_uniform_ with a = sqrt(5)."""
     bound = (1.0 / shape[1]) ** 0.5
     return torch.empty(tuple(shape)).uniform_(-bound, bound, generator=generator)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from effft.distributed.process_group import world
+from effft.distributed.process_group import process_group
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -22,7 +22,7 @@ def out_of_memory(error: BaseException) -> bool:
     return known or "can't allocate memory" in said or "Cannot allocate memory" in said
 
 
-def let_go(error: BaseException | None = None) -> None:
+def release_memory(error: BaseException | None = None) -> None:
     """Free what nobody holds any more: cycles, what the frames of an error hold, what the C library keeps for later."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
@@ -34,7 +34,7 @@ def let_go(error: BaseException | None = None) -> None:
         torch.cuda.empty_cache()
 
 
-def in_parts(work: Callable[[Sequence[T]], R], items: Sequence[T]) -> list[R]:
+def run_in_parts(work: Callable[[Sequence[T]], R], items: Sequence[T]) -> list[R]:
     """`work` on all items; where memory is short, on halves, and so on down to single ones.
 
     A sharded model is computed by all processes in step, so there nobody can go on alone in smaller parts.
@@ -42,8 +42,8 @@ def in_parts(work: Callable[[Sequence[T]], R], items: Sequence[T]) -> list[R]:
     try:
         return [work(items)]
     except (RuntimeError, MemoryError) as error:
-        if len(items) == 1 or world().sharded or not out_of_memory(error):
+        if len(items) == 1 or process_group().sharded or not out_of_memory(error):
             raise
-    let_go()
+    release_memory()
     half = len(items) // 2
-    return [*in_parts(work, items[:half]), *in_parts(work, items[half:])]
+    return [*run_in_parts(work, items[:half]), *run_in_parts(work, items[half:])]

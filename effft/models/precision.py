@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effft.distributed.process_group import world
+from effft.distributed.process_group import process_group
 from effft.models.backbone import Backbone
 from effft.models.forward.partial_forward import block_input
-from effft.models.probe_cache import known, machine_key, remembered
+from effft.models.probe_cache import cached_answer, cached_probe, machine_key
 
 NARROW = 256
 """Hidden size below which fp32 is taken without a probe (at 128 bf16 lost by 1.5 on a CPU that has it)."""
@@ -30,8 +30,8 @@ def native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     ask = getattr(torch.cpu, "get_capabilities", None)
-    known = ask() if ask else {}
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
+    cached_answer = ask() if ask else {}
+    return bool(cached_answer.get("avx512_bf16") or cached_answer.get("amx_bf16") or cached_answer.get("bf16"))
 
 
 def choose_precision(asked: str, backbone: Backbone, threads: int) -> str:
@@ -40,19 +40,19 @@ def choose_precision(asked: str, backbone: Backbone, threads: int) -> str:
         return asked
     if backbone.spread:
         return "bf16" if next(backbone.model.parameters()).dtype == torch.bfloat16 else "fp32"
-    device = world().device if world().sharded else backbone.device
+    device = process_group().device if process_group().sharded else backbone.device
     if backbone.width < NARROW or not native_bf16(device):
         return "fp32"
     if device.type == "cuda":
         return "bf16"
     faster = _remembered(backbone, threads) == "bf16"
-    return "bf16" if world().first(float(faster)) else "fp32"  # each process would have its own opinion
+    return "bf16" if process_group().first(float(faster)) else "fp32"  # each process would have its own opinion
 
 
 def _remembered(backbone: Backbone, threads: int) -> str:
     if backbone.device.type == "meta":  # a skeleton cannot be probed; wide models were never slower where it is native
-        return known(PROBES, machine_key(backbone, threads)) or "bf16"
-    return remembered(
+        return cached_answer(PROBES, machine_key(backbone, threads)) or "bf16"
+    return cached_probe(
         PROBES,
         machine_key(backbone, threads),
         ("bf16", "fp32"),
@@ -75,7 +75,7 @@ def probe(backbone: Backbone, threads: int) -> float:
 
 
 def _seconds(backbone: Backbone, states: Tensor, args: Any, kwargs: Any, dtype: torch.dtype) -> float:
-    block = copy.deepcopy(backbone.anatomy.blocks[0]).to(dtype)
+    block = copy.deepcopy(backbone.layout.blocks[0]).to(dtype)
 
     def cast(value: Any) -> Any:
         if isinstance(value, Tensor) and value.is_floating_point():

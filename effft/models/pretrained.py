@@ -7,7 +7,7 @@ from typing import Any
 
 from effft.data import hub
 from effft.errors import InputError, MemoryShortError, RunError
-from effft.models.corruption import cached_part, fault_of
+from effft.models.corruption import describe_partial_cache, find_corruption
 from effft.models.out_of_memory import out_of_memory
 
 BUILT_IN = {"tiny-lm": Path(__file__).parent / "tiny_lm"}
@@ -56,7 +56,7 @@ def _answers(endpoint: str) -> bool:
 
 def _of_folder(at: str, kind: str, source: str, error: Exception) -> InputError | RunError:
     said = " ".join(str(error).split())[:160]
-    if fault := fault_of(Path(source)):
+    if fault := find_corruption(Path(source)):
         return InputError(f"{at}: {fault}; fetch the folder again.")
     if kind == "AutoTokenizer":
         return InputError(f"{at}: no tokenizer can be read from the folder ({said}).")
@@ -67,7 +67,7 @@ def _of_hub(at: str, name: str, online: bool, error: Exception) -> InputError:
     said = " ".join(str(error).split())
     known = f"{at}: neither built in ({', '.join(BUILT_IN)}) nor a local folder, and "
     if not online:
-        part = cached_part(name)
+        part = describe_partial_cache(name)
         there = f"its copy in the cache cannot be used: {part}" if part else "it is not in the cache"
         return InputError(
             f"{known}the hub is not reachable (or HF_HUB_OFFLINE is set), and {there}; give a downloaded folder with "

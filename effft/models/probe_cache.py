@@ -12,9 +12,9 @@ import torch
 from effft.models.backbone import Backbone
 
 
-def remembered(file: str, key: str, answers: Sequence[str], ask: Callable[[], str]) -> str:
+def cached_probe(file: str, key: str, answers: Sequence[str], ask: Callable[[], str]) -> str:
     """The answer known to this key, one of `answers`; asked for and kept where there is none."""
-    found = known(file, key)
+    found = cached_answer(file, key)
     if found in answers:
         return found
     chosen = ask()
@@ -27,7 +27,7 @@ def remembered(file: str, key: str, answers: Sequence[str], ask: Callable[[], st
     return chosen
 
 
-def known(file: str, key: str) -> str:
+def cached_answer(file: str, key: str) -> str:
     """What an earlier probe said; '' where there was none."""
     return _read(probe_file(file)).get(key, "")
 
@@ -48,7 +48,7 @@ def probe_file(file: str) -> Path:
 
 def machine_key(backbone: Backbone, threads: int) -> str:
     """This machine and this kind of model."""
-    block = backbone.anatomy.blocks[0]
+    block = backbone.layout.blocks[0]
     size = sum(p.numel() for p in block.parameters())
     ask = getattr(torch.cpu, "get_capabilities", None)
     name = (ask() if ask else {}).get("cpu_name", "")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from effft.distributed.process_group import world
+from effft.distributed.process_group import process_group
 from effft.errors import InputError
 
 FLAGS = {"nf4": "is_loaded_in_4bit", "int8": "is_loaded_in_8bit"}
@@ -27,7 +27,7 @@ def check_quantize(how: str, strategy: str, frozen: bool, device: torch.device, 
             f"{said}: strategy {strategy!r} moves parameters of the backbone, and in few bits they cannot move; take "
             "lora, probe, context_distillation, icl or zero_shot, or leave --quantize out."
         )
-    if world().sharded:
+    if process_group().sharded:
         raise InputError(f"{said}: not together with FSDP2; take deploy/accelerate/ddp.yaml, or leave --quantize out.")
     if saves:
         raise InputError(f"{said}: a saved model stands on the whole backbone; leave --log-model or --quantize out.")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from effft.models.backbone import Backbone, body_of, describe, drop_pooler, max_positions
-from effft.models.forward.sequence_packing import Close
+from effft.models.forward.sequence_packing import PackedSequences
 
 
 @dataclass
@@ -19,7 +19,9 @@ class Skeleton(Backbone):
     `SharedStart` does), encoders none at all.
     """
 
-    def hidden(self, inputs: Mapping[str, Any], close: Close | None = None, places: Tensor | None = None) -> Tensor:
+    def hidden(
+        self, inputs: Mapping[str, Any], close: PackedSequences | None = None, places: Tensor | None = None
+    ) -> Tensor:
         """As in `Backbone`."""
         return super().hidden(inputs if close else self._ready(inputs), close, places)
 
@@ -28,7 +30,7 @@ class Skeleton(Backbone):
         inputs: Mapping[str, Any],
         answers: Tensor,
         rows: Tensor | None = None,
-        close: Close | None = None,
+        close: PackedSequences | None = None,
         words: Tensor | None = None,
     ) -> Tensor:
         """As in `Backbone`."""

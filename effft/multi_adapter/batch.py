@@ -7,17 +7,19 @@ import torch
 from torch import Tensor
 
 from effft.models.backbone import Backbone
-from effft.models.forward.sequence_packing import Close
+from effft.models.forward.sequence_packing import PackedSequences
 
 
-class Rows:
+class AdapterBatch:
     """Whose the rows of a batch are: `owners[i]` is the trial of row i, and a trial's rows stand together.
 
     Trials with fewer rows than another are filled up with zeros for the products of the adapters alone. Where prompts
     stand close together, `spans` has (trial, tokens), and nothing is filled up.
     """
 
-    def __init__(self, owners: Sequence[int], trials: int, device: torch.device, close: Close | None = None) -> None:
+    def __init__(
+        self, owners: Sequence[int], trials: int, device: torch.device, close: PackedSequences | None = None
+    ) -> None:
         self.prompts = counts = Counter(owners)
         self.spans = spans(owners, close) if close is not None else None
         self.owners = torch.tensor(list(owners), device=device)
@@ -49,19 +51,19 @@ class Rows:
 
     def _together(self, states: Tensor) -> Tensor:
         width = states.shape[-1]
-        wide = states.reshape(self.count, -1, width)
+        parameter_dtype = states.reshape(self.count, -1, width)
         if self.place is not None:
-            empty = wide.new_zeros((self.trials * self.most, *wide.shape[1:]))
-            wide = empty.index_copy(0, self.place, wide)
-        return wide.reshape(self.trials, -1, width)
+            empty = parameter_dtype.new_zeros((self.trials * self.most, *parameter_dtype.shape[1:]))
+            parameter_dtype = empty.index_copy(0, self.place, parameter_dtype)
+        return parameter_dtype.reshape(self.trials, -1, width)
 
     def apart(self, states: Tensor) -> Tensor:
         """(trials, tokens, width) as (rows, tokens of a row, width)."""
-        wide = states.reshape(self.trials * self.most, -1, states.shape[-1])
-        return wide if self.place is None else wide.index_select(0, self.place)
+        parameter_dtype = states.reshape(self.trials * self.most, -1, states.shape[-1])
+        return parameter_dtype if self.place is None else parameter_dtype.index_select(0, self.place)
 
 
-def spans(owners: Sequence[int], close: Close) -> list[tuple[int, int]]:
+def spans(owners: Sequence[int], close: PackedSequences) -> list[tuple[int, int]]:
     """(trial, tokens) in the order of the row; the last one has the filler too, which no loss depends on."""
     sizes: dict[int, int] = {}
     for owner, length in zip(owners, close.lengths, strict=True):
@@ -76,11 +78,11 @@ def inside_model(backbone: Backbone) -> str:
     return f"{path}." if path else ""
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
+def parameter_dtype(dtype: torch.dtype) -> torch.dtype:
     """What a parameter of this arithmetic is kept in."""
     return torch.float32 if dtype == torch.bfloat16 else dtype
 
 
-def bytes_of(weights: Mapping[str, Tensor]) -> int:
+def adapter_bytes(weights: Mapping[str, Tensor]) -> int:
     """What a trial of these parameters adds to a pack: values, gradient, and two means."""
     return 4 * sum(weight.numel() * weight.element_size() for weight in weights.values())

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from effft.models.backbone import Backbone
 from effft.models.layout import is_linear, linear_paths
-from effft.multi_adapter.batch import Rows, inside_model, wide
+from effft.multi_adapter.batch import AdapterBatch, inside_model, parameter_dtype
 
 
 class Shift:
     """A forward hook that adds each row's own bias less the one that is there."""
 
-    def __init__(self, rows: Rows, own: Tensor, there: Tensor | None) -> None:
+    def __init__(self, rows: AdapterBatch, own: Tensor, there: Tensor | None) -> None:
         self.rows, self.own, self.there = rows, own, there
 
     def __call__(self, _module: object, _args: tuple[Any, ...], out: Tensor) -> Tensor:
@@ -33,13 +33,13 @@ def biases_of(backbone: Backbone) -> dict[str, Tensor]:
     inside, body = inside_model(backbone), backbone.body
     there = {n: p.detach() for n, p in body.named_parameters() if n.endswith("bias")}
     if not there:
-        maps = {path: body.get_submodule(path) for path in linear_paths(body, backbone.anatomy, "all")}
+        maps = {path: body.get_submodule(path) for path in linear_paths(body, backbone.layout, "all")}
         there = {
             f"{path}.bias": module.weight.new_zeros(module.out_features)
             for path, module in maps.items()
             if isinstance(module, nn.Linear)
         }
-    return {inside + name: bias.to(wide(bias.dtype), copy=True) for name, bias in there.items()}
+    return {inside + name: bias.to(parameter_dtype(bias.dtype), copy=True) for name, bias in there.items()}
 
 
 def can_shift(backbone: Backbone) -> bool:

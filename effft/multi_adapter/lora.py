@@ -12,20 +12,22 @@ from torch import Tensor, nn
 
 from effft.models.backbone import Backbone
 from effft.models.layout import is_linear, linear_paths
-from effft.models.lora import ADAPTER, drawn_down
-from effft.multi_adapter.batch import Rows, inside_model, wide
+from effft.models.lora import ADAPTER, initial_lora_a
+from effft.multi_adapter.batch import AdapterBatch, inside_model, parameter_dtype
 from effft.multi_adapter.bias import Shift, there_of
-from effft.multi_adapter.stacked_parameters import Stacked
+from effft.multi_adapter.stacked_parameters import StackedParameters
 
 
-class PackedLora:
+class MultiAdapterLora:
     """The adapters (or biases) and heads of a pack, put on `backbone` (and on `head`) for the passes of `over`.
 
     adapters: names as a lone run's model gives them ('...q_proj.lora_A.default.weight', '...bias'); scales: alpha /
     rank of every trial; heads: 'head.linear.weight' and 'head.linear.bias', where there are heads.
     """
 
-    def __init__(self, backbone: Backbone, adapters: Stacked, heads: Stacked, scales: Sequence[float]) -> None:
+    def __init__(
+        self, backbone: Backbone, adapters: StackedParameters, heads: StackedParameters, scales: Sequence[float]
+    ) -> None:
         self.backbone, self.adapters, self.heads = backbone, adapters, heads
         self.scales = torch.tensor(scales, device=backbone.device).to(adapters.work.dtype).view(-1, 1, 1)
         inside = inside_model(backbone)
@@ -42,7 +44,7 @@ class PackedLora:
         }
 
     @contextmanager
-    def over(self, rows: Rows, head: nn.Linear | None) -> Iterator[None]:
+    def over(self, rows: AdapterBatch, head: nn.Linear | None) -> Iterator[None]:
         """While open, a pass over these rows gives every row its trial's adapters and head."""
         with ExitStack() as stack:
             for path, pair in self.maps.items():
@@ -72,7 +74,7 @@ class _Pair(NamedTuple):
 class _Delta:
     """Adds each row's own low-rank product to what a linear map gives."""
 
-    def __init__(self, rows: Rows, pair: _Pair, scales: Tensor) -> None:
+    def __init__(self, rows: AdapterBatch, pair: _Pair, scales: Tensor) -> None:
         self.rows, self.scales = rows, scales
         self.down, self.up, self.ranks = pair
 
@@ -105,7 +107,7 @@ class _Delta:
 class _Head:
     """Puts each row's own classifier in the place of one."""
 
-    def __init__(self, rows: Rows, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, rows: AdapterBatch, weight: Tensor, bias: Tensor) -> None:
         self.rows, self.weight, self.bias = rows, weight, bias
 
     def __call__(self, _module: object, args: tuple[Any, ...], out: Tensor) -> Tensor:
@@ -114,21 +116,23 @@ class _Head:
         return rows.apart(torch.baddbmm(bias, rows.together(args[0]), weight)).reshape(out.shape)
 
 
-def can_pack(backbone: Backbone, which: str) -> bool:
+def can_share_passes(backbone: Backbone, which: str) -> bool:
     """Whether every adapted map sees all tokens of all rows; experts see some, so their rows are nobody's."""
-    return not any("expert" in path for path in linear_paths(backbone.body, backbone.anatomy, which))
+    return not any("expert" in path for path in linear_paths(backbone.body, backbone.layout, which))
 
 
 def new_adapter(backbone: Backbone, rank: int, which: str, generator: torch.Generator) -> dict[str, Tensor]:
     """The matrices that `add_lora` would put into the backbone, by the same names and from the same draws."""
     found: dict[str, Tensor] = {}
     inside = inside_model(backbone)
-    for path in linear_paths(backbone.body, backbone.anatomy, which):
+    for path in linear_paths(backbone.body, backbone.layout, which):
         module = backbone.body.get_submodule(path)
         assert is_linear(module)
         weight = backbone.body.get_parameter(f"{path}.weight")
         outputs, inputs = weight.shape if isinstance(module, nn.Linear) else weight.shape[::-1]
-        made = {"A": drawn_down((rank, inputs), generator), "B": torch.zeros((outputs, rank))}
+        made = {"A": initial_lora_a((rank, inputs), generator), "B": torch.zeros((outputs, rank))}
         for side, matrix in made.items():
-            found[f"{inside}{path}.lora_{side}.{ADAPTER}.weight"] = matrix.to(weight.device, wide(weight.dtype))
+            found[f"{inside}{path}.lora_{side}.{ADAPTER}.weight"] = matrix.to(
+                weight.device, parameter_dtype(weight.dtype)
+            )
     return found

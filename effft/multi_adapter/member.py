@@ -10,18 +10,18 @@ from effft.config import RunConfig
 from effft.models.backbone import Backbone
 from effft.multi_adapter.bias import biases_of
 from effft.multi_adapter.lora import new_adapter
-from effft.multi_adapter.stacked_parameters import Own
+from effft.multi_adapter.stacked_parameters import MemberState
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
 from effft.strategies.parts import LoRA, NoLoss, Nothing, Verbalizer
-from effft.strategies.prompting import Reader
+from effft.strategies.prompting import PromptEncoder
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
 from effft.training.loop import batches, steps_in
 
 
 @dataclass(eq=False)
-class Trainee:
+class Member:
     """learner: the strategy's head and task on the shared backbone, of which nothing moves; own: what moves.
 
     rate: the peak learning rate; index: updates so far.
@@ -29,7 +29,7 @@ class Trainee:
 
     learner: Learner
     strategy: Strategy
-    own: Own
+    own: MemberState
     items: Sequence[Item]
     config: RunConfig
     rate: float
@@ -53,8 +53,8 @@ class Trainee:
 
 
 def frozen_learner(
-    strategy: Strategy, task: Task, backbone: Backbone, reader: Reader, generator: torch.Generator
-) -> tuple[Learner, Own]:
+    strategy: Strategy, task: Task, backbone: Backbone, reader: PromptEncoder, generator: torch.Generator
+) -> tuple[Learner, MemberState]:
     """A learner that leaves the backbone as it is, and what moves instead (LoRA or BitFit, and the head), at its start.
 
     The draws are those of a lone `Learner`, in its order: the adapters, then the head.
@@ -69,4 +69,4 @@ def frozen_learner(
     learner = Learner(replace(strategy, trainable=Nothing(), loss=loss), task, backbone, reader, generator)
     if learner.head is not None:
         weights |= {f"head.{name}": p.detach().clone() for name, p in learner.head.named_parameters()}
-    return learner, Own(weights)
+    return learner, MemberState(weights)

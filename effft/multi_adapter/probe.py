@@ -10,13 +10,13 @@ import torch
 
 from effft.config import RunConfig
 from effft.models.backbone import Backbone
-from effft.models.probe_cache import machine_key, remembered
-from effft.multi_adapter.batch import bytes_of
+from effft.models.probe_cache import cached_probe, machine_key
+from effft.multi_adapter.batch import adapter_bytes
 from effft.multi_adapter.bias import biases_of
 from effft.multi_adapter.lora import new_adapter
-from effft.multi_adapter.member import Trainee, frozen_learner
+from effft.multi_adapter.member import Member, frozen_learner
 from effft.multi_adapter.runs import original, working
-from effft.multi_adapter.trainer import Pack
+from effft.multi_adapter.trainer import MultiAdapterTrainer
 from effft.runs.plan import Plan, readers, threads_of
 from effft.strategies.learner import Learner
 from effft.strategies.parts import BitFit, Verbalizer
@@ -51,17 +51,17 @@ def room(backbone: Backbone, bytes_each: int) -> int:
 def bytes_each(plan: Plan, rank: int) -> int:
     """What a trial adds to a pack, LoRA of this rank on all linear maps."""
     if isinstance(plan.strategy.trainable, BitFit):
-        return bytes_of(biases_of(original(plan)))
-    return bytes_of(new_adapter(original(plan), rank, "all", torch.Generator()))
+        return adapter_bytes(biases_of(original(plan)))
+    return adapter_bytes(new_adapter(original(plan), rank, "all", torch.Generator()))
 
 
 def pays(plan: Plan, size: int, gain: Callable[[Plan, int], float] | None = None) -> bool:
     """Whether a pack of `size` is faster by `GAIN` than its members one after another; remembered."""
     backbone, threads = original(plan), threads_of(plan.config, original(plan).width)
     shape = f"pack of {size}, batch {plan.config.batch_size}, {plan.resolved['precision']}"
-    key = f"{machine_key(backbone, threads)}, {len(backbone.anatomy.blocks)} blocks, {shape}"
+    key = f"{machine_key(backbone, threads)}, {len(backbone.layout.blocks)} blocks, {shape}"
     asked = gain or measured_gain
-    return remembered(PROBES, key, ("packed", "alone"), lambda: _answer(asked(plan, size))) == "packed"
+    return cached_probe(PROBES, key, ("packed", "alone"), lambda: _answer(asked(plan, size))) == "packed"
 
 
 def _answer(gain: float) -> str:
@@ -96,16 +96,16 @@ def seconds_alone(plan: Plan, steps: int = STEPS) -> float:
 def seconds_together(plans: Sequence[Plan], steps: int = STEPS) -> float:
     """Of a step of a pack of these: the best of some."""
     backbone = working(plans[0])
-    pack = Pack(backbone)
+    pack = MultiAdapterTrainer(backbone)
     pack.change(enter=[_member(plan, backbone, steps) for plan in plans])
     return _best(pack.step, steps)
 
 
-def _member(plan: Plan, backbone: Backbone, steps: int) -> Trainee:
+def _member(plan: Plan, backbone: Backbone, steps: int) -> Member:
     reader, _ = readers(plan.strategy, plan.task, backbone, plan.config, plan.demonstrations)
     generator = torch.Generator().manual_seed(plan.config.seed)
     learner, own = frozen_learner(plan.strategy, plan.task, backbone, reader, generator)
-    return Trainee(learner, plan.strategy, own, learner.items(plan.draw.train), _long(plan, steps), RATE)
+    return Member(learner, plan.strategy, own, learner.items(plan.draw.train), _long(plan, steps), RATE)
 
 
 def _long(plan: Plan, steps: int) -> RunConfig:

@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 
 import torch
 
-from effft.distributed.process_group import world
+from effft.distributed.process_group import process_group
 from effft.errors import MemoryShortError, RunError
 from effft.evaluation.metrics import four_metrics
 from effft.evaluation.selection import Best
 from effft.models.backbone import Backbone
-from effft.models.forward.attention import attend_here
-from effft.models.out_of_memory import let_go, out_of_memory
+from effft.models.forward.attention import use_own_attention
+from effft.models.out_of_memory import out_of_memory, release_memory
 from effft.multi_adapter.bias import can_shift
-from effft.multi_adapter.lora import can_pack
-from effft.multi_adapter.member import Trainee, frozen_learner
-from effft.multi_adapter.trainer import Pack
-from effft.profiling.resources import Meter
-from effft.runs.experiment import Pace, items_of
+from effft.multi_adapter.lora import can_share_passes
+from effft.multi_adapter.member import Member, frozen_learner
+from effft.multi_adapter.trainer import MultiAdapterTrainer
+from effft.profiling.resources import ResourceMeter
+from effft.runs.experiment import StopCallback, training_items
 from effft.runs.plan import Plan, readers, threads_of
 from effft.strategies.batch import Item
 from effft.strategies.parts import BitFit, LoRA, Verbalizer
@@ -45,8 +45,8 @@ class _Run:
 
     key: Hashable
     plan: Plan
-    pace: Pace | None
-    member: Trainee
+    pace: StopCallback | None
+    member: Member
     seen: list[Item]
     best: Best
     last: float = float("nan")
@@ -76,11 +76,11 @@ class _Run:
 def packable(plan: Plan) -> bool:
     """Whether the plan can be a member of a pack: BitFit, or LoRA without dropout, whose draws are a lone run's own."""
     part = plan.strategy.trainable
-    if plan.config.quantize != "none" or world().size > 1:
+    if plan.config.quantize != "none" or process_group().size > 1:
         return False
     if isinstance(part, BitFit):
         return can_shift(original(plan))
-    return isinstance(part, LoRA) and not part.lora_dropout and can_pack(original(plan), part.lora_modules)
+    return isinstance(part, LoRA) and not part.lora_dropout and can_share_passes(original(plan), part.lora_modules)
 
 
 def kind_of(plan: Plan) -> tuple[object, ...]:
@@ -102,25 +102,25 @@ def working(plan: Plan) -> Backbone:
         plan.config, isinstance(plan.strategy.head, Verbalizer), str(plan.resolved["precision"])
     )
     if plan.resolved["precision"] == "bf16":
-        attend_here(found.model)  # as a lone run does
+        use_own_attention(found.model)  # as a lone run does
     return found
 
 
-class PackedRuns:
+class MultiAdapterRuns:
     """Plans of one kind (`kind_of`), `most` of them at a time; where memory is short, half as many, and anew."""
 
     def __init__(self, backbone: Backbone, most: int) -> None:
         self.backbone, self.most = backbone, most
-        self.waiting: deque[tuple[Hashable, Plan, Pace | None]] = deque()
+        self.waiting: deque[tuple[Hashable, Plan, StopCallback | None]] = deque()
         self.runs: list[_Run] = []
-        self._pack = Pack(backbone)
-        self._meter: Meter | None = None
+        self._pack = MultiAdapterTrainer(backbone)
+        self._meter: ResourceMeter | None = None
         self._crowd = 0
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.runs)
 
-    def enter(self, key: Hashable, plan: Plan, pace: Pace | None = None) -> None:
+    def enter(self, key: Hashable, plan: Plan, pace: StopCallback | None = None) -> None:
         """Take a plan in, as soon as there is room. pace: as in `experiment.execute`."""
         self.waiting.append((key, plan, pace))
 
@@ -156,18 +156,18 @@ class PackedRuns:
     def _open(self) -> None:
         """Begin to measure memory with the first that enters."""
         if self._meter is None:
-            self._meter, self._crowd = Meter(self.backbone.device), 0
+            self._meter, self._crowd = ResourceMeter(self.backbone.device), 0
             self._meter.__enter__()
 
-    def _start(self, key: Hashable, plan: Plan, pace: Pace | None) -> _Run:
+    def _start(self, key: Hashable, plan: Plan, pace: StopCallback | None) -> _Run:
         start, config, rate = time.perf_counter(), plan.config, plan.resolved["learning_rate"]
         assert isinstance(rate, float)
         torch.set_num_threads(threads_of(config, self.backbone.width))
         reader, teacher = readers(plan.strategy, plan.task, self.backbone, config, plan.demonstrations)
         generator = torch.Generator().manual_seed(config.seed)
         learner, own = frozen_learner(plan.strategy, plan.task, self.backbone, reader, generator)
-        items = items_of(plan, learner, teacher)
-        member = Trainee(learner, plan.strategy, own, items, config, rate)
+        items = training_items(plan, learner, teacher)
+        member = Member(learner, plan.strategy, own, items, config, rate)
         run = _Run(key, plan, pace, member, learner.items(plan.draw.validation), Best(config.patience))
         run.train_seconds = time.perf_counter() - start
         return run
@@ -232,18 +232,18 @@ class PackedRuns:
 
     def _halve(self, error: Exception) -> list[Scored]:
         """Memory was short: everybody starts anew, half as many at a time; one who does not fit alone has failed."""
-        let_go(error)
+        release_memory(error)
         self.waiting.extendleft((run.key, run.plan, run.pace) for run in reversed(self.runs))
         alone = max(len(self.runs), 1) == 1
         self.most = max(1, min(self.most, len(self.runs)) // 2)
-        self.runs, self._pack = [], Pack(self.backbone, self._pack.budget)
+        self.runs, self._pack = [], MultiAdapterTrainer(self.backbone, self._pack.budget)
         self.close()
         return [Scored(self.waiting.popleft()[0], failure=error)] if alone else []
 
     def abandon(self) -> list[Hashable]:
         """Give up all plans; their keys."""
         keys = [*(run.key for run in self.runs), *(key for key, _, _ in self.waiting)]
-        self.runs, self._pack = [], Pack(self.backbone)
+        self.runs, self._pack = [], MultiAdapterTrainer(self.backbone)
         self.waiting.clear()
         self.close()
         return keys

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 @dataclass(eq=False)
-class Own:
+class MemberState:
     """What is one trial's alone: its parameters by name, and AdamW's two means of their gradients."""
 
     weights: dict[str, Tensor]
@@ -21,7 +21,7 @@ class Own:
             state |= {name: torch.zeros_like(weight) for name, weight in self.weights.items() if name not in state}
 
 
-class Stacked:
+class StackedParameters:
     """The trials' parameters under the same names, each padded with zeros to the largest of its name.
 
     `parameters[name]` is (trials, *shape), what a model computes with, and `gradients[name]` the sum of its gradients.
@@ -31,7 +31,9 @@ class Stacked:
     dtype: of the arithmetic; in bf16 `values` are the exact masters, and the parameters are rounded from them.
     """
 
-    def __init__(self, trials: Sequence[Own], names: Sequence[str], dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, trials: Sequence[MemberState], names: Sequence[str], dtype: torch.dtype, device: torch.device
+    ) -> None:
         self.trials = trials
         self.shapes = {name: _largest(trials, name) for name in names}
         size = sum(map(math.prod, self.shapes.values()))
@@ -93,6 +95,6 @@ class Stacked:
                         yield views[name][row][tuple(slice(0, n) for n in kept[name].shape)], kept[name]
 
 
-def _largest(trials: Sequence[Own], name: str) -> tuple[int, ...]:
+def _largest(trials: Sequence[MemberState], name: str) -> tuple[int, ...]:
     shapes = [trial.weights[name].shape for trial in trials if name in trial.weights]
     return tuple(map(max, zip(*shapes, strict=True)))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from effft.multi_adapter.stacked_parameters import Stacked
+from effft.multi_adapter.stacked_parameters import StackedParameters
 from effft.strategies.batch import Batch, Counts, Item
 from effft.strategies.parts import DistillKL, Part
 
@@ -15,7 +15,7 @@ FIRST, SECOND, EPSILON = 0.9, 0.999, 1e-8
 """AdamW's constants, torch's defaults, as a lone run has them."""
 
 
-class Terms(NamedTuple):
+class LossTerms(NamedTuple):
     """What a row's cross-entropy and KL count in the loss of its trial's step, and the temperature of its KL."""
 
     ce: float
@@ -23,16 +23,16 @@ class Terms(NamedTuple):
     temperature: float
 
 
-def terms_of(loss: Part, whole: Counts, item: Item) -> Terms:
+def terms_of(loss: Part, whole: Counts, item: Item) -> LossTerms:
     """As `Learner.loss` weighs them; whole: the counts of the trial's step."""
     labelled, taught = float(item.label >= 0), float(item.teacher is not None)
     if not isinstance(loss, DistillKL) or not whole.taught:
-        return Terms(labelled / max(1, whole.labelled), 0.0, 1.0)
+        return LossTerms(labelled / max(1, whole.labelled), 0.0, 1.0)
     ce, kl = (1 - loss.kl_weight) / whole.examples, loss.kl_weight / whole.examples
-    return Terms(labelled * ce, taught * kl, loss.temperature)
+    return LossTerms(labelled * ce, taught * kl, loss.temperature)
 
 
-def row_losses(scores: Tensor, batch: Batch, terms: Sequence[Terms]) -> Tensor:
+def row_losses(scores: Tensor, batch: Batch, terms: Sequence[LossTerms]) -> Tensor:
     """The part of each row in its trial's loss, (rows,); a trial's parts add up to `Learner.loss` of its step."""
     ce, kl, temperature = torch.tensor(terms, dtype=scores.dtype, device=scores.device).unbind(1)
     losses = ce * F.cross_entropy(scores, batch.labels, reduction="none", ignore_index=-1)
@@ -45,7 +45,7 @@ def row_losses(scores: Tensor, batch: Batch, terms: Sequence[Terms]) -> Tensor:
     return losses
 
 
-class Move(NamedTuple):
+class MemberUpdate(NamedTuple):
     """One trial's own in an update. step: which it is (from 1); scale: of its gradient."""
 
     step: int
@@ -55,7 +55,7 @@ class Move(NamedTuple):
 
 
 @torch.no_grad()
-def adamw(stacked: Stacked, moves: Sequence[Move]) -> None:
+def adamw(stacked: StackedParameters, moves: Sequence[MemberUpdate]) -> None:
     """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) on all trials at once, each at its own rate."""
     values, mean, square = stacked.values, stacked.mean, stacked.square
     table = torch.tensor(moves, dtype=torch.float64)

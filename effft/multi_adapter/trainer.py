@@ -9,12 +9,12 @@ from torch import Tensor
 from effft.errors import MemoryShortError, RunError
 from effft.models.backbone import Backbone
 from effft.models.forward.batching import by_budget, even_cut
-from effft.models.out_of_memory import in_parts, let_go, out_of_memory
-from effft.multi_adapter.batch import Rows
-from effft.multi_adapter.lora import PackedLora
-from effft.multi_adapter.member import Trainee
-from effft.multi_adapter.stacked_parameters import Stacked
-from effft.multi_adapter.steps import Move, adamw, row_losses, terms_of
+from effft.models.out_of_memory import out_of_memory, release_memory, run_in_parts
+from effft.multi_adapter.batch import AdapterBatch
+from effft.multi_adapter.lora import MultiAdapterLora
+from effft.multi_adapter.member import Member
+from effft.multi_adapter.stacked_parameters import StackedParameters
+from effft.multi_adapter.steps import MemberUpdate, adamw, row_losses, terms_of
 from effft.strategies.batch import Batch, Counts, Item, count, token_budget
 from effft.training.loop import Step, must_be_finite
 from effft.training.microbatch import BUDGET
@@ -27,7 +27,7 @@ Row = tuple[int, Item]
 """Which member of the pack, and what it reads."""
 
 
-class Pack:
+class MultiAdapterTrainer:
     """Trains its members one update at a time, and scores prompts for all of them in shared passes.
 
     They must share backbone, task, kind of head and label words. The layout is made anew whenever the members change,
@@ -35,11 +35,11 @@ class Pack:
     """
 
     def __init__(self, backbone: Backbone, budget: int = 0) -> None:
-        self.backbone, self.members = backbone, list[Trainee]()
+        self.backbone, self.members = backbone, list[Member]()
         self.budget = budget or (FILL if backbone.device.type == "cuda" else BUDGET)
-        self._stacks: tuple[Stacked, ...] = ()
+        self._stacks: tuple[StackedParameters, ...] = ()
 
-    def change(self, leave: Sequence[Trainee] = (), enter: Sequence[Trainee] = ()) -> None:
+    def change(self, leave: Sequence[Member] = (), enter: Sequence[Member] = ()) -> None:
         """Let members go, with what is theirs written back to them, and take others in."""
         for stacked in self._stacks:
             stacked.unload()
@@ -49,9 +49,9 @@ class Pack:
         heads = [name for name in names if name.startswith("head.")]
         kind = next(self.backbone.model.parameters()).dtype
         wide = owns[0].weights[heads[0]].dtype if heads else kind
-        adapters = Stacked(owns, [n for n in names if n not in heads], kind, self.backbone.device)
-        self._stacks = (adapters, Stacked(owns, heads, wide, self.backbone.device))
-        self._lora = PackedLora(self.backbone, *self._stacks, [m.scale for m in self.members])
+        adapters = StackedParameters(owns, [n for n in names if n not in heads], kind, self.backbone.device)
+        self._stacks = (adapters, StackedParameters(owns, heads, wide, self.backbone.device))
+        self._lora = MultiAdapterLora(self.backbone, *self._stacks, [m.scale for m in self.members])
 
     def step(self) -> list[Step | RunError]:
         """One update of every member, in their order; a RunError for one whose loss is not finite: it must leave.
@@ -73,7 +73,7 @@ class Pack:
         return found
 
     def _step_of(
-        self, member: Trainee, epoch: int, ends: bool, tokens: int, loss: float, norm: float
+        self, member: Member, epoch: int, ends: bool, tokens: int, loss: float, norm: float
     ) -> Step | RunError:
         member.index += 1
         config, index, total = member.config, member.index, member.total
@@ -100,7 +100,7 @@ class Pack:
             if self.budget <= longest:
                 raise MemoryShortError(f"memory is short even for one example of {longest} tokens at a time.")
             self.budget //= 2
-            let_go()
+            release_memory()
 
     def _sum(self, rows: Sequence[Row], whole: Sequence[Counts]) -> list[float]:
         """Rows of like length pass together, whosever they are."""
@@ -125,7 +125,7 @@ class Pack:
         """Scores of the rows, (rows, labels), those of a member standing together."""
         learner = self.members[0].learner
         batch = learner.collate([item for _, item in rows])
-        layout = Rows([at for at, _ in rows], len(self.members), self.backbone.device, batch.close)
+        layout = AdapterBatch([at for at, _ in rows], len(self.members), self.backbone.device, batch.close)
         with self._lora.over(layout, learner.head.linear if learner.head is not None else None):
             return learner.scores(batch), batch
 
@@ -149,7 +149,7 @@ class Pack:
         known: dict[tuple[int, tuple[int, ...], int], Tensor] = {}
         with torch.inference_mode():
             for part in self._cut([(key[0], item) for key, item in unique.items()], token_budget(self.backbone)):
-                found = torch.cat(in_parts(lambda rows: self._pass(rows)[0].float().cpu(), part))
+                found = torch.cat(run_in_parts(lambda rows: self._pass(rows)[0].float().cpu(), part))
                 keys = [(at, item.prompt.ids, item.prompt.answer) for at, item in part]
                 known |= dict(zip(keys, found, strict=True))
         return {
@@ -158,10 +158,10 @@ class Pack:
         }
 
 
-def _move(member: Trainee, step: Step | RunError) -> Move:
+def _move(member: Member, step: Step | RunError) -> MemberUpdate:
     """What an update does to a member; nothing where its step failed."""
     if not isinstance(step, Step):
-        return Move(member.index, 0.0, 0.0, 0.0)
+        return MemberUpdate(member.index, 0.0, 0.0, 0.0)
     clip = member.config.clip_norm
     scale = min(1.0, clip / (step.gradient_norm + 1e-6)) if clip else 1.0
-    return Move(step.index, step.learning_rate, scale, member.config.weight_decay)
+    return MemberUpdate(step.index, step.learning_rate, scale, member.config.weight_decay)

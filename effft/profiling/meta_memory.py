@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class MetaMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Use as a context: `peak` is the most bytes that tensors made inside hold at once, `now` what they hold.
 
     there: tensors that are there already and are not counted, nor are views of them.
@@ -44,10 +44,10 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def watched(there: Iterable[torch.Tensor] = ()) -> Iterator[Live]:
-    """`Live` with `flops`, which are known when it ends."""
+def measure_meta(there: Iterable[torch.Tensor] = ()) -> Iterator[MetaMemory]:
+    """`MetaMemory` with `flops`, which are known when it ends."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter, Live(there) as live:
+    with FlopCounterMode(display=False) as counter, MetaMemory(there) as live:
         yield live
     live.flops = int(counter.get_total_flops())

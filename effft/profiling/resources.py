@@ -12,9 +12,9 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from effft.distributed.process_group import world
+from effft.distributed.process_group import process_group
 from effft.models.backbone import Backbone
-from effft.models.out_of_memory import let_go, out_of_memory
+from effft.models.out_of_memory import out_of_memory, release_memory
 from effft.profiling.matmul_rate import matmul_rate
 from effft.strategies.learner import Learner
 
@@ -38,7 +38,7 @@ def _give_back_free_memory() -> None:
 
 
 @dataclass
-class Meter:
+class ResourceMeter:
     """Use as a context; then `peak_bytes` is the highest resident set (CUDA: allocated) minus that at the start.
 
     held: bytes that the run has taken already (its backbone, loaded to check the plan), which count as its own.
@@ -58,7 +58,7 @@ class Meter:
         """Mean over time of the memory above the start, from samples."""
         return self._sum / max(1, self._looks)
 
-    def __enter__(self) -> "Meter":
+    def __enter__(self) -> "ResourceMeter":
         self._stop = threading.Event()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -131,11 +131,11 @@ def _rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        let_go(error)
+        release_memory(error)
         return float("inf")
 
 
-def resources(learner: Learner, meter: Meter, work: Work) -> dict[str, float]:
+def resources(learner: Learner, meter: ResourceMeter, work: Work) -> dict[str, float]:
     """What a run cost, same keys for every strategy.
 
     matmul_share: of the rate at which this machine multiplies a large matrix, in the run's precision, measured now; 0
@@ -144,7 +144,7 @@ def resources(learner: Learner, meter: Meter, work: Work) -> dict[str, float]:
     moved = sum(trainable for trainable, _ in learner.groups.values())
     total = sum(size for _, size in learner.groups.values())
     seconds, tokens = meter.seconds, work.tokens
-    rate = _rate(meter.device, learner.precision_type, work.threads) * world().size
+    rate = _rate(meter.device, learner.precision_type, work.threads) * process_group().size
     values = {
         "peak_memory_bytes": meter.peak_bytes,
         "average_memory_bytes": meter.average_bytes,

@@ -6,8 +6,8 @@ import numpy as np
 
 from effft.evaluation.statistics import front
 from effft.reports.blocks import Table, Text
-from effft.reports.data import Material
-from effft.reports.groups import Cell
+from effft.reports.data import ReportData
+from effft.reports.groups import RunGroup
 
 COSTS = {
     "resources/peak_memory_bytes": "peak memory",
@@ -25,26 +25,26 @@ def size(count: float) -> str:
     return f"{count:.0f} B"
 
 
-def cost(cell: Cell, key: str) -> float:
+def cost(cell: RunGroup, key: str) -> float:
     """The median over runs; NaN where it was not measured."""
     values = cell.values(key)
     return float(np.nanmedian(values)) if not np.isnan(values).all() else float("nan")
 
 
-def pareto(cells: list[Cell], key: str, gain: Callable[[Cell], float]) -> list[Cell]:
+def pareto(cells: list[RunGroup], key: str, gain: Callable[[RunGroup], float]) -> list[RunGroup]:
     """The cells that no other beats in both, the cheapest first."""
     known = [cell for cell in cells if not np.isnan(cost(cell, key)) and np.isfinite(gain(cell))]
     return [known[i] for i in front([cost(cell, key) for cell in known], [gain(cell) for cell in known])]
 
 
-def recommendation(material: Material, backbone: str) -> Text:
+def recommendation(material: ReportData, backbone: str) -> Text:
     """One paragraph from the front of memory, at the largest number of examples per label."""
     per_label = max(material.per_labels(backbone))
     cells = material.cells_on(backbone, per_label)
     return Text((" ".join(_sentences(material, cells, per_label)),))
 
 
-def _sentences(material: Material, cells: list[Cell], per_label: int) -> Iterator[str]:
+def _sentences(material: ReportData, cells: list[RunGroup], per_label: int) -> Iterator[str]:
     best = max(cells, key=lambda cell: material.mean(cell, "in_domain"))
     yield (
         f"With {per_label} examples per label, {_named(material, best, 'in_domain')} is best in domain"
@@ -71,11 +71,11 @@ def _sentences(material: Material, cells: list[Cell], per_label: int) -> Iterato
         yield "Every number is from a single run, so none of this is more than a first look."
 
 
-def _named(material: Material, cell: Cell, split: str) -> str:
+def _named(material: ReportData, cell: RunGroup, split: str) -> str:
     return f"{cell.variant} ({material.primary} {material.mean(cell, split):.3f})"
 
 
-def _ties(material: Material, best: Cell, cells: list[Cell]) -> str:
+def _ties(material: ReportData, best: RunGroup, cells: list[RunGroup]) -> str:
     """Those whose interval reaches the best one's mean."""
     mean = material.mean(best, "in_domain")
     near = []
@@ -86,12 +86,12 @@ def _ties(material: Material, best: Cell, cells: list[Cell]) -> str:
     return f", not told apart from {', '.join(near)} by the intervals" if near else ""
 
 
-def _outside(material: Material, cell: Cell) -> float:
+def _outside(material: ReportData, cell: RunGroup) -> float:
     stat = material.outside(cell)
     return stat.mean if stat else float("-inf")
 
 
-def oracle(material: Material, backbone: str) -> Table | None:
+def oracle(material: ReportData, backbone: str) -> Table | None:
     """OOD metric of the run chosen by validation, and of the run one would choose if OOD labels were known."""
     if not material.sets:
         return None

@@ -50,7 +50,7 @@ def collect(client: MlflowClient, experiment: str, parent: str = "") -> Collecte
     try:
         found = client.get_experiment_by_name(experiment)
         places = {} if found is None else {str(found.experiment_id): False}
-        places |= {place: True for place in lodgings(client, experiment) if place not in places}
+        places |= {place: True for place in host_experiments(client, experiment) if place not in places}
     except MlflowException as error:
         raise InputError(f"experiment {experiment!r}: {' '.join(str(error).split())[:200]}") from None
     if not places:
@@ -71,7 +71,7 @@ def collect(client: MlflowClient, experiment: str, parent: str = "") -> Collecte
     return Collected(as_frame(mine), experiment, studies)
 
 
-def lodgings(client: MlflowClient, experiment: str) -> list[str]:
+def host_experiments(client: MlflowClient, experiment: str) -> list[str]:
     """Experiments that hold runs of another one: `mlflow run` puts its run, and with it the children, into Default."""
     words = f"tags.`{HOME}` = {quoted(experiment)}"
     every = [str(e.experiment_id) for e in client.search_experiments() if e.name != experiment]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from effft.reports.data import Material
+from effft.reports.data import ReportData
 from effft.reports.pairwise import Pair
 
 ABOUT = (
@@ -28,7 +28,7 @@ def _safe(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value
 
 
-def runs_csv(material: Material) -> str:
+def runs_csv(material: ReportData) -> str:
     """A line a finished run with every metric, unrounded; runs with other knobs (`condition`) have no variant."""
     frame = pd.concat([material.frame, material.turned]) if len(material.turned) else material.frame
     columns = [*(c for c in ABOUT if c in frame), *sorted(str(c) for c in frame if str(c).startswith("metric:"))]
@@ -37,7 +37,7 @@ def runs_csv(material: Material) -> str:
     return text_of(heads, filled.itertuples(index=False))
 
 
-def cells_csv(material: Material) -> str:
+def cells_csv(material: ReportData) -> str:
     """A line a cell and split: mean, sd, interval, distinct runs, majority, chance."""
     rows: list[list[object]] = []
     for cell in material.cells:

@@ -9,7 +9,7 @@ import pandas as pd
 from effft.evaluation.statistics import Array
 from effft.reports.collect import KINDS_APART, Collected, metric_names
 from effft.reports.difficulty import usual_condition, with_conditions
-from effft.reports.groups import Cell, Stat, cells_of, with_variants
+from effft.reports.groups import RunGroup, Statistic, group_runs, with_variants
 from effft.runs.compare import reference
 
 RESULT = ("in_domain/calibration_error", "train/loss")
@@ -17,7 +17,7 @@ RESULT = ("in_domain/calibration_error", "train/loss")
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportData:
     """frame: finished runs with the primary metric. left_out: the others, by reason.
 
     turned: measured runs of the same task with other knobs, in no mean with those of `frame`, which have `condition`.
@@ -37,20 +37,20 @@ class Material:
         return ("in_domain", *(f"ood/{name}" for name in self.sets))
 
     @cached_property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[RunGroup]:
         """Every cell, by backbone, examples per label and variant."""
         return self.cells_in(self.frame)
 
-    def cells_in(self, frame: pd.DataFrame) -> list[Cell]:
+    def cells_in(self, frame: pd.DataFrame) -> list[RunGroup]:
         """The cells of some runs."""
-        return cells_of(frame, [*(f"{split}/{self.primary}" for split in self.splits), *RESULT])
+        return group_runs(frame, [*(f"{split}/{self.primary}" for split in self.splits), *RESULT])
 
     @cached_property
     def backbones(self) -> list[str]:
         """In the order they came."""
         return list(dict.fromkeys(cell.backbone for cell in self.cells))
 
-    def cells_on(self, backbone: str, per_label: int | None = None) -> list[Cell]:
+    def cells_on(self, backbone: str, per_label: int | None = None) -> list[RunGroup]:
         """The cells of a backbone, best in domain first within each number of examples per label."""
         found = [c for c in self.cells if c.backbone == backbone and per_label in (None, c.per_label)]
         return sorted(found, key=lambda c: (c.per_label, -self.mean(c, "in_domain")))
@@ -59,33 +59,33 @@ class Material:
         """Ascending."""
         return sorted({cell.per_label for cell in self.cells if cell.backbone == backbone})
 
-    def stat(self, cell: Cell, split: str) -> Stat | None:
+    def stat(self, cell: RunGroup, split: str) -> Statistic | None:
         """The primary metric of a split."""
         return cell.stat(f"{split}/{self.primary}")
 
-    def mean(self, cell: Cell, split: str) -> float:
+    def mean(self, cell: RunGroup, split: str) -> float:
         """Its mean; below everything where there is none."""
         stat = self.stat(cell, split)
         return stat.mean if stat else float("-inf")
 
-    def outside(self, cell: Cell) -> Stat | None:
+    def outside(self, cell: RunGroup) -> Statistic | None:
         """The mean over the OOD sets of every run."""
         if not self.sets:
             return None
         return cell.stat_of(self.away(cell))
 
-    def away(self, cell: Cell) -> Array:
+    def away(self, cell: RunGroup) -> Array:
         """The mean over the OOD sets, a number a run; NaN where a set is missing."""
         found: Array = np.array([cell.values(f"ood/{name}/{self.primary}") for name in self.sets]).mean(axis=0)
         return found
 
-    def gap(self, cell: Cell) -> Stat | None:
+    def gap(self, cell: RunGroup) -> Statistic | None:
         """In domain minus the mean of the OOD sets, run by run."""
         if not self.sets:
             return None
         return cell.stat_of(cell.values(f"in_domain/{self.primary}") - self.away(cell))
 
-    def references(self, cells: list[Cell], split: str) -> tuple[float, float] | None:
+    def references(self, cells: list[RunGroup], split: str) -> tuple[float, float] | None:
         """What always answering the most frequent label, and guessing, get; None where no run says."""
         for cell in cells:
             majority, chance = cell.stat(f"{split}/majority"), cell.stat(f"{split}/chance")
@@ -94,7 +94,7 @@ class Material:
         return None
 
 
-def sort_out(collected: Collected, task: str) -> Material:
+def sort_out(collected: Collected, task: str) -> ReportData:
     """Keep the finished runs of the task that measured its primary metric in domain; name the rest by reason."""
     frame = collected.frame
     frame = frame[~frame["kind"].isin(KINDS_APART)]
@@ -119,7 +119,7 @@ def sort_out(collected: Collected, task: str) -> Material:
     usual = usual_condition(frame)
     here = frame["condition"].isin([usual, ""])  # '': a task without knobs, or a run that did not say how they stood
     sets = _sets(frame[here], metric)
-    return Material(task, with_variants(frame[here]), frame[~here], usual, metric, sets, left)
+    return ReportData(task, with_variants(frame[here]), frame[~here], usual, metric, sets, left)
 
 
 def _primary(frame: pd.DataFrame) -> str:

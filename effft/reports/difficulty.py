@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from effft.config import KNOB_FIELDS
+from effft.config import DIFFICULTY_FIELDS
 
 
 def values_of(frame: pd.DataFrame, knob: str) -> "pd.Series[str]":
@@ -21,7 +21,7 @@ def with_conditions(frame: pd.DataFrame) -> pd.DataFrame:
 def condition_but(frame: pd.DataFrame, left_out: str) -> "pd.Series[str]":
     """The condition of every run without one of its knobs."""
     said = pd.Series("", index=frame.index, dtype=str)
-    for knob in KNOB_FIELDS:
+    for knob in DIFFICULTY_FIELDS:
         values = values_of(frame, knob)
         if knob != left_out and len(frame):
             more = (knob + "=" + values).where(values != "", "")
@@ -32,7 +32,7 @@ def condition_but(frame: pd.DataFrame, left_out: str) -> "pd.Series[str]":
 def usual_condition(frame: pd.DataFrame) -> str:
     """The condition that the report is about: of the runs that turned no knob, else the most frequent one."""
     asked = pd.Series(False, index=frame.index)
-    for knob in KNOB_FIELDS:
+    for knob in DIFFICULTY_FIELDS:
         if f"param:{knob}" in frame:
             asked |= ~frame[f"param:{knob}"].isin(["", "None"])
     chosen = frame["condition"][~asked] if (~asked).any() else frame["condition"]
@@ -41,5 +41,5 @@ def usual_condition(frame: pd.DataFrame) -> str:
 
 def turned_knobs(frame: pd.DataFrame) -> bool:
     """Whether every run of the frame had a knob turned by hand."""
-    columns = [f"param:{knob}" for knob in KNOB_FIELDS if f"param:{knob}" in frame]
+    columns = [f"param:{knob}" for knob in DIFFICULTY_FIELDS if f"param:{knob}" in frame]
     return bool(columns) and bool((~frame[columns].isin(["", "None"])).any(axis=1).all())

@@ -5,8 +5,8 @@ from typing import Any
 
 from effft.reports.advice import COSTS, cost, pareto
 from effft.reports.blocks import Figure
-from effft.reports.data import Material
-from effft.reports.groups import Cell, Stat
+from effft.reports.data import ReportData
+from effft.reports.groups import RunGroup, Statistic
 from effft.reports.style import colours, symbols
 from effft.reports.svg import dots, plane
 
@@ -23,7 +23,7 @@ def shown(name: str) -> str:
     return escape(name, quote=False)
 
 
-def error_bar(stat: Stat) -> Trace:
+def error_bar(stat: Statistic) -> Trace:
     """The interval of one mean as plotly takes it; {} where there is none."""
     if stat.low is None or stat.high is None:
         return {}
@@ -35,7 +35,7 @@ def axis_title(text: str) -> Trace:
     return {"title": {"text": shown(text)}}
 
 
-def overview(material: Material, backbone: str, per_label: int) -> Figure:
+def overview(material: ReportData, backbone: str, per_label: int) -> Figure:
     """A row a strategy, a dot with its interval a split; lines at chance and majority."""
     cells = material.cells_on(backbone, per_label)[::-1]
     data: list[Trace] = []
@@ -79,12 +79,12 @@ def overview(material: Material, backbone: str, per_label: int) -> Figure:
     )
 
 
-def _marks(material: Material) -> list[tuple[str, str]]:
+def _marks(material: ReportData) -> list[tuple[str, str]]:
     names = colours(material.splits), symbols(material.splits)
     return [(names[0][split], names[1][split]) for split in material.splits]
 
 
-def _reference_lines(material: Material, cells: list[Cell]) -> dict[str, float]:
+def _reference_lines(material: ReportData, cells: list[RunGroup]) -> dict[str, float]:
     """In domain; equal ones are one line."""
     known = material.references(cells, "in_domain")
     if known is None:
@@ -107,7 +107,7 @@ def _label(name: str, x: float, side: str) -> Trace:
     }  # fmt: skip
 
 
-def scatter(material: Material, backbone: str) -> Figure | None:
+def scatter(material: ReportData, backbone: str) -> Figure | None:
     """In domain against the mean of the OOD sets, a mark a strategy and number of examples."""
     cells = material.cells_on(backbone)
     looks = colours(c.variant for c in cells), symbols(c.variant for c in cells)
@@ -148,7 +148,7 @@ def scatter(material: Material, backbone: str) -> Figure | None:
     )
 
 
-def slices(material: Material, backbone: str, per_label: int, split: str) -> Figure | None:
+def slices(material: ReportData, backbone: str, per_label: int, split: str) -> Figure | None:
     """Accuracy on every slice of a split, strategies as rows, as a heat map."""
     ends = "/accuracy"
     frame = material.frame
@@ -188,7 +188,7 @@ def slices(material: Material, backbone: str, per_label: int, split: str) -> Fig
     return Figure(f"slices-{backbone}-{split.replace('/', '-')}", title, about, data, layout)
 
 
-def costs(material: Material, backbone: str, per_label: int, key: str) -> Figure | None:
+def costs(material: ReportData, backbone: str, per_label: int, key: str) -> Figure | None:
     """The metric against one cost, with the front that no strategy beats in both."""
     cells = [c for c in material.cells_on(backbone, per_label) if cost(c, key) == cost(c, key)]
     if not cells:

@@ -7,14 +7,14 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from effft.config import KNOB_FIELDS
+from effft.config import DIFFICULTY_FIELDS
 from effft.evaluation.statistics import Array, Numbers, crossed_weights, interval
 from effft.strategies.strategy import compose
 
 NO_SETTING = {
     "seed", "data_seed", "per_label", "train_digest", "validation_digest", "steps", "device", "threads", "task",
     "model", "strategy", "log_model", "processes", "data_dir", "bootstrap", "metric", "width", "shots", "teacher_shots",
-    *KNOB_FIELDS,
+    *DIFFICULTY_FIELDS,
 }  # fmt: skip
 """Resolved values that do not make two runs different things; the demonstrations count as they were asked for."""
 
@@ -25,7 +25,7 @@ ASKED = ("param:shots", "param:teacher_shots")
 
 
 @dataclass(frozen=True)
-class Stat:
+class Statistic:
     """A number over distinct runs. low, high: 95 % bootstrap over seed x data_seed; None for a single run."""
 
     mean: float
@@ -40,7 +40,7 @@ class Stat:
 
 
 @dataclass(frozen=True)
-class Cell:
+class RunGroup:
     """One variant of a strategy at one number of examples per label, on one backbone. runs: its distinct runs."""
 
     backbone: str
@@ -78,11 +78,11 @@ class Cell:
             return np.full(len(self.runs), np.nan)
         return self.runs[column].to_numpy(dtype=np.float64)
 
-    def stat(self, key: str) -> Stat | None:
+    def stat(self, key: str) -> Statistic | None:
         """The mean of a metric with its spread; None when no run has it."""
         return self.stat_of(self.values(key))
 
-    def stat_of(self, values: Array) -> Stat | None:
+    def stat_of(self, values: Array) -> Statistic | None:
         """The same for one number a run."""
         known = ~np.isnan(values)
         found = values[known]
@@ -91,7 +91,7 @@ class Cell:
         bounds = interval(found, self.seeds[known], self.draws[known], self.weights[:, known] if known.all() else None)
         low, high = bounds or (None, None)
         sd = float(found.std(ddof=1)) if len(found) > 1 else None
-        return Stat(float(found.mean()), sd, low, high, len(found))
+        return Statistic(float(found.mean()), sd, low, high, len(found))
 
 
 def trains(strategy: str) -> bool:
@@ -127,12 +127,12 @@ def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def cells_of(frame: pd.DataFrame, keys: Sequence[str]) -> list[Cell]:
+def group_runs(frame: pd.DataFrame, keys: Sequence[str]) -> list[RunGroup]:
     """The cells, by backbone, examples per label and variant, in the order they came. keys: metrics of a result."""
     return list(_cells(frame, [f"metric:{key}" for key in keys]))
 
 
-def _cells(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[Cell]:
+def _cells(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[RunGroup]:
     grouped = frame.groupby(["backbone", "per_label", "variant"], sort=False)
     for (backbone, per_label, variant), group in grouped:
         strategy = str(group["strategy"].iloc[0])
@@ -142,4 +142,4 @@ def _cells(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[Cell]:
         distinct = latest.drop_duplicates(known) if known else latest
         repeats = len(group) - len(latest)
         copies = len(latest) - len(distinct) if trains(strategy) else 0  # zero-shot is the same for every draw
-        yield Cell(str(backbone), str(variant), strategy, int(str(per_label)), distinct, repeats, copies)
+        yield RunGroup(str(backbone), str(variant), strategy, int(str(per_label)), distinct, repeats, copies)

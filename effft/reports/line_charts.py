@@ -3,17 +3,17 @@
 from collections.abc import Callable, Sequence
 
 from effft.reports.blocks import Figure
-from effft.reports.data import Material
+from effft.reports.data import ReportData
 from effft.reports.figures import Trace, axis_title, error_bar, shown
-from effft.reports.groups import Cell, Stat
+from effft.reports.groups import RunGroup, Statistic
 from effft.reports.style import colours, symbols
 from effft.reports.svg import Line, curves
 
-Points = Sequence[tuple[float, list[Cell]]]
+Points = Sequence[tuple[float, list[RunGroup]]]
 """(where on the axis, the cells there), ascending."""
 
 
-def learning_curve(material: Material, backbone: str) -> Figure | None:
+def learning_curve(material: ReportData, backbone: str) -> Figure | None:
     """The metric over examples per label."""
     counts = material.per_labels(backbone)
     if len(counts) < 2:
@@ -28,7 +28,7 @@ def learning_curve(material: Material, backbone: str) -> Figure | None:
 
 
 def line_figure(
-    material: Material, points: Points, key: str, title: str, about: str, axis: str, intervals: bool = False
+    material: ReportData, points: Points, key: str, title: str, about: str, axis: str, intervals: bool = False
 ) -> Figure | None:
     """The figure; its still picture is there where the intervals are."""
     lines = _lines(material, points)
@@ -56,10 +56,10 @@ def line_figure(
     return Figure(key, title, about, data, layout, still)
 
 
-def _lines(material: Material, points: Points) -> list[Line]:
+def _lines(material: ReportData, points: Points) -> list[Line]:
     variants = dict.fromkeys(cell.variant for _, cells in points for cell in cells)
     looks = colours(variants), symbols(variants)
-    kinds: list[tuple[str, Callable[[Cell], Stat | None]]] = [
+    kinds: list[tuple[str, Callable[[RunGroup], Statistic | None]]] = [
         ("in domain", lambda c: material.stat(c, "in_domain")),
         ("OOD", material.outside),
     ]
@@ -72,7 +72,7 @@ def _lines(material: Material, points: Points) -> list[Line]:
     return found
 
 
-def _bars(stats: Sequence[tuple[float, Stat]]) -> Trace:
+def _bars(stats: Sequence[tuple[float, Statistic]]) -> Trace:
     made = [error_bar(stat) for _, stat in stats]
     up, down = ([bar[side][0] if bar else 0.0 for bar in made] for side in ("array", "arrayminus"))
     return {"type": "data", "array": up, "arrayminus": down, "thickness": 1}

@@ -8,8 +8,8 @@ import pandas as pd
 
 from effft.evaluation.statistics import holm, sign_flip, smallest_p
 from effft.reports.blocks import Part, Table, Text
-from effft.reports.data import Material
-from effft.reports.groups import Cell
+from effft.reports.data import ReportData
+from effft.reports.groups import RunGroup
 
 LEVEL = 0.05
 MOST = 16
@@ -31,7 +31,7 @@ class Pair:
     corrected: float = 1.0
 
 
-def differences(one: Cell, other: Cell, key: str) -> np.ndarray:
+def differences(one: RunGroup, other: RunGroup, key: str) -> np.ndarray:
     """One - other, for every (seed, data_seed) that both have.
 
     Where the seed moves nothing in one of them, each is averaged over its seeds first: a pair a draw.
@@ -46,7 +46,7 @@ def differences(one: Cell, other: Cell, key: str) -> np.ndarray:
     return (joined.iloc[:, 0] - joined.iloc[:, 1]).to_numpy(dtype=np.float64)
 
 
-def pairs_of(material: Material, backbone: str, per_label: int) -> list[Pair]:
+def pairs_of(material: ReportData, backbone: str, per_label: int) -> list[Pair]:
     """All pairs of strategies on every split, corrected together."""
     cells = material.cells_on(backbone, per_label)[:MOST]
     found = []
@@ -60,7 +60,7 @@ def pairs_of(material: Material, backbone: str, per_label: int) -> list[Pair]:
     return [replace(pair, corrected=p) for pair, p in zip(found, corrected, strict=True)]
 
 
-def pair_parts(material: Material, backbone: str, pairs: list[Pair]) -> list[Part]:
+def pair_parts(material: ReportData, backbone: str, pairs: list[Pair]) -> list[Part]:
     """A matrix a split and number of examples, and what may be read from it."""
     parts: list[Part] = []
     for per_label in sorted({pair.per_label for pair in pairs}, reverse=True):
@@ -86,7 +86,7 @@ def pair_parts(material: Material, backbone: str, pairs: list[Pair]) -> list[Par
     return [Text((about,)), *parts] if parts else [Text(("There are no two strategies on the same shots.",))]
 
 
-def _matrix(material: Material, backbone: str, per_label: int, split: str, pairs: list[Pair]) -> Table:
+def _matrix(material: ReportData, backbone: str, per_label: int, split: str, pairs: list[Pair]) -> Table:
     names = list(dict.fromkeys(name for pair in pairs for name in (pair.one, pair.other)))
     known = {(pair.one, pair.other): (pair.difference, pair.corrected) for pair in pairs}
     known |= {(pair.other, pair.one): (-pair.difference, pair.corrected) for pair in pairs}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from effft.reports.blocks import Part, Table, Text
-from effft.reports.data import Material
-from effft.reports.groups import Cell
+from effft.reports.data import ReportData
+from effft.reports.groups import RunGroup
 
 FILE = Path(__file__).parent / "published.csv"
 SETS: dict[str, str] = {}
@@ -71,7 +71,7 @@ def published() -> list[Published]:
         ]  # fmt: skip
 
 
-def published_parts(material: Material) -> Iterator[Part]:
+def published_parts(material: ReportData) -> Iterator[Part]:
     """The comparison; nothing where no cell of ours matches."""
     rows = []
     for theirs in published():
@@ -90,7 +90,7 @@ def published_parts(material: Material) -> Iterator[Part]:
         )
 
 
-def matches(theirs: Published, cell: Cell, task: str) -> bool:
+def matches(theirs: Published, cell: RunGroup, task: str) -> bool:
     """Whether task, model (its last name), strategy, examples per label, rank and depth are the same."""
     if (theirs.task, theirs.per_label) != (task, cell.per_label) or STRATEGIES[theirs.strategy] != cell.strategy:
         return False
@@ -102,12 +102,12 @@ def matches(theirs: Published, cell: Cell, task: str) -> bool:
     return all(_setting(cell, name) == value for name, value in wanted.items() if value)
 
 
-def _setting(cell: Cell, name: str) -> str:
+def _setting(cell: RunGroup, name: str) -> str:
     column = f"param:resolved.{name}"
     return str(cell.runs[column].iloc[0]) if column in cell.runs else ""
 
 
-def _row(theirs: Published, cell: Cell) -> tuple[str, ...]:
+def _row(theirs: Published, cell: RunGroup) -> tuple[str, ...]:
     own = [cell.stat("in_domain/accuracy"), cell.stat(f"ood/{SETS.get(theirs.ood, theirs.ood)}/accuracy")]
     shown = ["-" if stat is None else str(stat) for stat in own]
     name = f"{theirs.strategy} r{theirs.rank}" if theirs.rank else theirs.strategy

@@ -12,7 +12,7 @@ from effft.reports.advice import COSTS, cost, oracle, recommendation, size
 from effft.reports.blocks import Figure, Part, Section, Table, Text
 from effft.reports.collect import collect
 from effft.reports.csv_files import cells_csv, pairs_csv, runs_csv
-from effft.reports.data import Material, sort_out
+from effft.reports.data import ReportData, sort_out
 from effft.reports.figures import costs, overview, scatter, slices
 from effft.reports.line_charts import learning_curve
 from effft.reports.markdown import file_name, markdown
@@ -23,7 +23,7 @@ from effft.reports.searches import search_parts, trials_csv
 from effft.reports.studies import Study, read_studies
 from effft.reports.summary import main_part
 from effft.reports.sweeps import knob_parts, sweeps
-from effft.reports.warnings import faults
+from effft.reports.warnings import find_warnings
 
 Watch = Callable[[str, int, int], None]
 
@@ -81,7 +81,7 @@ def build(
     studies = read_studies(client, task, collected.studies)
     watch("statistics", 0, 0)
     pairs = [p for b in material.backbones for n in material.per_labels(b) for p in pairs_of(material, b, n)]
-    wrong = faults(material)
+    wrong = find_warnings(material)
     watch("figures", 0, 0)
     sections = list(_sections(material, pairs, wrong, studies))
     day = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -102,7 +102,7 @@ def build(
     return Report(task, files, *numbers, material.primary, material.sets)
 
 
-def _lead(material: Material) -> str:
+def _lead(material: ReportData) -> str:
     if not len(material.frame):
         return "No finished run of this task has been measured yet."
     frame = material.frame
@@ -113,7 +113,7 @@ def _lead(material: Material) -> str:
     )
 
 
-def _sections(material: Material, pairs: list[Pair], wrong: list[str], studies: list[Study]) -> Iterator[Section]:
+def _sections(material: ReportData, pairs: list[Pair], wrong: list[str], studies: list[Study]) -> Iterator[Section]:
     several = len(material.backbones) > 1
     said = Text(tuple(wrong) or ("None found.",), bullets=bool(wrong))
     searches = [Section("searches", "Searches", list(search_parts(studies)))] if studies else []
@@ -157,7 +157,7 @@ ORACLE = (
 )
 
 
-def _costs(material: Material, backbone: str, per_label: int) -> Iterator[Part]:
+def _costs(material: ReportData, backbone: str, per_label: int) -> Iterator[Part]:
     cells = material.cells_on(backbone, per_label)
     rows = []
     for cell in cells:

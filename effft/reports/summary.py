@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 from effft.reports.blocks import Part, Table, Text
-from effft.reports.data import Material
-from effft.reports.groups import Cell, Stat
+from effft.reports.data import ReportData
+from effft.reports.groups import RunGroup, Statistic
 
 ROUGH = 5
 """Distinct runs below which an interval is called rough."""
 
 
-def main_part(material: Material, backbone: str) -> Iterator[Part]:
+def main_part(material: ReportData, backbone: str) -> Iterator[Part]:
     """The table of one backbone, with reference rows, and what its columns mean."""
     heads = ("strategy", "per label", "distinct runs", *(_head(s, material) for s in material.splits), "gap", "remarks")
     rows: list[tuple[str, ...]] = []
@@ -32,11 +32,11 @@ def main_part(material: Material, backbone: str) -> Iterator[Part]:
     )
 
 
-def _head(split: str, material: Material) -> str:
+def _head(split: str, material: ReportData) -> str:
     return f"{split.replace('in_domain', 'in domain')} {material.primary}"
 
 
-def _row(material: Material, cell: Cell) -> tuple[str, ...]:
+def _row(material: ReportData, cell: RunGroup) -> tuple[str, ...]:
     found = [material.stat(cell, split) for split in material.splits]
     gap = material.gap(cell)
     return (
@@ -49,7 +49,7 @@ def _row(material: Material, cell: Cell) -> tuple[str, ...]:
     )
 
 
-def remarks(material: Material, cell: Cell) -> Iterator[str]:
+def remarks(material: ReportData, cell: RunGroup) -> Iterator[str]:
     """'in domain at chance', 'ood/x below majority', in words."""
     for split in material.splits:
         stat, known = material.stat(cell, split), material.references([cell], split)
@@ -68,7 +68,7 @@ def remarks(material: Material, cell: Cell) -> Iterator[str]:
         yield f"{cell.copies} identical results left out"
 
 
-def bounds(material: Material, cell: Cell, split: str, stat: Stat) -> tuple[float, float]:
+def bounds(material: ReportData, cell: RunGroup, split: str, stat: Statistic) -> tuple[float, float]:
     """The interval over runs; of a single run, its own over examples; else the number itself."""
     if stat.low is not None and stat.high is not None:
         return stat.low, stat.high

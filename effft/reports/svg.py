@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from html import escape
 
 from effft.reports.advice import cost, size
-from effft.reports.data import Material
-from effft.reports.groups import Cell, Stat
+from effft.reports.data import ReportData
+from effft.reports.groups import RunGroup, Statistic
 from effft.reports.style import colours
 
 WIDTH, LEFT, RIGHT, TOP, ROW = 860, 230, 30, 56, 30
@@ -62,7 +62,7 @@ def ticks(low: float, high: float) -> list[float]:
     return [round((first + i) * step, 10) for i in range(math.ceil(high / step) - first + 1)]
 
 
-def dots(material: Material, cells: list[Cell], lines: dict[str, float], marks: list[tuple[str, str]]) -> str:
+def dots(material: ReportData, cells: list[RunGroup], lines: dict[str, float], marks: list[tuple[str, str]]) -> str:
     """A row a strategy (the last one on top), a mark with its interval a split."""
     known = [(c, [material.stat(c, split) for split in material.splits]) for c in cells[::-1]]
     ends = [b for _, stats in known for s in stats if s for b in (s.mean, s.low, s.high) if b is not None]
@@ -103,7 +103,7 @@ def dots(material: Material, cells: list[Cell], lines: dict[str, float], marks: 
     return _frame(height, f"{material.primary} of every strategy with 95 % intervals", body)
 
 
-def plane(material: Material, cells: list[Cell], steps: list[Cell], key: str) -> str:
+def plane(material: ReportData, cells: list[RunGroup], steps: list[RunGroup], key: str) -> str:
     """In domain against peak memory, logarithmic, names beside the marks, the front dotted."""
     looks = colours(c.variant for c in cells)
     costs = {id(c): max(cost(c, key), 1.0) for c in cells}
@@ -150,7 +150,7 @@ class Line:
     dashed: bool
     colour: str
     symbol: str
-    stats: tuple[tuple[float, Stat], ...]
+    stats: tuple[tuple[float, Statistic], ...]
 
 
 def curves(lines: Sequence[Line], axis: str, metric: str) -> str:

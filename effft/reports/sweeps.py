@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from effft.config import KNOB_FIELDS
+from effft.config import DIFFICULTY_FIELDS
 from effft.reports.blocks import Part, Table, Text
-from effft.reports.data import Material
+from effft.reports.data import ReportData
 from effft.reports.difficulty import condition_but, values_of
-from effft.reports.groups import Cell, with_variants
+from effft.reports.groups import RunGroup, with_variants
 from effft.reports.line_charts import Points, line_figure
 
 MOST_WITH_INTERVALS = 4
@@ -33,12 +33,12 @@ class Sweep:
         return f"{self.backbone}-{self.knob}-{self.per_label}"
 
 
-def sweeps(material: Material) -> list[Sweep]:
+def sweeps(material: ReportData) -> list[Sweep]:
     """For every backbone and knob, the number of examples per label that was run at the most values."""
     every = pd.concat([material.frame, material.turned]) if len(material.turned) else material.frame.head(0)
     found = []
     for backbone, frame in every.groupby("backbone", sort=False):
-        for knob in KNOB_FIELDS:
+        for knob in DIFFICULTY_FIELDS:
             best = _widest(frame, knob)
             if best is not None:
                 per_label, rest, rows = best
@@ -55,7 +55,7 @@ def _widest(frame: pd.DataFrame, knob: str) -> tuple[int, str, pd.DataFrame] | N
     return int(str(per_label)), str(rest), rows[rows["value"].notna()]
 
 
-def _sweep(material: Material, knob: str, backbone: str, per_label: int, rest: str, rows: pd.DataFrame) -> Sweep:
+def _sweep(material: ReportData, knob: str, backbone: str, per_label: int, rest: str, rows: pd.DataFrame) -> Sweep:
     named = with_variants(rows.drop(columns=["variant"], errors="ignore"))
     lines = named.groupby("variant")["value"].transform("nunique") > 1  # a single point is no curve
     drawn = named[lines] if lines.any() else named
@@ -63,7 +63,7 @@ def _sweep(material: Material, knob: str, backbone: str, per_label: int, rest: s
     return Sweep(knob, backbone, per_label, rest, points, drawn.index)
 
 
-def knob_parts(material: Material, found: list[Sweep]) -> Iterator[Part]:
+def knob_parts(material: ReportData, found: list[Sweep]) -> Iterator[Part]:
     """A figure and a table a sweep; first, that these runs stand nowhere else."""
     usual, other = turned_words(material.frame, material.turned), turned_words(material.turned, material.frame)
     yield Text(
@@ -90,7 +90,7 @@ def knob_parts(material: Material, found: list[Sweep]) -> Iterator[Part]:
 def turned_words(frame: pd.DataFrame, other: pd.DataFrame) -> str:
     """The knobs of these runs that stand otherwise in the others: 'overlap strength 0, 0.5'."""
     words = []
-    for knob in KNOB_FIELDS:
+    for knob in DIFFICULTY_FIELDS:
         own, theirs = ({value for value in values_of(rows, knob) if value} for rows in (frame, other))
         if own - theirs:
             numbers = ", ".join(f"{value:g}" for value in sorted(map(float, own)))
@@ -105,7 +105,7 @@ ABOUT = {
 }
 
 
-def _table(material: Material, sweep: Sweep) -> Table:
+def _table(material: ReportData, sweep: Sweep) -> Table:
     rows = []
     for variant in dict.fromkeys(cell.variant for _, cells in sweep.points for cell in cells):
         for split in material.splits:
@@ -116,12 +116,12 @@ def _table(material: Material, sweep: Sweep) -> Table:
     return Table(f"knob-{sweep.key}", heads, rows, caption, (0, 1))
 
 
-def _stat(material: Material, variant: str, cells: list[Cell], split: str) -> str:
+def _stat(material: ReportData, variant: str, cells: list[RunGroup], split: str) -> str:
     found = [stat for cell in cells if cell.variant == variant and (stat := material.stat(cell, split)) is not None]
     return str(found[0]) if found else "-"
 
 
-def not_drawn(material: Material, found: list[Sweep]) -> pd.DataFrame:
+def not_drawn(material: ReportData, found: list[Sweep]) -> pd.DataFrame:
     """Runs with other knobs that no sweep holds."""
     drawn = {run for sweep in found for run in sweep.runs}
     return material.turned[[run not in drawn for run in material.turned.index]]

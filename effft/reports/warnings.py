@@ -6,7 +6,7 @@ from itertools import product
 
 import pandas as pd
 
-from effft.reports.data import Material
+from effft.reports.data import ReportData
 from effft.reports.groups import TUNED
 from effft.reports.sweeps import not_drawn, sweeps, turned_words
 
@@ -15,12 +15,12 @@ MOST = 12
 LEAK = re.compile(r"(\d+) of the training texts also occur in ([^\s]+?)\.(?=\s|$)")
 
 
-def faults(material: Material) -> list[str]:
+def find_warnings(material: ReportData) -> list[str]:
     """Sentences, the gravest first; none when nothing is wrong."""
     return [*_copies(material), *_unlike(material), *_leaks(material), *_left_out(material), *_missing(material)]
 
 
-def _copies(material: Material) -> Iterator[str]:
+def _copies(material: ReportData) -> Iterator[str]:
     for cell in material.cells:
         if cell.copies:
             yield (
@@ -32,7 +32,7 @@ def _copies(material: Material) -> Iterator[str]:
         yield f"{repeats} runs repeat the seeds and settings of a later one, which alone counts."
 
 
-def _unlike(material: Material) -> Iterator[str]:
+def _unlike(material: ReportData) -> Iterator[str]:
     if len(material.backbones) > 1:
         yield f"{len(material.backbones)} backbones are here ({', '.join(material.backbones)}); no mean mixes them."
     several: dict[tuple[str, str], set[str]] = {}
@@ -50,7 +50,7 @@ def _unlike(material: Material) -> Iterator[str]:
             )
 
 
-def _leaks(material: Material) -> Iterator[str]:
+def _leaks(material: ReportData) -> Iterator[str]:
     found: dict[str, list[int]] = {}
     for note in material.frame["notes"] if len(material.frame) else ():
         for count, split in LEAK.findall(str(note)):
@@ -59,7 +59,7 @@ def _leaks(material: Material) -> Iterator[str]:
         yield f"Training texts also occur in {split}, in {len(counts)} runs ({min(counts)} to {max(counts)} texts)."
 
 
-def _left_out(material: Material) -> Iterator[str]:
+def _left_out(material: ReportData) -> Iterator[str]:
     words = {"RUNNING": "not ended yet", "FAILED": "failed", "KILLED": "were stopped", "SCHEDULED": "never started"}
     for reason, rows in material.left_out.items():
         names = [str(name) for name in rows["name"][:MOST]]
@@ -72,7 +72,7 @@ def _left_out(material: Material) -> Iterator[str]:
         yield f"{len(lost)} runs with other knobs of the task ({knobs}) have nothing to stand beside: left out."
 
 
-def _missing(material: Material) -> Iterator[str]:
+def _missing(material: ReportData) -> Iterator[str]:
     """Places of the grid that some strategies have and others lack."""
     for backbone in material.backbones:
         cells = [cell for cell in material.cells if cell.backbone == backbone]

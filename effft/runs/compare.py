@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from effft.config import PART_FIELDS, RunConfig, make_config
 from effft.errors import InputError
-from effft.redaction import without_secrets
+from effft.redaction import redact
 from effft.strategies.strategy import Strategy, compose
 from effft.tracking.tracker import Tracker, tracked
 
 if TYPE_CHECKING:
-    from effft.runs.experiment import Result, Watch
+    from effft.runs.experiment import ProgressCallback, Result
     from effft.runs.plan import Plan
     from effft.runs.session import Session
 
-Announce = Callable[[str, int, int], None]
+RunCallback = Callable[[str, int, int], None]
 """Called with (name of the run, runs done, runs in all) before each run."""
 
 
@@ -115,7 +115,7 @@ def check_held(strategies: Sequence[Strategy], shared: Mapping[str, object]) -> 
             raise InputError(f"none of the strategies compared ({names}) has the parameter {name!r}; leave it out.")
 
 
-def prepare_all(configs: Sequence[RunConfig], session: "Session", watch: "Watch") -> "list[Plan]":
+def prepare_all(configs: Sequence[RunConfig], session: "Session", watch: "ProgressCallback") -> "list[Plan]":
     """Check every configuration before the first run trains; a fault names its strategy."""
     from effft.runs.plan import prepare
 
@@ -132,7 +132,9 @@ def prepare_all(configs: Sequence[RunConfig], session: "Session", watch: "Watch"
 # ---- what came out ------------------------------------------------------------------------------------------------
 
 
-def work(plans: "Sequence[Plan]", parent: Tracker, announce: Announce, watch: "Watch") -> Iterator[Outcome]:
+def run_plans(
+    plans: "Sequence[Plan]", parent: Tracker, announce: RunCallback, watch: "ProgressCallback"
+) -> Iterator[Outcome]:
     """Run the plans one after another, each as a child of `parent`; a failing one does not stop the others."""
     from effft.runs.experiment import execute
 
@@ -145,7 +147,7 @@ def work(plans: "Sequence[Plan]", parent: Tracker, announce: Announce, watch: "W
             with tracked(child):
                 outcome = Outcome(plan.config, replace(execute(plan, child, watch), tables={}))
         except Exception as error:
-            sentence = without_secrets(" ".join(str(error).split())) or "no message"
+            sentence = redact(" ".join(str(error).split())) or "no message"
             outcome = Outcome(plan.config, None, f"{plan.name}: {type(error).__name__}: {sentence}")
         yield outcome
     gc.unfreeze()
@@ -223,7 +225,7 @@ def _remarks(results: "Sequence[Result]") -> Iterator[str]:
             yield f"{where} below majority"
 
 
-def faults(outcomes: Sequence[Outcome]) -> list[str]:
+def result_warnings(outcomes: Sequence[Outcome]) -> list[str]:
     """Sentences about results that cannot be: a strategy that trains gives the same numbers for two seeds."""
     found = {}
     done = [o.result for o in outcomes if o.result is not None and compose(o.config.strategy).trains]

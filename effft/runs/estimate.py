@@ -13,17 +13,17 @@ from effft.data.examples import ExampleSet
 from effft.errors import InputError
 from effft.models.backbone import Backbone, resolve_device
 from effft.models.forward.partial_forward import block_input
-from effft.models.forward.sequence_packing import Close, ready
+from effft.models.forward.sequence_packing import PackedSequences, packed_inputs
 from effft.models.forward.shared_prefix import can_share, common_start
 from effft.models.skeleton import skeleton
 from effft.profiling.matmul_rate import matmul_rate
-from effft.profiling.meta_memory import watched
+from effft.profiling.meta_memory import measure_meta
 from effft.runs.plan import Plan, prepare, threads_of
 from effft.runs.session import Session
 from effft.strategies.batch import Batch, token_budget
 from effft.strategies.learner import Learner
 from effft.strategies.parts import DistillKL, Verbalizer
-from effft.strategies.prompting import Reader
+from effft.strategies.prompting import PromptEncoder
 from effft.training.microbatch import MicroBatches
 from effft.training.optimizer import CHUNK
 
@@ -92,7 +92,7 @@ def estimate(config: RunConfig, session: Skeletons) -> Estimate:
     plan = prepare(config, session)
     backbone = session.backbone(config, isinstance(plan.strategy.head, Verbalizer))
     taught = isinstance(plan.strategy.loss, DistillKL)
-    reader = Reader(plan.strategy, plan.task, backbone, config.max_length, () if taught else plan.demonstrations)
+    reader = PromptEncoder(plan.strategy, plan.task, backbone, config.max_length, () if taught else plan.demonstrations)
     precision = str(plan.resolved["precision"])
     learner = Learner(plan.strategy, plan.task, backbone, reader, torch.Generator(), precision)
     if learner.head is not None:
@@ -187,14 +187,14 @@ def _blank(learner: Learner, lengths: Sequence[int], states: Tensor | None = Non
     """A batch of prompts of these lengths, as `Learner.collate` would lay them."""
     places = torch.zeros(len(lengths), dtype=torch.long, device="meta")
     if learner.close:
-        close = Close(lengths, places.device)
-        return Batch(ready(close.fill([0] * sum(lengths), 0), close), places, places, None, states, close)
+        close = PackedSequences(lengths, places.device)
+        return Batch(packed_inputs(close.fill([0] * sum(lengths), 0), close), places, places, None, states, close)
     ids = torch.zeros((len(lengths), max(lengths)), dtype=torch.long, device="meta")
     return Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, places, places, None, states)
 
 
 def _scoring(learner: Learner, size: tuple[int, int]) -> Work:
-    with watched(_weights(learner)) as live, torch.no_grad():
+    with measure_meta(_weights(learner)) as live, torch.no_grad():
         learner.scores(_blank(learner, [size[1]] * size[0]))
     return Work(live.peak, live.peak, live.flops / (size[0] * size[1]))
 
@@ -209,7 +209,7 @@ def _learning(learner: Learner, plan: Plan, gradients: int) -> Work:
     read = [sum(run) if learner.close else len(run) * run[-1] for run in runs]
     most, largest = max(zip(read, runs, strict=True))
     states, below = _frozen(learner, largest)
-    with watched(_weights(learner)) as live, learner.training():
+    with measure_meta(_weights(learner)) as live, learner.training():
         for _ in range(2):
             learner.scores(_blank(learner, largest, states), alone=True).sum().backward()  # type: ignore[no-untyped-call]
     per_token = live.flops / (2 * most)
@@ -223,8 +223,8 @@ def _frozen(learner: Learner, lengths: Sequence[int]) -> tuple[Tensor | None, fl
     if not learner.has_frozen_part:
         return None, 0.0
     blank, index = _blank(learner, lengths), learner.frozen_blocks
-    with watched(_weights(learner)) as live, torch.no_grad():
-        if index == len(learner.backbone.anatomy.blocks):
+    with measure_meta(_weights(learner)) as live, torch.no_grad():
+        if index == len(learner.backbone.layout.blocks):
             states = torch.empty((len(lengths), learner.backbone.width), dtype=learner.precision_type, device="meta")
             learner.scores(blank)
         else:
@@ -234,7 +234,7 @@ def _frozen(learner: Learner, lengths: Sequence[int]) -> tuple[Tensor | None, fl
 
 def _teaching(plan: Plan, backbone: Backbone) -> float:
     """Tokens the teacher reads: the demonstrations once, where its model can."""
-    reader = Reader(plan.strategy, plan.task, backbone, plan.config.max_length, plan.demonstrations)
+    reader = PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length, plan.demonstrations)
     prompts = [p.ids for p in reader.encode([e.texts for e in (*plan.draw.train, *plan.unlabelled)])]
     start = common_start(prompts) if can_share(backbone) else 0
     return start + sum(len(ids) - start for ids in prompts)

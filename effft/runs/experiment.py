@@ -12,27 +12,27 @@ import torch.nn.functional as F
 
 from effft.config import RunConfig
 from effft.data.examples import ExampleSet, digest
-from effft.distributed.process_group import world
+from effft.distributed.process_group import process_group
 from effft.evaluation.evaluate import evaluate
 from effft.evaluation.selection import BestEpoch
 from effft.models.backbone import resolve_device
 from effft.profiling.flops import counted
-from effft.profiling.resources import Meter, Work, held_by, resources
+from effft.profiling.resources import ResourceMeter, Work, held_by, resources
 from effft.runs.plan import Plan, prepare, readers, threads_of
 from effft.runs.session import Session
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
 from effft.strategies.parts import DistillKL, Verbalizer
-from effft.strategies.prompting import Reader
+from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import predict
 from effft.tracking.tracker import Tracker
 from effft.training.loop import Step, private_randomness, train
 from effft.training.teacher import teach
 
-Watch = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """Called with (stage, done, total), often; whoever shows progress decides how."""
 
-Pace = Callable[[int, float], bool]
+StopCallback = Callable[[int, float], bool]
 """Told the primary metric on validation after every epoch (from 1); says whether the training may end there."""
 
 
@@ -54,12 +54,16 @@ class Result:
     tables: dict[str, dict[str, list[object]]] = field(default_factory=dict, repr=False)
 
 
-def run(config: RunConfig, tracker: Tracker, session: Session | None = None, watch: Watch = _silent) -> Result:
+def run(
+    config: RunConfig, tracker: Tracker, session: Session | None = None, watch: ProgressCallback = _silent
+) -> Result:
     """Prepare and execute one run."""
     return execute(prepare(config, session or Session(keep=False)), tracker, watch)
 
 
-def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent, pace: Pace | None = None) -> Result:
+def execute(
+    plan: Plan, tracker: Tracker, watch: ProgressCallback = _silent, pace: StopCallback | None = None
+) -> Result:
     """Adapt, evaluate, and tell the tracker everything; the same plan gives the same numbers, bit for bit on a CPU.
 
     pace: scores the validation draw after every epoch, whatever `selection` is, and may end the training.
@@ -70,21 +74,21 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent, pace: Pace | N
     config = plan.config
     torch.set_num_threads(threads_of(config, int(str(plan.resolved["width"]))))
     _describe(plan, tracker)
-    world().must_agree("settings and examples", plan.sameness)
+    process_group().must_agree("settings and examples", plan.sameness)
     notes = list(plan.notes)
     verbalizes = isinstance(plan.strategy.head, Verbalizer)
     precision = str(plan.resolved["precision"])
     shares = plan.session.keep and plan.strategy.trainable.keeps_weights
     frozen = plan.session.frozen(config, verbalizes, precision) if shares else None
     held = 0 if plan.session.keep and not frozen else held_by(frozen or plan.session.original(config, verbalizes))
-    with Meter(resolve_device(config.device), held) as meter:
+    with ResourceMeter(resolve_device(config.device), held) as meter:
         with meter.stage("load"):
             backbone = plan.session.backbone(config, verbalizes, frozen)
             reader, teacher = readers(plan.strategy, plan.task, backbone, config, plan.demonstrations)
             generator = torch.Generator().manual_seed(config.seed)
             learner = Learner(plan.strategy, plan.task, backbone, reader, generator, precision)
         with meter.stage("train"), counted(learner.backbone.model, learner.head) as trained:
-            items = items_of(plan, learner, teacher)
+            items = training_items(plan, learner, teacher)
             notes += _cut_note("train", sum(i.prompt.cut for i in items))
             tokens = _adapt(plan, learner, items, tracker, watch, pace)
         recall = partial(plan.session.activations.recall, learner) if plan.session.keep else learner.recall
@@ -108,10 +112,10 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent, pace: Pace | N
     ood = tuple(name.removeprefix("ood/") for name in plan.evaluated if name.startswith("ood/"))
     last = {f"ood/{o}/gap": metrics[f"in_domain/{primary}"] - metrics[f"ood/{o}/{primary}"] for o in ood}
     threads = threads_of(config, int(str(plan.resolved["width"])))
-    work = Work(tokens, int(world().total(trained.total)), int(world().total(scored)), threads)
+    work = Work(tokens, int(process_group().total(trained.total)), int(process_group().total(scored)), threads)
     last |= resources(learner, meter, work)
     tracker.metrics(last, plan.steps)
-    if config.log_model and world().rank == 0:
+    if config.log_model and process_group().rank == 0:
         _keep_model(plan, learner, tracker, metrics | last)
     if notes:
         tracker.text("notes.txt", "\n".join(notes) + "\n")
@@ -122,13 +126,13 @@ def execute(plan: Plan, tracker: Tracker, watch: Watch = _silent, pace: Pace | N
 
 def _keep_model(plan: Plan, learner: Learner, tracker: Tracker, metrics: Mapping[str, float]) -> None:
     """Save the learner and hand it to the tracker."""
-    from effft.serving.save import Story, save_model
+    from effft.serving.save import RunSummary, save_model
 
     precision, metric = str(plan.resolved["precision"]), str(plan.resolved["metric"])
     shown = () if isinstance(plan.strategy.loss, DistillKL) else plan.demonstrations
     with tempfile.TemporaryDirectory(prefix="effft-saved-") as name:
         folder = Path(name) / "saved"
-        save_model(folder, learner, Story(plan.name, plan.config, metric, precision, shown, metrics))
+        save_model(folder, learner, RunSummary(plan.name, plan.config, metric, precision, shown, metrics))
         tracker.model(folder, metrics)
 
 
@@ -147,7 +151,7 @@ def _describe(plan: Plan, tracker: Tracker) -> None:
     tracker.flush()
 
 
-def items_of(plan: Plan, learner: Learner, teacher: Reader | None) -> list[Item]:
+def training_items(plan: Plan, learner: Learner, teacher: PromptEncoder | None) -> list[Item]:
     """What there is to learn from. A demonstration in every prompt is not also trained on."""
     shown = {e.index for e in plan.demonstrations}
     if teacher is not None:
@@ -161,7 +165,12 @@ def _cut_note(name: str, cut: int) -> list[str]:
 
 
 def _adapt(
-    plan: Plan, learner: Learner, items: Sequence[Item], tracker: Tracker, watch: Watch, pace: Pace | None
+    plan: Plan,
+    learner: Learner,
+    items: Sequence[Item],
+    tracker: Tracker,
+    watch: ProgressCallback,
+    pace: StopCallback | None,
 ) -> int:
     """Train (or, where nothing trains, take the loss as it is); return the tokens read."""
     config, rate = plan.config, plan.resolved["learning_rate"]
@@ -176,7 +185,7 @@ def _adapt(
     recall = partial(plan.session.activations.recall, learner)
     best = BestEpoch(learner, seen, str(plan.resolved["metric"]), config.patience, recall)
     tokens = 0
-    with private_randomness(config.seed + (world().rank << 32)):  # every process has dropout masks of its own
+    with private_randomness(config.seed + (process_group().rank << 32)):  # every process has dropout masks of its own
         for step in train(learner, recall(items), config, rate, random.Random(f"order {config.seed}")):
             tokens += step.tokens
             tracker.metrics(_step_metrics(step), step.index)

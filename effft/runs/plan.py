@@ -4,20 +4,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from effft.config import KNOB_FIELDS, PART_FIELDS, RunConfig
+from effft.config import DIFFICULTY_FIELDS, PART_FIELDS, RunConfig
 from effft.data.examples import Example, ExampleSet, digest
-from effft.data.few_shot import Draw, draw, draw_demonstrations, draw_unlabelled, fold_of
-from effft.data.leakage import leaks
-from effft.distributed.process_group import world
+from effft.data.few_shot import FewShotDraw, draw_demonstrations, draw_few_shot, draw_unlabelled, split_fold
+from effft.data.leakage import draw_leakage
+from effft.distributed.process_group import process_group
 from effft.errors import InputError
 from effft.evaluation.metrics import check_metric
 from effft.models.backbone import Backbone, check_name, resolve_device
-from effft.models.device_map import check_map
+from effft.models.device_map import check_device_map
 from effft.models.precision import choose_precision
 from effft.models.quantization import check_quantize
 from effft.runs.session import Session
 from effft.strategies.parts import DistillKL, LoRA, Nothing, Pattern, Verbalizer
-from effft.strategies.prompting import Reader, check_pattern_name
+from effft.strategies.prompting import PromptEncoder, check_pattern_name
 from effft.strategies.strategy import Strategy, compose
 from effft.tasks.loading import missing_ood
 from effft.tasks.task import Task
@@ -41,7 +41,7 @@ class Plan:
     strategy: Strategy
     task: Task
     session: Session
-    draw: Draw
+    draw: FewShotDraw
     demonstrations: tuple[Example, ...]
     unlabelled: tuple[Example, ...]
     evaluated: dict[str, ExampleSet]
@@ -83,7 +83,7 @@ class Plan:
         return own | numbers | axes
 
 
-def strategy_of(config: RunConfig) -> Strategy:
+def resolve_strategy(config: RunConfig) -> Strategy:
     """The composed strategy with the parameters given; one the strategy does not have is an InputError."""
     given = {name: getattr(config, name) for name in PART_FIELDS if getattr(config, name) is not None}
     return compose(config.strategy).with_parameters(given)
@@ -104,7 +104,7 @@ def prepare(config: RunConfig, session: Session) -> Plan:
     checked = {n: session.checked(config, n) for n in names}
     evaluated = {n: c.chosen(config.drop_leaks).part(config.evaluation_limit) for n, c in checked.items()}
     notes += [note for c in checked.values() for note in c.note(config.drop_leaks)]
-    notes += leaks(plan.draw.train, evaluated)
+    notes += draw_leakage(plan.draw.train, evaluated)
     found = {n: c.count for n, c in checked.items()}
     return replace(plan, evaluated=plan.evaluated | evaluated, leaks=found, notes=(*plan.notes, *notes))
 
@@ -117,31 +117,31 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     Raises:
         InputError: as `prepare`; fewer examples per label than folds.
     """
-    strategy = strategy_of(config)
+    strategy = resolve_strategy(config)
     task = session.task(config)
     check_metric(config.metric or task.metric)
     if not session.knows(config.model):
         check_name(config.model)
-    check_map(config.device, strategy.name, strategy.trains)
+    check_device_map(config.device, strategy.name, strategy.trains)
     frozen = isinstance(strategy.trainable, LoRA | Nothing)
     check_quantize(config.quantize, strategy.name, frozen, resolve_device(config.device), config.log_model)
     if isinstance(strategy.input, Pattern):
         check_pattern_name(task, strategy.input.pattern)
     pool = session.split(config, "train")
-    drawn = draw(pool, task.labels, config.per_label, config.data_seed)
+    drawn = draw_few_shot(pool, task.labels, config.per_label, config.data_seed)
     taken = (*drawn.train, *drawn.validation)
     if fold is not None:
-        drawn = fold_of(drawn, len(task.labels), *fold)
+        drawn = split_fold(drawn, len(task.labels), *fold)
     strategy, shots, notes = _shots(strategy, config, len(drawn.train))
     demos = draw_demonstrations(drawn.train, len(task.labels), shots, config.data_seed) if shots else ()
     extra: tuple[Example, ...] = ()
     if isinstance(strategy.loss, DistillKL):
         extra = draw_unlabelled(pool, taken, strategy.loss.unlabelled, config.data_seed)
     evaluated = {"validation": ExampleSet("validation", drawn.validation, pool.origin)}
-    notes += leaks(drawn.train, evaluated)
+    notes += draw_leakage(drawn.train, evaluated)
     backbone = session.original(config, isinstance(strategy.head, Verbalizer))
     strategy.trainable.check(backbone)
-    if config.log_model and world().sharded:
+    if config.log_model and process_group().sharded:
         raise InputError(
             "log_model=true: a model in pieces (FSDP2) cannot be saved whole; leave it out, or train data parallel "
             "(deploy/accelerate/ddp.yaml)."
@@ -169,18 +169,20 @@ def _shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[Strate
 
 def readers(
     strategy: Strategy, task: Task, backbone: Backbone, config: RunConfig, demos: Sequence[Example]
-) -> tuple[Reader, Reader | None]:
+) -> tuple[PromptEncoder, PromptEncoder | None]:
     """The strategy's reader and, for distillation, the teacher's (which has the demonstrations)."""
     if isinstance(strategy.loss, DistillKL):
-        student = Reader(strategy, task, backbone, config.max_length)
-        return student, Reader(strategy, task, backbone, config.max_length, demos)
-    return Reader(strategy, task, backbone, config.max_length, demos), None
+        student = PromptEncoder(strategy, task, backbone, config.max_length)
+        return student, PromptEncoder(strategy, task, backbone, config.max_length, demos)
+    return PromptEncoder(strategy, task, backbone, config.max_length, demos), None
 
 
-def _resolve(config: RunConfig, strategy: Strategy, task: Task, backbone: Backbone, drawn: Draw) -> dict[str, object]:
+def _resolve(
+    config: RunConfig, strategy: Strategy, task: Task, backbone: Backbone, drawn: FewShotDraw
+) -> dict[str, object]:
     """Every value as used, defaults filled in."""
     given = config.model_dump()
-    values = {name: value for name, value in given.items() if name not in PART_FIELDS + KNOB_FIELDS}
+    values = {name: value for name, value in given.items() if name not in PART_FIELDS + DIFFICULTY_FIELDS}
     values |= strategy.parameters | task.knobs
     values |= {"metric": config.metric or task.metric, "device": str(backbone.device), "width": backbone.width}
     if isinstance(strategy.input, Pattern):
@@ -189,8 +191,8 @@ def _resolve(config: RunConfig, strategy: Strategy, task: Task, backbone: Backbo
     values["steps"] = steps_in(config, len(drawn.train)) if strategy.trains else 0
     values["precision"] = choose_precision(config.precision, backbone, threads_of(config, backbone.width))
     values["model_commit"] = backbone.revision
-    if world().size > 1:
-        values["processes"] = f"{world().size}, {'FSDP2' if world().sharded else 'data parallel'}"
+    if process_group().size > 1:
+        values["processes"] = f"{process_group().size}, {'FSDP2' if process_group().sharded else 'data parallel'}"
     values["train_digest"], values["validation_digest"] = digest(drawn.train), digest(drawn.validation)
     return values
 
@@ -199,4 +201,4 @@ def threads_of(config: RunConfig, width: int) -> int:
     """CPU threads: as asked, else one for a narrow model (two were 20 times slower there), a share for a wide one."""
     if config.threads:
         return config.threads
-    return 1 if width < WIDE else max(1, (os.cpu_count() or 1) // world().local_size)
+    return 1 if width < WIDE else max(1, (os.cpu_count() or 1) // process_group().local_size)

@@ -5,17 +5,17 @@ from dataclasses import replace
 
 from torch import nn
 
-from effft.config import KNOB_FIELDS, RunConfig
+from effft.config import DIFFICULTY_FIELDS, RunConfig
 from effft.data.examples import ExampleSet
-from effft.data.leakage import Checked, check
-from effft.distributed.process_group import world
-from effft.models.backbone import Backbone, Stored, load, resolve_device
+from effft.data.leakage import LeakageCheck, check_leakage
+from effft.distributed.process_group import process_group
+from effft.models.backbone import Backbone, LoadOptions, load, resolve_device
 from effft.models.precision import store_in_bf16
 from effft.tasks.loading import read_split
 from effft.tasks.task import Task, load_task
-from effft.training.feature_cache import Activations
+from effft.training.feature_cache import FeatureCache
 
-KnobValues = tuple[tuple[str, float], ...]
+DifficultyValues = tuple[tuple[str, float], ...]
 
 
 class Session:
@@ -28,10 +28,10 @@ class Session:
         self.keep = keep
         self._backbones: dict[tuple[str, ...], Backbone] = {}
         self._rounded: dict[tuple[str, ...], Backbone] = {}
-        self._splits: dict[tuple[str, KnobValues, str, str], ExampleSet] = {}
-        self._tasks: dict[tuple[str, KnobValues, bool], Task] = {}
-        self._checked: dict[tuple[str, KnobValues, str, str], Checked] = {}
-        self.activations = Activations()
+        self._splits: dict[tuple[str, DifficultyValues, str, str], ExampleSet] = {}
+        self._tasks: dict[tuple[str, DifficultyValues, bool], Task] = {}
+        self._checked: dict[tuple[str, DifficultyValues, str, str], LeakageCheck] = {}
+        self.activations = FeatureCache()
 
     @property
     def weight_bytes(self) -> int:
@@ -46,29 +46,29 @@ class Session:
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """As it was, on this machine's own device."""
-        vars(self).update(state, activations=Activations())
+        vars(self).update(state, activations=FeatureCache())
         for key, backbone in self._backbones.items():
             backbone.model.to(resolve_device(key[3]))
 
     def task(self, config: RunConfig) -> Task:
         """The task record, its knobs turned."""
-        key = (config.task, knobs_of(config), config.allow_outside)
+        key = (config.task, difficulty_of(config), config.allow_outside)
         if key not in self._tasks:
             self._tasks[key] = load_task(config.task, config.allow_outside).turned(dict(key[1]))
         return self._tasks[key]
 
     def split(self, config: RunConfig, name: str) -> ExampleSet:
         """The examples of one split of the task."""
-        key = (config.task, knobs_of(config), name, config.data_dir)
+        key = (config.task, difficulty_of(config), name, config.data_dir)
         if key not in self._splits:
             self._splits[key] = read_split(self.task(config), name, config.data_dir)
         return self._splits[key]
 
-    def checked(self, config: RunConfig, name: str) -> Checked:
+    def checked(self, config: RunConfig, name: str) -> LeakageCheck:
         """The split, compared with train."""
-        key = (config.task, knobs_of(config), name, config.data_dir)
+        key = (config.task, difficulty_of(config), name, config.data_dir)
         if key not in self._checked:
-            self._checked[key] = check(self.split(config, name), self.split(config, "train"))
+            self._checked[key] = check_leakage(self.split(config, name), self.split(config, "train"))
         return self._checked[key]
 
     def knows(self, model: str) -> bool:
@@ -79,8 +79,8 @@ class Session:
         """The pristine backbone, to look at."""
         key = (config.model, config.revision, str(lm_head), config.device, config.quantize)
         if key not in self._backbones:
-            device = "cpu" if world().sharded else config.device  # whole it may not fit; its pieces move there
-            stored = Stored(config.quantize, config.precision)
+            device = "cpu" if process_group().sharded else config.device  # whole it may not fit; its pieces move there
+            stored = LoadOptions(config.quantize, config.precision)
             self._backbones[key] = load(config.model, config.revision, lm_head, device, stored)
         return self._backbones[key]
 
@@ -112,6 +112,6 @@ def _on_cpu(model: nn.Module) -> nn.Module:
     return model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).to("cpu")
 
 
-def knobs_of(config: RunConfig) -> KnobValues:
+def difficulty_of(config: RunConfig) -> DifficultyValues:
     """The knobs of a built-in task that are turned, with their values."""
-    return tuple((name, getattr(config, name)) for name in KNOB_FIELDS if getattr(config, name) is not None)
+    return tuple((name, getattr(config, name)) for name in DIFFICULTY_FIELDS if getattr(config, name) is not None)

@@ -4,7 +4,7 @@ import socket
 from importlib.util import find_spec
 
 from effft.errors import InputError
-from effft.redaction import without_secrets
+from effft.redaction import redact
 
 SECONDS_TO_CONNECT = 3.0
 
@@ -51,6 +51,6 @@ def refused(address: str) -> str:
 def nobody(address: str, said: str) -> InputError:
     """What to say where there is no cluster to join."""
     return InputError(
-        f"ray_address={address}: no cluster can be joined there ({without_secrets(said)}); `ray start --head` starts "
+        f"ray_address={address}: no cluster can be joined there ({redact(said)}); `ray start --head` starts "
         "one on this machine, and --ray-address local needs none."
     )

@@ -10,11 +10,11 @@ from optuna.trial import Trial, TrialState
 
 from effft.errors import RunError
 from effft.search.mlflow_log import Logbook
-from effft.search.samplers import EPOCHS, epoch_bars, reseed
+from effft.search.samplers import EPOCHS, epoch_thresholds, reseed
 from effft.search.settings import StudyPlan
 from effft.search.spaces import Values, decoded, distributions
 from effft.search.storage import complete, done
-from effft.search.units import Executor, Measured, Streaming, Unit
+from effft.search.units import Executor, Streaming, Unit, UnitResult
 
 MOST_FAILURES = 5
 """Failed trials in a row after which a study stops."""
@@ -23,7 +23,7 @@ MOST_PRUNED = 3
 """A study ends with fewer complete trials than asked for when it has finished this many times as many, pruned ones
 counted."""
 
-Announce = Callable[[str, int, int], None]
+RunCallback = Callable[[str, int, int], None]
 """Called with (what, trials done, trials asked for)."""
 
 
@@ -42,7 +42,9 @@ class InFlight:
 class Driver:
     """Runs trials until as many are complete as were asked for; pruned and failed ones do not count."""
 
-    def __init__(self, study: Study, plan: StudyPlan, executor: Executor, logbook: Logbook, announce: Announce) -> None:
+    def __init__(
+        self, study: Study, plan: StudyPlan, executor: Executor, logbook: Logbook, announce: RunCallback
+    ) -> None:
         self.study, self.plan, self.executor, self.logbook, self.announce = study, plan, executor, logbook, announce
         self.distributions = distributions(plan.space)
         self.failed_in_a_row = 0
@@ -114,9 +116,9 @@ class Driver:
         settings = self.plan.settings
         if settings.pruner != EPOCHS or len(settings.objectives) > 1:
             return unit
-        return replace(unit, bars=epoch_bars(done(self.study), step))
+        return replace(unit, bars=epoch_thresholds(done(self.study), step))
 
-    def _goes_on(self, flight: InFlight, found: Measured, step: int) -> bool:
+    def _goes_on(self, flight: InFlight, found: UnitResult, step: int) -> bool:
         if found.failure:
             self._end(flight, TrialState.FAIL, found.failure)
             return False

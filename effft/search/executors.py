@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from effft.errors import InputError, lookup
-from effft.search.multi_adapter_executor import Packed
+from effft.search.multi_adapter_executor import MultiAdapterExecutor
 from effft.search.units import Executor, InProcess, LocalProcesses
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def open_executor(plan: "StudyPlan", session: "Session") -> Executor:
         return InProcess(session)
     size = pack_size(plan, session)
     if size > 1 and (settings.executor == "packed" or _pays(plan, session, size)):
-        return Packed(session, size)
+        return MultiAdapterExecutor(session, size)
     return InProcess(session)
 
 

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from effft.config import RunConfig
 from effft.errors import RunError
-from effft.search.settings import FRESH, StudyPlan
+from effft.search.settings import HELD_OUT_SEED_OFFSET, StudyPlan
 from effft.search.spaces import Values, decoded
 from effft.search.storage import DEFAULT, complete
 from effft.search.units import Executor, Unit, measure
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TOP = 3
 """Trials that are measured again, beside the default: the best of noisy numbers is too good to be true."""
 
-Announce = Callable[[str, int, int], None]
+RunCallback = Callable[[str, int, int], None]
 OpenRun = Callable[[str, str, Mapping[str, str]], Tracker]
 """(experiment, name, tags) -> a tracker of a final run."""
 
@@ -61,7 +61,7 @@ def remembered(study: Study, key: str, make: Callable[[], Any]) -> Any:
     return known[key]
 
 
-def choose(study: Study, plan: StudyPlan, executor: Executor, announce: Announce) -> tuple[FrozenTrial, float]:
+def choose(study: Study, plan: StudyPlan, executor: Executor, announce: RunCallback) -> tuple[FrozenTrial, float]:
     """The winner: of the top 3 and the default, the best mean validation over fresh seeds (and folds cut anew).
 
     The default takes part, whatever its first score was: a search that finds nothing better keeps it. Also returned:
@@ -77,7 +77,7 @@ def choose(study: Study, plan: StudyPlan, executor: Executor, announce: Announce
     scores: dict[int, float] = {}
     for place, trial in enumerate(candidates):
         announce(f"re-evaluate trial {trial.number}", place, len(candidates))
-        units = plan.units(decoded(trial.params), plan.config.seed + FRESH, plan.settings.reseeds)
+        units = plan.units(decoded(trial.params), plan.config.seed + HELD_OUT_SEED_OFFSET, plan.settings.reseeds)
         found = _values(study, f"fresh/{trial.number}", units, executor)
         kept = [value for value in found if value is not None]
         if kept:
@@ -113,7 +113,7 @@ def median_trial(study: Study) -> FrozenTrial:
 
 
 def finals(
-    study: Study, plan: StudyPlan, winner: FrozenTrial, session: "Session", open_run: OpenRun, announce: Announce
+    study: Study, plan: StudyPlan, winner: FrozenTrial, session: "Session", open_run: OpenRun, announce: RunCallback
 ) -> list[Final]:
     """`seeds` x `data_seeds` fresh runs of the winner and of the default configuration.
 
@@ -127,7 +127,9 @@ def finals(
     }
     first, settings = plan.config, plan.settings
     places = [
-        (s + first.seed + FRESH, d + first.data_seed) for d in range(settings.data_seeds) for s in range(settings.seeds)
+        (s + first.seed + HELD_OUT_SEED_OFFSET, d + first.data_seed)
+        for d in range(settings.data_seeds)
+        for s in range(settings.seeds)
     ]
     found: list[Final] = []
     total = len(places) * len(roles)

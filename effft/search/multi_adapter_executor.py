@@ -6,10 +6,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from effft.search.units import Measured, Unit, below, failed, measure
+from effft.search.units import Unit, UnitResult, below, failed, measure
 
 if TYPE_CHECKING:
-    from effft.multi_adapter.runs import PackedRuns, Scored
+    from effft.multi_adapter.runs import MultiAdapterRuns, Scored
     from effft.runs.plan import Plan
     from effft.runs.session import Session
 
@@ -32,7 +32,7 @@ class _Given:
         return below(self.unit.bars or (), epoch, value)
 
 
-class Packed:
+class MultiAdapterExecutor:
     """Measures up to `width` units side by side; what cannot share passes (vanilla, top layers) is measured alone.
 
     `give` a unit and `take` what ends next, so that a trial that ends or is pruned makes room for another at once.
@@ -42,12 +42,12 @@ class Packed:
     def __init__(self, session: "Session", width: int) -> None:
         self.session, self.width = session, width
         self._given: dict[Hashable, _Given] = {}
-        self._ready: deque[tuple[Hashable, Measured]] = deque()
+        self._ready: deque[tuple[Hashable, UnitResult]] = deque()
         self._alone: deque[Hashable] = deque()
-        self._packs: dict[tuple[object, ...], PackedRuns] = {}
+        self._packs: dict[tuple[object, ...], MultiAdapterRuns] = {}
         self._refused: set[tuple[object, ...]] = set()
 
-    def run(self, units: Sequence[Unit]) -> list[Measured]:
+    def run(self, units: Sequence[Unit]) -> list[UnitResult]:
         """The results in the order of the units; a single one is measured as in process."""
         if len(units) == 1 and not self._given:
             return [measure(units[0], self.session)]
@@ -71,14 +71,14 @@ class Packed:
         except Exception as error:
             self._ready.append((key, failed(error)))
 
-    def _pack(self, kind: tuple[object, ...], plan: "Plan") -> "PackedRuns":
-        from effft.multi_adapter.runs import PackedRuns, working
+    def _pack(self, kind: tuple[object, ...], plan: "Plan") -> "MultiAdapterRuns":
+        from effft.multi_adapter.runs import MultiAdapterRuns, working
 
         if kind not in self._packs:
-            self._packs[kind] = PackedRuns(working(plan), self.width)
+            self._packs[kind] = MultiAdapterRuns(working(plan), self.width)
         return self._packs[kind]
 
-    def take(self) -> tuple[Hashable, Measured]:
+    def take(self) -> tuple[Hashable, UnitResult]:
         """The next unit that ends, with its key."""
         while not self._ready:
             if self._alone:
@@ -100,12 +100,12 @@ class Packed:
             self._alone += pack.abandon()
             self._refused.add(kind)
 
-    def _measured(self, one: "Scored") -> Measured:
+    def _measured(self, one: "Scored") -> UnitResult:
         if one.failure is not None:
             return failed(one.failure)
         given = self._given[one.key]
         stopped = bool(given.curve) and below(given.unit.bars or (), len(given.curve), given.curve[-1])
-        return Measured(one.value, one.resources, "", tuple(given.curve), stopped)
+        return UnitResult(one.value, one.resources, "", tuple(given.curve), stopped)
 
     def close(self) -> None:
         """Let the packs go."""

@@ -12,31 +12,31 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
 from effft.tracking.postgres import options_of, sole_builder
-from effft.tracking.retry import patiently
+from effft.tracking.retry import retry
 
 FLAG = "flag --storage"
 
 
-class PatientStorage(RDBStorage):
+class RetryingStorage(RDBStorage):
     """An RDBStorage whose every call waits for the server and may be made again without harm."""
 
     _number: int | None = None
     """That of the trial which is being made, from the first try on."""
 
     @staticmethod
-    def at(url: str) -> "PatientStorage":
+    def at(url: str) -> "RetryingStorage":
         """The storage of a URL; its tables are made by one process.
 
         Raises:
             InputError: it cannot be opened, or is another's database. RunError: another process holds it.
         """
         with sole_builder(url, "optuna", FLAG):
-            return PatientStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": options_of(url)})
+            return RetryingStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": options_of(url)})
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         self._number = None
         make = super()._create_new_trial
-        return patiently(lambda: make(study_id, template_trial))
+        return retry(lambda: make(study_id, template_trial))
 
     def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
         if self._number is not None:  # an earlier try: it may have arrived, and only its answer was lost
@@ -57,7 +57,7 @@ class PatientStorage(RDBStorage):
             told.append(True)
             return tell(trial_id, state, values)
 
-        return patiently(once)
+        return retry(once)
 
 
 REPEATABLE = (
@@ -72,10 +72,10 @@ REPEATABLE = (
 def _waiting(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def call(*values: Any, **named: Any) -> Any:
-        return patiently(lambda: method(*values, **named))
+        return retry(lambda: method(*values, **named))
 
     return call
 
 
 for _name in REPEATABLE:
-    setattr(PatientStorage, _name, _waiting(getattr(RDBStorage, _name)))
+    setattr(RetryingStorage, _name, _waiting(getattr(RDBStorage, _name)))

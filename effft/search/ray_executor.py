@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effft.errors import InputError
-from effft.redaction import without_secrets
+from effft.redaction import redact
 from effft.search.cluster import nobody, refused
-from effft.search.units import TRIES, Measured, Unit, measure
+from effft.search.units import TRIES, Unit, UnitResult, measure
 
 if TYPE_CHECKING:
     from effft.runs.session import Session
@@ -83,19 +83,19 @@ class RayTasks:
         if there.get("CPU", 0) < self.width:
             log.warning("effft: the cluster has %g CPUs for %d --workers.", there.get("CPU", 0), self.width)
 
-    def run(self, units: Sequence[Unit]) -> list[Measured]:
+    def run(self, units: Sequence[Unit]) -> list[UnitResult]:
         """As many at a time as the cluster takes, in the order of the units."""
         return [self._result(task) for task in [self._task.remote(unit, [self._session]) for unit in units]]
 
-    def _result(self, task: Any) -> Measured:
+    def _result(self, task: Any) -> UnitResult:
         while not self._ray.wait([task], timeout=SECONDS_TO_WARN)[0]:
             if not self._ray.cluster_resources().get("CPU", 0):
                 log.warning("effft: the cluster has no node that could take a trial; waiting for one.")
         try:
-            found: Measured = self._ray.get(task)
+            found: UnitResult = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
-            said = without_secrets(" ".join(str(error).split()))[:300]
-            return Measured(float("nan"), {}, f"no worker of the cluster lived through it: {said}")
+            said = redact(" ".join(str(error).split()))[:300]
+            return UnitResult(float("nan"), {}, f"no worker of the cluster lived through it: {said}")
         return found
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ def _way_to(address: str) -> Iterator[None]:
 def _say(data: dict[str, Any], **_more: object) -> None:
     """The first sentence of what the cluster reports; Ray would print it with pages of a node's log."""
     said = " ".join(" ".join(map(str, data.get("lines", ()))).split())
-    log.warning("effft: the cluster says: %s.", without_secrets(said.split(". ")[0][:200].rstrip(".")))
+    log.warning("effft: the cluster says: %s.", redact(said.split(". ")[0][:200].rstrip(".")))
 
 
 @contextmanager
@@ -162,7 +162,7 @@ _SESSION: "list[Session]" = []
 """A worker process's own."""
 
 
-def work(unit: Unit, session: list[Any]) -> Measured:
+def work(unit: Unit, session: list[Any]) -> UnitResult:
     """What a worker does. session: a reference in a list, so that Ray does not fetch it again for every unit."""
     if not _SESSION:
         import ray

@@ -56,7 +56,7 @@ def reseed(study: Study, name: str, seed: int, width: int) -> None:
         study.sampler = SAMPLERS[chosen]((seed * 1_000_003 + so_far) % 2**32)
 
 
-def epoch_bars(trials: Sequence[FrozenTrial], step: int) -> tuple[float, ...]:
+def epoch_thresholds(trials: Sequence[FrozenTrial], step: int) -> tuple[float, ...]:
     """After every epoch of a trial's unit `step`, the median score that finished trials had there.
 
     The median rule of Golovin et al. (2017, Google Vizier, section 3.1), epoch by epoch. () before five trials are

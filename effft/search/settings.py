@@ -12,7 +12,7 @@ CROSS_VALIDATED_FROM = 8
 """Examples per label from which k-fold on the shots is the default; below, the validation draw is used."""
 
 FOLDS = 4
-FRESH = 1000
+HELD_OUT_SEED_OFFSET = 1000
 """Seeds from `seed + FRESH` on are used by no trial: re-evaluation and finals take them."""
 
 

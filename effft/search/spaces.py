@@ -9,7 +9,7 @@ import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from effft.errors import InputError, nearest
-from effft.strategies.search_space import ALL, Choice, Dimension, Powers, Span
+from effft.strategies.search_space import ALL, Choice, Dimension, PowersOfTwo, Range
 
 Space = dict[str, Dimension]
 Values = dict[str, object]
@@ -34,9 +34,9 @@ def bounded(space: Mapping[str, Dimension], limits: Limits) -> Space:
     for name, dimension in space.items():
         if name == "pattern":
             dimension = Choice(limits.patterns)
-        if isinstance(dimension, Span) and dimension.high == ALL:
+        if isinstance(dimension, Range) and dimension.high == ALL:
             high = limits.blocks if name == "layers" else limits.labelled
-            dimension = Span(dimension.low, high, dimension.log, dimension.whole)
+            dimension = Range(dimension.low, high, dimension.log, dimension.whole)
         if name == "rank" and not isinstance(dimension, Choice):
             dimension = replace(dimension, high=min(dimension.high, limits.rank))
         single = len(dimension.values) < 2 if isinstance(dimension, Choice) else dimension.low >= dimension.high
@@ -71,7 +71,7 @@ def narrowed(name: str, text: str, space: Mapping[str, Dimension]) -> Dimension:
         raise InputError(f"{name}={text}: a range is low:high, low:high:log or low:high:log2, of numbers.") from None
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise InputError(f"{name}={text}: low <= high must hold, but got {low:g} and {high:g}.")
-    kind = form[0] if form else "log2" if isinstance(own, Powers) else "log" if own.log else ""
+    kind = form[0] if form else "log2" if isinstance(own, PowersOfTwo) else "log" if own.log else ""
     if len(form) > 1 or kind not in ("", "log", "log2", "linear"):
         raise InputError(f"{name}={text}: unknown form {':'.join(form)!r}; known: linear, log, log2.")
     if kind in ("log", "log2") and low <= 0:
@@ -79,11 +79,11 @@ def narrowed(name: str, text: str, space: Mapping[str, Dimension]) -> Dimension:
     if kind == "log2":
         if math.floor(math.log2(high)) < math.ceil(math.log2(low)):
             raise InputError(f"{name}={text}: the range is empty, there is no power of two in it.")
-        return Powers(low, high)
-    whole = own.whole if isinstance(own, Span) else float(own.low).is_integer()
+        return PowersOfTwo(low, high)
+    whole = own.whole if isinstance(own, Range) else float(own.low).is_integer()
     if whole and not (low.is_integer() and high.is_integer()):
         raise InputError(f"{name}={text}: must be whole numbers.")
-    return Span(low, high, kind == "log", whole)
+    return Range(low, high, kind == "log", whole)
 
 
 def check_name(name: str, space: Mapping[str, Dimension]) -> Dimension:
@@ -122,13 +122,13 @@ def distributions(space: Mapping[str, Dimension]) -> dict[str, BaseDistribution]
 
 
 def _key(name: str, dimension: Dimension) -> str:
-    return f"log2_{name}" if isinstance(dimension, Powers) else name
+    return f"log2_{name}" if isinstance(dimension, PowersOfTwo) else name
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:
     if isinstance(dimension, Choice):
         return CategoricalDistribution(dimension.values)
-    if isinstance(dimension, Powers):
+    if isinstance(dimension, PowersOfTwo):
         return IntDistribution(math.ceil(math.log2(dimension.low)), math.floor(math.log2(dimension.high)))
     if dimension.whole:
         return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
@@ -153,7 +153,7 @@ def encoded(values: Mapping[str, object], space: Mapping[str, Dimension]) -> Val
                 found[name] = str(values[name])
             continue
         number = min(max(float(str(values[name])), dimension.low), dimension.high)
-        if isinstance(dimension, Powers):
+        if isinstance(dimension, PowersOfTwo):
             distribution = _distribution(dimension)
             assert isinstance(distribution, IntDistribution)
             found[_key(name, dimension)] = min(max(round(math.log2(number)), distribution.low), distribution.high)

@@ -15,8 +15,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from effft.errors import InputError, RunError
-from effft.redaction import without_secrets
-from effft.search.postgres_storage import FLAG, PatientStorage
+from effft.redaction import redact
+from effft.search.postgres_storage import FLAG, RetryingStorage
 from effft.search.samplers import pruner_of
 from effft.search.settings import StudyPlan
 from effft.tracking.postgres import check_login, has_password, is_postgres, with_driver
@@ -46,16 +46,15 @@ def open_storage(url: str) -> RDBStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if is_postgres(url):
-        return PatientStorage.at(with_driver(url))
+        return RetryingStorage.at(with_driver(url))
     sqlite = url.startswith("sqlite")
     options = {"connect_args": {"timeout": 60}}
     try:
         storage = _locked(url, options) if sqlite else RDBStorage(url)
     except (SQLAlchemyError, ImportError, ValueError, OSError, RuntimeError) as error:
-        sentence = without_secrets(" ".join(str(error).split("\n")[0].split()))[:200]
+        sentence = redact(" ".join(str(error).split("\n")[0].split()))[:200]
         raise InputError(
-            f"storage {without_secrets(url)} cannot be opened: {sentence} (flag --storage; "
-            "sqlite:///optuna.db is usual)."
+            f"storage {redact(url)} cannot be opened: {sentence} (flag --storage; sqlite:///optuna.db is usual)."
         ) from None
     if sqlite:
         _make_light(storage)

@@ -38,7 +38,7 @@ class NothingToSearchError(InputError):
 
 
 @dataclass(frozen=True)
-class Place:
+class StudyStores:
     """Where things are kept. tracking_uri, experiment: '' = the default."""
 
     storage: str
@@ -87,7 +87,7 @@ def plan_study(
     plan = prepare_validation(config, session, (0, settings.folds, config.seed) if settings.folds else None)
     backbone = session.original(config, plan.strategy.head != compose("vanilla").head)
     rank = min(LoRA.highest_rank(backbone, modules) for modules in ("attention", "all"))
-    limits = Limits(len(backbone.anatomy.blocks), len(plan.draw.train), tuple(plan.task.patterns), rank)
+    limits = Limits(len(backbone.layout.blocks), len(plan.draw.train), tuple(plan.task.patterns), rank)
     space = strategy.space(backbone.width)
     space = bounded(space, limits) | {key: narrowed(key, text, space) for key, text in asked.items() if is_range(text)}
     for key in (*fixed, *(DERIVED[k] for k in fixed if k in DERIVED), *(("alpha_ratio",) if ratio else ())):
@@ -152,7 +152,7 @@ _WHERE = ("strategy", "task", "model", "revision", "data_dir", "per_label", "dat
 @said_plainly()
 def run_study(
     plan: StudyPlan,
-    place: Place,
+    place: StudyStores,
     session: Session,
     announce: Callable[[str, int, int], None],
     say: Callable[[str], None],
@@ -195,7 +195,7 @@ def _parameters(plan: StudyPlan) -> dict[str, object]:
     return {**vars(plan.settings), **plan.config.model_dump(exclude_none=True), **space}
 
 
-def _parent(study: Study, plan: StudyPlan, place: Place) -> Tracker:
+def _parent(study: Study, plan: StudyPlan, place: StudyStores) -> Tracker:
     if place.no_tracking:
         return MemoryTracker(name=plan.name)
     from effft.tracking.study_runs import open_parent
@@ -209,7 +209,7 @@ def _parent(study: Study, plan: StudyPlan, place: Place) -> Tracker:
     return tracker
 
 
-def _final_tracker(place: Place, experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
+def _final_tracker(place: StudyStores, experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
     if place.no_tracking:
         return MemoryTracker(name=name, labels=dict(tags))
     from effft.tracking.mlflow_tracker import MlflowTracker
@@ -218,7 +218,7 @@ def _final_tracker(place: Place, experiment: str, name: str, tags: Mapping[str, 
     return tracker
 
 
-def _register(study: Study, plan: StudyPlan, found: list[Final], fresh: float, place: Place) -> str:
+def _register(study: Study, plan: StudyPlan, found: list[Final], fresh: float, place: StudyStores) -> str:
     """Register the winner's best run by validation, once; a sentence about it."""
     best = best_final(found, plan.metric)
     if place.no_tracking or not best.run_id:

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from effft.config import RunConfig
-from effft.redaction import without_secrets
+from effft.redaction import redact
 
 if TYPE_CHECKING:
     from effft.runs.session import Session
@@ -40,7 +40,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Measured:
+class UnitResult:
     """value: the primary metric on validation; failure: why there is none.
 
     curve: the metric after every epoch, where the unit has bars; stopped: it fell below one.
@@ -53,7 +53,7 @@ class Measured:
     stopped: bool = False
 
 
-def measure(unit: Unit, session: "Session") -> Measured:
+def measure(unit: Unit, session: "Session") -> UnitResult:
     """Train and validate. Only the `train` source is opened; whatever goes wrong is a sentence in the result."""
     from effft.runs.experiment import execute
     from effft.runs.plan import prepare_validation
@@ -72,13 +72,13 @@ def measure(unit: Unit, session: "Session") -> Measured:
         return failed(error)
     resources = {name: result.metrics[f"resources/{name}"] for name in KEPT}
     stopped = bool(curve) and below(unit.bars or (), len(curve), curve[-1])
-    return Measured(result.metrics[f"validation/{result.primary}"], resources, "", tuple(curve), stopped)
+    return UnitResult(result.metrics[f"validation/{result.primary}"], resources, "", tuple(curve), stopped)
 
 
-def failed(error: Exception) -> Measured:
+def failed(error: Exception) -> UnitResult:
     """What went wrong, as a sentence."""
     said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-    return Measured(float("nan"), {}, without_secrets(said))
+    return UnitResult(float("nan"), {}, redact(said))
 
 
 def below(bars: Sequence[float], epoch: int, value: float) -> bool:
@@ -91,7 +91,7 @@ class Executor(Protocol):
 
     width: int
 
-    def run(self, units: Sequence[Unit]) -> list[Measured]:
+    def run(self, units: Sequence[Unit]) -> list[UnitResult]:
         """The results, in the order of the units."""
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class Streaming(Executor, Protocol):
     def give(self, key: Hashable, unit: Unit) -> None:
         """Take a unit in hand."""
 
-    def take(self) -> tuple[Hashable, Measured]:
+    def take(self) -> tuple[Hashable, UnitResult]:
         """The next unit that ends, with its key."""
 
 
@@ -117,7 +117,7 @@ class InProcess:
     def __init__(self, session: "Session") -> None:
         self.session = session
 
-    def run(self, units: Sequence[Unit]) -> list[Measured]:
+    def run(self, units: Sequence[Unit]) -> list[UnitResult]:
         """In order."""
         return [measure(unit, self.session) for unit in units]
 
@@ -136,12 +136,12 @@ class LocalProcesses:
         self.width = width
         self._pool = _pool(width)
 
-    def run(self, units: Sequence[Unit]) -> list[Measured]:
+    def run(self, units: Sequence[Unit]) -> list[UnitResult]:
         """In parallel."""
         found = self._together(units)
         return [self._alone(unit) if one is None else one for unit, one in zip(units, found, strict=True)]
 
-    def _together(self, units: Sequence[Unit]) -> list[Measured | None]:
+    def _together(self, units: Sequence[Unit]) -> list[UnitResult | None]:
         """None for what a dying worker took with it."""
         try:
             found = [_result(future) for future in [self._pool.submit(_work, unit) for unit in units]]
@@ -151,12 +151,12 @@ class LocalProcesses:
             self._renew()
         return found
 
-    def _alone(self, unit: Unit) -> Measured:
+    def _alone(self, unit: Unit) -> UnitResult:
         for _ in range(TRIES - 1):
             (found,) = self._together([unit])
             if found is not None:
                 return found
-        return Measured(float("nan"), {}, f"its worker process died {TRIES} times; memory may be short (--workers).")
+        return UnitResult(float("nan"), {}, f"its worker process died {TRIES} times; memory may be short (--workers).")
 
     def _renew(self) -> None:
         log.warning("effft: a worker process died; what it had in hand is measured again.")
@@ -171,7 +171,7 @@ class LocalProcesses:
             worker.kill()
 
 
-def _result(future: Future[Measured]) -> Measured | None:
+def _result(future: Future[UnitResult]) -> UnitResult | None:
     try:
         return future.result()
     except BrokenProcessPool:
@@ -204,5 +204,5 @@ def _leave_after(driver: int) -> None:
     os._exit(1)
 
 
-def _work(unit: Unit) -> Measured:
+def _work(unit: Unit) -> UnitResult:
     return measure(unit, _SESSION[0])

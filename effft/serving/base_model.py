@@ -8,7 +8,7 @@ from pathlib import Path
 from effft.errors import InputError
 from effft.models.backbone import Backbone
 from effft.models.pretrained import BUILT_IN
-from effft.serving.manifest import Base
+from effft.serving.manifest import BaseReference
 
 SMALL = 100_000_000
 """Bytes below which the base goes inside the saved model."""
@@ -51,7 +51,7 @@ def fingerprint(folder: Path) -> str:
     return state.hexdigest()
 
 
-def pin(backbone: Backbone, folder: Path) -> Base:
+def pin(backbone: Backbone, folder: Path) -> BaseReference:
     """A reference to the backbone's base; a small one is copied to `folder`/base."""
     source = source_folder(backbone)
     hub = backbone.name not in BUILT_IN and not Path(backbone.name).expanduser().is_dir()
@@ -60,14 +60,14 @@ def pin(backbone: Backbone, folder: Path) -> Base:
         inside.mkdir(parents=True)
         for path in files_of(source):
             shutil.copyfile(path, inside / path.name)
-        return Base(kind="inside", name=backbone.name, revision=backbone.revision, sha256=fingerprint(inside))
+        return BaseReference(kind="inside", name=backbone.name, revision=backbone.revision, sha256=fingerprint(inside))
     if hub:
-        return Base(kind="hub", name=backbone.name, revision=backbone.revision)
+        return BaseReference(kind="hub", name=backbone.name, revision=backbone.revision)
     assert source is not None
-    return Base(kind="folder", name=backbone.name, path=str(source.resolve()), sha256=fingerprint(source))
+    return BaseReference(kind="folder", name=backbone.name, path=str(source.resolve()), sha256=fingerprint(source))
 
 
-def locate(base: Base, folder: Path) -> tuple[str, str]:
+def locate(base: BaseReference, folder: Path) -> tuple[str, str]:
     """Name and revision to load the base by, checked against its hash.
 
     Raises:

@@ -5,13 +5,13 @@ from itertools import islice
 
 from effft.errors import InputError
 from effft.serving.load import SavedModel
-from effft.serving.rows import Row, Rows, Writer
+from effft.serving.rows import AnswerWriter, TextRow, TextRows
 
 BATCH = 256
 """Rows answered together."""
 
 
-def answer_file(model: SavedModel, rows: Rows, writer: Writer, watch: Callable[[int, int], None]) -> int:
+def answer_file(model: SavedModel, rows: TextRows, writer: AnswerWriter, watch: Callable[[int, int], None]) -> int:
     """Answer every row; returns their number. watch: called with (bytes read, bytes in all).
 
     Raises:
@@ -19,7 +19,7 @@ def answer_file(model: SavedModel, rows: Rows, writer: Writer, watch: Callable[[
     """
     source, count = iter(rows), 0
     while True:
-        batch: list[Row] = []
+        batch: list[TextRow] = []
         fault: InputError | None = None
         try:
             for row in islice(source, BATCH):

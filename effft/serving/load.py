@@ -14,14 +14,14 @@ from effft.data.examples import Example
 from effft.errors import InputError
 from effft.evaluation.metrics import softmax
 from effft.models.backbone import load
-from effft.models.corruption import fault_of
-from effft.models.device_map import is_map
+from effft.models.corruption import find_corruption
+from effft.models.device_map import is_device_map
 from effft.models.lora import read_adapter
 from effft.serving.base_model import locate
-from effft.serving.manifest import ModelRecord, read_record
+from effft.serving.manifest import Manifest, read_manifest
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Verbalizer
-from effft.strategies.prompting import Reader
+from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import predict
 
 NARROW = 256
@@ -35,7 +35,7 @@ class SavedModel:
     server's threads send them, are answered one after another: a pass puts hooks on the model.
     """
 
-    def __init__(self, record: ModelRecord, learner: Learner) -> None:
+    def __init__(self, record: Manifest, learner: Learner) -> None:
         self.record, self.learner = record, learner
         self.fields, self.labels = record.fields, record.labels
         self._alone = threading.Lock()
@@ -47,14 +47,14 @@ class SavedModel:
         Raises:
             InputError: no saved model, its base is missing or another one, its weights do not fit.
         """
-        if is_map(device):
+        if is_device_map(device):
             raise InputError(f"device={device}: a saved model is put back whole; give auto, cpu or cuda (--device).")
-        record = read_record(folder)
+        record = read_manifest(folder)
         strategy, task = record.read_strategy(), record.read_task()
         name, revision = locate(record.base, folder)
         backbone = load(name, revision, isinstance(strategy.head, Verbalizer), device)
         demos = [Example(d.texts, d.label, row) for row, d in enumerate(record.demonstrations)]
-        reader = Reader(strategy, task, backbone, record.max_length, demos)
+        reader = PromptEncoder(strategy, task, backbone, record.max_length, demos)
         generator = torch.Generator().manual_seed(record.seeds[0])
         learner = Learner(strategy, task, backbone, reader, generator, record.precision)
         _put_back(learner, read_tensors(folder, record), folder)
@@ -89,7 +89,7 @@ def use_few_threads(model: SavedModel) -> None:
         torch.set_num_threads(1)
 
 
-def read_tensors(folder: Path, record: ModelRecord) -> dict[str, torch.Tensor]:
+def read_tensors(folder: Path, record: Manifest) -> dict[str, torch.Tensor]:
     """Name -> values of everything that moved outside `base/`; the head's names begin with 'head.'."""
     found: dict[str, torch.Tensor] = {}
     try:
@@ -100,7 +100,7 @@ def read_tensors(folder: Path, record: ModelRecord) -> dict[str, torch.Tensor]:
         if (folder / "head.safetensors").is_file():
             found |= {f"head.{name}": tensor for name, tensor in load_file(folder / "head.safetensors").items()}
     except (OSError, SafetensorError) as error:
-        said = next((f for f in (fault_of(folder / part) for part in ("", "adapter", "base")) if f), str(error))
+        said = next((f for f in (find_corruption(folder / part) for part in ("", "adapter", "base")) if f), str(error))
         raise InputError(f"the weights of the model in {folder} cannot be read: {said}.") from None
     return found
 

@@ -10,17 +10,17 @@ from effft.errors import InputError
 from effft.strategies.strategy import Strategy, compose
 from effft.tasks.task import Task
 
-FILE = "effft.json"
+MANIFEST_FILE = "effft.json"
 FORMAT = 1
 
 
-class Record(BaseModel):
+class StrictRecord(BaseModel):
     """Frozen, and strict about keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class Base(Record):
+class BaseReference(StrictRecord):
     """The pre-trained model under the strategy: `inside` the folder, a `folder` elsewhere, or on the `hub`.
 
     sha256 covers configuration, tokenizer and weights of a folder; a hub model is pinned by its revision.
@@ -33,14 +33,14 @@ class Base(Record):
     sha256: str = ""
 
 
-class Demonstration(Record):
+class Demonstration(StrictRecord):
     """A solved example that stands in every prompt."""
 
     texts: tuple[str, ...]
     label: int
 
 
-class ModelRecord(Record):
+class Manifest(StrictRecord):
     """weights: where what moved is: a PEFT `adapter`, the whole model in `base/`, `part` of it, or `none`.
 
     metrics: flat keys as the run logged them. run: the run's readable name.
@@ -51,7 +51,7 @@ class ModelRecord(Record):
     strategy: str
     parameters: dict[str, Any]
     task: dict[str, Any]
-    base: Base
+    base: BaseReference
     weights: Literal["adapter", "full", "part", "none"]
     precision: str
     max_length: int
@@ -80,22 +80,22 @@ class ModelRecord(Record):
         return tuple(self.task["labels"])
 
 
-def write_record(folder: Path, record: ModelRecord) -> None:
+def write_manifest(folder: Path, record: Manifest) -> None:
     """As indented JSON."""
-    (folder / FILE).write_text(record.model_dump_json(indent=1) + "\n")
+    (folder / MANIFEST_FILE).write_text(record.model_dump_json(indent=1) + "\n")
 
 
-def read_record(folder: Path) -> ModelRecord:
+def read_manifest(folder: Path) -> Manifest:
     """The record of a saved model.
 
     Raises:
         InputError: the folder holds none, or one of another format.
     """
-    path = folder / FILE
+    path = folder / MANIFEST_FILE
     if not path.is_file():
-        raise InputError(f"{folder} holds no {FILE}, so it is not a model that effft saved.")
+        raise InputError(f"{folder} holds no {MANIFEST_FILE}, so it is not a model that effft saved.")
     try:
-        return ModelRecord(**json.loads(path.read_text()))
+        return Manifest(**json.loads(path.read_text()))
     except (ValueError, TypeError, ValidationError) as error:
         said = " ".join(str(error).split())[:200]
         raise InputError(f"{path} cannot be read as format {FORMAT} of a saved model ({said}).") from None

@@ -1,6 +1,6 @@
 """The model card: what a person reads on the registry's page and in the exported folder."""
 
-from effft.serving.manifest import ModelRecord
+from effft.serving.manifest import Manifest
 
 FOUR = ("accuracy", "balanced_accuracy", "mcc", "macro_f1")
 
@@ -10,14 +10,14 @@ def plain(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|").replace("\n", " ")
 
 
-def splits_of(record: ModelRecord) -> list[str]:
+def splits_of(record: Manifest) -> list[str]:
     """validation, in_domain, ood/...: the splits that have metrics."""
     ends = f"/{record.metric}"
     names = [key.removesuffix(ends) for key in record.metrics if key.endswith(ends)]
     return [n for n in names if n in ("validation", "in_domain") or (n.startswith("ood/") and n.count("/") == 1)]
 
 
-def card(record: ModelRecord) -> str:
+def card(record: Manifest) -> str:
     """Markdown: what it is, what it reads, how good it is, what it stands on."""
     labels = ", ".join(f"{place} = {plain(name)}" for place, name in enumerate(record.labels))
     seed, data_seed = record.seeds
@@ -37,7 +37,7 @@ def card(record: ModelRecord) -> str:
     return "\n".join([*lines, "", *_table(record)]) + "\n"
 
 
-def _base(record: ModelRecord) -> str:
+def _base(record: Manifest) -> str:
     base = record.base
     at = f" at revision `{base.revision}`" if base.revision else ""
     if record.weights == "full":
@@ -46,7 +46,7 @@ def _base(record: ModelRecord) -> str:
     return f"`{plain(base.name)}`{at}, {held[base.kind]}"
 
 
-def _table(record: ModelRecord) -> list[str]:
+def _table(record: Manifest) -> list[str]:
     metrics = record.metrics
     rows = [f"| split | examples | {' | '.join(FOUR)} | majority |", "| --- " * (len(FOUR) + 3) + "|"]
     for split in splits_of(record):

@@ -15,7 +15,7 @@ PREDICTED = "predicted_"
 
 
 @dataclass(frozen=True)
-class Row:
+class TextRow:
     """A line of the file: its number, its values by column, and the texts the model reads."""
 
     line: int
@@ -28,7 +28,7 @@ def format_of(path: Path, flag: str) -> str:
     return lookup(f"file format of {flag} {path}:", path.suffix.lower(), FORMATS)
 
 
-class Rows:
+class TextRows:
     """An open file of texts; iterating yields rows and never holds more than one.
 
     size: bytes of the file, `done`: bytes read so far, for progress.
@@ -46,7 +46,7 @@ class Rows:
         if not self.size:
             raise InputError(f"--input {path}: the file is empty; give it a row of texts.")
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[TextRow]:
         """The rows.
 
         Raises:
@@ -57,7 +57,7 @@ class Rows:
             some = False
             for number, values in found:
                 some = True
-                yield Row(number, values, self._texts(number, values))
+                yield TextRow(number, values, self._texts(number, values))
             if not some:
                 raise InputError(f"--input {self.path}: no row of texts is in it.")
 
@@ -126,14 +126,14 @@ class Rows:
         return tuple(str(values[name]) for name in self.fields)
 
 
-class Writer:
+class AnswerWriter:
     """Rows with their answers, in the format of the input; flushed after every batch, so that none is lost."""
 
     def __init__(self, file: IO[str], kind: str) -> None:
         self.file, self.kind = file, kind
         self._csv: Any = None
 
-    def write(self, rows: Sequence[Row], answers: Sequence[Mapping[str, object]]) -> None:
+    def write(self, rows: Sequence[TextRow], answers: Sequence[Mapping[str, object]]) -> None:
         """Append rows.
 
         Raises:

@@ -14,16 +14,16 @@ from effft.config import RunConfig
 from effft.data.examples import Example
 from effft.errors import RunError
 from effft.models.lora import save_adapter
-from effft.redaction import without_secrets
+from effft.redaction import redact
 from effft.serving.base_model import fingerprint, pin
-from effft.serving.manifest import Base, Demonstration, ModelRecord, write_record
+from effft.serving.manifest import BaseReference, Demonstration, Manifest, write_manifest
 from effft.serving.model_card import card
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Everything, LoRA
 
 
 @dataclass(frozen=True)
-class Story:
+class RunSummary:
     """What the learner itself does not know of its run. demonstrations: those in its own prompts."""
 
     run: str
@@ -34,7 +34,7 @@ class Story:
     metrics: Mapping[str, float]
 
 
-def save_model(folder: Path, learner: Learner, story: Story) -> ModelRecord:
+def save_model(folder: Path, learner: Learner, story: RunSummary) -> Manifest:
     """Write everything that gives the same scores again into `folder`, which must be empty.
 
     Raises:
@@ -48,7 +48,7 @@ def save_model(folder: Path, learner: Learner, story: Story) -> ModelRecord:
             save_file(head, folder / "head.safetensors")
         learner.backbone.tokenizer.save_pretrained(folder / "tokenizer")
         record = _record(learner, story, kind, base)
-        write_record(folder, record)
+        write_manifest(folder, record)
         (folder / "README.md").write_text(card(record))
     except (OSError, SafetensorError) as error:
         raise RunError(
@@ -57,14 +57,14 @@ def save_model(folder: Path, learner: Learner, story: Story) -> ModelRecord:
     return record
 
 
-def _weights(folder: Path, learner: Learner) -> tuple[str, Base]:
+def _weights(folder: Path, learner: Learner) -> tuple[str, BaseReference]:
     """Write what moved, and pin what it stands on."""
     part, backbone = learner.strategy.trainable, learner.backbone
     if isinstance(part, Everything):
         config = getattr(backbone.model, "config", None)
         save_whole(backbone.model, folder / "base", list(getattr(config, "architectures", None) or []))
         backbone.tokenizer.save_pretrained(folder / "base")
-        whole = Base(kind="inside", name=backbone.name, revision=backbone.revision)
+        whole = BaseReference(kind="inside", name=backbone.name, revision=backbone.revision)
         return "full", whole.model_copy(update={"sha256": fingerprint(folder / "base")})
     base = pin(backbone, folder)
     moved = {n: p.detach().cpu().contiguous() for n, p in backbone.model.named_parameters() if p.requires_grad}
@@ -94,14 +94,14 @@ def save_whole(model: Any, folder: Path, architectures: list[str]) -> None:
 def _without_passwords(task: Any) -> Any:
     """The task without what opens the addresses in it; every other text is kept to the letter."""
     if isinstance(task, dict):
-        return {k: without_secrets(v) if k == "url" else _without_passwords(v) for k, v in task.items()}
+        return {k: redact(v) if k == "url" else _without_passwords(v) for k, v in task.items()}
     return [_without_passwords(value) for value in task] if isinstance(task, list) else task
 
 
-def _record(learner: Learner, story: Story, kind: str, base: Base) -> ModelRecord:
+def _record(learner: Learner, story: RunSummary, kind: str, base: BaseReference) -> Manifest:
     config = story.config
     shown = tuple(Demonstration(texts=e.texts, label=e.label) for e in story.demonstrations)
-    return ModelRecord(
+    return Manifest(
         run=story.run,
         strategy=learner.strategy.name,
         parameters=learner.strategy.parameters,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from effft.models.backbone import Backbone
-from effft.models.forward.sequence_packing import Close, ready
-from effft.strategies.prompting import Encoded
+from effft.models.forward.sequence_packing import PackedSequences, packed_inputs
+from effft.strategies.prompting import EncodedPrompt
 
 
 class Item(NamedTuple):
@@ -19,7 +19,7 @@ class Item(NamedTuple):
     (length, width) entering the lowest block that trains, or one pooled state (width).
     """
 
-    prompt: Encoded
+    prompt: EncodedPrompt
     label: int
     teacher: tuple[float, ...] | None = None
     state: Tensor | None = None
@@ -68,7 +68,7 @@ class Batch:
     labels: Tensor
     teacher: Tensor | None = None
     states: Tensor | None = None
-    close: Close | None = None
+    close: PackedSequences | None = None
 
 
 def collate(items: Sequence[Item], backbone: Backbone, close: bool = False) -> Batch:
@@ -98,7 +98,7 @@ def _batch(
     items: Sequence[Item],
     states: Tensor | None,
     device: torch.device,
-    close: Close | None = None,
+    close: PackedSequences | None = None,
 ) -> Batch:
     answers = torch.tensor([item.prompt.answer for item in items], device=device)
     labels = torch.tensor([item.label for item in items], device=device)
@@ -106,9 +106,9 @@ def _batch(
 
 
 def _close(items: Sequence[Item], backbone: Backbone) -> Batch:
-    device, close = backbone.device, Close([item.length for item in items], backbone.device)
+    device, close = backbone.device, PackedSequences([item.length for item in items], backbone.device)
     ids = close.fill([token for item in items for token in item.prompt.ids], backbone.tokenizer.pad_token_id or 0)
-    inputs = ready(ids, close)
+    inputs = packed_inputs(ids, close)
     if items[0].prompt.segments is not None:
         inputs["token_type_ids"] = close.fill([s for item in items for s in item.prompt.segments or ()], 0)
     kept = [item.state for item in items if item.state is not None]

@@ -9,21 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from effft.data.examples import Example
-from effft.distributed.fsdp import shard
-from effft.distributed.process_group import world
-from effft.models.backbone import Backbone
-from effft.models.forward.attention import attend_here, can_stand_close
+from effft.distributed.fsdp import apply_fsdp
+from effft.distributed.process_group import process_group
+from effft.models.backbone import Backbone, can_pack_sequences
+from effft.models.forward.attention import use_own_attention
 from effft.models.forward.batching import by_budget
-from effft.models.forward.partial_forward import block_input, resumed
+from effft.models.forward.partial_forward import block_input, start_at_block
 from effft.models.forward.shared_prefix import SharedStart, can_share
 from effft.models.heads import Classifier, has_words, pool
-from effft.models.out_of_memory import in_parts
+from effft.models.out_of_memory import run_in_parts
 from effft.models.precision import store_in_bf16
 from effft.models.quantization import elements
 from effft.strategies import parts
 from effft.strategies.batch import Batch, Counts, Item, collate, token_budget
 from effft.strategies.losses import distill_kl
-from effft.strategies.prompting import Reader
+from effft.strategies.prompting import PromptEncoder
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
 
@@ -45,7 +45,7 @@ class Learner:
         strategy: Strategy,
         task: Task,
         backbone: Backbone,
-        reader: Reader,
+        reader: PromptEncoder,
         generator: torch.Generator,
         precision: str = "fp32",
     ) -> None:
@@ -62,14 +62,16 @@ class Learner:
         for parameter in backbone.model.parameters():
             parameter.requires_grad_(id(parameter) in wanted)
         self.groups = self._count(given)
-        self.words_alone = self.head is None and not (backbone.spread or world().sharded) and has_words(backbone.model)
+        self.words_alone = (
+            self.head is None and not (backbone.spread or process_group().sharded) and has_words(backbone.model)
+        )
         self.remainders: dict[int, Tensor] = {}
         self.in_rows: set[int] = set()
-        rounds = precision == "bf16" and not backbone.spread and not world().sharded
-        self.close = can_stand_close(backbone) and not world().sharded
+        rounds = precision == "bf16" and not backbone.spread and not process_group().sharded
+        self.close = can_pack_sequences(backbone) and not process_group().sharded
         if self.close or rounds:
-            attend_here(backbone.model)
-        if world().sharded:
+            use_own_attention(backbone.model)
+        if process_group().sharded:
             self._shard(precision == "bf16")
         elif rounds:
             self.remainders = store_in_bf16(backbone.model)
@@ -78,7 +80,9 @@ class Learner:
     def _keep_gradients_to_rows(self) -> None:
         """A pass of some hundred tokens has no gradient for most words: on a CPU only the others are made and moved."""
         model: Any = self.backbone.model
-        here = self.backbone.device.type in ("cpu", "meta") and world().size == 1  # processes add whole gradients up
+        here = (
+            self.backbone.device.type in ("cpu", "meta") and process_group().size == 1
+        )  # processes add whole gradients up
         if not here or (self.head is None and not self.words_alone):
             return
         ends = [model.get_input_embeddings(), model.get_output_embeddings() if self.words_alone else None]
@@ -89,14 +93,14 @@ class Learner:
         """Every process keeps its piece; what is whole (head, label ids) follows to where the pieces are."""
         backbone = self.backbone
         root = backbone.model if self.head is None else backbone.body  # what `scores` calls
-        shard(root, backbone.anatomy.blocks, world().device, bf16)
+        apply_fsdp(root, backbone.layout.blocks, process_group().device, bf16)
         self.label_ids = self.label_ids.to(backbone.device)
         if self.head is not None:
             self.head.to(backbone.device)
 
     def _count(self, given: set[int]) -> dict[str, tuple[int, int]]:
         """Group -> (trainable, total) parameters; tied weights count once."""
-        counts, known = dict.fromkeys(GROUPS, (0, 0)), self.backbone.anatomy.groups()
+        counts, known = dict.fromkeys(GROUPS, (0, 0)), self.backbone.layout.groups()
         inside = {id(p) for p in self.backbone.body.parameters()}
 
         def group_of(p: nn.Parameter) -> str:
@@ -127,7 +131,7 @@ class Learner:
     def training(self) -> Iterator[None]:
         """While open, dropout works in the blocks that train wholly and before LoRA; frozen parts have none."""
         body = self.backbone.body
-        whole = [m for m in (body, *self.backbone.anatomy.blocks) if all(p.requires_grad for p in m.parameters())]
+        whole = [m for m in (body, *self.backbone.layout.blocks) if all(p.requires_grad for p in m.parameters())]
         active = whole + [m for n, m in body.named_modules() if "lora_dropout" in n]
         for module in active if self.strategy.trains else ():
             module.train()
@@ -171,7 +175,7 @@ class Learner:
     @property
     def shares_starts(self) -> bool:
         """Whether scores come from one position that a shared start leaves as it is."""
-        if world().sharded:  # it calls the body alone, which holds no whole parameters then
+        if process_group().sharded:  # it calls the body alone, which holds no whole parameters then
             return False
         return can_share(self.backbone) and (self.head is None or self.pooling == "last")
 
@@ -194,22 +198,24 @@ class Learner:
         return scores
 
     def _from(self, states: Tensor | None) -> AbstractContextManager[None]:
-        return nullcontext() if states is None else resumed(self.backbone, states, self.frozen_blocks)
+        return nullcontext() if states is None else start_at_block(self.backbone, states, self.frozen_blocks)
 
     @property
     def frozen_blocks(self) -> int:
         """Blocks at the bottom whose outcome never changes: nothing below or in them moves."""
-        anatomy = self.backbone.anatomy
-        if any(p.requires_grad for module in anatomy.embeddings for p in module.parameters()):
+        layout = self.backbone.layout
+        if any(p.requires_grad for module in layout.embeddings for p in module.parameters()):
             return 0
-        moving = [any(p.requires_grad for p in block.parameters()) for block in anatomy.blocks]
+        moving = [any(p.requires_grad for p in block.parameters()) for block in layout.blocks]
         return moving.index(True) if any(moving) else len(moving)
 
     @property
     def has_frozen_part(self) -> bool:
         """Whether `recall` has something to keep."""
-        index, whole = self.frozen_blocks, len(self.backbone.anatomy.blocks)
-        if not self.strategy.trains or index == 0 or world().sharded:  # pieces come together in whole passes only
+        index, whole = self.frozen_blocks, len(self.backbone.layout.blocks)
+        if (
+            not self.strategy.trains or index == 0 or process_group().sharded
+        ):  # pieces come together in whole passes only
             return False
         if index < whole:
             return True
@@ -226,7 +232,7 @@ class Learner:
         order = sorted(range(len(items)), key=lambda i: (items[i].length, items[i].prompt.ids))
         found: dict[int, Tensor] = {}
         for group in by_budget(order, lambda i: items[i].length, token_budget(self.backbone)):
-            parts = in_parts(self._states, [items[i]._replace(state=None) for i in group])
+            parts = run_in_parts(self._states, [items[i]._replace(state=None) for i in group])
             found |= dict(zip(group, (state for part in parts for state in part), strict=True))
         return [item._replace(state=found[i]) for i, item in enumerate(items)]
 
@@ -234,7 +240,7 @@ class Learner:
         """What the frozen part makes of each item of one batch."""
         batch = self.collate(items)
         with torch.no_grad():
-            if self.frozen_blocks == len(self.backbone.anatomy.blocks):
+            if self.frozen_blocks == len(self.backbone.layout.blocks):
                 return list(self._pooled(batch).cpu())
             states = block_input(self.backbone, batch.inputs, self.frozen_blocks, batch.close)[0].cpu()
         if batch.close is not None:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from effft.errors import InputError
-from effft.strategies.search_space import ALL, Choice, Dimension, Powers, Span
+from effft.strategies.search_space import ALL, Choice, Dimension, PowersOfTwo, Range
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ class Pattern(Part):
 
     about: ClassVar[str] = "a pattern around the texts"
     space: ClassVar[Mapping[str, Dimension]] = MappingProxyType(
-        {"pattern": Choice(()), "shots": Span(1, ALL, log=True, whole=True)}
+        {"pattern": Choice(()), "shots": Range(1, ALL, log=True, whole=True)}
     )
     pattern: str = ""
     shots: int = 0
@@ -109,7 +109,7 @@ class TopLayers(Part):
     """The last `layers` transformer blocks; embeddings and final norm by their own switches."""
 
     about: ClassVar[str] = "the top transformer blocks"
-    space: ClassVar[Mapping[str, Dimension]] = MappingProxyType({"layers": Span(1, ALL, whole=True)})
+    space: ClassVar[Mapping[str, Dimension]] = MappingProxyType({"layers": Range(1, ALL, whole=True)})
     layers: int = 2
     train_embeddings: bool = False
     train_final_norm: bool = False
@@ -121,7 +121,7 @@ class TopLayers(Part):
 
     def check(self, backbone: "Backbone") -> None:
         """More blocks than there are is an InputError."""
-        count = len(backbone.anatomy.blocks)
+        count = len(backbone.layout.blocks)
         if self.layers > count:
             raise InputError(
                 f"layers={self.layers}: {backbone.name!r} has {count} blocks, so at most {count} can train "
@@ -131,10 +131,10 @@ class TopLayers(Part):
     def open(self, backbone: "Backbone", generator: "torch.Generator") -> "list[nn.Parameter]":
         """The last blocks', and what the switches add."""
         self.check(backbone)
-        anatomy = backbone.anatomy
-        modules = list(anatomy.blocks[-self.layers :])
-        modules += anatomy.embeddings if self.train_embeddings else ()
-        modules += anatomy.final_norms if self.train_final_norm else ()
+        layout = backbone.layout
+        modules = list(layout.blocks[-self.layers :])
+        modules += layout.embeddings if self.train_embeddings else ()
+        modules += layout.final_norms if self.train_final_norm else ()
         return [parameter for module in modules for parameter in module.parameters()]
 
 
@@ -145,7 +145,7 @@ class LoRA(Part):
     about: ClassVar[str] = "low-rank deltas (LoRA)"
     keeps_weights: ClassVar[bool] = True
     space: ClassVar[Mapping[str, Dimension]] = MappingProxyType(
-        {"rank": Powers(1, 64), "alpha_ratio": Powers(0.5, 4), "lora_modules": Choice(("attention", "all"))}
+        {"rank": PowersOfTwo(1, 64), "alpha_ratio": PowersOfTwo(0.5, 4), "lora_modules": Choice(("attention", "all"))}
     )
     rank: int = 8
     alpha: float = 16.0
@@ -166,11 +166,11 @@ class LoRA(Part):
     @staticmethod
     def highest_rank(backbone: "Backbone", lora_modules: str) -> int:
         """The smallest side of the linear maps that are adapted."""
-        from effft.models.layout import linear_paths, sides
+        from effft.models.layout import in_out_features, linear_paths
 
         body = backbone.body
-        paths = linear_paths(body, backbone.anatomy, lora_modules)
-        return min(side for path in paths for side in sides(body.get_submodule(path)))
+        paths = linear_paths(body, backbone.layout, lora_modules)
+        return min(side for path in paths for side in in_out_features(body.get_submodule(path)))
 
     def open(self, backbone: "Backbone", generator: "torch.Generator") -> "list[nn.Parameter]":
         """The new A and B of every adapted linear map."""
@@ -194,7 +194,7 @@ class BitFit(Part):
         from effft.models.layout import add_biases
 
         named = backbone.body.named_parameters()
-        return [p for name, p in named if name.endswith("bias")] or add_biases(backbone.body, backbone.anatomy)
+        return [p for name, p in named if name.endswith("bias")] or add_biases(backbone.body, backbone.layout)
 
 
 @dataclass(frozen=True)
@@ -231,9 +231,9 @@ class DistillKL(Part):
     about: ClassVar[str] = "KL to a teacher that sees demonstrations"
     space: ClassVar[Mapping[str, Dimension]] = MappingProxyType(
         {
-            "teacher_shots": Span(1, ALL, log=True, whole=True),
-            "temperature": Span(0.5, 4.0, log=True),
-            "kl_weight": Span(0.0, 1.0),
+            "teacher_shots": Range(1, ALL, log=True, whole=True),
+            "temperature": Range(0.5, 4.0, log=True),
+            "kl_weight": Range(0.0, 1.0),
         }
     )
     teacher_shots: int = 16

@@ -26,7 +26,7 @@ COMMON_PAIRS = (
 """Label words to suggest when the task's own are no single tokens in this vocabulary."""
 
 
-class Encoded(NamedTuple):
+class EncodedPrompt(NamedTuple):
     """One prompt as ids. answer: position whose state predicts the label word; cut: whether a text was shortened."""
 
     ids: tuple[int, ...]
@@ -35,7 +35,7 @@ class Encoded(NamedTuple):
     cut: bool
 
 
-class Reader:
+class PromptEncoder:
     """Turns texts into ids for one strategy, task and tokenizer.
 
     demonstrations: solved examples put before every prompt. max_length bounds the example's own tokens; with the
@@ -96,7 +96,7 @@ class Reader:
 
     # ---- ids ----
 
-    def encode(self, examples: Sequence[Sequence[str]]) -> list[Encoded]:
+    def encode(self, examples: Sequence[Sequence[str]]) -> list[EncodedPrompt]:
         """Prompts of many texts as ids; too long ones lose the end of their longest text, never the answer slot."""
         if not examples:
             return []
@@ -129,13 +129,13 @@ class Reader:
             return ids[:-1]
         return ids or [end if end is not None else 0]
 
-    def _place(self, ids: Sequence[int], segments: Sequence[int] | None, cut: bool) -> Encoded:
+    def _place(self, ids: Sequence[int], segments: Sequence[int] | None, cut: bool) -> EncodedPrompt:
         answer = len(ids) - 1
         if self.words and not self.decoder:
             answer = max(i for i, token in enumerate(ids) if token == self.tokenizer.mask_token_id)
-        return Encoded(tuple(ids), tuple(segments) if segments is not None else None, answer, cut)
+        return EncodedPrompt(tuple(ids), tuple(segments) if segments is not None else None, answer, cut)
 
-    def _shorten(self, texts: Sequence[str]) -> Encoded:
+    def _shorten(self, texts: Sequence[str]) -> EncodedPrompt:
         spans = [
             self.tokenizer(t, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
             for t in texts

@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from effft.distributed.process_group import world
+from effft.distributed.process_group import process_group
 from effft.models.forward.batching import by_budget
 from effft.models.forward.shared_prefix import SharedStart, common_start
-from effft.models.out_of_memory import in_parts
+from effft.models.out_of_memory import run_in_parts
 from effft.strategies.batch import Item, token_budget
 from effft.strategies.learner import Learner
 
@@ -42,7 +42,7 @@ def predict(
     share each. watch: called with (prompts done, prompts in all) of this process. recall: called with some thousand
     tokens of prompts at a time.
     """
-    here = world()
+    here = process_group()
     unique: dict[tuple[tuple[int, ...], int], int] = {}
     where = [unique.setdefault((item.prompt.ids, item.prompt.answer), len(unique)) for item in items]
     first: dict[int, Item] = {}
@@ -63,7 +63,7 @@ def predict(
             if recall:
                 first.update(zip(held, recall([first[place] for place in held]), strict=True))
             for group in groups:
-                found = in_parts(partial(_scores, learner, start), [first[place] for place in group])
+                found = run_in_parts(partial(_scores, learner, start), [first[place] for place in group])
                 scores[group] = torch.cat(found)
                 done += len(group)
                 watch(done, len(order))

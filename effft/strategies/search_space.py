@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Span:
+class Range:
     """Numbers from `low` to `high`; `log`: even in decades; `whole`: integers."""
 
     low: float
@@ -17,7 +17,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Powers:
+class PowersOfTwo:
     """Powers of two from `low` to `high`: an ordinal, searched as its exponent."""
 
     low: float
@@ -37,14 +37,14 @@ class Choice:
         return "|".join(self.values)
 
 
-Dimension = Span | Powers | Choice
+Dimension = Range | PowersOfTwo | Choice
 ALL = float("inf")
 """As upper end: as many as this backbone has blocks, or as examples are labelled; filled in when they are known."""
 
 TRAINING_SPACE: dict[str, Dimension] = {
-    "epochs": Span(5, 40, log=True, whole=True),
-    "batch_size": Powers(4, 32),
-    "warmup": Span(0.0, 0.3),
-    "weight_decay": Span(0.0, 0.1),
+    "epochs": Range(5, 40, log=True, whole=True),
+    "batch_size": PowersOfTwo(4, 32),
+    "warmup": Range(0.0, 0.3),
+    "weight_decay": Range(0.0, 0.1),
 }
 """Of every strategy that trains; the learning rate's place depends on what trains (`Strategy.space`)."""

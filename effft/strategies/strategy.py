@@ -20,7 +20,7 @@ from effft.strategies.parts import (
     TopLayers,
     Verbalizer,
 )
-from effft.strategies.search_space import TRAINING_SPACE, Dimension, Span
+from effft.strategies.search_space import TRAINING_SPACE, Dimension, Range
 
 AXES = ("input", "head", "trainable", "loss")
 
@@ -111,7 +111,7 @@ class Strategy:
         if not self.trains:
             return union
         rate = self.default_learning_rate(width)
-        return {"learning_rate": Span(rate / 10, rate * 10, log=True)} | union | TRAINING_SPACE
+        return {"learning_rate": Range(rate / 10, rate * 10, log=True)} | union | TRAINING_SPACE
 
 
 def compose(spec: str) -> Strategy:

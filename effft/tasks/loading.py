@@ -1,15 +1,15 @@
 """The examples of a task's split: which source is taken, and where its file lies."""
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from effft.config import KNOB_FIELDS
+from effft.config import DIFFICULTY_FIELDS
 from effft.data.examples import ExampleSet
 from effft.data.files import Layout, read_file
 from effft.data.hub import read_hub, read_url
 from effft.data.table import Table
 from effft.errors import InputError
+from effft.tasks.builtin import generate
 from effft.tasks.rows import to_examples
 from effft.tasks.source import Source, Split
 from effft.tasks.task import Task
@@ -88,12 +88,13 @@ def _remote(task: Task, record: Split, split: str) -> tuple[Source, Table]:
 
 
 def _built(source: Source) -> Table:
-    builtin = importlib.import_module("effft.tasks.builtin")
-    rows = builtin.generate(source.builtin, source.split, source.size, source.seed, source.knobs)
+    rows = generate(source.builtin, source.split, source.size, source.seed, source.knobs)
     if not rows:
         raise InputError(f"built-in {source.builtin} has no rows for split {source.split!r}.")
     columns = tuple(rows[0])
-    turned = "".join(f", {name} {getattr(source, name)}" for name in KNOB_FIELDS if name in source.model_fields_set)
+    turned = "".join(
+        f", {name} {getattr(source, name)}" for name in DIFFICULTY_FIELDS if name in source.model_fields_set
+    )
     origin = f"built-in {source.builtin} ({source.split}, {source.size} rows, seed {source.seed}{turned})"
     return Table(columns, [tuple(row[name] for name in columns) for row in rows], origin)
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
-from effft.config import KNOB_FIELDS
+from effft.config import DIFFICULTY_FIELDS
 from effft.errors import nearest
-from effft.tasks.builtin.difficulty import KNOBS, LARGEST_LEXICON, SMALLEST_LEXICON, Knobs
+from effft.tasks.builtin.difficulty import DIFFICULTY_SETTINGS, LARGEST_LEXICON, SMALLEST_LEXICON, Difficulty
 
 Metric = Literal["accuracy", "balanced_accuracy", "mcc", "macro_f1"]
 
@@ -20,7 +20,7 @@ OWN_KEYS = {
     "file": ("columns", "header", "quoting", "delimiter", "skip_incomplete"),
     "hub": ("config", "split", "revision"),
     "url": ("delimiter",),
-    "builtin": ("split", "size", "seed", *KNOB_FIELDS),
+    "builtin": ("split", "size", "seed", *DIFFICULTY_FIELDS),
 }
 """Kind of source -> the keys that only mean something there."""
 
@@ -94,9 +94,9 @@ class Source(Record):
         return next(kind for kind in OWN_KEYS if getattr(self, kind))
 
     @property
-    def knobs(self) -> Knobs:
+    def knobs(self) -> Difficulty:
         """The difficulty of a built-in source."""
-        return Knobs(self.overlap_strength, self.lexicon_size, self.ood_distance)
+        return Difficulty(self.overlap_strength, self.lexicon_size, self.ood_distance)
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
@@ -107,13 +107,16 @@ class Source(Record):
         foreign = self.model_fields_set - {given[0], *OWN_KEYS[given[0]], *ROW_KEYS}
         if foreign:
             raise ValueError(f"key {min(foreign)!r} means nothing for a source of kind {given[0]!r}; remove it")
-        absent = self.model_fields_set & set(KNOB_FIELDS) - set(KNOBS.get(self.builtin, KNOB_FIELDS))
+        absent = self.model_fields_set & set(DIFFICULTY_FIELDS) - set(
+            DIFFICULTY_SETTINGS.get(self.builtin, DIFFICULTY_FIELDS)
+        )
         if absent:
-            known = ", ".join(KNOBS[self.builtin])
+            known = ", ".join(DIFFICULTY_SETTINGS[self.builtin])
             raise ValueError(f"the built-in task {self.builtin!r} has no knob {min(absent)!r}; it has: {known}")
-        if self.builtin and self.builtin not in KNOBS:
+        if self.builtin and self.builtin not in DIFFICULTY_SETTINGS:
             raise ValueError(
-                f"unknown built-in task {self.builtin!r}; known: {', '.join(KNOBS)}.{nearest(self.builtin, KNOBS)}"
+                f"unknown built-in task {self.builtin!r}; known: {', '.join(DIFFICULTY_SETTINGS)}."
+                f"{nearest(self.builtin, DIFFICULTY_SETTINGS)}"
             )
         if self.url and not self.url.startswith("https://"):
             raise ValueError(f"url {self.url!r}: only https addresses are read")

@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from effft.errors import InputError, lookup, nearest
-from effft.tasks.builtin.difficulty import KNOBS
+from effft.tasks.builtin.difficulty import DIFFICULTY_SETTINGS
 from effft.tasks.source import Metric, Names, Record, Split
 from effft.tasks.wording import check_patterns, check_words
 from effft.tasks.yaml_file import parse
@@ -124,7 +124,11 @@ class Task(Record):
     def knobs(self) -> dict[str, float]:
         """The difficulty of the built-in task that the training examples come from; {} where they are real ones."""
         source = next((source for source in self.train.sources if source.builtin), None)
-        return {} if source is None else {name: getattr(source.knobs, name) for name in KNOBS[source.builtin]}
+        return (
+            {}
+            if source is None
+            else {name: getattr(source.knobs, name) for name in DIFFICULTY_SETTINGS[source.builtin]}
+        )
 
     def turned(self, knobs: Mapping[str, float]) -> Self:
         """A copy whose built-in sources have these knobs.
@@ -136,8 +140,8 @@ class Task(Record):
             return self
         owners = {source.builtin for name in self.split_names for source in self.split(name).sources} - {""}
         for name in knobs:
-            if not any(name in KNOBS.get(owner, ()) for owner in owners):
-                known = ", ".join(task for task, own in KNOBS.items() if name in own)
+            if not any(name in DIFFICULTY_SETTINGS.get(owner, ()) for owner in owners):
+                known = ", ".join(task for task, own in DIFFICULTY_SETTINGS.items() if name in own)
                 raise InputError(
                     f"task {self.name!r} has no knob {name} (flag --{name.replace('_', '-')}); the built-in tasks that "
                     f"have it: {known}."

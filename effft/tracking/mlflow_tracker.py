@@ -14,12 +14,12 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
-from effft.redaction import without_secrets
-from effft.tracking.orphaned_runs import close_dead_runs
+from effft.redaction import redact
+from effft.tracking.orphaned_runs import close_orphaned_runs
 from effft.tracking.provenance import code_tags, process_tags, user_name
 from effft.tracking.recovery import Line, refused, short_patience
-from effft.tracking.retry import patiently
-from effft.tracking.sanitize import LONGEST_PARAM, LONGEST_TAG, cut, safe_key, sentence_of, table_json
+from effft.tracking.retry import retry
+from effft.tracking.sanitize import LONGEST_PARAM, LONGEST_TAG, safe_key, sentence_of, table_json, truncate
 from effft.tracking.store import prepare_store, quiet_mlflow, resolve_uri
 from effft.tracking.tracker import Status, same_length
 from effft.tracking.views import save_view
@@ -81,13 +81,13 @@ class MlflowTracker:
         try:
             client = MlflowClient(tracking_uri=uri)
             line = Line(client, recover)
-            patiently(lambda: close_dead_runs(client))
+            retry(lambda: close_orphaned_runs(client))
             every = {**code_tags(), **process_tags(), HOME: experiment, **tags}
             adopted = os.environ.pop("MLFLOW_RUN_ID", "")
             if adopted:
                 tracker = _adopt(line, adopted, run_name, every)
             else:
-                tracker = _create(line, patiently(lambda: _experiment(client, experiment)), run_name, every)
+                tracker = _create(line, retry(lambda: _experiment(client, experiment)), run_name, every)
             tracker._home = {HOME: experiment}
             return tracker
         except (MlflowException, ImportError) as error:
@@ -97,7 +97,7 @@ class MlflowTracker:
     def url(self) -> str:
         """Address of the run on a tracking server; for a file, its path in the UI that `mlflow ui` opens."""
         server = str(self.client.tracking_uri)
-        base = without_secrets(server).rstrip("/") + "/" if server.startswith("http") else ""
+        base = redact(server).rstrip("/") + "/" if server.startswith("http") else ""
         return f"{base}#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     @property
@@ -120,7 +120,7 @@ class MlflowTracker:
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log settings the run does not have yet (MLflow refuses another spelling of a known one)."""
-        short = {safe_key(key): cut(without_secrets(str(value)), LONGEST_PARAM) for key, value in values.items()}
+        short = {safe_key(key): truncate(redact(str(value)), LONGEST_PARAM) for key, value in values.items()}
         new = {key: value for key, value in short.items() if key not in self._known}
         for part in _parts(new):
             self.line.write(self.run_id, "params", part)
@@ -145,7 +145,7 @@ class MlflowTracker:
     def dataset(self, name: str, digest: str, context: str, origin: str, rows: int) -> None:
         """Log a data set input, with its split as MLflow's context."""
         self._digests[context] = (f"{name}/{context}", digest)
-        where = without_secrets(origin)
+        where = redact(origin)
         data = {"name": f"{name}/{context}", "digest": digest, "context": context, "origin": where, "rows": rows}
         self.line.write(self.run_id, "dataset", data)
 
@@ -160,7 +160,7 @@ class MlflowTracker:
 
     def text(self, path: str, content: str) -> None:
         """Log an artifact of text."""
-        self.line.write(self.run_id, "text", {"path": path, "content": without_secrets(content)})
+        self.line.write(self.run_id, "text", {"path": path, "content": redact(content)})
 
     def model(self, folder: Path, metrics: Mapping[str, float]) -> str:
         """Log the saved model as an output of the run, its metrics by data set; returns its MLflow id."""
@@ -206,7 +206,7 @@ class MlflowTracker:
 def _send(call: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
     """Call MLflow; what it refuses, or cannot write, is a RunError in a sentence."""
     try:
-        return patiently(lambda: call(*values, **named))
+        return retry(lambda: call(*values, **named))
     except (MlflowException, OSError) as error:
         raise refused(error) from error
 
@@ -217,7 +217,7 @@ def _parts(values: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _safe_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {safe_key(key): cut(without_secrets(value), LONGEST_TAG) for key, value in tags.items()}
+    return {safe_key(key): truncate(redact(value), LONGEST_TAG) for key, value in tags.items()}
 
 
 def _create(line: Line, experiment_id: str, name: str, tags: Mapping[str, str]) -> MlflowTracker:
@@ -230,10 +230,10 @@ def _create(line: Line, experiment_id: str, name: str, tags: Mapping[str, str]) 
 def _adopt(line: Line, run_id: str, name: str, tags: Mapping[str, str]) -> MlflowTracker:
     client = line.client
     try:
-        run = patiently(lambda: client.get_run(run_id))
+        run = retry(lambda: client.get_run(run_id))
     except MlflowException as error:
         raise InputError(
-            f"run {run_id}, which MLFLOW_RUN_ID names, is not in the store {without_secrets(client.tracking_uri)} "
+            f"run {run_id}, which MLFLOW_RUN_ID names, is not in the store {redact(client.tracking_uri)} "
             f"({sentence_of(error)}); under `mlflow run` give MLFLOW_TRACKING_URI an absolute path."
         ) from None
     tracker = MlflowTracker(line, run.info.experiment_id, run_id, run.data.params)

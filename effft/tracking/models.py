@@ -12,10 +12,10 @@ from mlflow.entities import LoggedModelOutput, Metric
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError, nearest
-from effft.redaction import without_secrets
-from effft.serving.manifest import FILE, read_record
+from effft.redaction import redact
+from effft.serving.manifest import MANIFEST_FILE, read_manifest
 from effft.tracking.pyfunc import pyfunc_folder
-from effft.tracking.sanitize import LONGEST_TAG, cut, safe_key
+from effft.tracking.sanitize import LONGEST_TAG, safe_key, truncate
 
 GLOBAL = "MLFLOW_TRACKING_URI"
 
@@ -26,7 +26,7 @@ Digests = Mapping[str, tuple[str, str]]
 def keep_model(client: MlflowClient, run_id: str, saved: Path, metrics: Mapping[str, float], digests: Digests) -> str:
     """Log the saved model as an output of the run; return its id. A model that cannot be kept is marked FAILED."""
     run = client.get_run(run_id)
-    record = read_record(saved)
+    record = read_manifest(saved)
     tags = {"strategy": record.strategy, "task": str(record.task["name"]), "per_label": str(record.per_label)}
     params = {"strategy": record.strategy, "base": record.base.name, "precision": record.precision}
     model = client.create_logged_model(run.info.experiment_id, "model", run_id, tags, params, "classifier")
@@ -80,9 +80,9 @@ def fetch(uri: str, client: MlflowClient) -> Path:
     """
     local = Path(uri).expanduser()
     folder = local if local.is_dir() else _download(uri, client)
-    found = sorted(folder.glob(f"**/{FILE}"), key=lambda path: len(path.parts))
+    found = sorted(folder.glob(f"**/{MANIFEST_FILE}"), key=lambda path: len(path.parts))
     if not found:
-        raise InputError(f"model {uri!r} was not made by effft: {FILE} is not in it.")
+        raise InputError(f"model {uri!r} was not made by effft: {MANIFEST_FILE} is not in it.")
     return found[0].parent
 
 
@@ -124,4 +124,4 @@ def _nearest(uri: str, client: MlflowClient) -> str:
 
 
 def _said(error: Exception) -> str:
-    return cut(without_secrets(" ".join(str(error).split())), LONGEST_TAG)[:200].rstrip(".")
+    return truncate(redact(" ".join(str(error).split())), LONGEST_TAG)[:200].rstrip(".")

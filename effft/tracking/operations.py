@@ -71,7 +71,7 @@ def _end(client: MlflowClient, run_id: str, data: Data) -> None:
     client.set_terminated(run_id, data["status"], data["time"])
 
 
-WRITES: Mapping[str, Callable[[MlflowClient, str, Data], str | None]] = {
+OPERATIONS: Mapping[str, Callable[[MlflowClient, str, Data], str | None]] = {
     "start": _start,
     "params": _params,
     "tags": _tags,

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from effft.tracking.provenance import is_dead
 
 
-def close_dead_runs(client: MlflowClient) -> int:
+def close_orphaned_runs(client: MlflowClient) -> int:
     """End RUNNING runs of processes of this host that live no more as KILLED; return how many."""
     ours = f"attributes.status = 'RUNNING' and tags.`effft.host` = '{socket.gethostname()}'"
     ids = [experiment.experiment_id for experiment in client.search_experiments()]

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from effft.errors import InputError, RunError
-from effft.redaction import without_secrets
+from effft.redaction import redact
 from effft.tracking.sanitize import sentence_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def with_driver(url: str) -> str:
     found = next((driver for driver in DRIVERS if find_spec(driver)), "")
     if not found or named:
         raise InputError(
-            f"{without_secrets(url)}: PostgreSQL needs a driver, and {named or DRIVERS[0]} is not installed: "
+            f"{redact(url)}: PostgreSQL needs a driver, and {named or DRIVERS[0]} is not installed: "
             "pip install '.[postgres]' (psycopg 3, for a URL postgresql://...)."
         )
     return f"postgresql+{found}://{rest}"
@@ -104,8 +104,7 @@ def sole_builder(url: str, owner: str, flag: str) -> "Iterator[Connection]":
             connection.execute(text("select pg_advisory_lock(hashtext('effft'))"))
         except OperationalError as error:
             raise RunError(
-                f"{without_secrets(url)}: another process has been making its tables for {BUILDING}: "
-                f"{sentence_of(error, 120)}"
+                f"{redact(url)}: another process has been making its tables for {BUILDING}: {sentence_of(error, 120)}"
             ) from None
         connection.commit()  # the lock is the session's, and stays; no transaction is left open beside it
         _must_be_ours(connection, url, owner, flag)
@@ -129,7 +128,7 @@ def _must_be_ours(connection: "Connection", url: str, owner: str, flag: str) -> 
     others = [name for name, table in OWNERS.items() if name != owner and has_table(connection, table)]
     if others:
         raise InputError(
-            f"{without_secrets(url)} is the database of {others[0]}, and {owner} needs one of its own: `createdb NAME` "
+            f"{redact(url)} is the database of {others[0]}, and {owner} needs one of its own: `createdb NAME` "
             f"on the same server makes it ({flag})."
         )
 
@@ -144,7 +143,7 @@ def _connected(url: str, flag: str) -> "Iterator[Connection]":
         engine = create_engine(url, poolclass=NullPool, connect_args=options_of(url))
         connection = engine.connect()
     except (NoSuchModuleError, ArgumentError, ImportError, ValueError) as error:
-        raise InputError(f"{without_secrets(url)} is no database URL: {sentence_of(error, 200)} ({flag}).") from None
+        raise InputError(f"{redact(url)} is no database URL: {sentence_of(error, 200)} ({flag}).") from None
     except SQLAlchemyError as error:
         raise InputError(refusal(url, sentence_of(error, 2000), flag)) from None
     with connection:
@@ -165,4 +164,4 @@ def refusal(url: str, said: str, flag: str) -> str:
     """Why the server did not let us in, and what to do about it, in one sentence."""
     said = said.rpartition("FATAL: ")[2].strip() if "FATAL: " in said else said.split(") ", 1)[-1]
     remedy = next((r for word, r in REMEDIES if word in said), "start the server, or name another")
-    return f"{without_secrets(url)} cannot be opened: {said[:200].rstrip(' .')}; {remedy} ({flag})."
+    return f"{redact(url)} cannot be opened: {said[:200].rstrip(' .')}; {remedy} ({flag})."

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from effft import __version__
-from effft.redaction import without_secrets
+from effft.redaction import redact
 
 PACKAGES = ("torch", "transformers", "peft", "mlflow", "numpy", "scikit-learn", "tokenizers")
 ROOT = Path(__file__).parent.parent.parent
@@ -53,7 +53,7 @@ def _code() -> Mapping[str, str]:
 
 def code_tags() -> dict[str, str]:
     """Git commit of the project and whether the working tree differs from it; versions; machine; command."""
-    return {**_code(), "command": without_secrets(" ".join(["effft", *sys.argv[1:]]))}
+    return {**_code(), "command": redact(" ".join(["effft", *sys.argv[1:]]))}
 
 
 def user_name() -> str:

@@ -17,7 +17,7 @@ from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, DataType, Schema
 
 from effft.errors import EffftError
-from effft.serving.manifest import ModelRecord, read_record
+from effft.serving.manifest import Manifest, read_manifest
 from effft.tracking.store import quiet_mlflow
 
 PACKAGE = Path(__file__).parent.parent
@@ -66,7 +66,7 @@ def output_names(labels: tuple[str, ...]) -> tuple[str, ...]:
     return ("label", "label_name", *(f"probability_{name}" for name in labels))
 
 
-def signature_of(record: ModelRecord) -> ModelSignature:
+def signature_of(record: Manifest) -> ModelSignature:
     """The task's text fields in; label, its name and one probability per label out."""
     kinds = {"label": DataType.long, "label_name": DataType.string}
     texts = Schema([ColSpec(DataType.string, name) for name in record.fields])
@@ -92,7 +92,7 @@ def pyfunc_folder(saved: Path, model_id: str, run_id: str) -> Iterator[Path]:
     Our own code goes with it (without any weights), so that a server needs the requirements and nothing else.
     """
     quiet_mlflow()
-    record = read_record(saved)
+    record = read_manifest(saved)
     with tempfile.TemporaryDirectory(prefix="effft-model-") as name:
         place = Path(name)
         code = place / "code" / PACKAGE.name

@@ -16,10 +16,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
-from effft.redaction import without_secrets
-from effft.tracking.operations import WRITES, Data
+from effft.redaction import redact
+from effft.tracking.operations import OPERATIONS, Data
 from effft.tracking.provenance import process_tags
-from effft.tracking.retry import patiently
+from effft.tracking.retry import retry
 from effft.tracking.sanitize import sentence_of
 from effft.tracking.store import sqlite_path
 
@@ -51,7 +51,7 @@ class RecoveryFile:
             "what": FORMAT,
             "id": uuid.uuid4().hex,
             "run": run_id,
-            "server": without_secrets(server),
+            "server": redact(server),
         }
         head["process"] = process_tags()
         for folder in (Path.cwd(), Path(tempfile.gettempdir())):
@@ -138,7 +138,7 @@ class Line:
         """
         if self.file is None:
             try:
-                return patiently(lambda: WRITES[what](self.client, run_id, data) or "")
+                return retry(lambda: OPERATIONS[what](self.client, run_id, data) or "")
             except (MlflowException, OSError) as error:
                 if not (self.recover and is_gone(error)):
                     raise refused(error) from error

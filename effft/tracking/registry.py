@@ -9,10 +9,10 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError
-from effft.serving.manifest import ModelRecord, read_record
+from effft.serving.manifest import Manifest, read_manifest
 from effft.serving.model_card import card
 from effft.tracking.models import fetch, model_of, speaking_to
-from effft.tracking.sanitize import LONGEST_TAG, cut, safe_key
+from effft.tracking.sanitize import LONGEST_TAG, safe_key, truncate
 from effft.tracking.store import prepare_store, quiet_mlflow, resolve_uri
 
 CHAMPION = "champion"
@@ -73,14 +73,14 @@ def register(
     run = own.get_run(run_id)
     if run.info.status not in ("FINISHED", "RUNNING"):  # a run registers its own model just before it ends
         raise InputError(f"run {run_id} is {run.info.status}; only a finished run's model is registered.")
-    record = read_record(fetch(f"models:/{model_id}", own))
+    record = read_manifest(fetch(f"models:/{model_id}", own))
     name = f"effft-{record.task['name']}"
     try:
         own.create_registered_model(name, description=f"Text classifiers for the task {record.task['name']}.")
     except MlflowException:  # it is there
         own.get_registered_model(name)
     tags = version_tags(record, run, study, validation)
-    about = cut(card(record), LONGEST_TAG)
+    about = truncate(card(record), LONGEST_TAG)
     with speaking_to(own):
         made = own.create_model_version(name, f"models:/{model_id}", run_id, tags, None, about, model_id=model_id)
     version = Version(name, int(made.version), (), tags)
@@ -90,7 +90,7 @@ def register(
     return version
 
 
-def version_tags(record: ModelRecord, run: Run, study: str, validation: float | None) -> dict[str, str]:
+def version_tags(record: Manifest, run: Run, study: str, validation: float | None) -> dict[str, str]:
     """What a person chooses by: strategy, backbone, per_label, metrics, study, git commit."""
     metrics, metric = record.metrics, record.metric
     value = metrics.get(f"validation/{metric}") if validation is None else validation
@@ -112,7 +112,7 @@ def version_tags(record: ModelRecord, run: Run, study: str, validation: float | 
         split = key.removesuffix(ends)
         if key.endswith(ends) and (split == "in_domain" or (split.startswith("ood/") and split.count("/") == 1)):
             known[split] = f"{number:.6f}"
-    return {safe_key(key): cut(text, LONGEST_TAG) for key, text in known.items() if text}
+    return {safe_key(key): truncate(text, LONGEST_TAG) for key, text in known.items() if text}
 
 
 def champion(client: MlflowClient, name: str) -> Version | None:

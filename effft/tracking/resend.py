@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
-from effft.redaction import without_secrets
-from effft.tracking.operations import WRITES
+from effft.redaction import redact
+from effft.tracking.operations import OPERATIONS
 from effft.tracking.provenance import is_dead, process_tags
 from effft.tracking.recovery import RecoveryFile, is_gone, refused, short_patience
 from effft.tracking.store import prepare_store, quiet_mlflow, resolve_uri
@@ -86,14 +86,14 @@ def _start(client: MlflowClient, head: dict[str, Any], lines: list[dict[str, Any
             if is_gone(error):
                 raise
             raise InputError(
-                f"run {known} is not in {without_secrets(str(client.tracking_uri))}; give the store it was begun in "
+                f"run {known} is not in {redact(str(client.tracking_uri))}; give the store it was begun in "
                 "(flag --tracking-uri)."
             ) from None
         return known
     first = next((line for line in lines if line.get("do") == "start"), None)
     if first is None:
         raise RunError("the recovery file holds no run.")
-    names[first["run"]] = str(WRITES["start"](client, first["run"], first["with"]))
+    names[first["run"]] = str(OPERATIONS["start"](client, first["run"], first["with"]))
     return names[first["run"]]
 
 
@@ -102,7 +102,7 @@ def _write(client: MlflowClient, file: RecoveryFile, line: dict[str, Any], names
     if what == "start":
         parent = data["tags"].get("mlflow.parentRunId", "")
         data["tags"] = {**data["tags"], "mlflow.parentRunId": names.get(parent, parent)} if parent else data["tags"]
-        names[run_id] = str(WRITES["start"](client, run_id, data))
+        names[run_id] = str(OPERATIONS["start"](client, run_id, data))
         return
     run_id = names.get(run_id, run_id)
     if what == "model":
@@ -110,7 +110,7 @@ def _write(client: MlflowClient, file: RecoveryFile, line: dict[str, Any], names
         if outputs and outputs.model_outputs:
             return
         data["folder"] = str(file.models / data["folder"])
-    WRITES[what](client, run_id, data)
+    OPERATIONS[what](client, run_id, data)
 
 
 def _end_rest(client: MlflowClient, runs: list[str]) -> None:

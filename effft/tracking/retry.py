@@ -34,7 +34,7 @@ def is_away(error: BaseException | None) -> bool:
     return code is None and isinstance(error, OperationalError | InterfaceError)
 
 
-def patiently(call: Callable[[], T]) -> T:
+def retry(call: Callable[[], T]) -> T:
     """Call until the server takes it, with growing pauses, for PATIENCE at most; then what it raised is raised."""
     end, pause, said = time.monotonic() + PATIENCE, FIRST_PAUSE, False
     while True:

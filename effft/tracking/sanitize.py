@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from effft.redaction import without_secrets
+from effft.redaction import redact
 
 LONGEST_PARAM, LONGEST_TAG, LONGEST_KEY = 6000, 8000, 250
 
@@ -18,10 +18,10 @@ def safe_key(key: str) -> str:
     steps go and the steps '.' and '..' become '_'.
     """
     steps = [step for step in re.sub(r"[^\w\-. :/]", "_", key).split("/") if step]
-    return cut("/".join("_" if step in (".", "..") else step for step in steps) or "_", LONGEST_KEY)
+    return truncate("/".join("_" if step in (".", "..") else step for step in steps) or "_", LONGEST_KEY)
 
 
-def cut(value: object, longest: int) -> str:
+def truncate(value: object, longest: int) -> str:
     """The value as text; one that is too long ends in a hash of the whole, so that different values stay different."""
     text = str(value)
     if len(text) <= longest:
@@ -33,7 +33,7 @@ def cut(value: object, longest: int) -> str:
 def sentence_of(error: BaseException, longest: int = 300) -> str:
     """What an error says, in one line without passwords, SQL and advertisements of manuals."""
     said = re.split(r"\[SQL:|\(Background on this", str(error))[0]
-    return without_secrets(" ".join(said.split()))[:longest]
+    return redact(" ".join(said.split()))[:longest]
 
 
 def table_json(columns: Mapping[str, Sequence[object]]) -> str:

@@ -59,12 +59,12 @@ def trial_runs(parent: MlflowTracker) -> dict[int, tuple[str, str]]:
             return found
 
 
-def again(parent: MlflowTracker, run_id: str) -> MlflowTracker:
+def reopen_run(parent: MlflowTracker, run_id: str) -> MlflowTracker:
     """A tracker on a child run that exists; what it logged stays."""
     known = _send(parent.client.get_run, run_id).data.params
     return MlflowTracker(parent.line, parent.experiment_id, run_id, known)
 
 
-def end(parent: MlflowTracker, run_id: str, status: Status) -> None:
+def set_status(parent: MlflowTracker, run_id: str, status: Status) -> None:
     """Set how a child run ended."""
     _send(parent.client.set_terminated, run_id, status)

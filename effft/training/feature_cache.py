@@ -20,7 +20,7 @@ MEMORY = 1 << 30
 """Bytes of kept states in memory; the least recently used go to a file that is mapped, not read."""
 
 
-class Activations:
+class FeatureCache:
     """Kept states by backbone, revision, layer, precision and prompts.
 
     A set of prompts is kept and found as a whole: the states of one prompt depend, in their last bits, on what it was

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from effft.distributed.process_group import world
+from effft.distributed.process_group import process_group
 from effft.errors import MemoryShortError
 from effft.models.forward.batching import cheapest_cut, even_cut
-from effft.models.out_of_memory import let_go, out_of_memory
+from effft.models.out_of_memory import out_of_memory, release_memory
 from effft.strategies.batch import Counts, Item, count
 from effft.strategies.learner import Learner
 from effft.training.optimizer import Optimizer
@@ -45,17 +45,17 @@ class MicroBatches:
                 value = self._sum(items)
                 break
             except (RuntimeError, MemoryError) as error:
-                if world().sharded or not out_of_memory(error):
+                if process_group().sharded or not out_of_memory(error):
                     raise
             self._halve(max(item.length for item in items))
             _set_random_state(self.learner.backbone.device, drawn)
-        world().add_up(optimizer.parameters)
-        return world().total(value)
+        process_group().add_up(optimizer.parameters)
+        return process_group().total(value)
 
     def _sum(self, items: Sequence[Item]) -> float:
-        own = world().share(sorted(items, key=lambda item: item.length))
+        own = process_group().share(sorted(items, key=lambda item: item.length))
         cut = self.cut([item.length for item in own])
-        whole, idle = count(items), world().behind(len(cut))
+        whole, idle = count(items), process_group().behind(len(cut))
         value = sum((self._pass(own[part], whole) for part in cut), 0.0)
         for _ in range(idle):
             self._pass(items[:1], whole, weight=0.0)
@@ -80,7 +80,7 @@ class MicroBatches:
                 "lower --max-length, take a smaller --model, or a strategy that moves fewer parameters."
             ) from None
         self.budget //= 2
-        let_go()
+        release_memory()
 
 
 def _random_state(device: torch.device) -> torch.Tensor:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from effft.distributed.process_group import is_shard, world
+from effft.distributed.process_group import is_shard, process_group
 from effft.models.precision import master_of, remainder_of
 from effft.strategies.learner import Learner
-from effft.training.sparse_adamw import TouchedRows
+from effft.training.sparse_adamw import SparseRowAdamW
 
 CHUNK = 1 << 20
 """Elements whose masters and gradients are held in fp32 at a time: they fit the caches (4 MB each)."""
@@ -30,7 +30,7 @@ class Optimizer:
         self.copies = [p for p in self.parameters if id(p) in learner.remainders]
         whole = [p for p in self.copies if id(p) not in learner.in_rows]
         self._rows = [
-            TouchedRows(p, learner.remainders[id(p)], weight_decay, CHUNK)
+            SparseRowAdamW(p, learner.remainders[id(p)], weight_decay, CHUNK)
             for p in self.copies
             if id(p) in learner.in_rows
         ]
@@ -56,7 +56,7 @@ class Optimizer:
         gradients = [p.grad for p in (*self.own, *self.copies) if p.grad is not None]
         norms = [n for g in gradients if not is_shard(g) for n in _norms(g)]
         if pieces := [n for g in gradients if is_shard(g) for n in _norms(g.to_local())]:  # type: ignore[attr-defined]
-            norms.append(world().sum_(torch.stack(pieces).square().sum()).sqrt())
+            norms.append(process_group().sum_(torch.stack(pieces).square().sum()).sqrt())
         return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
 
     def step(self, rate: float, norm: float, clip: float) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from effft.models.precision import master_of, remainder_of
 
 
-class TouchedRows:
+class SparseRowAdamW:
     """A bf16 matrix (rows, width) with what its rounding took of it; its gradients are sparse.
 
     A row without a gradient so far has no moments, as AdamW would leave both at zero and, but for its weight decay,

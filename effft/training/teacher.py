@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from effft.data.examples import Example
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
-from effft.strategies.prompting import Reader
+from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import predict
 
 
 def teach(
-    learner: Learner, reader: Reader, labelled: Sequence[Example], unlabelled: Sequence[Example], demos: set[int]
+    learner: Learner, reader: PromptEncoder, labelled: Sequence[Example], unlabelled: Sequence[Example], demos: set[int]
 ) -> list[Item]:
     """The student's items: its own prompts, with the frozen model's scores from the prompts of `reader`.
 

@@ -7,7 +7,7 @@ import pytest
 
 from effft.cli.panel import summary_lines
 from effft.cli.progress import PAUSE, Progress
-from effft.cli.tracking import keeper, store, ui_line
+from effft.cli.tracking import open_tracker, store_in_use, ui_line
 from effft.config import make_config
 from effft.runs.experiment import Result
 from effft.tracking.tracker import MemoryTracker
@@ -120,8 +120,8 @@ def test_the_line_that_opens_the_ui(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", environment.format(here=tmp_path))
     assert ui_line(given) == line
-    assert (store(given) == "") == (line == "mlflow ui")
+    assert (store_in_use(given) == "") == (line == "mlflow ui")
 
 
 def test_nothing_is_kept_when_nothing_should_be() -> None:
-    assert isinstance(keeper("e", "n", {"a": "b"}, "", no_tracking=True), MemoryTracker)
+    assert isinstance(open_tracker("e", "n", {"a": "b"}, "", no_tracking=True), MemoryTracker)

@@ -7,11 +7,11 @@ import torch
 from backbones import save_backbone
 
 from effft.models.backbone import load
-from effft.profiling.resources import Meter, held_by
+from effft.profiling.resources import ResourceMeter, held_by
 
 
 def test_peak_and_average() -> None:
-    with Meter(torch.device("cpu")) as meter:
+    with ResourceMeter(torch.device("cpu")) as meter:
         with meter.stage("hold"):
             held = torch.ones(50_000_000, dtype=torch.uint8)
             time.sleep(0.2)
@@ -26,6 +26,6 @@ def test_what_is_held_at_the_start_counts(tmp_path: Path) -> None:
     backbone = load(str(save_backbone(tmp_path, "llama")))
     size = sum(p.numel() for p in backbone.model.parameters()) * 4
     assert held_by(backbone) == size
-    with Meter(torch.device("cpu"), held=10**9) as meter:
+    with ResourceMeter(torch.device("cpu"), held=10**9) as meter:
         pass
     assert 0.95e9 < meter.peak_bytes < 1.05e9

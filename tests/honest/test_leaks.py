@@ -7,7 +7,7 @@ from place import make_place
 
 from effft.config import make_config
 from effft.data.examples import Example, ExampleSet
-from effft.data.leakage import check
+from effft.data.leakage import check_leakage
 from effft.errors import InputError
 from effft.reports.warnings import LEAK
 from effft.runs.experiment import execute
@@ -86,5 +86,5 @@ def test_one_text_of_two_is_no_leak() -> None:
         return ExampleSet(name, tuple(Example(row, 0, i) for i, row in enumerate(rows)), name)
 
     pool = of("train", ("a", "b"), ("c", "d"))
-    found = check(of("in_domain", ("a", "x"), ("b", "a"), ("c", "d"), ("c", "d")), pool)
+    found = check_leakage(of("in_domain", ("a", "x"), ("b", "a"), ("c", "d"), ("c", "d")), pool)
     assert (found.count, [e.texts for e in found.clean.examples]) == (2, [("a", "x"), ("b", "a")])

@@ -12,10 +12,11 @@ from helpers import EXAMPLES, learner_on
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effft.models.backbone import can_pack_sequences
 from effft.models.forward import attention
 from effft.models.forward import last_block as answering
 from effft.models.forward.batching import even_cut
-from effft.models.forward.sequence_packing import ROUND, Close
+from effft.models.forward.sequence_packing import ROUND, PackedSequences
 from effft.strategies.learner import Learner
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
@@ -126,7 +127,7 @@ def test_the_last_block_makes_the_answers_alone(spec: str, folders: dict[str, Pa
     if "shots" in strategy.parameters:
         strategy = strategy.with_parameters({"shots": 4})
     learner = learner_on(folders["opt"], strategy, demos=EXAMPLES[:4] if spec == "icl" else ())
-    *lower, last = learner.backbone.anatomy.blocks
+    *lower, last = learner.backbone.layout.blocks
     rows: dict[str, list[int]] = {"lower": [], "last": []}
     for name, block in (("lower", lower[-1]), ("last", last)):
         block.fc2.register_forward_hook(lambda _m, _a, out, name=name: rows[name].append(len(out)))
@@ -145,14 +146,14 @@ def test_narrow_models_and_windows_are_padded(folders: dict[str, Path], monkeypa
     learner = learner_on(folders["mistral"], compose("vanilla"))
     assert not learner.close
     monkeypatch.setattr(attention, "NARROW", 0)
-    assert attention.can_stand_close(learner.backbone)
+    assert can_pack_sequences(learner.backbone)
     learner.backbone.model.config.sliding_window = 4
-    assert not attention.can_stand_close(learner.backbone)
+    assert not can_pack_sequences(learner.backbone)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=20))
 def test_what_is_spread_comes_back(lengths: list[int]) -> None:
-    close = Close(lengths, torch.device("cpu"))
+    close = PackedSequences(lengths, torch.device("cpu"))
     assert close.tokens - sum(lengths) == close.filler < ROUND
     assert close.tokens % ROUND == 0
     states = torch.randn(1, 2, close.tokens, 3, requires_grad=True)

@@ -11,7 +11,7 @@ from effft.config import make_config
 from effft.errors import InputError
 from effft.models import backbone
 from effft.models import quantization as quantize
-from effft.models.backbone import Stored, load
+from effft.models.backbone import LoadOptions, load
 from effft.models.precision import store_in_bf16
 from effft.models.quantization import check_quantize, elements, quantized_options
 from effft.runs.plan import prepare
@@ -64,7 +64,7 @@ def test_loading_passes_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return real(kind, source, name, revision, **kept)
 
     monkeypatch.setattr(backbone, "from_pretrained", noting)
-    made = load(str(tmp_path), device="cpu", stored=Stored("nf4"))
+    made = load(str(tmp_path), device="cpu", stored=LoadOptions("nf4"))
     assert asked[-1]["quantization_config"].load_in_4bit
     assert asked[-1]["device_map"] == {"": torch.device("cpu")}
     assert made.body.is_loaded_in_4bit, "peft asks the body"

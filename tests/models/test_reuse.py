@@ -90,7 +90,7 @@ def test_kept_states_change_nothing(folders: dict[str, Path], kind: str, spec: s
             losses = [s.loss for s in train(learner, items, config, 1e-3, random.Random(0))]
         found.append((losses, predict(learner, items), predict(learner, learner.items(EXAMPLES))))
         assert all(
-            not hasattr(block, "__dict__") or "forward" not in vars(block) for block in learner.backbone.anatomy.blocks
+            not hasattr(block, "__dict__") or "forward" not in vars(block) for block in learner.backbone.layout.blocks
         )
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-10)
     for kept, plain in zip(found[1][1:], found[0][1:], strict=True):

@@ -9,20 +9,20 @@ from helpers import EXAMPLES, small_task
 
 from effft.config import make_config
 from effft.errors import InputError
-from effft.models.backbone import Stored, load
+from effft.models.backbone import LoadOptions, load
 from effft.runs.plan import prepare
 from effft.runs.session import Session
 from effft.strategies.learner import Learner
-from effft.strategies.prompting import Reader
+from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
 
 
 def scores(folder: Path, spec: str, device: str, precision: str = "fp32") -> tuple[torch.Tensor, Learner]:
     strategy, task = compose(spec).with_parameters({"shots": 4} if spec == "icl" else {}), small_task()
-    backbone = load(str(folder), "", True, device, Stored(precision=precision))
+    backbone = load(str(folder), "", True, device, LoadOptions(precision=precision))
     demonstrations = EXAMPLES[:4] if spec == "icl" else ()
-    reader = Reader(strategy, task, backbone, 64, demonstrations)
+    reader = PromptEncoder(strategy, task, backbone, 64, demonstrations)
     learner = Learner(strategy, task, backbone, reader, torch.Generator().manual_seed(0), precision)
     return predict(learner, learner.items(EXAMPLES)), learner
 

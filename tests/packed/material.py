@@ -11,11 +11,11 @@ from torch import Tensor
 
 from effft.config import RunConfig
 from effft.models.backbone import Backbone, load
-from effft.multi_adapter.member import Trainee, frozen_learner
-from effft.multi_adapter.trainer import Pack
+from effft.multi_adapter.member import Member, frozen_learner
+from effft.multi_adapter.trainer import MultiAdapterTrainer
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
-from effft.strategies.prompting import Reader
+from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import Strategy, compose
 from effft.training.loop import Step, train
@@ -73,7 +73,7 @@ def alone(folder: Path, trial: Trial, precision: str = "") -> Outcome:
     """The trial by the loop of a run, in float64 or with precision 'bf16'."""
     if precision:
         backbone = load(str(folder), need_lm_head=type(trial.strategy.head).__name__ == "Verbalizer")
-        reader = Reader(trial.strategy, small_task(), backbone, 64)
+        reader = PromptEncoder(trial.strategy, small_task(), backbone, 64)
         generator = torch.Generator().manual_seed(trial.config.seed)
         learner = Learner(trial.strategy, small_task(), backbone, reader, generator, precision)
     else:
@@ -93,24 +93,24 @@ def shared(folder: Path, spec: str, dtype: torch.dtype = torch.float64) -> Backb
     return backbone
 
 
-def member(backbone: Backbone, trial: Trial) -> Trainee:
+def member(backbone: Backbone, trial: Trial) -> Member:
     """The trial at its start, on a shared backbone."""
     task = small_task()
-    reader = Reader(trial.strategy, task, backbone, 64)
+    reader = PromptEncoder(trial.strategy, task, backbone, 64)
     generator = torch.Generator().manual_seed(trial.config.seed)
     learner, own = frozen_learner(trial.strategy, task, backbone, reader, generator)
     dtype = next(backbone.model.parameters()).dtype
     if learner.head is not None and dtype == torch.float64:
         learner.head.to(dtype)
         own = replace(own, weights={n: w.to(dtype) for n, w in own.weights.items()}, mean={}, square={})
-    return Trainee(learner, trial.strategy, own, trial.items(learner), trial.config, trial.config.learning_rate or 0.0)
+    return Member(learner, trial.strategy, own, trial.items(learner), trial.config, trial.config.learning_rate or 0.0)
 
 
-def packed(backbone: Backbone, members: Sequence[Trainee], width: int = 5, budget: int = 0) -> list[Outcome]:
+def packed(backbone: Backbone, members: Sequence[Member], width: int = 5, budget: int = 0) -> list[Outcome]:
     """The trials in one pack of at most `width`, the next taking the place of one that ends."""
-    pack, waiting, told = Pack(backbone, budget), list(members), {id(m): list[Step]() for m in members}
+    pack, waiting, told = MultiAdapterTrainer(backbone, budget), list(members), {id(m): list[Step]() for m in members}
     scores: dict[int, Tensor] = {}
-    leave: list[Trainee] = []
+    leave: list[Member] = []
     while waiting or pack.members:
         room = width - len(pack.members) + len(leave)
         pack.change(leave, waiting[:room])

@@ -8,10 +8,11 @@ from backbones import save_backbone
 from helpers import EXAMPLES
 from packed.material import Outcome, Trial, alone, member, packed, shared, trials
 
+from effft.models.backbone import can_pack_sequences
 from effft.models.forward import attention
 from effft.models.lora import save_adapter
-from effft.multi_adapter.stacked_parameters import Own, Stacked
-from effft.multi_adapter.steps import Move, adamw
+from effft.multi_adapter.stacked_parameters import MemberState, StackedParameters
+from effft.multi_adapter.steps import MemberUpdate, adamw
 
 
 def check(found: Outcome, wanted: Outcome, within: float = 1e-8) -> None:
@@ -40,7 +41,7 @@ def test_a_packed_trial_is_the_lone_trial(
     monkeypatch.setattr(attention, "NARROW", narrow)
     folder = save_backbone(tmp_path, kind)
     backbone, five = shared(folder, spec), trials(spec)
-    assert attention.can_stand_close(backbone) == (narrow == 0 and kind in attention.KNOWN)
+    assert can_pack_sequences(backbone) == (narrow == 0 and kind in attention.SUPPORTED_TYPES)
     for found, trial in zip(packed(backbone, [member(backbone, t) for t in five]), five, strict=True):
         check(found, alone(folder, trial))
 
@@ -109,14 +110,14 @@ def test_adamw_is_torchs() -> None:
     """Three trials of different shapes, steps, rates and decays against one torch.optim.AdamW each."""
     generator = torch.Generator().manual_seed(0)
     shapes = [{"A": (2, 5), "head.bias": (3,)}, {"A": (4, 5), "B": (5, 4), "head.bias": (3,)}, {"B": (5, 1)}]
-    owns = [Own({n: torch.randn(s, generator=generator).double() for n, s in own.items()}) for own in shapes]
+    owns = [MemberState({n: torch.randn(s, generator=generator).double() for n, s in own.items()}) for own in shapes]
     lone = [{n: torch.nn.Parameter(w.clone()) for n, w in own.weights.items()} for own in owns]
     decays, rates = (0.1, 0.0, 0.5), (1e-2, 1e-1, 1e-3)
     optimizers = [
         torch.optim.AdamW([{"params": [p], "weight_decay": d * (p.ndim > 1)} for p in own.values()], lr=rate)
         for own, rate, d in zip(lone, rates, decays, strict=True)
     ]
-    stacked = Stacked(owns, ["A", "B", "head.bias"], torch.float64, torch.device("cpu"))
+    stacked = StackedParameters(owns, ["A", "B", "head.bias"], torch.float64, torch.device("cpu"))
     for step in range(1, 6):
         stacked.gradient.zero_()
         for row, own in enumerate(lone):
@@ -124,7 +125,7 @@ def test_adamw_is_torchs() -> None:
                 weight.grad = torch.randn(weight.shape, generator=generator).double()
                 place = tuple(slice(0, n) for n in weight.shape)
                 stacked.gradients[name][row][place] = weight.grad / 2
-        adamw(stacked, [Move(step, rate, 2.0, decay) for rate, decay in zip(rates, decays, strict=True)])
+        adamw(stacked, [MemberUpdate(step, rate, 2.0, decay) for rate, decay in zip(rates, decays, strict=True)])
         for optimizer in optimizers:
             optimizer.step()
     stacked.unload()

@@ -5,10 +5,10 @@ import torch
 from backbones import save_backbone
 
 from effft.config import RunConfig
-from effft.multi_adapter.runs import PackedRuns
-from effft.multi_adapter.trainer import Pack
+from effft.multi_adapter.runs import MultiAdapterRuns
+from effft.multi_adapter.trainer import MultiAdapterTrainer
 from effft.runs.session import Session
-from effft.search.multi_adapter_executor import Packed
+from effft.search.multi_adapter_executor import MultiAdapterExecutor
 from effft.search.units import KEPT, InProcess, Unit
 
 SMALL = {"per_label": 8, "bootstrap": 0, "precision": "fp32", "max_length": 16, "threads": 1}
@@ -46,7 +46,7 @@ def test_lora_among_others(folder: str, session: Session) -> None:
     mixed.insert(3, Unit(RunConfig(strategy="adaptive", layers=1, model=folder, **short), (0, 4, 0)))
     mixed.append(Unit(RunConfig(strategy="lora", rank=4096, model=folder, **short)))
     wanted = InProcess(session).run(mixed)
-    executor = Packed(session, 3)
+    executor = MultiAdapterExecutor(session, 3)
     found = executor.run(mixed)
     for one, other in zip(found, wanted, strict=True):
         assert one.failure == other.failure
@@ -74,7 +74,7 @@ def test_lora_among_others(folder: str, session: Session) -> None:
 def test_what_decides_a_trial_is_the_same(session: Session, strategy: str, more: dict[str, object]) -> None:
     """On a model that learns the task, so that the scores differ: the last epoch, the best one, and bars."""
     asked = units("tiny-lm", strategy, per_label=16, max_length=64, **more)
-    wanted, found = InProcess(session).run(asked), Packed(session, 4).run(asked)
+    wanted, found = InProcess(session).run(asked), MultiAdapterExecutor(session, 4).run(asked)
     assert [one.failure for one in wanted] == [""] * 4
     assert len({one.value for one in wanted}) > 1
     assert {one.stopped for one in wanted} == ({True, False} if "bars" in more else {False})
@@ -88,7 +88,7 @@ def test_what_decides_a_trial_is_the_same(session: Session, strategy: str, more:
 def test_a_trial_that_diverges_fails_alone(folder: str, session: Session) -> None:
     asked = units(folder)
     asked[1] = Unit(asked[1].config.model_copy(update={"learning_rate": 1e30, "clip_norm": 0.0}), asked[1].fold)
-    wanted, found = InProcess(session).run(asked), Packed(session, 4).run(asked)
+    wanted, found = InProcess(session).run(asked), MultiAdapterExecutor(session, 4).run(asked)
     assert "lower --learning-rate" in wanted[1].failure
     assert [one.failure for one in found] == [one.failure for one in wanted]
     assert [one.value for one in found] == pytest.approx([one.value for one in wanted], nan_ok=True)
@@ -98,17 +98,17 @@ def test_a_trial_that_diverges_fails_alone(folder: str, session: Session) -> Non
 def test_where_memory_is_short_the_pack_is_halved(
     folder: str, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, real, crowds = units(folder), Pack.step, []
+    asked, real, crowds = units(folder), MultiAdapterTrainer.step, []
     wanted = [one.value for one in InProcess(session).run(asked)]
 
-    def short(pack: Pack) -> object:
+    def short(pack: MultiAdapterTrainer) -> object:
         crowds.append(len(pack.members))
         if len(pack.members) > 2:
             raise torch.OutOfMemoryError("made up")
         return real(pack)
 
-    monkeypatch.setattr(Pack, "step", short)
-    assert [one.value for one in Packed(session, 4).run(asked)] == pytest.approx(wanted)
+    monkeypatch.setattr(MultiAdapterTrainer, "step", short)
+    assert [one.value for one in MultiAdapterExecutor(session, 4).run(asked)] == pytest.approx(wanted)
     assert crowds[0] == 4
     assert set(crowds[1:]) <= {1, 2}
 
@@ -117,19 +117,21 @@ def test_where_memory_is_short_the_pack_is_halved(
 def test_a_trial_without_room_for_itself_alone_fails(
     folder: str, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def short(_pack: Pack) -> object:
+    def short(_pack: MultiAdapterTrainer) -> object:
         raise torch.OutOfMemoryError("made up")
 
-    monkeypatch.setattr(Pack, "step", short)
-    found = Packed(session, 4).run(units(folder))
+    monkeypatch.setattr(MultiAdapterTrainer, "step", short)
+    found = MultiAdapterExecutor(session, 4).run(units(folder))
     assert all("made up" in one.failure for one in found)
 
 
 @pytest.mark.slow
 def test_a_pack_that_cannot_work_is_given_up(folder: str, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_runs: PackedRuns) -> object:
+    def broken(_runs: MultiAdapterRuns) -> object:
         raise ValueError("a map was called in a way of its own")
 
-    monkeypatch.setattr(PackedRuns, "_step", broken)
+    monkeypatch.setattr(MultiAdapterRuns, "_step", broken)
     asked = units(folder)
-    assert [one.value for one in Packed(session, 4).run(asked)] == [one.value for one in InProcess(session).run(asked)]
+    assert [one.value for one in MultiAdapterExecutor(session, 4).run(asked)] == [
+        one.value for one in InProcess(session).run(asked)
+    ]

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effft.multi_adapter.batch import Rows
-from effft.multi_adapter.stacked_parameters import Own, Stacked
+from effft.multi_adapter.batch import AdapterBatch
+from effft.multi_adapter.stacked_parameters import MemberState, StackedParameters
 
 CPU = torch.device("cpu")
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=9).map(sorted), st.integers(1, 3), st.booleans())
 def test_every_row_meets_its_own_trial(owners: list[int], length: int, flat: bool) -> None:
     """The batched product is each row's own; flat: a map that is given (rows x tokens, width), as OPT's are."""
-    rows = Rows(owners, 5, CPU)
+    rows = AdapterBatch(owners, 5, CPU)
     generator = torch.Generator().manual_seed(len(owners))
     states = torch.randn((len(owners), length, 3), generator=generator, dtype=torch.float64)
     weights = torch.randn((5, 3, 2), generator=generator, dtype=torch.float64)
@@ -33,10 +33,10 @@ def test_stacks_give_back_what_they_were_given(sizes: list[dict[str, int]]) -> N
     def filled(own: dict[str, int], start: float) -> dict[str, torch.Tensor]:
         return {n: torch.full((size, 2) if n < "c" else (size,), start + i) for i, (n, size) in enumerate(own.items())}
 
-    owns = [Own(*(filled(own, 10.0 * row + kind) for kind in (1, 100, 1000))) for row, own in enumerate(sizes)]
+    owns = [MemberState(*(filled(own, 10.0 * row + kind) for kind in (1, 100, 1000))) for row, own in enumerate(sizes)]
     before = [[{n: t.clone() for n, t in part.items()} for part in (o.weights, o.mean, o.square)] for o in owns]
     names = sorted({name for own in owns for name in own.weights})
-    stacked = Stacked(owns, names, torch.float32, CPU)
+    stacked = StackedParameters(owns, names, torch.float32, CPU)
     assert stacked.values.sum() == sum(t.sum() for o in owns for t in o.weights.values())  # the rest is zero
     for tensor in (t for o in owns for part in (o.weights, o.mean, o.square) for t in part.values()):
         tensor.zero_()

@@ -13,7 +13,7 @@ from effft.cli.exit_codes import run_command_line
 from effft.multi_adapter import probe
 from effft.runs.session import Session
 from effft.search.executors import open_executor
-from effft.search.multi_adapter_executor import Packed
+from effft.search.multi_adapter_executor import MultiAdapterExecutor
 from effft.search.settings import Settings, StudyPlan
 from effft.search.study import plan_study
 from effft.search.units import InProcess
@@ -71,13 +71,15 @@ def test_a_pack_is_taken_where_it_pays_or_is_asked_for(
     session, gains = Session(), [3.0, 0.5]
     monkeypatch.setattr(probe, "measured_gain", lambda *_: gains.pop(0))
     auto = open_executor(plan(folder, session), session)
-    assert isinstance(auto, Packed)
+    assert isinstance(auto, MultiAdapterExecutor)
     assert auto.width == 5  # a quarter of the trials
-    assert isinstance(open_executor(plan(folder, session), session), Packed)  # remembered, though the next says no
+    assert isinstance(
+        open_executor(plan(folder, session), session), MultiAdapterExecutor
+    )  # remembered, though the next says no
     assert isinstance(open_executor(plan(folder, session, trials=24), session), InProcess)  # another size
     assert isinstance(open_executor(plan(folder, session, trials=7), session), InProcess)  # a pack of one
     asked = open_executor(plan(folder, session, executor="packed", pack="3"), session)
-    assert (isinstance(asked, Packed), asked.width) == (True, 3)
+    assert (isinstance(asked, MultiAdapterExecutor), asked.width) == (True, 3)
     assert open_executor(plan(folder, session, executor="packed"), session).width == probe.MOST["cpu"]
     for strategy in ("vanilla", "adaptive", "probe"):
         assert isinstance(open_executor(plan(folder, session, strategy, executor="packed"), session), InProcess)
@@ -90,7 +92,7 @@ def test_memory_bounds_the_pack(folder: str, monkeypatch: pytest.MonkeyPatch) ->
     known = plan(folder, session, executor="packed")
     rank = int(known.space["rank"].high)  # type: ignore[union-attr]
     backbone = session.original(known.config, False)
-    each = 4 * 4 * 3 * rank * sum(sum(layer.weight.shape) for layer in linear_maps(backbone.anatomy.blocks[0]))
+    each = 4 * 4 * 3 * rank * sum(sum(layer.weight.shape) for layer in linear_maps(backbone.layout.blocks[0]))
     for free, width in ((each * 4 * 3 + 1, 3), (each * 4, 1), (1 << 40, 8)):
         monkeypatch.setattr(probe.psutil, "virtual_memory", lambda free=free: Memory(free))
         assert open_executor(known, session).width == width

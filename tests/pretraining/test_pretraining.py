@@ -3,12 +3,13 @@
 import random
 from pathlib import Path
 
+import grammar_checker
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from effft.errors import InputError
-from effft.tasks.builtin import GENERATORS, checker, generate, lexicon
+from effft.tasks.builtin import GENERATORS, generate, lexicon
 from effft.tasks.builtin.sampling import part_of
 from effft.tiny_lm import corpus, recipe, sentences, vocabulary
 from effft.tiny_lm.batches import pack, step_rows
@@ -80,11 +81,18 @@ def test_no_labelled_sentence_has_a_fault_of_an_evaluated_kind(name: str) -> Non
     numbered = {
         form for v in lexicon.EVERY_WORD.transitive + lexicon.EVERY_WORD.intransitive for form in (v[0], v[1], v[3])
     }
-    helpers = {*checker.SINGULAR_HELPERS, *checker.PLURAL_HELPERS, *lexicon.MODALS, "himself", "herself", "themselves"}
+    helpers = {
+        *grammar_checker.SINGULAR_HELPERS,
+        *grammar_checker.PLURAL_HELPERS,
+        *lexicon.MODALS,
+        "himself",
+        "herself",
+        "themselves",
+    }
     for _ in range(200):
         words, answer = corpus.sentence_item(rng, name)
         if name in corpus.DESCRIBED or not answer:
-            assert checker.agreement_label(" ".join(words)) == "acceptable"
+            assert grammar_checker.agreement_label(" ".join(words)) == "acceptable"
         else:
             assert (numbered | helpers | set(lexicon.PLURAL_DETERMINERS)).isdisjoint(words)
 
@@ -124,7 +132,7 @@ def test_repairs_end_well() -> None:
 
 def _acceptable(words: list[str]) -> bool:
     try:
-        return checker.agreement_label(" ".join(words)) == "acceptable"
+        return grammar_checker.agreement_label(" ".join(words)) == "acceptable"
     except (ValueError, KeyError):
         return False
 

@@ -13,10 +13,10 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from effft.search.units import LocalProcesses, Measured, Unit
+from effft.search.units import LocalProcesses, Unit, UnitResult
 from tests.place import make_place
 
-GOOD = Measured(1.0, {})
+GOOD = UnitResult(1.0, {})
 
 
 def test_a_unit_that_no_worker_survives_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +25,7 @@ def test_a_unit_that_no_worker_survives_is_a_failure(monkeypatch: pytest.MonkeyP
     given: list[Sequence[Unit]] = []
     bad, good = (Unit(make_config({"strategy": "lora", "seed": seed})) for seed in (0, 1))
 
-    def together(self: LocalProcesses, units: Sequence[Unit]) -> list[Measured | None]:
+    def together(self: LocalProcesses, units: Sequence[Unit]) -> list[UnitResult | None]:
         given.append(units)
         return [None] * len(units) if bad in units else [GOOD for _ in units]
 

@@ -15,7 +15,7 @@ from effft.models import probe_cache as remembered
 from effft.models.backbone import load
 from effft.search.storage import open_storage
 from effft.strategies.strategy import compose
-from effft.training.feature_cache import Activations
+from effft.training.feature_cache import FeatureCache
 from tests.backbones import save_backbone
 from tests.helpers import EXAMPLES, learner_on
 from tests.place import make_place
@@ -124,7 +124,7 @@ def test_saving_a_model_on_a_full_disk(tracking_uri: str, tmp_path: Path, monkey
 def test_states_that_cannot_be_kept_cost_only_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     learner = learner_on(save_backbone(tmp_path / "llama", "llama"), compose("adaptive"))
     items = learner.items(EXAMPLES)
-    kept = Activations(memory=0)
+    kept = FeatureCache(memory=0)
     with small_disk(tmp_path / "disk", "16k") as disk, monkeypatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(disk))
         fill(disk, 0)

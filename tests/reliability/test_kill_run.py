@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from effft.serving.manifest import FILE, read_record
+from effft.serving.manifest import MANIFEST_FILE, read_manifest
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.models import fetch
 from effft.tracking.registry import versions
@@ -46,7 +46,7 @@ def check_store(uri: str, living: str) -> None:
     assert client.get_run(living).info.status == "RUNNING"
     for version in versions(client):
         folder = fetch(f"models:/{version.name}/{version.number}", client)
-        assert read_record(folder).strategy == "lora"
+        assert read_manifest(folder).strategy == "lora"
         assert (folder / "adapter" / "adapter_model.safetensors").stat().st_size > 0
 
 
@@ -94,4 +94,4 @@ def kill_registrations(run_id: str, uri: str, log: Path, rng: random.Random) -> 
             os.waitpid(pid, 0)
     assert wait(life(words, log)) == 0
     client = MlflowClient(uri)
-    assert FILE in {p.name for p in fetch("models:/effft-dogs@champion", client).iterdir()}
+    assert MANIFEST_FILE in {p.name for p in fetch("models:/effft-dogs@champion", client).iterdir()}

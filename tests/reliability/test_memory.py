@@ -8,7 +8,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from effft.models.out_of_memory import in_parts
+from effft.models.out_of_memory import run_in_parts
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
 from tests import backbones
@@ -32,9 +32,9 @@ def test_parts_are_halved_until_they_fit() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return sum(items)
 
-    assert in_parts(work, [1, 2, 3, 4, 5]) == [3, 3, 9]
+    assert run_in_parts(work, [1, 2, 3, 4, 5]) == [3, 3, 9]
     with pytest.raises(ZeroDivisionError):
-        in_parts(lambda items: 1 // 0, [1, 2])
+        run_in_parts(lambda items: 1 // 0, [1, 2])
 
 
 @pytest.mark.parametrize("spec", ["icl", "adaptive"])
@@ -43,7 +43,7 @@ def test_a_pass_that_broke_off_leaves_no_trace(tmp_path: Path, monkeypatch: pyte
     learner = learner_on(save_backbone(tmp_path / "m", "llama"), strategy, demos=EXAMPLES[:4] if spec == "icl" else ())
     learner.backbone.model.eval()
     items = learner.items(EXAMPLES[2:])
-    whole, last = predict(learner, items, recall=learner.recall), learner.backbone.anatomy.blocks[-1]
+    whole, last = predict(learner, items, recall=learner.recall), learner.backbone.layout.blocks[-1]
     plain, calls = last.forward, []
 
     def forward(states: torch.Tensor, *words: object, **named: object) -> object:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from effft.config import RunConfig, make_config
-from effft.distributed.process_group import is_shard, joined, world
+from effft.distributed.process_group import is_shard, join_process_group, process_group
 from effft.models.backbone import Backbone
 from effft.runs import experiment
 from effft.runs.plan import prepare
@@ -94,7 +94,7 @@ def fitted(place: Path, strategy: str, kind: str, **values: object) -> tuple[dic
 
 
 def everything(place: Path, out: Path) -> None:
-    with joined("cpu") as here, in_float64():
+    with join_process_group("cpu") as here, in_float64():
         for strategy, (kind, values) in CASES.items():
             weights, told = fitted(place, strategy, kind, **values)
             here.must_agree(f"weights of {strategy}", str({n: w.sum().item().hex() for n, w in weights.items()}))
@@ -104,7 +104,7 @@ def everything(place: Path, out: Path) -> None:
         weights, told = fitted(place, "vanilla", "opt", selection="validation")  # has dropout
         here.must_agree("weights after dropout", str({n: w.sum().item().hex() for n, w in weights.items()}))
         (out / f"seed{here.rank}.json").write_text(json.dumps(told["seeds"]))
-        assert world().size == int(os.environ.get("WORLD_SIZE", "1"))
+        assert process_group().size == int(os.environ.get("WORLD_SIZE", "1"))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def test_the_array_runs_the_search_that_there_is(tmp_path: Path) -> None:
     fake.chmod(0o755)
     given = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_CPUS_PER_TASK": "8", "PATH": f"{tmp_path}:/usr/bin:/bin"}
     urls = {"EFFFT_STORAGE": "postgresql://me@db/studies", "MLFLOW_TRACKING_URI": "http://mlflow:5000"}
-    script = ["bash", str(DEPLOY / "slurm" / "effft.search.sbatch"), "--trials", "40"]
+    script = ["bash", str(DEPLOY / "slurm" / "search.sbatch"), "--trials", "40"]
     done = subprocess.run(script, env=given | urls, capture_output=True, text=True, check=True)
     words = done.stdout.split()
     assert words[words.index("--strategy") + 1] == "lora"

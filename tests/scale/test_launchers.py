@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from effft.cli.exit_codes import run_command_line
-from effft.distributed.fsdp import wants_shards
-from effft.distributed.process_group import World, joined, world
+from effft.distributed.fsdp import wants_fsdp
+from effft.distributed.process_group import ProcessGroup, join_process_group, process_group
 from effft.errors import InputError, RunError
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +23,8 @@ def as_environment(name: str) -> dict[str, str]:
 
 
 def test_our_configurations_are_served() -> None:
-    assert not wants_shards(as_environment("ddp.yaml"))
-    assert wants_shards(as_environment("fsdp2.yaml"))
+    assert not wants_fsdp(as_environment("ddp.yaml"))
+    assert wants_fsdp(as_environment("fsdp2.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_our_configurations_are_served() -> None:
 )
 def test_what_would_be_ignored_is_refused(change: Mapping[str, str], law: str) -> None:
     with pytest.raises(InputError, match=law):
-        wants_shards(as_environment("fsdp2.yaml") | change)
+        wants_fsdp(as_environment("fsdp2.yaml") | change)
 
 
 @pytest.mark.parametrize(("rank", "said"), [("0", "2 processes were launched together"), ("1", "")])
@@ -53,13 +53,13 @@ def test_only_a_run_is_shared(
 
 def test_processes_need_a_device_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="need one each"), joined("cuda:0"):
+    with pytest.raises(InputError, match="need one each"), join_process_group("cuda:0"):
         pass
-    assert type(world()) is World
+    assert type(process_group()) is ProcessGroup
 
 
 def test_processes_with_other_data_are_told() -> None:
-    class Two(World):
+    class Two(ProcessGroup):
         size = 2
 
         def first(self, value: float) -> float:
@@ -67,4 +67,4 @@ def test_processes_with_other_data_are_told() -> None:
 
     with pytest.raises(RunError, match="do not have the same examples"):
         Two().must_agree("examples", "a b c")
-    World().must_agree("examples", "a b c")
+    ProcessGroup().must_agree("examples", "a b c")

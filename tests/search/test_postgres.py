@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 
 from effft.cli.exit_codes import run_command_line
 from effft.errors import InputError, RunError
-from effft.search.postgres_storage import PatientStorage
+from effft.search.postgres_storage import RetryingStorage
 from effft.search.storage import open_storage, said_plainly
 from effft.tracking import postgres
 from effft.tracking import retry as patience
@@ -210,7 +210,7 @@ def test_what_arrived_without_an_answer_is_not_done_again(tmp_path: Path, monkey
 
     monkeypatch.setattr(patience, "FIRST_PAUSE", 0.0)
     monkeypatch.setattr("optuna.storages._rdb.storage.time.sleep", lambda seconds: None)
-    storage = PatientStorage(f"sqlite:///{tmp_path}/o.db")
+    storage = RetryingStorage(f"sqlite:///{tmp_path}/o.db")
     study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
     commit, lost = Session.commit, [0]
 

@@ -23,10 +23,10 @@ from effft.errors import InputError
 from effft.runs.session import Session
 from effft.search import cluster as before
 from effft.search.cluster import check_ray
-from effft.search.multi_adapter_executor import Packed
+from effft.search.multi_adapter_executor import MultiAdapterExecutor
 from effft.search.ray_executor import RayTasks
 from effft.search.settings import Settings
-from effft.search.units import InProcess, LocalProcesses, Measured, Unit
+from effft.search.units import InProcess, LocalProcesses, Unit, UnitResult
 from tests.place import make_place
 
 TRIALS = 8
@@ -41,7 +41,7 @@ def units(place: Path) -> list[Unit]:
     ]
 
 
-def values(found: list[Measured]) -> list[tuple[float, tuple[float, ...], str]]:
+def values(found: list[UnitResult]) -> list[tuple[float, tuple[float, ...], str]]:
     return [(one.value, one.curve, one.failure) for one in found]
 
 
@@ -96,7 +96,7 @@ def test_the_same_values_here_packed_in_processes_and_on_ray(tmp_path: Path) -> 
     here = values(InProcess(session).run(todo))
     with closing(LocalProcesses(2)) as processes:
         assert values(processes.run(todo)) == here
-    with closing(Packed(session, 3)) as pack:
+    with closing(MultiAdapterExecutor(session, 3)) as pack:
         together = pack.run(todo)
     assert all(one.resources["pack"] == 3 for one in together)
     for one, (value, curve, failure) in zip(together, here, strict=True):

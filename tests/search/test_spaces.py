@@ -20,7 +20,7 @@ from effft.search.spaces import (
     read_space_file,
 )
 from effft.strategies.parts import NAMED
-from effft.strategies.search_space import Choice, Powers, Span
+from effft.strategies.search_space import Choice, PowersOfTwo, Range
 from effft.strategies.strategy import compose
 
 LIMITS = Limits(blocks=6, labelled=24, patterns=("minimal", "long"))
@@ -43,8 +43,8 @@ def test_a_composed_strategy_has_the_union() -> None:
 
 
 def test_open_ends_are_those_of_the_backbone() -> None:
-    assert bounded(compose("adaptive").space(256), LIMITS)["layers"] == Span(1, 6, whole=True)
-    assert bounded(compose("icl").space(256), LIMITS)["shots"] == Span(1, 24, log=True, whole=True)
+    assert bounded(compose("adaptive").space(256), LIMITS)["layers"] == Range(1, 6, whole=True)
+    assert bounded(compose("icl").space(256), LIMITS)["shots"] == Range(1, 24, log=True, whole=True)
     assert "layers" not in bounded(compose("adaptive").space(256), Limits(1, 24, ()))
     assert "shots" not in compose("zero_shot").space(256)
 
@@ -73,10 +73,10 @@ def test_the_default_is_guessed_first() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "found"),
     [
-        ("learning_rate", "1e-5:1e-3:log", Span(1e-5, 1e-3, log=True)),
-        ("learning_rate", "1e-5:1e-3", Span(1e-5, 1e-3, log=True)),
-        ("rank", "4:32", Powers(4, 32)),
-        ("epochs", "5:10:linear", Span(5, 10, whole=True)),
+        ("learning_rate", "1e-5:1e-3:log", Range(1e-5, 1e-3, log=True)),
+        ("learning_rate", "1e-5:1e-3", Range(1e-5, 1e-3, log=True)),
+        ("rank", "4:32", PowersOfTwo(4, 32)),
+        ("epochs", "5:10:linear", Range(5, 10, whole=True)),
         ("lora_modules", "query_value|all", Choice(("query_value", "all"))),
     ],
 )

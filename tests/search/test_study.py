@@ -64,7 +64,7 @@ def test_a_trial_opens_no_source_but_train(
             raise AssertionError(f"opened {name}")
         return real(task, name, data_dir)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(effft.session, "read_split", read)
+    monkeypatch.setattr(effft.runs.session, "read_split", read)
     config = RunConfig(strategy=strategy, model=str(backbone), per_label=4, epochs=1, bootstrap=0, max_length=16)
     found = measure(Unit(config, fold), Session())
     assert (found.failure, opened) == ("", ["train"])
@@ -174,9 +174,9 @@ def test_five_failures_in_a_row_stop_the_study(
     search: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tracking_uri: str
 ) -> None:
     from effft.search import units
-    from effft.search.units import Measured
+    from effft.search.units import UnitResult
 
-    broken = Measured(float("nan"), {}, "RunError: the loss is nan at step 3")
+    broken = UnitResult(float("nan"), {}, "RunError: the loss is nan at step 3")
     monkeypatch.setattr(units, "measure", lambda unit, session: broken)
     assert search("--trials", "3") == 1
     assert "5 trials failed one after another; the last said: RunError: the loss is nan" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from place import make_place
 
 from effft.cli.exit_codes import run_command_line
 from effft.data.table import Table
-from effft.redaction import TOKENS, tokens, without_secrets
+from effft.redaction import TOKENS, redact, secret_values
 
 PASSWORD, TOKEN = "hunter2SENTINELxyz", "anotherSENTINELtoken"
 MARK = "SENTINEL"
@@ -49,16 +49,16 @@ ood: {far: {url: "https://user:hunter2SENTINELxyz@example.com/far.tsv?token=hunt
     ],
 )
 def test_what_is_taken_out(text: str, clean: str) -> None:
-    assert without_secrets(text) == clean
+    assert redact(text) == clean
 
 
 def test_secrets_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in TOKENS:
         monkeypatch.delenv(name, raising=False)
-    assert tokens(os.environ) == []
+    assert secret_values(os.environ) == []
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "abc")  # too short to be told from a word
-    assert without_secrets(f"abc {TOKEN}s") == "abc ***s"
+    assert redact(f"abc {TOKEN}s") == "abc ***s"
 
 
 @pytest.fixture

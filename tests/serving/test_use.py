@@ -25,7 +25,7 @@ from effft.serving import batch_prediction as answering
 from effft.serving.batch_prediction import answer_file
 from effft.serving.export import export
 from effft.serving.load import SavedModel
-from effft.serving.rows import Rows, Writer
+from effft.serving.rows import AnswerWriter, TextRows
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.registry import register
 from effft.tracking.tracker import tracked
@@ -87,8 +87,8 @@ def test_a_bad_row_is_a_sentence_with_its_line(
     (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
     out = io.StringIO()
     with pytest.raises(InputError, match=said):
-        rows = Rows(tmp_path / name, model.fields)
-        answer_file(model, rows, Writer(out, rows.kind), lambda done, total: None)
+        rows = TextRows(tmp_path / name, model.fields)
+        answer_file(model, rows, AnswerWriter(out, rows.kind), lambda done, total: None)
     assert ("label_name" in out.getvalue()) == ("before it" in said)
 
 

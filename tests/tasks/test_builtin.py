@@ -4,12 +4,13 @@ import time
 from collections import Counter
 from itertools import combinations, pairwise
 
+import grammar_checker
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effft.errors import InputError
-from effft.tasks.builtin import GENERATORS, SPLITS, checker, generate
+from effft.tasks.builtin import GENERATORS, SPLITS, generate
 from effft.tasks.builtin.agreement import IN_DOMAIN, OOD
 from effft.tasks.builtin.lexicon import HELD_OUT
 from effft.tasks.builtin.sampling import part_of
@@ -28,9 +29,9 @@ def tables() -> dict[tuple[str, str], list[dict[str, str]]]:
 @given(seed=st.integers(0, 2**31), split=st.sampled_from(sorted(SPLITS)))
 def test_an_independent_parser_finds_the_same_labels(seed: int, split: str) -> None:
     for row in generate("agreement", split, 140, seed):
-        assert checker.agreement_label(row["sentence"]) == row["label"], row
+        assert grammar_checker.agreement_label(row["sentence"]) == row["label"], row
     for row in generate("overlap", split, 160, seed):
-        assert checker.overlap_label(row["premise"], row["hypothesis"]) == row["label"], row
+        assert grammar_checker.overlap_label(row["premise"], row["hypothesis"]) == row["label"], row
 
 
 @pytest.mark.parametrize("name", sorted(GENERATORS))
@@ -67,7 +68,7 @@ def test_rows_differ_and_belong_to_their_part(name: str, tables) -> None:
 def test_in_domain_overlap_tells_the_label_and_in_the_traps_it_is_full() -> None:
     for split in ("train", "in_domain", "ood"):
         for row in generate("overlap", split, 800, 1):
-            full = checker.overlaps(row["premise"], row["hypothesis"])
+            full = grammar_checker.overlaps(row["premise"], row["hypothesis"])
             assert full == (row["label"] == "entailment") if row["heuristic"] == "holds" else full
             assert row["premise"] != row["hypothesis"]
 
@@ -120,14 +121,13 @@ def test_bad_arguments_are_one_sentence(arguments, said: str) -> None:
 
 
 def test_the_parser_itself() -> None:
-    assert checker.agreement_label("the author near the judges laughs .") == "acceptable"
-    assert checker.agreement_label("the author near the judges laugh .") == "unacceptable"
-    assert checker.agreement_label("the author and the judge laugh .") == "acceptable"
-    assert checker.agreement_label("the author admires the judge and the actor .") == "acceptable"
-    assert checker.agreement_label("the author admired the judge and the actors laughs .") == "unacceptable"
+    assert grammar_checker.agreement_label("the author near the judges laughs .") == "acceptable"
+    assert grammar_checker.agreement_label("the author near the judges laugh .") == "unacceptable"
+    assert grammar_checker.agreement_label("the author and the judge laugh .") == "acceptable"
+    assert grammar_checker.agreement_label("the author admires the judge and the actor .") == "acceptable"
+    assert grammar_checker.agreement_label("the author admired the judge and the actors laughs .") == "unacceptable"
     with pytest.raises(ValueError, match="expected"):
-        checker.agreement_label("author the laughs .")
-    assert (
-        checker.overlap_label("the judge was admired by the author .", "the author admired the judge .") == "entailment"
-    )
-    assert checker.overlap_label("if the author laughed , the judge waited .", "the judge waited .") == "non_entailment"
+        grammar_checker.agreement_label("author the laughs .")
+    label = grammar_checker.overlap_label
+    assert label("the judge was admired by the author .", "the author admired the judge .") == "entailment"
+    assert label("if the author laughed , the judge waited .", "the judge waited .") == "non_entailment"

@@ -3,21 +3,22 @@
 from collections import Counter
 from pathlib import Path
 
+import grammar_checker
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effft.config import KNOB_FIELDS, RunConfig, make_config
+from effft.config import DIFFICULTY_FIELDS, RunConfig, make_config
 from effft.errors import InputError
 from effft.runs.plan import prepare
 from effft.runs.session import Session
-from effft.tasks.builtin import SPLITS, checker, generate
-from effft.tasks.builtin.difficulty import AS_MADE, LARGEST_LEXICON, SMALLEST_LEXICON, Knobs
+from effft.tasks.builtin import SPLITS, generate
+from effft.tasks.builtin.difficulty import DEFAULT_DIFFICULTY, LARGEST_LEXICON, SMALLEST_LEXICON, Difficulty
 from effft.tasks.builtin.lexicon import CORE, HELD_OUT
 from effft.tasks.task import load_task
 
 KNOB_VALUES = st.builds(
-    Knobs,
+    Difficulty,
     overlap_strength=st.floats(0, 1),
     lexicon_size=st.integers(SMALLEST_LEXICON, LARGEST_LEXICON),
     ood_distance=st.floats(0, 1),
@@ -26,24 +27,26 @@ KNOB_VALUES = st.builds(
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31), split=st.sampled_from(sorted(SPLITS)), knobs=KNOB_VALUES)
-def test_labels_follow_from_the_words_and_balance_whatever_the_knobs(seed: int, split: str, knobs: Knobs) -> None:
+def test_labels_follow_from_the_words_and_balance_whatever_the_knobs(seed: int, split: str, knobs: Difficulty) -> None:
     for row in (rows := generate("agreement", split, 140, seed, knobs)):
-        assert checker.agreement_label(row["sentence"]) == row["label"], row
+        assert grammar_checker.agreement_label(row["sentence"]) == row["label"], row
     assert len(set(Counter(row["label"] for row in rows).values())) == 1
     for row in (rows := generate("overlap", split, 160, seed, knobs)):
-        assert checker.overlap_label(row["premise"], row["hypothesis"]) == row["label"], row
+        assert grammar_checker.overlap_label(row["premise"], row["hypothesis"]) == row["label"], row
     assert len(set(Counter((row["construction"], row["label"]) for row in rows).values())) <= 2
 
 
 @settings(max_examples=10, deadline=None)
 @given(strength=st.floats(0, 1), seed=st.integers(0, 1000))
 def test_overlap_strength_is_the_share_that_a_missing_word_gives_away(strength: float, seed: int) -> None:
-    rows = generate("overlap", "train", 1000, seed, Knobs(overlap_strength=strength))
+    rows = generate("overlap", "train", 1000, seed, Difficulty(overlap_strength=strength))
     not_entailed = [row for row in rows if row["label"] == "non_entailment"]
-    told = [not checker.overlaps(row["premise"], row["hypothesis"]) for row in not_entailed]
+    told = [not grammar_checker.overlaps(row["premise"], row["hypothesis"]) for row in not_entailed]
     assert abs(sum(told) / len(told) - strength) < 0.1
     assert all(told_by == (row["heuristic"] == "holds") for told_by, row in zip(told, not_entailed, strict=True))
-    assert all(checker.overlaps(row["premise"], row["hypothesis"]) for row in rows if row["label"] == "entailment")
+    assert all(
+        grammar_checker.overlaps(row["premise"], row["hypothesis"]) for row in rows if row["label"] == "entailment"
+    )
 
 
 def forms(lexicon) -> set[str]:
@@ -54,9 +57,9 @@ def forms(lexicon) -> set[str]:
 @pytest.mark.parametrize("name", ["agreement", "overlap"])
 def test_a_small_lexicon_and_a_far_ood_set(name: str) -> None:
     unused = forms(CORE) - forms(CORE.first(8))
-    train = generate(name, "train", 800, 0, Knobs(lexicon_size=8))
+    train = generate(name, "train", 800, 0, Difficulty(lexicon_size=8))
     assert not unused & {word for row in train for text in row.values() for word in text.split()}
-    far = generate(name, "ood", 800, 0, Knobs(ood_distance=1.0))
+    far = generate(name, "ood", 800, 0, Difficulty(ood_distance=1.0))
     assert not forms(CORE) & {word for row in far for text in row.values() for word in text.split()}
     near = generate(name, "ood", 800, 0)
     held_out = [bool(forms(HELD_OUT) & {w for text in row.values() for w in text.split()}) for row in near]
@@ -67,7 +70,7 @@ def test_knobs_left_alone_change_nothing() -> None:
     for name in ("agreement", "overlap"):
         for split in ("train", "ood"):
             assert generate(name, split, 280 if name == "agreement" else 320, 0) == generate(
-                name, split, 280 if name == "agreement" else 320, 0, AS_MADE
+                name, split, 280 if name == "agreement" else 320, 0, DEFAULT_DIFFICULTY
             )
     task = load_task("overlap")
     assert task.turned({}) is task
@@ -81,12 +84,12 @@ def test_a_run_carries_its_knobs_to_the_rows() -> None:
     assert plain.draw.train != turned.draw.train
     assert "overlap_strength 0.5" in turned.evaluated["in_domain"].origin
     assert plain.evaluated["ood/traps"].digest == turned.evaluated["ood/traps"].digest
-    assert [plain.resolved[name] for name in KNOB_FIELDS] == [1.0, 20, 0.0]
-    assert [turned.resolved[name] for name in KNOB_FIELDS] == [0.5, 20, 0.0]
+    assert [plain.resolved[name] for name in DIFFICULTY_FIELDS] == [1.0, 20, 0.0]
+    assert [turned.resolved[name] for name in DIFFICULTY_FIELDS] == [0.5, 20, 0.0]
 
 
 def test_every_knob_is_a_field_with_the_generators_bounds() -> None:
-    assert set(KNOB_FIELDS) <= set(RunConfig.model_fields)
+    assert set(DIFFICULTY_FIELDS) <= set(RunConfig.model_fields)
     for value in (SMALLEST_LEXICON, LARGEST_LEXICON):
         assert make_config({"lexicon_size": value}).lexicon_size == value
 
@@ -138,4 +141,4 @@ def test_a_task_file_with_a_bad_knob_is_one_sentence_with_its_line(tmp_path: Pat
 @pytest.mark.slow
 def test_more_rows_than_the_grammar_has_is_one_sentence() -> None:
     with pytest.raises(InputError, match=r"no more than \d+ rows of this kind .* smaller size"):
-        generate("overlap", "train", 400_000, 0, Knobs(lexicon_size=8))
+        generate("overlap", "train", 400_000, 0, Difficulty(lexicon_size=8))

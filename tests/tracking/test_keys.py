@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from effft.redaction import without_secrets
-from effft.tracking.sanitize import LONGEST_KEY, cut, safe_key, table_json
+from effft.redaction import redact
+from effft.tracking.sanitize import LONGEST_KEY, safe_key, table_json, truncate
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_what_is_cut_stays_different() -> None:
     first, second = safe_key("x" * 300 + "a"), safe_key("x" * 300 + "b")
     assert len(first) == len(second) == LONGEST_KEY
     assert first != second
-    assert cut("short", 10) == "short"
+    assert truncate("short", 10) == "short"
 
 
 def test_tables_are_json_that_a_browser_reads() -> None:
@@ -38,4 +38,4 @@ def test_tables_are_json_that_a_browser_reads() -> None:
 
 
 def test_without_secrets() -> None:
-    assert without_secrets("at https://me:p@ss@host/x and http://host") == "at https://***@host/x and http://host"
+    assert redact("at https://me:p@ss@host/x and http://host") == "at https://***@host/x and http://host"

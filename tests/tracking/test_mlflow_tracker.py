@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from effft.errors import EffftError, InputError
 from effft.tracking.mlflow_tracker import MlflowTracker, safe_key
-from effft.tracking.orphaned_runs import close_dead_runs
+from effft.tracking.orphaned_runs import close_orphaned_runs
 from effft.tracking.store import prepare_store
 from effft.tracking.tracker import MemoryTracker, Tracker, tracked
 
@@ -88,7 +88,7 @@ def test_dead_processes_runs_are_ended_and_living_ones_are_not(tracking_uri: str
     living = MlflowTracker.open("e", "living", {}, tracking_uri)
     dead = MlflowTracker.open("e", "dead", {"effft.pid": "999999999"}, tracking_uri)
     foreign = MlflowTracker.open("e", "foreign", {"effft.host": "elsewhere", "effft.pid": "999999999"}, tracking_uri)
-    assert close_dead_runs(MlflowClient(tracking_uri)) in (0, 1)  # opening `foreign` may have ended it already
+    assert close_orphaned_runs(MlflowClient(tracking_uri)) in (0, 1)  # opening `foreign` may have ended it already
     status = {t: MlflowClient(tracking_uri).get_run(t.run_id).info.status for t in (living, dead, foreign)}
     assert list(status.values()) == ["RUNNING", "KILLED", "RUNNING"]
 

@@ -8,7 +8,7 @@ from backbones import save_backbone
 from helpers import EXAMPLES, learner_on
 
 from effft.strategies.strategy import compose
-from effft.training.feature_cache import Activations
+from effft.training.feature_cache import FeatureCache
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("spec", ["probe", "adaptive"])
 @pytest.mark.parametrize("memory", [1 << 20, 0], ids=["in memory", "in a file"])
 def test_a_set_is_computed_once(folder: Path, spec: str, memory: int) -> None:
-    store = Activations(memory)
+    store = FeatureCache(memory)
     learner = learner_on(folder, compose(spec).with_parameters({"layers": 1} if spec == "adaptive" else {}))
     items = learner.items(EXAMPLES)
     first = learner.recall(items)
@@ -32,7 +32,7 @@ def test_a_set_is_computed_once(folder: Path, spec: str, memory: int) -> None:
 
 
 def test_another_layer_or_precision_is_another_set(folder: Path) -> None:
-    store = Activations()
+    store = FeatureCache()
     for layers, dtype in ((1, torch.float32), (2, torch.float32), (1, torch.float64), (1, torch.float32)):
         learner = learner_on(folder, compose("adaptive").with_parameters({"layers": layers}), dtype=dtype)
         states = store.recall(learner, learner.items(EXAMPLES))
@@ -41,7 +41,7 @@ def test_another_layer_or_precision_is_another_set(folder: Path) -> None:
 
 
 def test_where_nothing_is_frozen_nothing_is_kept(folder: Path) -> None:
-    store = Activations()
+    store = FeatureCache()
     learner = learner_on(folder, compose("lora"))
     assert store.recall(learner, learner.items(EXAMPLES)) == learner.items(EXAMPLES)
     assert store.computed == 0

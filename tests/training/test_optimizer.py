@@ -14,7 +14,7 @@ from effft.models.precision import master_of, remainder_of, store_in_bf16
 from effft.strategies.strategy import compose
 from effft.training import optimizer as module
 from effft.training.optimizer import Optimizer
-from effft.training.sparse_adamw import TouchedRows
+from effft.training.sparse_adamw import SparseRowAdamW
 
 
 def moved(folder: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
@@ -97,7 +97,7 @@ def test_touched_rows_move_as_the_whole_matrix(seed: int, decay: float, at_once:
     rng = torch.Generator().manual_seed(seed)
     whole = torch.randn(30, 5, generator=rng)
     copy = torch.nn.Parameter(whole.bfloat16())
-    part = TouchedRows(copy, remainder_of(whole, copy.data), decay, at_once)
+    part = SparseRowAdamW(copy, remainder_of(whole, copy.data), decay, at_once)
     whole = torch.nn.Parameter(master_of(copy.data, part.remainder))
     plain = torch.optim.AdamW([whole], lr=1e-2, weight_decay=decay, fused=True)
     for _ in range(20):

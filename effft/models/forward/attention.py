@@ -1,22 +1,19 @@
 """Attention of prompts that stand close together; and of short ones in bf16 on a CPU, where the plain products win."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from effft.models.forward.last_block import Answering, answering
-from effft.models.forward.sequence_packing import Close, standing
+from effft.models.forward.last_block import LastBlockState, last_block_state
+from effft.models.forward.sequence_packing import PackedSequences, current_packing
 
-if TYPE_CHECKING:
-    from effft.models.backbone import Backbone
-
-NAME = "plain_when_short"
+ATTENTION_NAME = "plain_when_short"
 """What transformers knows it by."""
 
 DECODERS = ("opt", "gpt2", "llama", "gpt_neox", "qwen2", "qwen3", "mistral")
-KNOWN = (*DECODERS, "bert")
+SUPPORTED_TYPES = (*DECODERS, "bert")
 """Model types that take masks and positions of ours, and leave all else about who sees whom to their attention."""
 
 NARROW = 256
@@ -29,7 +26,7 @@ LARGEST = 1 << 22
 """Scores (batch, heads, queries, keys) up to which they serve at all."""
 
 
-def attend_here(model: Any) -> None:
+def use_own_attention(model: Any) -> None:
     """Give a model that uses torch's fused attention `attend`: the plain products, where these are faster.
 
     On two cores 4 rows of 60 tokens (12 heads of 64) took 0.68 + 2.80 ms forwards and backwards, and 0.26 + 0.54 so.
@@ -39,22 +36,18 @@ def attend_here(model: Any) -> None:
 
     if getattr(model.config, "_attn_implementation", "") != "sdpa" or not model._can_set_attn_implementation():
         return  # or it has this already
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    model.set_attn_implementation(NAME)
-
-
-def can_stand_close(backbone: "Backbone") -> bool:
-    """Whether this model can read prompts close together, and gains by it: on a CPU, where all padding is computed."""
-    here = backbone.device.type in ("cpu", "meta") and backbone.spread is None and backbone.width >= NARROW
-    return here and sees_whole_prompts(backbone.model.config, KNOWN)
+    AttentionInterface.register(ATTENTION_NAME, attend)
+    AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)
+    model.set_attn_implementation(ATTENTION_NAME)
 
 
 def sees_whole_prompts(config: Any, types: Sequence[str]) -> bool:
     """Whether a model is of these types, without windows, and its attention is torch's or ours."""
     windows = set(getattr(config, "layer_types", None) or ["full_attention"])
     whole = windows == {"full_attention"} and not getattr(config, "sliding_window", None)
-    return whole and config.model_type in types and getattr(config, "_attn_implementation", "") in ("sdpa", NAME)
+    return (
+        whole and config.model_type in types and getattr(config, "_attn_implementation", "") in ("sdpa", ATTENTION_NAME)
+    )
 
 
 def attend(
@@ -65,7 +58,7 @@ def attend(
     Where prompts stand close together (`models/close.py`), each sees itself alone. Where few places are read
     (`models/answering.py`), the queries are theirs.
     """
-    close, few = standing(), answering()
+    close, few = current_packing(), last_block_state()
     if few is not None:
         key, value = few.learn(key, value)
     if close is None:
@@ -82,7 +75,13 @@ def attend(
 
 
 def _attend_at(
-    few: Answering, close: Close, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **options: Any
+    few: LastBlockState,
+    close: PackedSequences,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    **options: Any,
 ) -> Tensor:
     """One query of each prompt: (1, heads, places, size) -> (1, places, heads, size). The filler has the last one's."""
     causal, last = _is_causal(module, options), few.count - 1

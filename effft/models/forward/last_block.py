@@ -12,7 +12,7 @@ ROUND = 8
 """Places are filled up to a multiple of this, so that few different shapes of products are compiled."""
 
 
-class Answering:
+class LastBlockState:
     """The places of the one row that are read, (places), and the keys and values of all its tokens once they are known.
 
     places: filled up with the first place; the first `count` are asked for.
@@ -46,16 +46,16 @@ class _KnownError(Exception):
     """Keys and values are known."""
 
 
-_ANSWERING: ContextVar[Answering | None] = ContextVar("answering", default=None)
+_ANSWERING: ContextVar[LastBlockState | None] = ContextVar("answering", default=None)
 
 
-def answering() -> Answering | None:
+def last_block_state() -> LastBlockState | None:
     """Set while the block that answers runs."""
     return _ANSWERING.get()
 
 
 @contextmanager
-def answer_at(block: nn.Module, places: Tensor) -> Iterator[None]:
+def last_block_at(block: nn.Module, places: Tensor) -> Iterator[None]:
     """While open, `block` gives (1, tokens, width) that is right at `places` and zero elsewhere.
 
     Its own code runs twice: on all tokens until its attention (`models/attention.py`) has the keys and values, and
@@ -64,7 +64,7 @@ def answer_at(block: nn.Module, places: Tensor) -> Iterator[None]:
     whole = block.forward
 
     def answer(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        found = Answering(places)
+        found = LastBlockState(places)
         token = _ANSWERING.set(found)
         try:
             with suppress(_KnownError):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from effft.models.backbone import Backbone
-from effft.models.forward.sequence_packing import Close
+from effft.models.forward.sequence_packing import PackedSequences
 
 
 class _ReachedError(Exception):
@@ -16,7 +16,7 @@ class _ReachedError(Exception):
 
 
 def block_input(
-    backbone: Backbone, inputs: Mapping[str, Tensor], index: int, close: Close | None = None
+    backbone: Backbone, inputs: Mapping[str, Tensor], index: int, close: PackedSequences | None = None
 ) -> tuple[Tensor, Any, dict[str, Any]]:
     """Hidden states entering block `index`, (batch, length, width), and the block's other arguments.
 
@@ -33,8 +33,8 @@ def block_input(
     def look(_module: object, _args: object, output: object) -> None:
         backbone.tuple_blocks = isinstance(output, tuple)
 
-    handles = [backbone.anatomy.blocks[index].register_forward_pre_hook(stop, with_kwargs=True)]
-    handles += [block.register_forward_hook(look) for block in backbone.anatomy.blocks[: min(index, 1)]]
+    handles = [backbone.layout.blocks[index].register_forward_pre_hook(stop, with_kwargs=True)]
+    handles += [block.register_forward_hook(look) for block in backbone.layout.blocks[: min(index, 1)]]
     try:
         with torch.no_grad():
             backbone.hidden(inputs, close)
@@ -47,7 +47,7 @@ def block_input(
 
 
 @contextmanager
-def resumed(backbone: Backbone, states: Tensor, index: int) -> Iterator[None]:
+def start_at_block(backbone: Backbone, states: Tensor, index: int) -> Iterator[None]:
     """While open, the blocks below `index` do nothing, and block `index` is given `states`.
 
     Embeddings, masks and positions are made by the model's own code as ever (they cost little), so every
@@ -60,8 +60,8 @@ def resumed(backbone: Backbone, states: Tensor, index: int) -> Iterator[None]:
     def skip(hidden_states: Tensor, *_args: object, **_kwargs: object) -> Tensor | tuple[Tensor]:
         return (hidden_states,) if backbone.tuple_blocks else hidden_states
 
-    below = backbone.anatomy.blocks[:index]
-    handle = backbone.anatomy.blocks[index].register_forward_pre_hook(give, with_kwargs=True)
+    below = backbone.layout.blocks[:index]
+    handle = backbone.layout.blocks[index].register_forward_pre_hook(give, with_kwargs=True)
     for block in below:
         block.forward = skip
     try:

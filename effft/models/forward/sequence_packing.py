@@ -31,7 +31,7 @@ class Group(NamedTuple):
     sizes: Tensor
 
 
-class Close:
+class PackedSequences:
     """Prompts of these lengths, one behind another, and `filler` tokens that nobody reads: `tokens` in all.
 
     starts, owners: place of the first token of each prompt; whose each token is; positions: (1, tokens). Attention
@@ -121,16 +121,16 @@ class _Real(torch.autograd.Function):
         return gradient.new_zeros((ctx.rows, gradient.shape[1])).index_copy(0, ctx.places, gradient), None
 
 
-_STANDING: ContextVar[Close | None] = ContextVar("standing", default=None)
+_STANDING: ContextVar[PackedSequences | None] = ContextVar("standing", default=None)
 
 
-def standing() -> Close | None:
+def current_packing() -> PackedSequences | None:
     """How the prompts of the pass that runs stand; None where they are padded."""
     return _STANDING.get()
 
 
 @contextmanager
-def stand(close: Close | None) -> Iterator[None]:
+def use_packing(close: PackedSequences | None) -> Iterator[None]:
     """While open, the attention of `models/attention.py` keeps these prompts apart."""
     token = _STANDING.set(close)
     try:
@@ -139,7 +139,7 @@ def stand(close: Close | None) -> Iterator[None]:
         _STANDING.reset(token)
 
 
-def ready(ids: Tensor, close: Close) -> dict[str, Tensor]:
+def packed_inputs(ids: Tensor, close: PackedSequences) -> dict[str, Tensor]:
     """What a model is called with. The mask is not looked at, but a ready one (four axes) keeps it from making one."""
     mask = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=ids.device)
     return {"input_ids": ids, "position_ids": close.positions, "attention_mask": mask}

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from effft.errors import InputError, lookup
 from effft.tasks.builtin import agreement, overlap
-from effft.tasks.builtin.difficulty import AS_MADE, Knobs
+from effft.tasks.builtin.difficulty import DEFAULT_DIFFICULTY, Difficulty
 from effft.tasks.builtin.sampling import Row
 
-Generator = Callable[[str, bool, int, random.Random, Knobs], list[Row]]
+Generator = Callable[[str, bool, int, random.Random, Difficulty], list[Row]]
 
 GENERATORS: dict[str, Generator] = {"agreement": agreement.rows, "overlap": overlap.rows}
 """Task name -> (part, ood, size, generator of randomness, knobs) -> rows."""
@@ -26,7 +26,7 @@ The two development splits serve whoever pre-trains a model: they share no text 
 """
 
 
-def generate(name: str, split: str, size: int, seed: int, knobs: Knobs = AS_MADE) -> list[Row]:
+def generate(name: str, split: str, size: int, seed: int, knobs: Difficulty = DEFAULT_DIFFICULTY) -> list[Row]:
     """`size` rows of a built-in task: text columns, `label` (a name), slice columns.
 
     Depends on its arguments alone; balanced by label in every slice; no text occurs in two splits.

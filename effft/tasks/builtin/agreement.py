@@ -8,7 +8,7 @@ whatever `good` is, so that two calls from one state give a minimal pair.
 import random
 from collections.abc import Callable
 
-from effft.tasks.builtin.difficulty import Knobs
+from effft.tasks.builtin.difficulty import Difficulty
 from effft.tasks.builtin.grammar import Words, middle, noun_phrase, past_clause, pick, predicate, prepositional
 from effft.tasks.builtin.lexicon import (
     BE,
@@ -153,7 +153,7 @@ OOD: dict[str, Maker] = {
 }
 
 
-def rows(part: str, ood: bool, size: int, rng: random.Random, knobs: Knobs) -> list[Row]:
+def rows(part: str, ood: bool, size: int, rng: random.Random, knobs: Difficulty) -> list[Row]:
     """Rows with `sentence`, `label`, `phenomenon`; every sentence belongs to `part`."""
     makers = OOD if ood else IN_DOMAIN
     core, far = knobs.words, knobs.ood_distance if ood else 0.0

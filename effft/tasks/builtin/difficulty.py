@@ -13,7 +13,7 @@ LARGEST_LEXICON = len(CORE.nouns)
 
 
 @dataclass(frozen=True)
-class Knobs:
+class Difficulty:
     """overlap_strength: share of the not entailed in-domain pairs that a missing word gives away, 0 to 1.
 
     lexicon_size: nouns of the train pool and the in-domain sets (other words in proportion). ood_distance: share of
@@ -30,9 +30,9 @@ class Knobs:
         return CORE.first(self.lexicon_size)
 
 
-AS_MADE = Knobs()
+DEFAULT_DIFFICULTY = Difficulty()
 
-KNOBS: dict[str, tuple[str, ...]] = {
+DIFFICULTY_SETTINGS: dict[str, tuple[str, ...]] = {
     "agreement": ("lexicon_size", "ood_distance"),
     "overlap": ("overlap_strength", "lexicon_size", "ood_distance"),
 }

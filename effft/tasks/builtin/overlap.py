@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from effft.tasks.builtin.difficulty import Knobs
+from effft.tasks.builtin.difficulty import Difficulty
 from effft.tasks.builtin.grammar import Words, pick, the
 from effft.tasks.builtin.lexicon import CONNECTIVES, END_ADVERBS, HELD_OUT, HYPOTHETICAL, PREPOSITIONS, Lexicon
 from effft.tasks.builtin.sampling import Row, balanced, part_of
@@ -233,7 +233,7 @@ def full_overlap(rng: random.Random, construction: str, words: Lexicon, said: Fa
     return TELLINGS[construction](rng, words, said.reversed, said)
 
 
-def rows(part: str, ood: bool, size: int, rng: random.Random, knobs: Knobs) -> list[Row]:
+def rows(part: str, ood: bool, size: int, rng: random.Random, knobs: Difficulty) -> list[Row]:
     """Rows with `premise`, `hypothesis`, `label`, `construction`, `heuristic`; both texts belong to `part`.
 
     `heuristic` says whether word overlap tells the label (`holds`) or is full although nothing is entailed, or under
