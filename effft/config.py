@@ -6,6 +6,7 @@ A field here is a command-line flag (`per_label` is `--per-label`) and an MLproj
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -106,6 +107,21 @@ class RunConfig(BaseModel):
     )
     threads: Threads = Field(0, description="CPU threads (0 = one for a narrow model, else all cores)")
     log_model: bool = Field(False, description="keep the adapted model with the run, ready to load and to serve")
+
+
+@dataclass(frozen=True)
+class TrackingTarget:
+    """Where a command keeps its runs: every command that writes runs takes one of these.
+
+    Args:
+        uri: MLflow tracking URI ('' = MLFLOW_TRACKING_URI, else ./mlflow.db).
+        experiment: MLflow experiment ('' = effft/<task>).
+        disabled: Keep nothing (`--no-tracking`).
+    """
+
+    uri: str = ""
+    experiment: str = ""
+    disabled: bool = False
 
 
 CONSTRAINT_MESSAGES = {

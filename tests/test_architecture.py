@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    ("errors", "redaction"),
+    ("errors", "redaction", "progress"),
     ("config",),
     ("data",),
     ("tasks", "distributed"),

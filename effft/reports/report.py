@@ -1,6 +1,6 @@
 """A report: which sections there are, and its files."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from effft.errors import RunError
+from effft.progress import ProgressCallback
 from effft.reports.advice import COSTS, cost, oracle, recommendation, size
 from effft.reports.blocks import Figure, Part, Section, Table, Text
 from effft.reports.collect import collect
@@ -24,8 +25,6 @@ from effft.reports.studies import Study, read_studies
 from effft.reports.summary import main_part
 from effft.reports.sweeps import knob_parts, sweeps
 from effft.reports.warnings import find_warnings
-
-Watch = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def build(
     experiment: str = "",
     parent: str = "",
     command: str = "",
-    watch: Watch = lambda stage, done, total: None,
+    watch: ProgressCallback = lambda stage, done, total: None,
 ) -> Report:
     """Read the runs of a task back from MLflow and make everything of the report.
 

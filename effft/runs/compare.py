@@ -1,7 +1,7 @@
 """Several strategies on the same shots: which runs, and what came out. torch loads when the work starts."""
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 from statistics import fmean, median, stdev
@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING
 
 from effft.config import PART_FIELDS, RunConfig, make_config
 from effft.errors import InputError
+from effft.progress import ProgressCallback
 from effft.redaction import redact
 from effft.strategies.strategy import Strategy, compose
 from effft.tracking.tracker import Tracker, tracked
 
 if TYPE_CHECKING:
-    from effft.runs.experiment import ProgressCallback, Result
+    from effft.runs.experiment import Result
     from effft.runs.plan import Plan
     from effft.runs.session import Session
-
-RunCallback = Callable[[str, int, int], None]
-"""Called with (name of the run, runs done, runs in all) before each run."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def check_held(strategies: Sequence[Strategy], shared: Mapping[str, object]) -> 
             raise InputError(f"none of the strategies compared ({names}) has the parameter {name!r}; leave it out.")
 
 
-def prepare_all(configs: Sequence[RunConfig], session: "Session", watch: "ProgressCallback") -> "list[Plan]":
+def prepare_all(configs: Sequence[RunConfig], session: "Session", watch: ProgressCallback) -> "list[Plan]":
     """Check every configuration before the first run trains; a fault names its strategy."""
     from effft.runs.plan import prepare
 
@@ -133,7 +131,7 @@ def prepare_all(configs: Sequence[RunConfig], session: "Session", watch: "Progre
 
 
 def run_plans(
-    plans: "Sequence[Plan]", parent: Tracker, announce: RunCallback, watch: "ProgressCallback"
+    plans: "Sequence[Plan]", parent: Tracker, announce: ProgressCallback, watch: ProgressCallback
 ) -> Iterator[Outcome]:
     """Run the plans one after another, each as a child of `parent`; a failing one does not stop the others."""
     from effft.runs.experiment import execute

@@ -18,6 +18,7 @@ from effft.evaluation.selection import BestEpoch
 from effft.models.backbone import resolve_device
 from effft.profiling.flops import counted
 from effft.profiling.resources import ResourceMeter, Work, held_by, resources
+from effft.progress import ProgressCallback, silent
 from effft.runs.plan import Plan, prepare, readers, threads_of
 from effft.runs.session import Session
 from effft.strategies.batch import Item
@@ -29,15 +30,8 @@ from effft.tracking.tracker import Tracker
 from effft.training.loop import Step, private_randomness, train
 from effft.training.teacher import teach
 
-ProgressCallback = Callable[[str, int, int], None]
-"""Called with (stage, done, total), often; whoever shows progress decides how."""
-
 StopCallback = Callable[[int, float], bool]
 """Told the primary metric on validation after every epoch (from 1); says whether the training may end there."""
-
-
-def _silent(_stage: str, _done: int, _total: int) -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -55,14 +49,14 @@ class Result:
 
 
 def run(
-    config: RunConfig, tracker: Tracker, session: Session | None = None, watch: ProgressCallback = _silent
+    config: RunConfig, tracker: Tracker, session: Session | None = None, progress: ProgressCallback = silent
 ) -> Result:
     """Prepare and execute one run."""
-    return execute(prepare(config, session or Session(keep=False)), tracker, watch)
+    return execute(prepare(config, session or Session(keep=False)), tracker, progress)
 
 
 def execute(
-    plan: Plan, tracker: Tracker, watch: ProgressCallback = _silent, pace: StopCallback | None = None
+    plan: Plan, tracker: Tracker, progress: ProgressCallback = silent, pace: StopCallback | None = None
 ) -> Result:
     """Adapt, evaluate, and tell the tracker everything; the same plan gives the same numbers, bit for bit on a CPU.
 
@@ -90,14 +84,14 @@ def execute(
         with meter.stage("train"), counted(learner.backbone.model, learner.head) as trained:
             items = training_items(plan, learner, teacher)
             notes += _cut_note("train", sum(i.prompt.cut for i in items))
-            tokens = _adapt(plan, learner, items, tracker, watch, pace)
+            tokens = _adapt(plan, learner, items, tracker, progress, pace)
         recall = partial(plan.session.activations.recall, learner) if plan.session.keep else learner.recall
         metrics: dict[str, float] = {}
         tables, scored = {}, 0
         for name, split in plan.evaluated.items():
             slices = plan.task.split(name).slices if name != "validation" else ()
             with meter.stage("evaluation"), counted(learner.backbone.model, learner.head) as flops:
-                seen = partial(watch, f"evaluate {name}")
+                seen = partial(progress, f"evaluate {name}")
                 result = evaluate(learner, split.examples, slices, config.bootstrap, seen, recall)
             scored += flops.total
             found = {f"{name}/{key}": value for key, value in result.metrics.items()}
@@ -169,7 +163,7 @@ def _adapt(
     learner: Learner,
     items: Sequence[Item],
     tracker: Tracker,
-    watch: ProgressCallback,
+    progress: ProgressCallback,
     pace: StopCallback | None,
 ) -> int:
     """Train (or, where nothing trains, take the loss as it is); return the tokens read."""
@@ -189,7 +183,7 @@ def _adapt(
         for step in train(learner, recall(items), config, rate, random.Random(f"order {config.seed}")):
             tokens += step.tokens
             tracker.metrics(_step_metrics(step), step.index)
-            watch("train", step.index, step.total)
+            progress("train", step.index, step.total)
             if step.ends_epoch and (found := best.look(step.epoch)):
                 tracker.metrics({f"validation/{key}": value for key, value in found.items()}, step.index)
                 if pace is not None and pace(step.epoch, found[best.metric]):

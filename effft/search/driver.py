@@ -1,6 +1,6 @@
 """The one writer: asks, has the units measured, tells Optuna first and the log second."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
@@ -9,6 +9,7 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
 from effft.errors import RunError
+from effft.progress import ProgressCallback
 from effft.search.mlflow_log import Logbook
 from effft.search.samplers import EPOCHS, epoch_thresholds, reseed
 from effft.search.settings import StudyPlan
@@ -22,9 +23,6 @@ MOST_FAILURES = 5
 MOST_PRUNED = 3
 """A study ends with fewer complete trials than asked for when it has finished this many times as many, pruned ones
 counted."""
-
-RunCallback = Callable[[str, int, int], None]
-"""Called with (what, trials done, trials asked for)."""
 
 
 @dataclass
@@ -43,7 +41,7 @@ class Driver:
     """Runs trials until as many are complete as were asked for; pruned and failed ones do not count."""
 
     def __init__(
-        self, study: Study, plan: StudyPlan, executor: Executor, logbook: Logbook, announce: RunCallback
+        self, study: Study, plan: StudyPlan, executor: Executor, logbook: Logbook, announce: ProgressCallback
     ) -> None:
         self.study, self.plan, self.executor, self.logbook, self.announce = study, plan, executor, logbook, announce
         self.distributions = distributions(plan.space)

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from effft.config import RunConfig
 from effft.errors import RunError
+from effft.progress import ProgressCallback
 from effft.search.settings import HELD_OUT_SEED_OFFSET, StudyPlan
 from effft.search.spaces import Values, decoded
 from effft.search.storage import DEFAULT, complete
@@ -19,12 +20,11 @@ from effft.tracking.tracker import Tracker, tracked
 if TYPE_CHECKING:
     from effft.runs.session import Session
 
-TOP = 3
-"""Trials that are measured again, beside the default: the best of noisy numbers is too good to be true."""
-
-RunCallback = Callable[[str, int, int], None]
 OpenRun = Callable[[str, str, Mapping[str, str]], Tracker]
 """(experiment, name, tags) -> a tracker of a final run."""
+
+TOP = 3
+"""Trials that are measured again, beside the default: the best of noisy numbers is too good to be true."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def remembered(study: Study, key: str, make: Callable[[], Any]) -> Any:
     return known[key]
 
 
-def choose(study: Study, plan: StudyPlan, executor: Executor, announce: RunCallback) -> tuple[FrozenTrial, float]:
+def choose(study: Study, plan: StudyPlan, executor: Executor, announce: ProgressCallback) -> tuple[FrozenTrial, float]:
     """The winner: of the top 3 and the default, the best mean validation over fresh seeds (and folds cut anew).
 
     The default takes part, whatever its first score was: a search that finds nothing better keeps it. Also returned:
@@ -113,7 +113,12 @@ def median_trial(study: Study) -> FrozenTrial:
 
 
 def finals(
-    study: Study, plan: StudyPlan, winner: FrozenTrial, session: "Session", open_run: OpenRun, announce: RunCallback
+    study: Study,
+    plan: StudyPlan,
+    winner: FrozenTrial,
+    session: "Session",
+    open_run: OpenRun,
+    announce: ProgressCallback,
 ) -> list[Final]:
     """`seeds` x `data_seeds` fresh runs of the winner and of the default configuration.
 
