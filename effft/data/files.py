@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 import zlib
@@ -179,3 +180,16 @@ def _parquet(path: Path, data: bytes) -> Table:
     columns = tuple(map(str, frame.columns))
     lists: Sequence[list[Any]] = [frame.iloc[:, i].astype(object).tolist() for i in range(len(columns))]
     return Table(columns, list(zip(*lists, strict=True)), str(path))
+
+
+def file_digest(path: Path) -> str:
+    """64 hex digits of SHA-256 over a file's bytes: the identity of a local file, wherever it lies.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from None

@@ -1,11 +1,13 @@
 """The examples of a task's split: which source is taken, and where its file lies."""
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from effft.config import DIFFICULTY_FIELDS
 from effft.data.examples import ExampleSet
-from effft.data.files import Layout, read_file
+from effft.data.files import Layout, file_digest, read_file
 from effft.data.hub import read_hub, read_url
 from effft.data.table import Table
 from effft.errors import InputError
@@ -45,6 +47,25 @@ def missing_ood(task: Task, data_dir: str = "") -> list[str]:
         if not (found or remote or beside or "builtin" in kinds):
             missing.append(name)
     return missing
+
+
+def content_digest(task: Task, data_dir: str = "", splits: Sequence[str] = ()) -> str:
+    """16 hex digits that identify what a task holds: its record and the bytes of its local files.
+
+    Two tasks are the same task where name and digest agree. The description, the folder and the files' times do not
+    count. A built-in or hub source is identified by its record (name, revision, size, seed, difficulty).
+
+    Args:
+        task: The task, with its difficulty set.
+        data_dir: Folder of the local copies of its files, as for `read_split`.
+        splits: The splits whose files count; all of the task's when empty.
+    """
+    record = task.model_dump(mode="json", exclude={"description"})
+    files = {
+        name: [file_digest(path) for source in task.split(name).sources if (path := _find(task, source, data_dir))]
+        for name in splits or task.split_names
+    }
+    return hashlib.sha256(json.dumps([record, files], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _local(task: Task, record: Split, split: str, data_dir: str) -> tuple[Source, Table] | None:
