@@ -151,11 +151,9 @@ def _own_sigterm() -> Iterator[None]:
 def _code() -> dict[str, Any]:
     """Our packages as they are here; no token, which the cluster's pages would show."""
     import effft
-    import search
 
-    folders = [str(Path(str(package.__file__)).parent) for package in (effft, search)]
     kept = {name: os.environ[name] for name in ("HF_HUB_OFFLINE",) if name in os.environ}
-    return {"py_modules": folders, "excludes": ["__pycache__"], "env_vars": kept}
+    return {"py_modules": [str(Path(str(effft.__file__)).parent)], "excludes": ["__pycache__"], "env_vars": kept}
 
 
 _SESSION: "list[Session]" = []
