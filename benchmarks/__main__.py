@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: ours and the plain script in turn, in fresh processes, and one table.
+"""`python -m benchmarks`: effft and the plain script in turn, in fresh processes, and one table.
 
 `--quick` for less of everything, `--rows lora,icl` for some, `--threads 1` on a busy machine, `--cuda` on a GPU.
 """
@@ -9,14 +9,13 @@ import platform
 import random
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks.material import SHOTS, UNLABELLED, make_material
+from benchmarks.material import KEEP, SHOTS, UNLABELLED, make_material
 
 if TYPE_CHECKING:
     from effft.data.examples import ExampleSet
@@ -35,17 +34,19 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 """Work -> its size."""
 
-WORK = {"distillation_each_step": "context_distillation"}
-"""Rows that are the same work for us; the plain script asks its teacher in every step, as its library's guide does."""
+SAME_WORK = {"distillation_each_step": "context_distillation"}
+"""Rows that are the same work for effft; there the plain script asks its teacher in every step, as its guide does."""
 
 PARTS = dict.fromkeys(ROWS, ("train",)) | {
     "lora": ("train", "evaluation"),
     "icl": ("evaluation",),
     "search": ("search",),
 }
-"""Which of a row's times are told."""
+"""Which times of a row stand in the table."""
 
 SIDES = ("ours", "fp32", "bf16")
+Results = dict[str, dict[str, list[dict[str, Any]]]]
+"""Row -> side -> what each run measured."""
 
 
 @click.command(help=__doc__)
@@ -55,23 +56,19 @@ SIDES = ("ours", "fp32", "bf16")
 @click.option("--threads", default=os.cpu_count() or 1, help="CPU threads of both sides")
 @click.option("--shape", default="opt-125m", help="architecture (benchmarks/material.py)")
 @click.option("--cuda", is_flag=True, help="on the GPU (not measured yet)")
-@click.option("--add", is_flag=True, help="keep the other rows of results.json, measured before on the same machine")
 @click.option("--note", default="", help="a sentence about the machine's load, for the results")
-@click.option("--keep", default=str(Path(tempfile.gettempdir()) / "effft-benchmarks"), help="where material is made")
+@click.option("--out", default=str(HERE), help="folder of results.md and results.json")
+@click.option("--keep", default=KEEP, help="where models and data are made")
 def main(
-    rows: str, repeats: int, quick: bool, threads: int, shape: str, cuda: bool, add: bool, note: str, keep: str
+    rows: str, repeats: int, quick: bool, threads: int, shape: str, cuda: bool, note: str, out: str, keep: str
 ) -> None:
-    """Run, and write benchmarks/results.md and results.json."""
+    """Run, and write results.md and results.json."""
     model, task = make_material(Path(keep), shape)
-    about = {"machine": _machine(threads), "shape": shape, "note": note, "command": _command()}
-    about["rates"] = "" if cuda else _rates(threads)
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    if add:
-        before, found = _measured_before(about)
-        about["command"] = f"{before['command']}`, then `python -m benchmarks {about['command']}"
-        about["note"] = " ".join(filter(None, (before["note"], note)))
+    about = {"machine": _machine(threads), "shape": shape, "note": note, "rates": "" if cuda else _rates(threads)}
+    about["command"] = " ".join(f"--{k} {v}" for k, v in (("rows", rows), ("repeats", repeats), ("shape", shape)))
+    results: Results = {}
     for row in rows.split(","):
-        size, work = dict(ROWS[row]), WORK.get(row, row)
+        size, work = dict(ROWS[row]), SAME_WORK.get(row, row)
         if quick:
             size |= {name: max(1, size[name] // 5) for name in ("epochs", "trials", "evaluation") if name in size}
         job = size | {"work": work, "model": str(model), "task": str(task), "threads": threads, "cuda": cuda}
@@ -80,23 +77,16 @@ def main(
             job |= context(str(task), size["per_label"], work == "context_distillation")
         if work == "search":
             job |= {"folds": folds(str(task), size["per_label"], size["folds"]), "trials": trials(size["trials"])}
-        found[row] = {side: [] for side in SIDES}
+        results[row] = {side: [] for side in SIDES}
         for _ in range(1 if quick else repeats):
             for side in SIDES:
-                found[row][side].append(_run(side, job))
-                told = {k: v for k, v in found[row][side][-1].items() if k != "losses"}
-                click.echo(f"{row:10} {side:5} {json.dumps(told)}", err=True)
-        (HERE / "results.json").write_text(json.dumps({"about": about, "rows": found}, indent=1) + "\n")
-        (HERE / "results.md").write_text(table(about, found))
-    click.echo(table(about, found))
-
-
-def _measured_before(about: dict[str, str]) -> tuple[dict[str, str], dict[str, dict[str, list[dict[str, Any]]]]]:
-    """What results.json says of its making, and its rows."""
-    known = json.loads((HERE / "results.json").read_text())
-    if any(known["about"][name] != about[name] for name in ("machine", "shape")):
-        raise click.ClickException(f"results.json is of {known['about']}, and not of {about}; leave --add out.")
-    return known["about"], known["rows"]
+                measured = _run(side, job)
+                results[row][side].append(measured)
+                shown = {key: value for key, value in measured.items() if key != "losses"}
+                click.echo(f"{row:10} {side:5} {json.dumps(shown)}", err=True)
+        Path(out, "results.json").write_text(json.dumps({"about": about, "rows": results}, indent=1) + "\n")
+        Path(out, "results.md").write_text(table(about, results))
+    click.echo(table(about, results))
 
 
 def shots(task: str, per_label: int) -> list[int]:
@@ -108,9 +98,9 @@ def context(task: str, per_label: int, distils: bool) -> dict[str, list[int]]:
     """The rows that are demonstrations, and those that effft takes without their labels."""
     from effft.data.few_shot import draw_demonstrations, draw_unlabelled
 
-    drawn, pool, labels = _draw(task, per_label)
-    demos = draw_demonstrations(drawn.train, labels, SHOTS, 0)
-    extra = draw_unlabelled(pool, (*drawn.train, *drawn.validation), UNLABELLED if distils else 0, 0)
+    few_shot, pool, labels = _draw(task, per_label)
+    demos = draw_demonstrations(few_shot.train, labels, SHOTS, 0)
+    extra = draw_unlabelled(pool, (*few_shot.train, *few_shot.validation), UNLABELLED if distils else 0, 0)
     return {"demonstrations": [e.index for e in demos], "unlabelled": [e.index for e in extra]}
 
 
@@ -118,8 +108,8 @@ def folds(task: str, per_label: int, count: int) -> list[dict[str, list[int]]]:
     """The rows that effft trains on and validates on, fold by fold."""
     from effft.data.few_shot import split_fold
 
-    drawn, _, labels = _draw(task, per_label)
-    cut = [split_fold(drawn, labels, fold, count, 0) for fold in range(count)]
+    few_shot, _, labels = _draw(task, per_label)
+    cut = [split_fold(few_shot, labels, fold, count, 0) for fold in range(count)]
     return [{"train": [e.index for e in f.train], "validation": [e.index for e in f.validation]} for f in cut]
 
 
@@ -149,20 +139,8 @@ def _run(side: str, job: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     if done.returncode:
         raise click.ClickException(f"{side} failed on {job['work']}:\n{done.stderr[-2000:]}")
-    told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return told
-
-
-def _command() -> str:
-    """The words given, without the folder and the note, which say nothing about the work."""
-    words, kept = sys.argv[1:], []
-    while words:
-        word = words.pop(0)
-        if word in ("--keep", "--note"):
-            words.pop(0)
-        elif not word.startswith(("--keep=", "--note=")):
-            kept.append(word)
-    return " ".join(kept)
+    measured: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return measured
 
 
 def _machine(threads: int) -> str:
@@ -174,17 +152,17 @@ def _machine(threads: int) -> str:
 
 
 def _rates(threads: int) -> str:
-    """What this machine multiplies: the bound of every ratio here."""
+    """The matmul rates of this machine, which bound every ratio here."""
     import torch
 
     from effft.profiling.matmul_rate import matmul_rate
 
     kinds = {"bf16": torch.bfloat16, "fp32": torch.float32}
-    told = [f"{name} {matmul_rate(torch.device('cpu'), kind, threads) / 1e12:.2f}" for name, kind in kinds.items()]
-    return f"A large product: {', '.join(told)} TFLOP/s."
+    rates = [f"{name} {matmul_rate(torch.device('cpu'), kind, threads) / 1e12:.2f}" for name, kind in kinds.items()]
+    return f"A large product: {', '.join(rates)} TFLOP/s."
 
 
-def table(about: dict[str, str], found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
+def table(about: dict[str, str], results: Results) -> str:
     """The Markdown page: medians, ratios, memory, losses."""
     lines = [
         "# Benchmarks",
@@ -193,10 +171,10 @@ def table(about: dict[str, str], found: dict[str, dict[str, list[dict[str, Any]]
         f"{about['rates']} `python -m benchmarks {about['command']}`. {about['note']}",
         "",
         "| work | part | ours s | Trainer fp32 s | Trainer bf16 s | over fp32 | over bf16 | peak MB (ours, fp32, bf16) "
-        "| losses apart |",
+        "| loss differences |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row, sides in found.items():
+    for row, sides in results.items():
         if any(not runs for runs in sides.values()):
             continue
         for part in PARTS[row]:
@@ -205,18 +183,23 @@ def table(about: dict[str, str], found: dict[str, dict[str, list[dict[str, Any]]
             ours = seconds["ours"]
             lines.append(
                 f"| {row} | {part} | {ours:.1f} | {seconds['fp32']:.1f} | {seconds['bf16']:.1f} "
-                f"| {seconds['fp32'] / ours:.1f} | {seconds['bf16'] / ours:.1f} | {peaks} | {apart(sides)} |"
+                f"| {seconds['fp32'] / ours:.1f} | {seconds['bf16'] / ours:.1f} | {peaks} | {loss_differences(sides)} |"
             )
-    lines += ["", "Losses apart: the same examples, order and start on both sides, no dropout; mean difference of the"]
-    lines += ["training losses over all steps, ours and bf16 against fp32; of the search, of the trials' validation"]
-    lines += ["accuracies. Peaks are above the start of the process, workers included."]
-    if "distillation_each_step" in found:
+    lines += [
+        "",
+        "Loss differences: the same examples, order and start on both sides, no dropout; mean difference of the",
+    ]
+    lines += [
+        "the training losses over all steps, ours and bf16 against fp32; of the search, of the trials' validation"
+    ]
+    lines += ["accuracies. Peak memory is above the start of the process, workers included."]
+    if "distillation_each_step" in results:
         lines += ["", "context_distillation: the plain script asks its teacher once and keeps the scores."]
         lines += ["distillation_each_step: in the loss of every step, as the guide of its library does (4 epochs)."]
     return "\n".join(lines) + "\n"
 
 
-def apart(sides: dict[str, list[dict[str, Any]]]) -> str:
+def loss_differences(sides: dict[str, list[dict[str, Any]]]) -> str:
     """Mean absolute difference of the losses to those of the Trainer in fp32: ours, and its bf16 mode."""
     curves = {side: runs[0]["losses"] for side, runs in sides.items()}
     if not curves["fp32"]:

@@ -7,13 +7,12 @@ benchmarks/estimates.md.
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.material import make_material
+from benchmarks.material import KEEP, make_material
 
 STRATEGIES = "vanilla,pbft,adaptive,lora,bitfit,probe,context_distillation,icl,zero_shot"
 SHAPES = "opt-125m,llama-like,gpt2-like,bert-like"
@@ -39,7 +38,7 @@ else:
 @click.option("--shapes", default=SHAPES, help="architectures, comma-separated (benchmarks/material.py)")
 @click.option("--strategies", default=STRATEGIES, help="comma-separated")
 @click.option("--threads", default=1, help="CPU threads")
-@click.option("--keep", default=str(Path(tempfile.gettempdir()) / "effft-benchmarks"), help="where material is made")
+@click.option("--keep", default=KEEP, help="where models and data are made")
 def main(shapes: str, strategies: str, threads: int, keep: str) -> None:
     """Measure, print and write the table."""
     lines = ["# Estimated and measured peaks", "", "Random weights, 64 per label (8 where nothing trains), batch 32,"]

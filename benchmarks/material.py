@@ -1,8 +1,12 @@
-"""What both sides work on: models of real size with random weights, a tokenizer, and sentences of about 30 tokens."""
+"""Models and data that both sides of a benchmark use: real sizes, random weights, sentences of about 30 tokens."""
 
 import csv
 import random
+import tempfile
 from pathlib import Path
+
+KEEP = str(Path(tempfile.gettempdir()) / "effft-benchmarks")
+"""Where models and data are made, once."""
 
 WORDS = 20_000
 """Pseudo-words of the generated sentences; each is one token."""
@@ -12,7 +16,7 @@ SHOTS, UNLABELLED = 16, 32
 
 SHAPES = {
     "opt-125m": ("OPTConfig", "OPTForCausalLM", {"vocab_size": 50272}),
-    "opt-small": (  # to try the benchmarks out
+    "opt-small": (  # for a quick try
         "OPTConfig",
         "OPTForCausalLM",
         {"vocab_size": 20480, "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "ffn_dim": 512,
@@ -35,9 +39,9 @@ SHAPES = {
 }  # fmt: skip
 """Architectures by name; what is not given is the architecture's own default size."""
 
-STILL = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
-         "attn_pdrop": 0.0, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # fmt: skip
-"""No dropout, under the names it has: both sides then make the same losses, step by step."""
+DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop",
+            "hidden_dropout_prob", "attention_probs_dropout_prob")  # fmt: skip
+"""Names of dropout in configurations; all are set to 0, so that both sides make the same losses, step by step."""
 
 TASK = """\
 name: sentences
@@ -53,13 +57,13 @@ splits:
 
 
 def words() -> list[str]:
-    """The pseudo-words, always the same."""
+    """The pseudo-words, the same at every call."""
     rng = random.Random(0)
     sounds = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
-    found: dict[str, None] = {}
-    while len(found) < WORDS:
-        found["".join(rng.choice(sounds) for _ in range(rng.randint(2, 4)))] = None
-    return list(found)
+    vocabulary: dict[str, None] = {}
+    while len(vocabulary) < WORDS:
+        vocabulary["".join(rng.choice(sounds) for _ in range(rng.randint(2, 4)))] = None
+    return list(vocabulary)
 
 
 def make_material(folder: Path, shape: str, train: int = 1000, test: int = 2000) -> tuple[Path, Path]:
@@ -89,7 +93,7 @@ def save_model(folder: Path, shape: str) -> None:
     encoder = "Masked" in model_name
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
     config = getattr(transformers, config_name)(**ids, **options)
-    for name in STILL:
+    for name in DROPOUTS:
         if hasattr(config, name):
             setattr(config, name, 0.0)
     torch.manual_seed(0)

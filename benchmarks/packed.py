@@ -5,7 +5,6 @@ not noise. `--shape opt-small` to try it out.
 """
 
 import platform
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
@@ -13,7 +12,7 @@ from statistics import fmean, median
 import click
 import torch
 
-from benchmarks.material import make_material
+from benchmarks.material import KEEP, make_material
 from effft.config import make_config
 from effft.multi_adapter.batch import adapter_bytes
 from effft.multi_adapter.member import frozen_learner
@@ -36,7 +35,7 @@ RANKS = {"rank 8": (8,), "ranks 1 to 64": (1, 2, 4, 8, 16, 32, 64)}
 @click.option("--repeats", default=3, help="turns of both sides")
 @click.option("--steps", default=3, help="steps a turn, of which the best counts")
 @click.option("--device", default="auto", help="cpu, cuda or auto")
-@click.option("--keep", default=str(Path(tempfile.gettempdir()) / "effft-benchmarks"), help="where material is made")
+@click.option("--keep", default=KEEP, help="where models and data are made")
 def main(
     shape: str, packs: str, batches: str, precision: str, modules: str, threads: int, repeats: int, steps: int,
     device: str, keep: str,
