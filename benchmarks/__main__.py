@@ -185,14 +185,9 @@ def table(about: dict[str, str], results: Results) -> str:
                 f"| {row} | {part} | {ours:.1f} | {seconds['fp32']:.1f} | {seconds['bf16']:.1f} "
                 f"| {seconds['fp32'] / ours:.1f} | {seconds['bf16'] / ours:.1f} | {peaks} | {loss_differences(sides)} |"
             )
-    lines += [
-        "",
-        "Loss differences: the same examples, order and start on both sides, no dropout; mean difference of the",
-    ]
-    lines += [
-        "the training losses over all steps, ours and bf16 against fp32; of the search, of the trials' validation"
-    ]
-    lines += ["accuracies. Peak memory is above the start of the process, workers included."]
+    lines += ["", "Loss differences: the same examples, order and start on both sides, no dropout; mean difference of"]
+    lines += ["the training losses over all steps, ours and bf16 against fp32; of the search, of the validation"]
+    lines += ["accuracies of the trials. Peak memory is above the start of the process, workers included."]
     if "distillation_each_step" in results:
         lines += ["", "context_distillation: the plain script asks its teacher once and keeps the scores."]
         lines += ["distillation_each_step: in the loss of every step, as the guide of its library does (4 epochs)."]
