@@ -20,12 +20,12 @@ from effft.config import make_config
 from effft.runs.experiment import run
 from effft.runs.session import Session
 from effft.search.driver import Driver
+from effft.search.jobs import REPORTED_RESOURCES, InProcess, JobResult, TrainingJob
 from effft.search.mlflow_log import Logbook
 from effft.search.settings import Settings, StudyPlan
 from effft.search.spaces import first_guesses
 from effft.search.storage import enqueue_guesses, open_storage, open_study
 from effft.search.study import plan_study
-from effft.search.units import KEPT, InProcess, Unit, UnitResult
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.tracker import MemoryTracker, tracked
 
@@ -41,9 +41,9 @@ class RandomScores:
     def __init__(self) -> None:
         self.generator = random.Random(0)
 
-    def run(self, units: Sequence[Unit]) -> list[UnitResult]:
+    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
         """A random score for each unit."""
-        return [UnitResult(self.generator.random(), dict.fromkeys(KEPT, 1.0)) for _ in units]
+        return [JobResult(self.generator.random(), dict.fromkeys(REPORTED_RESOURCES, 1.0)) for _ in units]
 
     def close(self) -> None:
         """Nothing to do."""

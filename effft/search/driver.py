@@ -10,12 +10,12 @@ from optuna.trial import Trial, TrialState
 
 from effft.errors import RunError
 from effft.progress import ProgressCallback
+from effft.search.jobs import Executor, JobResult, StreamingExecutor, TrainingJob
 from effft.search.mlflow_log import Logbook
 from effft.search.samplers import EPOCHS, epoch_thresholds, reseed
 from effft.search.settings import StudyPlan
 from effft.search.spaces import Values, decoded, distributions
 from effft.search.storage import complete, done
-from effft.search.units import Executor, Streaming, Unit, UnitResult
 
 MOST_FAILURES = 5
 """Failed trials in a row after which a study stops."""
@@ -31,7 +31,7 @@ class InFlight:
 
     trial: Trial
     values: Values
-    units: list[Unit]
+    units: list[TrainingJob]
     scores: list[float] = field(default_factory=list)
     resources: list[dict[str, float]] = field(default_factory=list)
     curves: list[tuple[float, ...]] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Driver:
             RunError: five trials failed one after another.
         """
         asked = self.plan.settings.trials
-        if isinstance(self.executor, Streaming):
+        if isinstance(self.executor, StreamingExecutor):
             self.stream(self.executor)
         else:
             while room := self._room():
@@ -74,20 +74,20 @@ class Driver:
             return 0
         return max(0, room)
 
-    def stream(self, executor: Streaming) -> None:
+    def stream(self, executor: StreamingExecutor) -> None:
         """Keep the executor full: whoever ends or is pruned makes room for the next trial at once."""
         flights: dict[Hashable, InFlight] = {}
         while True:
             for _ in range(self._room(len(flights))):
                 flight = self.ask()
                 flights[flight.trial.number] = flight
-                executor.give(flight.trial.number, self._watched(flight.units[0], 0))
+                executor.submit(flight.trial.number, self._watched(flight.units[0], 0))
             if not flights:
                 return
-            number, found = executor.take()
+            number, found = executor.next_result()
             flight, step = flights[number], len(flights[number].scores)
             if self._goes_on(flight, found, step):
-                executor.give(number, self._watched(flight.units[step + 1], step + 1))
+                executor.submit(number, self._watched(flight.units[step + 1], step + 1))
             else:
                 del flights[number]
 
@@ -110,13 +110,13 @@ class Driver:
             if not live:
                 return
 
-    def _watched(self, unit: Unit, step: int) -> Unit:
+    def _watched(self, unit: TrainingJob, step: int) -> TrainingJob:
         settings = self.plan.settings
         if settings.pruner != EPOCHS or len(settings.objectives) > 1:
             return unit
-        return replace(unit, bars=epoch_thresholds(done(self.study), step))
+        return replace(unit, epoch_thresholds=epoch_thresholds(done(self.study), step))
 
-    def _goes_on(self, flight: InFlight, found: UnitResult, step: int) -> bool:
+    def _goes_on(self, flight: InFlight, found: JobResult, step: int) -> bool:
         if found.failure:
             self._end(flight, TrialState.FAIL, found.failure)
             return False

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from effft.errors import InputError, lookup
+from effft.search.jobs import Executor, InProcess, LocalProcesses
 from effft.search.multi_adapter_executor import MultiAdapterExecutor
-from effft.search.units import Executor, InProcess, LocalProcesses
 
 if TYPE_CHECKING:
     from effft.runs.plan import Plan

@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial
 from effft.config import RunConfig
 from effft.errors import RunError
 from effft.progress import ProgressCallback
+from effft.search.jobs import Executor, TrainingJob, measure
 from effft.search.settings import HELD_OUT_SEED_OFFSET, StudyPlan
 from effft.search.spaces import Values, decoded
 from effft.search.storage import DEFAULT, complete
-from effft.search.units import Executor, Unit, measure
 from effft.tracking.tracker import Tracker, tracked
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def choose(study: Study, plan: StudyPlan, executor: Executor, announce: Progress
     return next(t for t in candidates if t.number == best), scores[best]
 
 
-def _values(study: Study, key: str, units: Sequence[Unit], executor: Executor) -> list[float | None]:
+def _values(study: Study, key: str, units: Sequence[TrainingJob], executor: Executor) -> list[float | None]:
     """What the units measure, None where one failed; as many at a time as the executor takes, each done once."""
     known = study.user_attrs
     names = [f"{key}/{place}" for place in range(len(units))]
@@ -159,7 +159,7 @@ def _final(role: str, config: RunConfig, plan: StudyPlan, session: "Session", op
     from effft.runs.plan import prepare
 
     if role == "median":
-        found = measure(Unit(config), session)
+        found = measure(TrainingJob(config), session)
         if found.failure:
             raise RunError(f"final run of the median trial: {found.failure}")
         return {"metrics": {f"validation/{plan.metric}": found.value}, "run_id": ""}

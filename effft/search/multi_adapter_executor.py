@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from effft.search.units import Unit, UnitResult, below, failed, measure
+from effft.search.jobs import JobResult, TrainingJob, below_threshold, failed_result, measure
 
 if TYPE_CHECKING:
     from effft.multi_adapter.runs import MultiAdapterRuns, Scored
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class _Given:
     """A unit in hand; curve: what its pace was told, when it asks for bars."""
 
-    unit: Unit
+    unit: TrainingJob
     curve: list[float]
 
     def pace(self, epoch: int, value: float) -> bool:
@@ -29,7 +29,7 @@ class _Given:
         if epoch == 1:
             self.curve.clear()
         self.curve.append(value)
-        return below(self.unit.bars or (), epoch, value)
+        return below_threshold(self.unit.epoch_thresholds or (), epoch, value)
 
 
 class MultiAdapterExecutor:
@@ -42,21 +42,21 @@ class MultiAdapterExecutor:
     def __init__(self, session: "Session", width: int) -> None:
         self.session, self.width = session, width
         self._given: dict[Hashable, _Given] = {}
-        self._ready: deque[tuple[Hashable, UnitResult]] = deque()
+        self._ready: deque[tuple[Hashable, JobResult]] = deque()
         self._alone: deque[Hashable] = deque()
         self._packs: dict[tuple[object, ...], MultiAdapterRuns] = {}
         self._refused: set[tuple[object, ...]] = set()
 
-    def run(self, units: Sequence[Unit]) -> list[UnitResult]:
+    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
         """The results in the order of the units; a single one is measured as in process."""
         if len(units) == 1 and not self._given:
             return [measure(units[0], self.session)]
         for place, unit in enumerate(units):
-            self.give(place, unit)
-        found = dict(self.take() for _ in units)
+            self.submit(place, unit)
+        found = dict(self.next_result() for _ in units)
         return [found[place] for place in range(len(units))]
 
-    def give(self, key: Hashable, unit: Unit) -> None:
+    def submit(self, key: Hashable, unit: TrainingJob) -> None:
         """Take a unit in hand."""
         from effft.multi_adapter.runs import kind_of, packable
         from effft.runs.plan import prepare_validation
@@ -67,9 +67,9 @@ class MultiAdapterExecutor:
             if not packable(plan) or (kind := kind_of(plan)) in self._refused:
                 self._alone.append(key)
                 return
-            self._pack(kind, plan).enter(key, plan, given.pace if unit.bars is not None else None)
+            self._pack(kind, plan).enter(key, plan, given.pace if unit.epoch_thresholds is not None else None)
         except Exception as error:
-            self._ready.append((key, failed(error)))
+            self._ready.append((key, failed_result(error)))
 
     def _pack(self, kind: tuple[object, ...], plan: "Plan") -> "MultiAdapterRuns":
         from effft.multi_adapter.runs import MultiAdapterRuns, working
@@ -78,7 +78,7 @@ class MultiAdapterExecutor:
             self._packs[kind] = MultiAdapterRuns(working(plan), self.width)
         return self._packs[kind]
 
-    def take(self) -> tuple[Hashable, UnitResult]:
+    def next_result(self) -> tuple[Hashable, JobResult]:
         """The next unit that ends, with its key."""
         while not self._ready:
             if self._alone:
@@ -100,12 +100,14 @@ class MultiAdapterExecutor:
             self._alone += pack.abandon()
             self._refused.add(kind)
 
-    def _measured(self, one: "Scored") -> UnitResult:
+    def _measured(self, one: "Scored") -> JobResult:
         if one.failure is not None:
-            return failed(one.failure)
+            return failed_result(one.failure)
         given = self._given[one.key]
-        stopped = bool(given.curve) and below(given.unit.bars or (), len(given.curve), given.curve[-1])
-        return UnitResult(one.value, one.resources, "", tuple(given.curve), stopped)
+        stopped = bool(given.curve) and below_threshold(
+            given.unit.epoch_thresholds or (), len(given.curve), given.curve[-1]
+        )
+        return JobResult(one.value, one.resources, "", tuple(given.curve), stopped)
 
     def close(self) -> None:
         """Let the packs go."""

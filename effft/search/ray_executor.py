@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from effft.errors import InputError
 from effft.redaction import redact
 from effft.search.cluster import nobody, refused
-from effft.search.units import TRIES, Unit, UnitResult, measure
+from effft.search.jobs import TRIES, JobResult, TrainingJob, measure
 
 if TYPE_CHECKING:
     from effft.runs.session import Session
@@ -83,19 +83,19 @@ class RayTasks:
         if there.get("CPU", 0) < self.width:
             log.warning("effft: the cluster has %g CPUs for %d --workers.", there.get("CPU", 0), self.width)
 
-    def run(self, units: Sequence[Unit]) -> list[UnitResult]:
+    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
         """As many at a time as the cluster takes, in the order of the units."""
         return [self._result(task) for task in [self._task.remote(unit, [self._session]) for unit in units]]
 
-    def _result(self, task: Any) -> UnitResult:
+    def _result(self, task: Any) -> JobResult:
         while not self._ray.wait([task], timeout=SECONDS_TO_WARN)[0]:
             if not self._ray.cluster_resources().get("CPU", 0):
                 log.warning("effft: the cluster has no node that could take a trial; waiting for one.")
         try:
-            found: UnitResult = self._ray.get(task)
+            found: JobResult = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
             said = redact(" ".join(str(error).split()))[:300]
-            return UnitResult(float("nan"), {}, f"no worker of the cluster lived through it: {said}")
+            return JobResult(float("nan"), {}, f"no worker of the cluster lived through it: {said}")
         return found
 
     def close(self) -> None:
@@ -160,7 +160,7 @@ _SESSION: "list[Session]" = []
 """A worker process's own."""
 
 
-def work(unit: Unit, session: list[Any]) -> UnitResult:
+def work(unit: TrainingJob, session: list[Any]) -> JobResult:
     """What a worker does. session: a reference in a list, so that Ray does not fetch it again for every unit."""
     if not _SESSION:
         import ray

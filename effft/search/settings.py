@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from effft.config import RunConfig
+from effft.search.jobs import TrainingJob
 from effft.search.spaces import Space, Values, fields
-from effft.search.units import Unit
 
 CROSS_VALIDATED_FROM = 8
 """Examples per label from which k-fold on the shots is the default; below, the validation draw is used."""
@@ -72,11 +72,11 @@ class StudyPlan:
         merged = {**self.config.model_dump(), **fields({**self.fixed, **values}, rank), **more}
         return RunConfig(**{name: value for name, value in merged.items() if value is not None})
 
-    def units(self, values: Mapping[str, object], first_seed: int, seeds: int) -> list[Unit]:
+    def units(self, values: Mapping[str, object], first_seed: int, seeds: int) -> list[TrainingJob]:
         """The units that measure a configuration: every seed on every fold, the folds cut anew by each seed."""
         found = []
         for seed in range(first_seed, first_seed + seeds):
             config = self.config_of(values, seed=seed, bootstrap=0, selection=self.config.selection, log_model=False)
             folds = self.settings.folds
-            found += [Unit(config, (fold, folds, seed)) for fold in range(folds)] or [Unit(config)]
+            found += [TrainingJob(config, (fold, folds, seed)) for fold in range(folds)] or [TrainingJob(config)]
         return found

@@ -8,8 +8,8 @@ from effft.config import RunConfig
 from effft.multi_adapter.runs import MultiAdapterRuns
 from effft.multi_adapter.trainer import MultiAdapterTrainer
 from effft.runs.session import Session
+from effft.search.jobs import REPORTED_RESOURCES, InProcess, TrainingJob
 from effft.search.multi_adapter_executor import MultiAdapterExecutor
-from effft.search.units import KEPT, InProcess, Unit
 
 SMALL = {"per_label": 8, "bootstrap": 0, "precision": "fp32", "max_length": 16, "threads": 1}
 SEARCHED: tuple[dict[str, object], ...] = (
@@ -30,11 +30,11 @@ def session() -> Session:
     return Session()
 
 
-def units(folder: str, strategy: str = "lora", **more: object) -> list[Unit]:
+def units(folder: str, strategy: str = "lora", **more: object) -> list[TrainingJob]:
     """Four of a search, each on another fold."""
-    bars = more.pop("bars", None)
+    bars = more.pop("epoch_thresholds", None)
     configs = [RunConfig(strategy=strategy, model=folder, **{**SMALL, **values, **more}) for values in SEARCHED]
-    return [Unit(config, (fold, 4, 0), bars) for fold, config in enumerate(configs)]  # type: ignore[arg-type]
+    return [TrainingJob(config, (fold, 4, 0), bars) for fold, config in enumerate(configs)]  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -42,9 +42,9 @@ def test_lora_among_others(folder: str, session: Session) -> None:
     """Three places for four packed units; vanilla and adaptive ones between them; one that cannot be."""
     mixed = units(folder)
     short = {**SMALL, "epochs": 2}
-    mixed.insert(1, Unit(RunConfig(strategy="vanilla", model=folder, **short)))
-    mixed.insert(3, Unit(RunConfig(strategy="adaptive", layers=1, model=folder, **short), (0, 4, 0)))
-    mixed.append(Unit(RunConfig(strategy="lora", rank=4096, model=folder, **short)))
+    mixed.insert(1, TrainingJob(RunConfig(strategy="vanilla", model=folder, **short)))
+    mixed.insert(3, TrainingJob(RunConfig(strategy="adaptive", layers=1, model=folder, **short), (0, 4, 0)))
+    mixed.append(TrainingJob(RunConfig(strategy="lora", rank=4096, model=folder, **short)))
     wanted = InProcess(session).run(mixed)
     executor = MultiAdapterExecutor(session, 3)
     found = executor.run(mixed)
@@ -55,7 +55,7 @@ def test_lora_among_others(folder: str, session: Session) -> None:
             assert name in one.resources
         assert one.resources.get("trainable_parameters") == other.resources.get("trainable_parameters")
     assert "rank=4096" in found[-1].failure
-    assert [set(one.resources) - set(KEPT) for one in found[:2]] == [{"pack"}, set()]
+    assert [set(one.resources) - set(REPORTED_RESOURCES) for one in found[:2]] == [{"pack"}, set()]
     assert 1 < found[0].resources["pack"] <= 3
     executor.close()
 
@@ -67,8 +67,8 @@ def test_lora_among_others(folder: str, session: Session) -> None:
         ("lora", {}),
         ("lora+pbft", {"selection": "validation", "patience": 1}),
         ("context_distillation", {"teacher_shots": 4, "unlabelled": 5}),
-        ("lora", {"bars": (0.1, 0.2, 0.5, 0.7)}),
-        ("lora", {"bars": (0.1, 0.2, 0.5, 0.7), "selection": "validation"}),
+        ("lora", {"epoch_thresholds": (0.1, 0.2, 0.5, 0.7)}),
+        ("lora", {"epoch_thresholds": (0.1, 0.2, 0.5, 0.7), "selection": "validation"}),
     ],
 )
 def test_what_decides_a_trial_is_the_same(session: Session, strategy: str, more: dict[str, object]) -> None:
@@ -77,7 +77,7 @@ def test_what_decides_a_trial_is_the_same(session: Session, strategy: str, more:
     wanted, found = InProcess(session).run(asked), MultiAdapterExecutor(session, 4).run(asked)
     assert [one.failure for one in wanted] == [""] * 4
     assert len({one.value for one in wanted}) > 1
-    assert {one.stopped for one in wanted} == ({True, False} if "bars" in more else {False})
+    assert {one.stopped for one in wanted} == ({True, False} if "epoch_thresholds" in more else {False})
     for one, other in zip(found, wanted, strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-12)
         assert one.curve == pytest.approx(other.curve, abs=1e-12)
@@ -87,7 +87,7 @@ def test_what_decides_a_trial_is_the_same(session: Session, strategy: str, more:
 @pytest.mark.slow
 def test_a_trial_that_diverges_fails_alone(folder: str, session: Session) -> None:
     asked = units(folder)
-    asked[1] = Unit(asked[1].config.model_copy(update={"learning_rate": 1e30, "clip_norm": 0.0}), asked[1].fold)
+    asked[1] = TrainingJob(asked[1].config.model_copy(update={"learning_rate": 1e30, "clip_norm": 0.0}), asked[1].fold)
     wanted, found = InProcess(session).run(asked), MultiAdapterExecutor(session, 4).run(asked)
     assert "lower --learning-rate" in wanted[1].failure
     assert [one.failure for one in found] == [one.failure for one in wanted]

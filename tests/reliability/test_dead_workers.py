@@ -13,19 +13,19 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from effft.search.units import LocalProcesses, Unit, UnitResult
+from effft.search.jobs import JobResult, LocalProcesses, TrainingJob
 from tests.place import make_place
 
-GOOD = UnitResult(1.0, {})
+GOOD = JobResult(1.0, {})
 
 
 def test_a_unit_that_no_worker_survives_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     from effft.config import make_config
 
-    given: list[Sequence[Unit]] = []
-    bad, good = (Unit(make_config({"strategy": "lora", "seed": seed})) for seed in (0, 1))
+    given: list[Sequence[TrainingJob]] = []
+    bad, good = (TrainingJob(make_config({"strategy": "lora", "seed": seed})) for seed in (0, 1))
 
-    def together(self: LocalProcesses, units: Sequence[Unit]) -> list[UnitResult | None]:
+    def together(self: LocalProcesses, units: Sequence[TrainingJob]) -> list[JobResult | None]:
         given.append(units)
         return [None] * len(units) if bad in units else [GOOD for _ in units]
 

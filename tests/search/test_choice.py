@@ -17,13 +17,13 @@ from effft.runs.session import Session
 from effft.search import samplers
 from effft.search.driver import MOST_PRUNED, Driver
 from effft.search.finals import Final, choose, finals
+from effft.search.jobs import JobResult, TrainingJob, measure
 from effft.search.mlflow_log import Logbook
 from effft.search.samplers import WARM, epoch_thresholds
 from effft.search.settings import Settings, StudyPlan
 from effft.search.spaces import first_guesses
 from effft.search.storage import complete, done, enqueue_guesses
 from effft.search.study import plan_study
-from effft.search.units import Unit, UnitResult, measure
 from effft.search.verdict import verdict
 from effft.tracking.tracker import MemoryTracker
 
@@ -35,10 +35,10 @@ class Told:
 
     width = 1
 
-    def __init__(self, answer: Callable[[Unit], UnitResult]) -> None:
+    def __init__(self, answer: Callable[[TrainingJob], JobResult]) -> None:
         self.answer = answer
 
-    def run(self, units: Sequence[Unit]) -> list[UnitResult]:
+    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
         return [self.answer(unit) for unit in units]
 
     def close(self) -> None:
@@ -69,10 +69,10 @@ def is_default(plan: StudyPlan, config: RunConfig) -> bool:
 def test_pruned_trials_do_not_count(plan: StudyPlan) -> None:
     asked = 0
 
-    def answer(unit: Unit) -> UnitResult:
+    def answer(unit: TrainingJob) -> JobResult:
         nonlocal asked
         asked += 1
-        return UnitResult(0.5, RESOURCES, stopped=asked % 5 == 0)
+        return JobResult(0.5, RESOURCES, stopped=asked % 5 == 0)
 
     study = driven(plan, Told(answer))
     assert len(complete(study)) == 6
@@ -80,7 +80,7 @@ def test_pruned_trials_do_not_count(plan: StudyPlan) -> None:
 
 
 def test_a_study_that_prunes_everything_ends(plan: StudyPlan) -> None:
-    study = driven(plan, Told(lambda unit: UnitResult(0.5, RESOURCES, stopped=True)))
+    study = driven(plan, Told(lambda unit: JobResult(0.5, RESOURCES, stopped=True)))
     assert {t.state for t in study.trials} == {TrialState.PRUNED}
     assert len(study.trials) == MOST_PRUNED * 6
 
@@ -88,9 +88,9 @@ def test_a_study_that_prunes_everything_ends(plan: StudyPlan) -> None:
 def test_the_default_takes_part_and_wins_where_nothing_is_better(plan: StudyPlan) -> None:
     """In the trials it scores worst, on fresh seeds best."""
 
-    def answer(unit: Unit) -> UnitResult:
+    def answer(unit: TrainingJob) -> JobResult:
         fresh = unit.config.seed >= 1000
-        return UnitResult(float(is_default(plan, unit.config) == fresh), RESOURCES)
+        return JobResult(float(is_default(plan, unit.config) == fresh), RESOURCES)
 
     executor = Told(answer)
     study = driven(plan, executor)
@@ -100,7 +100,7 @@ def test_the_default_takes_part_and_wins_where_nothing_is_better(plan: StudyPlan
 
 
 def test_a_better_trial_beats_the_default(plan: StudyPlan) -> None:
-    executor = Told(lambda unit: UnitResult(float(not is_default(plan, unit.config)), RESOURCES))
+    executor = Told(lambda unit: JobResult(float(not is_default(plan, unit.config)), RESOURCES))
     study = driven(plan, executor)
     winner, value = choose(study, plan, executor, silent)
     assert winner.user_attrs.get("guess") != 0
@@ -108,7 +108,7 @@ def test_a_better_trial_beats_the_default(plan: StudyPlan) -> None:
 
 
 def test_the_runs_of_a_default_that_wins_are_made_once(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = driven(plan, Told(lambda unit: UnitResult(float(is_default(plan, unit.config)), RESOURCES)))
+    study = driven(plan, Told(lambda unit: JobResult(float(is_default(plan, unit.config)), RESOURCES)))
     made: list[tuple[str, int]] = []
 
     def final(role: str, config: RunConfig, *_: object) -> dict[str, object]:
@@ -155,11 +155,11 @@ def test_bars_are_medians_of_enough_trials(curves: list[list[float]]) -> None:
 def test_a_training_below_its_bar_ends_there() -> None:
     config = RunConfig(strategy="probe", per_label=8, epochs=4, bootstrap=0, task="agreement")
     session = Session()
-    whole = measure(Unit(config, (0, 2, 0)), session)
-    watched = measure(Unit(config, (0, 2, 0), ()), session)
+    whole = measure(TrainingJob(config, (0, 2, 0)), session)
+    watched = measure(TrainingJob(config, (0, 2, 0), ()), session)
     assert (len(whole.curve), len(watched.curve), watched.stopped) == (0, 4, False)
     assert watched.value == whole.value == watched.curve[-1]  # looking changes nothing
-    ended = measure(Unit(config, (0, 2, 0), (-1.0, 2.0)), session)
+    ended = measure(TrainingJob(config, (0, 2, 0), (-1.0, 2.0)), session)
     assert (ended.curve, ended.stopped) == (watched.curve[:2], True)
     assert ended.value == ended.curve[-1]
 

@@ -23,25 +23,27 @@ from effft.errors import InputError
 from effft.runs.session import Session
 from effft.search import cluster as before
 from effft.search.cluster import check_ray
+from effft.search.jobs import InProcess, JobResult, LocalProcesses, TrainingJob
 from effft.search.multi_adapter_executor import MultiAdapterExecutor
 from effft.search.ray_executor import RayTasks
 from effft.search.settings import Settings
-from effft.search.units import InProcess, LocalProcesses, Unit, UnitResult
 from tests.place import make_place
 
 TRIALS = 8
 
 
-def units(place: Path) -> list[Unit]:
+def units(place: Path) -> list[TrainingJob]:
     base = {"task": str(place / "task.yaml"), "model": str(place / "gpt2"), "per_label": "8", "threads": "1"}
     base |= {"bootstrap": "0", "epochs": "4", "strategy": "lora", "precision": "fp32"}
     return [
-        Unit(make_config({**base, "seed": str(seed), "learning_rate": rate}), (0, 2, seed), bars=(-9.0,) * 4)
+        TrainingJob(
+            make_config({**base, "seed": str(seed), "learning_rate": rate}), (0, 2, seed), epoch_thresholds=(-9.0,) * 4
+        )
         for seed, rate in enumerate(("0.01", "0.03", "0.05"))
     ]
 
 
-def values(found: list[UnitResult]) -> list[tuple[float, tuple[float, ...], str]]:
+def values(found: list[JobResult]) -> list[tuple[float, tuple[float, ...], str]]:
     return [(one.value, one.curve, one.failure) for one in found]
 
 
@@ -106,7 +108,7 @@ def test_the_same_values_here_packed_in_processes_and_on_ray(tmp_path: Path) -> 
         for path in [*place.glob("*.csv"), *place.glob("*.yaml"), *place.glob("gpt2/*")]:
             path.unlink()  # another machine has none of them
         assert values(ray.run(todo)) == here
-        bad = Unit(todo[0].config.model_copy(update={"max_length": 1}))
+        bad = TrainingJob(todo[0].config.model_copy(update={"max_length": 1}))
         (failed,) = ray.run([bad])
         assert failed.failure
         assert math.isnan(failed.value)

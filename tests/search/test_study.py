@@ -14,8 +14,8 @@ from effft.config import RunConfig
 from effft.data.examples import ExampleSet
 from effft.runs.session import Session
 from effft.search.finals import Final
+from effft.search.jobs import TrainingJob, measure
 from effft.search.plots import importances
-from effft.search.units import Unit, measure
 from effft.search.verdict import difference, verdict
 from tests.backbones import save_backbone
 
@@ -66,9 +66,9 @@ def test_a_trial_opens_no_source_but_train(
 
     monkeypatch.setattr(effft.runs.session, "read_split", read)
     config = RunConfig(strategy=strategy, model=str(backbone), per_label=4, epochs=1, bootstrap=0, max_length=16)
-    found = measure(Unit(config, fold), Session())
+    found = measure(TrainingJob(config, fold), Session())
     assert (found.failure, opened) == ("", ["train"])
-    assert measure(Unit(config, fold), Guarded()).value == found.value
+    assert measure(TrainingJob(config, fold), Guarded()).value == found.value
 
 
 def test_the_guard_would_speak() -> None:
@@ -173,11 +173,11 @@ def test_another_study_of_the_same_name_is_refused(
 def test_five_failures_in_a_row_stop_the_study(
     search: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tracking_uri: str
 ) -> None:
-    from effft.search import units
-    from effft.search.units import UnitResult
+    from effft.search import jobs
+    from effft.search.jobs import JobResult
 
-    broken = UnitResult(float("nan"), {}, "RunError: the loss is nan at step 3")
-    monkeypatch.setattr(units, "measure", lambda unit, session: broken)
+    broken = JobResult(float("nan"), {}, "RunError: the loss is nan at step 3")
+    monkeypatch.setattr(jobs, "measure", lambda unit, session: broken)
     assert search("--trials", "3") == 1
     assert "5 trials failed one after another; the last said: RunError: the loss is nan" in capsys.readouterr().err
     client = MlflowClient(tracking_uri=tracking_uri)

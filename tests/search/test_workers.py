@@ -16,7 +16,7 @@ from effft.cli.exit_codes import run_command_line
 
 SCRIPT = """\
 import os, time
-from effft.search.units import LocalProcesses
+from effft.search.jobs import LocalProcesses
 
 if __name__ == "__main__":
     executor = LocalProcesses(1)

@@ -17,7 +17,13 @@ from effft.redaction import redact
 if TYPE_CHECKING:
     from effft.runs.session import Session
 
-KEPT = ("peak_memory_bytes", "train_seconds", "evaluation_seconds", "trainable_parameters", "tokens_per_second")
+REPORTED_RESOURCES = (
+    "peak_memory_bytes",
+    "train_seconds",
+    "evaluation_seconds",
+    "trainable_parameters",
+    "tokens_per_second",
+)
 """The resources that a unit reports."""
 
 
@@ -28,19 +34,20 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Unit:
+class TrainingJob:
     """A configuration (seed included) to be validated; fold: (which, of how many, cut by which seed) or None.
 
-    bars: validation scores, epoch by epoch, below which the training ends early; None: nobody looks at epochs.
+    epoch_thresholds: validation score after each epoch below which the training ends early; None: epochs are not
+    scored.
     """
 
     config: RunConfig
     fold: tuple[int, int, int] | None = None
-    bars: tuple[float, ...] | None = None
+    epoch_thresholds: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
-class UnitResult:
+class JobResult:
     """value: the primary metric on validation; failure: why there is none.
 
     curve: the metric after every epoch, where the unit has bars; stopped: it fell below one.
@@ -53,7 +60,7 @@ class UnitResult:
     stopped: bool = False
 
 
-def measure(unit: Unit, session: "Session") -> UnitResult:
+def measure(unit: TrainingJob, session: "Session") -> JobResult:
     """Train and validate. Only the `train` source is opened; whatever goes wrong is a sentence in the result."""
     from effft.runs.experiment import execute
     from effft.runs.plan import prepare_validation
@@ -63,27 +70,27 @@ def measure(unit: Unit, session: "Session") -> UnitResult:
 
     def pace(epoch: int, value: float) -> bool:
         curve.append(value)
-        return below(unit.bars or (), epoch, value)
+        return below_threshold(unit.epoch_thresholds or (), epoch, value)
 
     try:
         plan = prepare_validation(unit.config, session, unit.fold)
-        result = execute(plan, MemoryTracker(), pace=None if unit.bars is None else pace)
+        result = execute(plan, MemoryTracker(), pace=None if unit.epoch_thresholds is None else pace)
     except Exception as error:
-        return failed(error)
-    resources = {name: result.metrics[f"resources/{name}"] for name in KEPT}
-    stopped = bool(curve) and below(unit.bars or (), len(curve), curve[-1])
-    return UnitResult(result.metrics[f"validation/{result.primary}"], resources, "", tuple(curve), stopped)
+        return failed_result(error)
+    resources = {name: result.metrics[f"resources/{name}"] for name in REPORTED_RESOURCES}
+    stopped = bool(curve) and below_threshold(unit.epoch_thresholds or (), len(curve), curve[-1])
+    return JobResult(result.metrics[f"validation/{result.primary}"], resources, "", tuple(curve), stopped)
 
 
-def failed(error: Exception) -> UnitResult:
+def failed_result(error: Exception) -> JobResult:
     """What went wrong, as a sentence."""
     said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-    return UnitResult(float("nan"), {}, redact(said))
+    return JobResult(float("nan"), {}, redact(said))
 
 
-def below(bars: Sequence[float], epoch: int, value: float) -> bool:
+def below_threshold(thresholds: Sequence[float], epoch: int, value: float) -> bool:
     """Whether the score after an epoch (from 1) is under its bar; epochs beyond the bars have none."""
-    return epoch <= len(bars) and value < bars[epoch - 1]
+    return epoch <= len(thresholds) and value < thresholds[epoch - 1]
 
 
 class Executor(Protocol):
@@ -91,7 +98,7 @@ class Executor(Protocol):
 
     width: int
 
-    def run(self, units: Sequence[Unit]) -> list[UnitResult]:
+    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
         """The results, in the order of the units."""
 
     def close(self) -> None:
@@ -99,13 +106,13 @@ class Executor(Protocol):
 
 
 @runtime_checkable
-class Streaming(Executor, Protocol):
+class StreamingExecutor(Executor, Protocol):
     """An executor that says when a unit ends, in an order that depends on the units alone."""
 
-    def give(self, key: Hashable, unit: Unit) -> None:
+    def submit(self, key: Hashable, unit: TrainingJob) -> None:
         """Take a unit in hand."""
 
-    def take(self) -> tuple[Hashable, UnitResult]:
+    def next_result(self) -> tuple[Hashable, JobResult]:
         """The next unit that ends, with its key."""
 
 
@@ -117,7 +124,7 @@ class InProcess:
     def __init__(self, session: "Session") -> None:
         self.session = session
 
-    def run(self, units: Sequence[Unit]) -> list[UnitResult]:
+    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
         """In order."""
         return [measure(unit, self.session) for unit in units]
 
@@ -136,12 +143,12 @@ class LocalProcesses:
         self.width = width
         self._pool = _pool(width)
 
-    def run(self, units: Sequence[Unit]) -> list[UnitResult]:
+    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
         """In parallel."""
         found = self._together(units)
         return [self._alone(unit) if one is None else one for unit, one in zip(units, found, strict=True)]
 
-    def _together(self, units: Sequence[Unit]) -> list[UnitResult | None]:
+    def _together(self, units: Sequence[TrainingJob]) -> list[JobResult | None]:
         """None for what a dying worker took with it."""
         try:
             found = [_result(future) for future in [self._pool.submit(_work, unit) for unit in units]]
@@ -151,12 +158,12 @@ class LocalProcesses:
             self._renew()
         return found
 
-    def _alone(self, unit: Unit) -> UnitResult:
+    def _alone(self, unit: TrainingJob) -> JobResult:
         for _ in range(TRIES - 1):
             (found,) = self._together([unit])
             if found is not None:
                 return found
-        return UnitResult(float("nan"), {}, f"its worker process died {TRIES} times; memory may be short (--workers).")
+        return JobResult(float("nan"), {}, f"its worker process died {TRIES} times; memory may be short (--workers).")
 
     def _renew(self) -> None:
         log.warning("effft: a worker process died; what it had in hand is measured again.")
@@ -171,7 +178,7 @@ class LocalProcesses:
             worker.kill()
 
 
-def _result(future: Future[UnitResult]) -> UnitResult | None:
+def _result(future: Future[JobResult]) -> JobResult | None:
     try:
         return future.result()
     except BrokenProcessPool:
@@ -204,5 +211,5 @@ def _leave_after(driver: int) -> None:
     os._exit(1)
 
 
-def _work(unit: Unit) -> UnitResult:
+def _work(unit: TrainingJob) -> JobResult:
     return measure(unit, _SESSION[0])
