@@ -48,7 +48,7 @@ def test_every_strategy_tells_the_same(place: Path) -> None:
         params.add(frozenset(k for k in tracker.known if k in ("resolved.learning_rate", "resolved.per_label")))
         history.add(frozenset(k for _, values in tracker.history for k in values if k.startswith("train/")))
         assert {"in_domain/mcc", "in_domain/mcc_low", "ood/far/accuracy", "ood/far/gap"} <= set(result.metrics)
-        assert result.metrics["ood/far/with_dog.short/accuracy"] <= 1
+        assert result.metrics["ood/far/slice/label.with_dog/length.short/accuracy"] <= 1
         assert {d["context"] for d in tracker.datasets} == {"train", "validation", "in_domain", "ood/far"}
         assert len(tracker.tables["predictions/ood_far"]["answer"]) == 40
         assert "train" in tracker.texts["draw.txt"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from effft.data.examples import Example
+from effft.evaluation.metric_keys import MetricKey, Slice, collect
 from effft.evaluation.metrics import calibration_error, four_metrics, intervals, majority, softmax
 from effft.strategies.learner import Learner
 from effft.strategies.scoring import Recall, predict
@@ -13,7 +14,7 @@ from effft.strategies.scoring import Recall, predict
 
 @dataclass(frozen=True)
 class Evaluation:
-    """metrics: '<metric>' and '<slice>/<metric>' -> value. table: column -> one value per example."""
+    """metrics: key (see `metric_keys`) -> value. table: column -> one value per example. cut: texts that were cut."""
 
     metrics: dict[str, float]
     table: dict[str, list[object]]
@@ -22,6 +23,7 @@ class Evaluation:
 
 def evaluate(
     learner: Learner,
+    split: str,
     examples: Sequence[Example],
     slices: Sequence[tuple[str, ...]] = (),
     resamples: int = 1000,
@@ -49,24 +51,25 @@ def evaluate(
         "chance": 1 / count,
         "examples": float(len(examples)),
     }
-    for name, rows in slice_rows(learner.task.labels, examples, slices).items():
+    groups = [{str(MetricKey(split, name)): value for name, value in metrics.items()}]
+    for pairs, rows in slice_rows(learner.task.labels, examples, slices).items():
         part = four_metrics(labels[rows], answers[rows], count)
-        kept = part if len(set(labels[rows])) > 1 else {"accuracy": part["accuracy"]}
-        metrics |= {f"{name}/{key}": value for key, value in kept.items()} | {f"{name}/examples": float(len(rows))}
-    return Evaluation(metrics, _table(learner, examples, scores, answers), sum(i.prompt.cut for i in items))
+        shown = part if len(set(labels[rows])) > 1 else {"accuracy": part["accuracy"]}
+        shown |= {"examples": float(len(rows))}
+        groups.append({str(MetricKey(split, name, pairs)): value for name, value in shown.items()})
+    return Evaluation(collect(*groups), _table(learner, examples, scores, answers), sum(i.prompt.cut for i in items))
 
 
 def slice_rows(
     labels: Sequence[str], examples: Sequence[Example], slices: Sequence[tuple[str, ...]]
-) -> dict[str, list[int]]:
-    """Slice name -> row numbers. A slice by several dimensions is named by its values joined with '.'."""
-    found: dict[str, list[int]] = {}
-    for row, example in enumerate(examples):
+) -> dict[Slice, list[int]]:
+    """The (dimension, value) pairs of every slice, with the numbers of its rows."""
+    rows: dict[Slice, list[int]] = {}
+    for number, example in enumerate(examples):
         values = {**dict(example.slices), "label": labels[example.label]}
-        for dimensions in slices:
-            name = ".".join(values[d].replace("/", "_").replace(" ", "_") for d in dimensions)
-            found.setdefault(name, []).append(row)
-    return dict(sorted(found.items()))
+        for dimensions in dict.fromkeys(slices):
+            rows.setdefault(tuple((name, values[name]) for name in dimensions), []).append(number)
+    return dict(sorted(rows.items()))
 
 
 def _table(

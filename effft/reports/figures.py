@@ -3,8 +3,10 @@
 from html import escape
 from typing import Any
 
+from effft.evaluation.metric_keys import slices_with
 from effft.reports.advice import COSTS, cost, pareto
 from effft.reports.blocks import Figure
+from effft.reports.collect import metric_names
 from effft.reports.data import ReportData
 from effft.reports.groups import RunGroup, Statistic
 from effft.reports.style import colours, symbols
@@ -150,12 +152,10 @@ def scatter(material: ReportData, backbone: str) -> Figure | None:
 
 def slices(material: ReportData, backbone: str, per_label: int, split: str) -> Figure | None:
     """Accuracy on every slice of a split, strategies as rows, as a heat map."""
-    ends = "/accuracy"
     frame = material.frame
-    keys = [c.removeprefix("metric:") for c in frame.columns if c.startswith(f"metric:{split}/") and c.endswith(ends)]
-    names = [key[len(split) + 1 : -len(ends)] for key in keys if key != f"{split}{ends}"]
+    known = slices_with(metric_names(frame), split, "accuracy")
     cells = material.cells_on(backbone, per_label)
-    found = {name: [c.stat(f"{split}/{name}{ends}") for c in cells] for name in names}
+    found = {parts.slice_label: [c.stat(key) for c in cells] for key, parts in known.items()}
     found = {name: stats for name, stats in found.items() if any(stats)}
     if not found or not cells:
         return None

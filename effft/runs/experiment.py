@@ -14,6 +14,7 @@ from effft.config import RunConfig
 from effft.data.examples import ExampleSet, digest
 from effft.distributed.process_group import process_group
 from effft.evaluation.evaluate import evaluate
+from effft.evaluation.metric_keys import collect, ood_sets
 from effft.evaluation.selection import BestEpoch
 from effft.models.backbone import resolve_device
 from effft.profiling.flops import counted
@@ -92,18 +93,18 @@ def execute(
             slices = plan.task.split(name).slices if name != "validation" else ()
             with meter.stage("evaluation"), counted(learner.backbone.model, learner.head) as flops:
                 seen = partial(progress, f"evaluate {name}")
-                result = evaluate(learner, split.examples, slices, config.bootstrap, seen, recall)
+                result = evaluate(learner, name, split.examples, slices, config.bootstrap, seen, recall)
             scored += flops.total
-            found = {f"{name}/{key}": value for key, value in result.metrics.items()}
-            found |= {f"{name}/leaks": float(plan.leaks[name])} if name in plan.leaks else {}
-            metrics |= found
+            leaks = {f"{name}/leaks": float(plan.leaks[name])} if name in plan.leaks else {}
+            scores = collect(result.metrics, leaks)
+            metrics = collect(metrics, scores)
             tables[name] = result.table
             notes += _cut_note(name, result.cut)
-            tracker.metrics(found, plan.steps)
+            tracker.metrics(scores, plan.steps)
             tracker.table(f"predictions/{name.replace('/', '_')}", result.table)
             tracker.flush()
     primary = str(plan.resolved["metric"])
-    ood = tuple(name.removeprefix("ood/") for name in plan.evaluated if name.startswith("ood/"))
+    ood = ood_sets(metrics, primary)
     last = {f"ood/{o}/gap": metrics[f"in_domain/{primary}"] - metrics[f"ood/{o}/{primary}"] for o in ood}
     threads = threads_of(config, int(str(plan.resolved["width"])))
     work = Work(tokens, int(process_group().total(trained.total)), int(process_group().total(scored)), threads)

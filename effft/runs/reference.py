@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from effft.config import make_config
+from effft.evaluation.metric_keys import parse
 from effft.runs.cells import BAG, Cell, Measured
 from effft.strategies.parts import NAMED
 from effft.strategies.strategy import compose
@@ -104,11 +105,11 @@ def slices(measured: Sequence[Measured], task: str, per_label: int) -> tuple[lis
     own = [m for m in measured if m.cell.config.task == task and m.cell.row != BAG]
     own = [m for m in own if m.cell.config.per_label == per_label or m.cell.row == "zero_shot"]
     rows = [row for row in ROWS if any(m.cell.row == row for m in own)]
-    keys = sorted({key for m in own for key in m.metrics if key.startswith("ood/") and key.endswith("/accuracy")})
+    known = {key: parts for m in own for key in m.metrics if (parts := parse(key)) and parts.metric == "accuracy"}
     lines = []
-    for key in keys:
-        name = "/".join(key.split("/")[2:-1])
-        if name and "." not in name:  # a dot joins a phenomenon and a label
+    for key, parts in sorted(known.items()):
+        if parts.ood_set and len(parts.slice) == 1:
+            name = parts.slice[0][1]
             lines.append([name, *(spread([m.metrics[key] for m in own if m.cell.row == r], sd=False) for r in rows)])
     return ["OOD slice", *rows], lines
 

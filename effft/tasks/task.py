@@ -64,8 +64,8 @@ class Task(Record):
                     f" and say its column in each split (`fields: {{name: {field}}}`)"
                 )
         for what, name in (("name", self.name), *(("ood set", n) for n in self.ood)):
-            if not name or not set(name) <= NAME_CHARACTERS:
-                raise ValueError(f"{what} {name!r}: use only letters, digits, '_', '-' and '.'")
+            if not set(name) <= NAME_CHARACTERS or not name.strip(".") or len(name) > 60:
+                raise ValueError(f"{what} {name!r}: use 1 to 60 letters, digits, '_', '-' and '.', not dots alone")
         check_words(self.label_words, self.labels)
         check_patterns(self.patterns, self.fields)
         for split in self.split_names:

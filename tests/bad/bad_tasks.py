@@ -29,7 +29,7 @@ CASES = [
     ),
     edit("key twice", "name: mood", "name: mood\nname: mood", "line 2", "key 'name' stands there twice; keep one"),
     edit("unknown metric", "name: mood", "name: mood\nmetric: mc", "metric: unknown value 'mc'", "Did you mean 'mcc'?"),
-    edit("name with a slash", "name: mood", "name: a/b", "name 'a/b': use only letters"),
+    edit("name with a slash", "name: mood", "name: a/b", "name 'a/b': use 1 to 60 letters"),
     edit("newer version", "name: mood", "name: mood\nversion: 2", "version", "must be at most 1, not '2'"),
     edit(
         "duplicate label", "labels: [bad, good]", "labels: [bad, bad]", "label 'bad' is named twice", "each label once"

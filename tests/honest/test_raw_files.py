@@ -11,6 +11,7 @@ from backbones import save_backbone
 from sklearn import metrics
 
 from effft.config import make_config
+from effft.evaluation.metric_keys import MetricKey
 from effft.runs.experiment import Result, run
 from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker
@@ -85,9 +86,10 @@ def test_mnli_and_hans(shared: Path, tmp_path: Path) -> None:
     labels, answers = compared(result, "ood/hans", gold)
     slices: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
-        slices[f"{labels[i]}.{row['heuristic']}"].append(i)
-        slices[f"{labels[i]}.{row['heuristic']}.{row['subcase'].replace('/', '_')}"].append(i)
+        pairs = (("label", labels[i]), ("heuristic", row["heuristic"]), ("subcase", row["subcase"]))
+        slices[str(MetricKey("ood/hans", "accuracy", pairs[:2]))].append(i)
+        slices[str(MetricKey("ood/hans", "accuracy", pairs))].append(i)
     assert len(slices) == 36
-    for name, own in slices.items():
+    for key, own in slices.items():
         expected = metrics.accuracy_score([labels[i] for i in own], [answers[i] for i in own])
-        assert result.metrics[f"ood/hans/{name}/accuracy"] == pytest.approx(expected, **EQUAL)
+        assert result.metrics[key] == pytest.approx(expected, **EQUAL)

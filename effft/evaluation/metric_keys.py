@@ -1,0 +1,162 @@
+"""The keys of metrics: the one place that makes them and reads them.
+
+A key is a path of steps: `<split>/<metric>` for a whole split, `<split>/slice/<dimension>.<value>/<metric>` for a
+slice of it (one step per dimension), `resources/<name>` for what a run cost, `train/<name>` for a training step.
+A split is `validation`, `in_domain` or `ood/<set>`. MLflow takes letters and digits of any script and ` _-.:/`; any
+other character of a dimension or value is written as its Unicode name between colons, so that `C++` becomes
+`C:plus sign::plus sign:` and no two values share a key.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from effft.errors import RunError
+
+Slice = tuple[tuple[str, str], ...]
+"""(dimension, value) pairs; () for the whole split."""
+
+LONGEST_KEY, LONGEST_SLICE, LONGEST_NAME = 250, 150, 60
+"""Characters that MLflow takes for a key, and what the slice and the name of a dimension may take of them."""
+
+BLANK = ":blank:"
+"""How an empty value is written in a key; people read it as `(blank)`."""
+
+_UNSAFE = re.compile(r"[^\w\-. ]|\A | \Z")
+_ESCAPE = re.compile(r":([^:]+):")
+
+
+@dataclass(frozen=True)
+class MetricKey:
+    """A metric of a split or of a slice of it; `str` writes the key and `parse` reads it back.
+
+    Args:
+        split: `validation`, `in_domain` or `ood/<set>`.
+        metric: `accuracy`, `accuracy_low`, `examples`, ...
+        slice: the (dimension, value) pairs of a slice, in the order of the task's record.
+    """
+
+    split: str
+    metric: str
+    slice: Slice = ()
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.split, slice_path(self.slice), self.metric)))
+
+    @property
+    def ood_set(self) -> str:
+        """The name of the OOD set; '' for the other splits."""
+        return self.split.removeprefix("ood/") if self.split.startswith("ood/") else ""
+
+    @property
+    def slice_label(self) -> str:
+        """The slice as people read it: `topic = films, label = good`."""
+        return ", ".join(f"{dimension} = {value or '(blank)'}" for dimension, value in self.slice)
+
+
+def parse(key: str) -> MetricKey | None:
+    """Read a key; None for keys that belong to no split (`resources/...`, `train/...`).
+
+    The value of a slice that was too long for a key comes back shortened.
+    """
+    steps = key.split("/")
+    whole = 2 if steps[0] == "ood" else 1
+    split, inner, metric = "/".join(steps[:whole]), steps[whole:-1], steps[-1]
+    if len(steps) <= whole or not (steps[0] == "ood" or split in ("validation", "in_domain")):
+        return None
+    if not inner:
+        return MetricKey(split, metric)
+    if inner[0] != "slice" or len(inner) < 2 or not all("." in step for step in inner[1:]):
+        return None
+    pairs = (step.split(".", 1) for step in inner[1:])
+    return MetricKey(split, metric, tuple((_unescape(name), _unescape(value)) for name, value in pairs))
+
+
+def slice_path(pairs: Slice) -> str:
+    """`slice/<dimension>.<value>/...`; '' without pairs. One that is too long ends in a hash of the whole."""
+    if not pairs:
+        return ""
+    names = [_shorten(_escape(name).replace(".", ":full stop:"), LONGEST_NAME) for name, _ in pairs]
+    steps = [f"{name}.{_escape(value)}" for name, (_, value) in zip(names, pairs, strict=True)]
+    return _shorten("/".join(["slice", *steps]), LONGEST_SLICE)
+
+
+def collect(*groups: Mapping[str, float]) -> dict[str, float]:
+    """All metrics of the groups in one mapping.
+
+    Raises:
+        RunError: two groups hold the same key, or MLflow would not take a key.
+    """
+    metrics: dict[str, float] = {}
+    for group in groups:
+        for key, value in group.items():
+            if key in metrics:
+                raise RunError(f"two metrics have the key {key!r}; rename one of the slices or OOD sets of the task.")
+            if not key or len(key) > LONGEST_KEY:
+                raise RunError(f"the metric key {key!r} is empty or longer than {LONGEST_KEY}; shorten the set's name.")
+            metrics[key] = value
+    return metrics
+
+
+def splits_with(keys: Iterable[str], metric: str) -> list[str]:
+    """The splits that have `metric` as a whole: validation, in_domain, then the OOD sets in the order of the keys."""
+    found = [known.split for key in keys if (known := parse(key)) and known.metric == metric and not known.slice]
+    return sorted(dict.fromkeys(found), key=lambda split: ("validation", "in_domain", split).index(split))
+
+
+def ood_sets(keys: Iterable[str], metric: str) -> tuple[str, ...]:
+    """The names of the OOD sets that have `metric`, in the order of the keys."""
+    return tuple(split.removeprefix("ood/") for split in splits_with(keys, metric) if split.startswith("ood/"))
+
+
+def slices_with(keys: Iterable[str], split: str, metric: str) -> dict[str, MetricKey]:
+    """Key -> its parts, for the slices of `split` that have `metric`."""
+    known = {key: parse(key) for key in keys}
+    return {
+        key: parts
+        for key, parts in known.items()
+        if parts and parts.slice and (parts.split, parts.metric) == (split, metric)
+    }
+
+
+def bounds(metrics: Mapping[str, float], split: str, metric: str) -> tuple[float, float] | None:
+    """The 95 % interval of a split's metric; None where none was computed."""
+    low, high = (metrics.get(f"{split}/{metric}_{end}") for end in ("low", "high"))
+    return None if low is None or high is None else (low, high)
+
+
+def without_costs(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that say how good a run is, without what it cost."""
+    return {key: value for key, value in metrics.items() if not key.startswith("resources/")}
+
+
+def _escape(text: str) -> str:
+    return _UNSAFE.sub(lambda match: f":{_name(match.group())}:", text) or BLANK
+
+
+def _name(character: str) -> str:
+    return unicodedata.name(character, f"u{ord(character):x}").lower()
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPE.sub(lambda match: _character(match.group(1)), text)
+
+
+def _character(name: str) -> str:
+    if name == "blank" or name.startswith("more "):
+        return "" if name == "blank" else "…"
+    return chr(int(name[1:], 16)) if re.fullmatch(r"u[0-9a-f]+", name) else unicodedata.lookup(name)
+
+
+def _shorten(path: str, longest: int) -> str:
+    """The path itself, or its beginning up to a whole character and dimension, with a hash of all of it."""
+    if len(path) <= longest:
+        return path
+    mark = f":more {hashlib.sha256(path.encode()).hexdigest()[:16]}:"
+    start = path[: longest - len(mark)]
+    if start.count(":") % 2:
+        start = start[: start.rindex(":")]
+    head, _, step = start.rpartition("/")
+    return (start if "." in step or not head else head) + mark
