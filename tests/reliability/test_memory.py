@@ -69,6 +69,7 @@ def limited(megabytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux only")

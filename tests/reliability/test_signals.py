@@ -42,6 +42,7 @@ def runs(uri: str, experiment: str) -> list[Any]:
     return list(client.search_runs([found.experiment_id]))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("number", list(ENDS), ids=lambda number: number.name)
@@ -66,6 +67,7 @@ def test_a_run_that_is_stopped(tracking_uri: str, tmp_path: Path, number: signal
     assert max(took.values()) < SECONDS
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_comparison_that_is_stopped_keeps_its_finished_runs(tracking_uri: str, tmp_path: Path) -> None:
@@ -85,6 +87,7 @@ def test_a_comparison_that_is_stopped_keeps_its_finished_runs(tracking_uri: str,
     assert took < SECONDS
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_search_that_is_stopped_keeps_its_trials(tracking_uri: str, tmp_path: Path) -> None:

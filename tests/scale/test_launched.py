@@ -12,7 +12,7 @@ from tests.place import make_place
 from tests.scale.exact import CASES, everything
 from tests.scale.launching import launched
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

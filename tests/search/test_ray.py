@@ -90,6 +90,7 @@ def test_no_ray_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     )
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_same_values_here_packed_in_processes_and_on_ray(tmp_path: Path) -> None:
     """Bit for bit, but for the pack, whose sums are made in another order; its accuracies are the same."""
@@ -172,6 +173,7 @@ def start(words: list[str], log: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-m", "effft", *words], stdout=log.open("ab"), stderr=log.open("ab"))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_study_survives_a_dead_worker_and_a_dead_node(
     cluster: Any, tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Any
@@ -222,6 +224,7 @@ def end_one(node: Any, driver: "subprocess.Popen[bytes]") -> None:
     raise AssertionError("no worker had anything in hand")
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_nobody_at_the_address_is_a_sentence_at_once(
     tracking_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
