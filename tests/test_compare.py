@@ -1,7 +1,5 @@
 """Which runs a comparison makes, what it says about them, and that one failure does not stop the others."""
 
-import csv
-import io
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,10 +11,9 @@ import effft.runs.plan
 from effft.cli.app import app
 from effft.cli.compare import configs_of
 from effft.cli.exit_codes import run_command_line
-from effft.cli.tables import csv_text, headers, markdown, parent_metrics, rich_table, texts
 from effft.config import RunConfig, make_config
 from effft.errors import InputError, RunError
-from effft.runs.compare import Outcome, grid, reference, result_warnings, run_plans, summarise
+from effft.runs.compare import grid, run_plans
 from effft.runs.experiment import ProgressCallback, Result
 from effft.tracking.tracker import MemoryTracker, Tracker
 
@@ -34,11 +31,6 @@ def result(strategy: str, seed: int = 0, score: float = 0.5, ood: float = 0.2, p
     }
     config = make_config({"strategy": strategy, "seed": seed})
     return Result(config, f"{strategy} {seed}", metrics, {}, primary, ("far",), ())
-
-
-def outcome(*args: object, **kwargs: object) -> Outcome:
-    found = result(*args, **kwargs)  # type: ignore[arg-type]
-    return Outcome(found.config, found)
 
 
 def names(configs: list[RunConfig]) -> list[tuple[str, int, int]]:
@@ -80,86 +72,6 @@ def test_seeds_count_from_the_seed_given() -> None:
     configs = configs_of("lora,lora", 2, 2, "8, 8", seed="10", data_seed="5", task="overlap", rank=None)
     assert names(configs) == [("lora", 10, 5), ("lora", 11, 5), ("lora", 10, 6), ("lora", 11, 6)]
     assert configs[0].task == "overlap"
-
-
-def test_rows_have_mean_spread_gap_and_cost() -> None:
-    (row,) = summarise([outcome("lora", 0, 0.4, 0.1), outcome("lora", 1, 0.6, 0.3)])
-    assert str(row.in_domain) == "0.500 ± 0.141"
-    assert str(row.ood["far"]) == "0.200 ± 0.141"
-    assert str(row.gap) == "0.300 ± 0.000"
-    assert (row.runs, row.failed, row.trainable_share, row.peak_bytes) == (2, 0, 0.01, 2e6 + 0.5)
-    assert (row.train_seconds, row.evaluation_seconds) == (1.5, 4.0)
-    assert row.remarks == ()
-
-
-def test_one_run_has_no_spread() -> None:
-    (row,) = summarise([outcome("lora")])
-    assert str(row.in_domain) == "0.500"
-
-
-@pytest.mark.parametrize(
-    ("primary", "score", "ood", "remarks"),
-    [
-        ("mcc", 0.0, 0.1, ("in domain at chance",)),
-        ("mcc", 0.3, -0.1, ("ood/far below chance",)),
-        ("accuracy", 0.55, 0.7, ("in domain below majority",)),
-        ("accuracy", 0.61, 0.5, ("ood/far at chance",)),
-        ("balanced_accuracy", 0.55, 0.51, ()),
-    ],
-)
-def test_what_is_not_above_the_references_is_said(
-    primary: str, score: float, ood: float, remarks: tuple[str, ...]
-) -> None:
-    (row,) = summarise([outcome("lora", 0, score, ood, primary)])
-    assert row.remarks == remarks
-
-
-def test_references_by_metric() -> None:
-    assert reference("accuracy", 0.7, 0.5) == (0.7, 0.5)
-    assert reference("mcc", 0.7, 0.5) == (0.0, 0.0)
-    assert reference("balanced_accuracy", 0.7, 0.5) == (0.5, 0.5)
-    assert reference("macro_f1", 0.5, 0.5)[0] == pytest.approx(1 / 3)
-
-
-def test_equal_numbers_from_different_seeds_are_a_fault() -> None:
-    (sentence,) = result_warnings([outcome("lora", 0), outcome("lora", 1), outcome("vanilla", 0)])
-    assert sentence.startswith("lora at 32 per label gave identical numbers for seed·data_seed 0·0 and 1·0")
-    assert result_warnings([outcome("icl", 0), outcome("icl", 1)]) == []
-    assert result_warnings([outcome("lora", 0, 0.5), outcome("lora", 1, 0.51)]) == []
-
-
-def fail(config: RunConfig) -> Outcome:
-    return Outcome(config, None, "lora: RunError: the loss is nan.")
-
-
-def test_tables_hold_everything() -> None:
-    outcomes = [outcome("lora+pbft", 0, 0.4), outcome("lora+pbft", 1, 0.6), outcome("vanilla", 0)]
-    outcomes.append(fail(make_config({"strategy": "vanilla", "seed": 1})))
-    rows = summarise(outcomes)
-    heads, lines = headers(rows, "mcc"), texts(rows, outcomes)
-    assert heads[3:6] == ["in domain mcc", "ood/far", "gap"]
-    assert {len(line) for line in lines} == {len(heads)}
-    assert [line[0] for line in lines] == ["lora+pbft", "vanilla", "majority", "chance"]
-    assert lines[1][-1] == "1 FAILED"
-    assert rich_table(heads, lines).row_count == 4
-    page = markdown(heads, lines, ["FAILED x"])
-    assert page.startswith("| strategy | per label |")
-    assert page.endswith("- FAILED x\n")
-    records = list(csv.DictReader(io.StringIO(csv_text(outcomes))))
-    assert [r["failure"] for r in records] == ["", "", "", "lora: RunError: the loss is nan."]
-    assert records[1]["in_domain/mcc"] == "0.6"
-    metrics = parent_metrics(rows, "mcc")
-    assert metrics["lora-pbft/32/in_domain/mcc"] == 0.5
-    assert metrics["lora-pbft/32/in_domain/mcc_sd"] == pytest.approx(0.1414, abs=1e-4)
-    assert metrics["vanilla/32/failed"] == 1.0
-
-
-def test_a_strategy_that_always_fails_has_a_row() -> None:
-    outcomes = [fail(make_config({"strategy": "lora"}))]
-    rows = summarise(outcomes)
-    assert rows[0].remarks == ("FAILED",)
-    assert texts(rows, outcomes)[0][3] == "-"
-    assert parent_metrics(rows, "") == {"lora/32/failed": 1.0}
 
 
 def plan(config: RunConfig, session: object = None) -> SimpleNamespace:

@@ -158,23 +158,17 @@ def report_on(task: str, parent: "Tracker") -> None:
 def finish(outcomes: "Sequence[Outcome]", parent: "Tracker", progress: "Progress") -> None:
     """Print the table of what is there and keep it with the parent run."""
     from effft.cli.console import console
-    from effft.cli.tables import csv_text, headers, markdown, parent_metrics, rich_table, texts
-    from effft.runs.compare import result_warnings, summarise
+    from effft.reports.csv_files import outcomes_csv
+    from effft.reports.results import outcomes_table
 
     progress.stop()
     if not outcomes:
         return
-    rows = summarise(outcomes)
-    primary = next((o.result.primary for o in outcomes if o.result is not None), "")
-    heads, lines = headers(rows, primary), texts(rows, outcomes)
-    sentences = [f"FAILED {o.failure}" for o in outcomes if o.failure] + result_warnings(outcomes)
-    out = console()
-    out.print(rich_table(heads, lines))
-    for sentence in sentences:
-        out.print(sentence, markup=False)
-    parent.text("comparison.md", markdown(heads, lines, sentences))
-    parent.text("comparison.csv", csv_text(outcomes))
-    parent.metrics(parent_metrics(rows, primary))
+    table = outcomes_table(outcomes)
+    table.print(console())
+    parent.text("comparison.md", table.markdown())
+    parent.text("comparison.csv", outcomes_csv(outcomes))
+    parent.metrics(table.metrics())
     parent.flush()
 
 

@@ -86,7 +86,7 @@ def start(workers: int, out: str, tracking_uri: str, **given: str | int) -> None
     total, command = 0, said(grid)
     for task in dict.fromkeys(job.task for job in jobs):
         made = build(client, task, "", ",".join(job.run for job in jobs if job.task == task), command)
-        total += made.runs + made.turned
+        total += made.runs + made.other_difficulty
         click.echo(f"report of {made.runs} runs: {made.write(Path(f'report-{task}'))}")
         keep(made, Path(out) / task)
     minutes = (time.monotonic() - begun) / 60

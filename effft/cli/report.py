@@ -73,7 +73,7 @@ def note(tracker: "Tracker", made: "Report", view: str) -> str:
     lines = [f"[Report of {made.runs} runs]({link}) (artifact `{FOLDER}/report.html`).", ""]
     if view:
         lines += [f"[Strategies side by side]({view}) in the runs table.", ""]
-    lines += [f"- {plain(sentence)}" for sentence in made.faults[:10]]
+    lines += [f"- {plain(sentence)}" for sentence in made.warnings[:10]]
     return "\n".join(lines)
 
 
@@ -89,5 +89,5 @@ def say(made: "Report", page: Path, view: str) -> None:
     click.echo(f"report of {made.runs} runs: {page}")
     if view:
         click.echo(f"side by side in the UI: {view}")
-    for sentence in made.faults:
+    for sentence in made.warnings:
         click.echo(f"fault: {sentence}")

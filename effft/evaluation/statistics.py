@@ -1,11 +1,15 @@
-"""Intervals over seeds and draws, tests on pairs, corrections. Pure functions of arrays, seeded."""
+"""Every bootstrap interval over runs, every test and every correction. Pure functions of arrays, with fixed seeds."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+Key = TypeVar("Key", bound=Hashable)
 Array = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
@@ -13,6 +17,92 @@ RESAMPLES = 2000
 EXACT = 14
 """Pairs up to which all sign flips are listed (2 ** 14); above that they are drawn."""
 FLIPS = 20_000
+PAIR_RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Two ways of adapting on the same seeds and shots. values: first minus second, one number for each pair."""
+
+    values: Array
+
+    @property
+    def count(self) -> int:
+        """Number of pairs."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        """Mean difference."""
+        return float(self.values.mean())
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """95 % percentile bootstrap over the pairs (Efron 1979); infinitely wide for a single pair."""
+        if self.count < 2:
+            return float("-inf"), float("inf")
+        means = np.random.default_rng(0).choice(self.values, size=(PAIR_RESAMPLES, self.count)).mean(axis=1)
+        low, high = np.quantile(means, [0.025, 0.975])
+        return float(low), float(high)
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether the whole interval lies above zero."""
+        return self.interval[0] > 0
+
+    @property
+    def below_zero(self) -> bool:
+        """Whether the whole interval lies below zero."""
+        return self.interval[1] < 0
+
+    @cached_property
+    def p(self) -> float:
+        """P value of the sign-flip test of no difference."""
+        return sign_flip(self.values)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.mean:+.4f} [{low:+.4f}, {high:+.4f}], {self.count} pairs"
+
+
+def paired_difference(ours: Mapping[Key, float], theirs: Mapping[Key, float]) -> PairedDifference | None:
+    """Pair the values that have the same key, such as (seed, data_seed), in the order of `ours`; None for no pair."""
+    values = [value - theirs[key] for key, value in ours.items() if key in theirs]
+    return PairedDifference(np.array(values)) if values else None
+
+
+def uninformed_scores(metric: str, majority: float, chance: float) -> tuple[float, float]:
+    """What always answering the most frequent label, and guessing, score on a metric.
+
+    Args:
+        metric: One of `effft.evaluation.metrics.METRICS`.
+        majority: Share of the most frequent label.
+        chance: 1 / number of labels.
+    """
+    if metric == "accuracy":
+        return majority, chance
+    if metric == "mcc":
+        return 0.0, 0.0
+    if metric == "macro_f1":
+        return 2 * majority / (1 + majority) * chance, chance
+    return chance, chance
+
+
+def chance_remark(mean: float, low: float, high: float, majority: float, chance: float) -> str:
+    """'below chance', 'at chance' (the interval holds it) or 'below majority'; '' for a score above all of them.
+
+    Args:
+        mean: The score.
+        low: Lower end of its 95 % interval; the score itself where there is no interval.
+        high: Upper end.
+        majority: What always answering the most frequent label scores on this metric (`uninformed_scores`).
+        chance: What guessing scores.
+    """
+    if high < chance:
+        return "below chance"
+    if low <= chance:
+        return "at chance"
+    return "below majority" if mean <= majority else ""
 
 
 def crossed_weights(seeds: Numbers, draws: Numbers, resamples: int = RESAMPLES, seed: int = 0) -> Array:

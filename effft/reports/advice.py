@@ -25,22 +25,16 @@ def size(count: float) -> str:
     return f"{count:.0f} B"
 
 
-def cost(cell: RunGroup, key: str) -> float:
-    """The median over runs; NaN where it was not measured."""
-    values = cell.values(key)
-    return float(np.nanmedian(values)) if not np.isnan(values).all() else float("nan")
-
-
 def pareto(cells: list[RunGroup], key: str, gain: Callable[[RunGroup], float]) -> list[RunGroup]:
     """The cells that no other beats in both, the cheapest first."""
-    known = [cell for cell in cells if not np.isnan(cost(cell, key)) and np.isfinite(gain(cell))]
-    return [known[i] for i in front([cost(cell, key) for cell in known], [gain(cell) for cell in known])]
+    known = [cell for cell in cells if not np.isnan(cell.median(key)) and np.isfinite(gain(cell))]
+    return [known[i] for i in front([cell.median(key) for cell in known], [gain(cell) for cell in known])]
 
 
 def recommendation(material: ReportData, backbone: str) -> Text:
     """One paragraph from the front of memory, at the largest number of examples per label."""
     per_label = max(material.per_labels(backbone))
-    cells = material.cells_on(backbone, per_label)
+    cells = material.groups_on(backbone, per_label)
     return Text((" ".join(_sentences(material, cells, per_label)),))
 
 
@@ -58,10 +52,10 @@ def _sentences(material: ReportData, cells: list[RunGroup], per_label: int) -> I
     steps = pareto(cells, memory, lambda cell: material.mean(cell, "in_domain"))
     said = None
     for limit in LIMITS:
-        fitting = [cell for cell in steps if cost(cell, memory) <= limit]
+        fitting = [cell for cell in steps if cell.median(memory) <= limit]
         if fitting and fitting[-1] is not said:
             said = fitting[-1]
-            peak = size(cost(said, memory))
+            peak = size(said.median(memory))
             yield f"Under {size(limit)} above the start: {_named(material, said, 'in_domain')}, peak {peak}."
     idle = [cell for cell in cells if not cell.trains]
     if idle:
@@ -87,7 +81,7 @@ def _ties(material: ReportData, best: RunGroup, cells: list[RunGroup]) -> str:
 
 
 def _outside(material: ReportData, cell: RunGroup) -> float:
-    stat = material.outside(cell)
+    stat = material.ood_mean(cell)
     return stat.mean if stat else float("-inf")
 
 
@@ -96,9 +90,9 @@ def oracle(material: ReportData, backbone: str) -> Table | None:
     if not material.sets:
         return None
     rows = []
-    for cell in material.cells_on(backbone):
+    for cell in material.groups_on(backbone):
         validation = cell.values(f"validation/{material.primary}")
-        away = material.away(cell)
+        away = material.ood_values(cell)
         if len(cell.runs) < 2 or np.isnan(away).all() or np.isnan(validation).all():
             continue
         chosen = away[int(np.nanargmax(validation))]

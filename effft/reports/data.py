@@ -6,11 +6,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from effft.evaluation.statistics import Array
+from effft.evaluation.statistics import Array, uninformed_scores
 from effft.reports.collect import KINDS_APART, Collected, metric_names
 from effft.reports.difficulty import usual_condition, with_conditions
 from effft.reports.groups import RunGroup, Statistic, group_runs, with_variants
-from effft.runs.compare import reference
 
 RESULT = ("in_domain/calibration_error", "train/loss")
 """Continuous numbers that tell two results apart even where all answers are the same."""
@@ -25,7 +24,7 @@ class ReportData:
 
     task: str
     frame: pd.DataFrame
-    turned: pd.DataFrame
+    other_difficulty: pd.DataFrame
     condition: str
     primary: str
     sets: tuple[str, ...]
@@ -37,27 +36,27 @@ class ReportData:
         return ("in_domain", *(f"ood/{name}" for name in self.sets))
 
     @cached_property
-    def cells(self) -> list[RunGroup]:
+    def groups(self) -> list[RunGroup]:
         """Every cell, by backbone, examples per label and variant."""
-        return self.cells_in(self.frame)
+        return self.groups_in(self.frame)
 
-    def cells_in(self, frame: pd.DataFrame) -> list[RunGroup]:
+    def groups_in(self, frame: pd.DataFrame) -> list[RunGroup]:
         """The cells of some runs."""
         return group_runs(frame, [*(f"{split}/{self.primary}" for split in self.splits), *RESULT])
 
     @cached_property
     def backbones(self) -> list[str]:
         """In the order they came."""
-        return list(dict.fromkeys(cell.backbone for cell in self.cells))
+        return list(dict.fromkeys(cell.backbone for cell in self.groups))
 
-    def cells_on(self, backbone: str, per_label: int | None = None) -> list[RunGroup]:
+    def groups_on(self, backbone: str, per_label: int | None = None) -> list[RunGroup]:
         """The cells of a backbone, best in domain first within each number of examples per label."""
-        found = [c for c in self.cells if c.backbone == backbone and per_label in (None, c.per_label)]
+        found = [c for c in self.groups if c.backbone == backbone and per_label in (None, c.per_label)]
         return sorted(found, key=lambda c: (c.per_label, -self.mean(c, "in_domain")))
 
     def per_labels(self, backbone: str) -> list[int]:
         """Ascending."""
-        return sorted({cell.per_label for cell in self.cells if cell.backbone == backbone})
+        return sorted({cell.per_label for cell in self.groups if cell.backbone == backbone})
 
     def stat(self, cell: RunGroup, split: str) -> Statistic | None:
         """The primary metric of a split."""
@@ -68,13 +67,13 @@ class ReportData:
         stat = self.stat(cell, split)
         return stat.mean if stat else float("-inf")
 
-    def outside(self, cell: RunGroup) -> Statistic | None:
+    def ood_mean(self, cell: RunGroup) -> Statistic | None:
         """The mean over the OOD sets of every run."""
         if not self.sets:
             return None
-        return cell.stat_of(self.away(cell))
+        return cell.stat_of(self.ood_values(cell))
 
-    def away(self, cell: RunGroup) -> Array:
+    def ood_values(self, cell: RunGroup) -> Array:
         """The mean over the OOD sets, a number a run; NaN where a set is missing."""
         found: Array = np.array([cell.values(f"ood/{name}/{self.primary}") for name in self.sets]).mean(axis=0)
         return found
@@ -83,18 +82,18 @@ class ReportData:
         """In domain minus the mean of the OOD sets, run by run."""
         if not self.sets:
             return None
-        return cell.stat_of(cell.values(f"in_domain/{self.primary}") - self.away(cell))
+        return cell.stat_of(cell.values(f"in_domain/{self.primary}") - self.ood_values(cell))
 
     def references(self, cells: list[RunGroup], split: str) -> tuple[float, float] | None:
         """What always answering the most frequent label, and guessing, get; None where no run says."""
         for cell in cells:
             majority, chance = cell.stat(f"{split}/majority"), cell.stat(f"{split}/chance")
             if majority and chance:
-                return reference(self.primary, majority.mean, chance.mean)
+                return uninformed_scores(self.primary, majority.mean, chance.mean)
         return None
 
 
-def sort_out(collected: Collected, task: str) -> ReportData:
+def select_runs(collected: Collected, task: str) -> ReportData:
     """Keep the finished runs of the task that measured its primary metric in domain; name the rest by reason."""
     frame = collected.frame
     frame = frame[~frame["kind"].isin(KINDS_APART)]

@@ -4,7 +4,7 @@ from html import escape
 from typing import Any
 
 from effft.evaluation.metric_keys import slices_with
-from effft.reports.advice import COSTS, cost, pareto
+from effft.reports.advice import COSTS, pareto
 from effft.reports.blocks import Figure
 from effft.reports.collect import metric_names
 from effft.reports.data import ReportData
@@ -39,7 +39,7 @@ def axis_title(text: str) -> Trace:
 
 def overview(material: ReportData, backbone: str, per_label: int) -> Figure:
     """A row a strategy, a dot with its interval a split; lines at chance and majority."""
-    cells = material.cells_on(backbone, per_label)[::-1]
+    cells = material.groups_on(backbone, per_label)[::-1]
     data: list[Trace] = []
     for split, (colour, mark) in zip(material.splits, _marks(material), strict=True):
         rows = [(cell, stat) for cell in cells if (stat := material.stat(cell, split)) is not None]
@@ -111,11 +111,11 @@ def _label(name: str, x: float, side: str) -> Trace:
 
 def scatter(material: ReportData, backbone: str) -> Figure | None:
     """In domain against the mean of the OOD sets, a mark a strategy and number of examples."""
-    cells = material.cells_on(backbone)
+    cells = material.groups_on(backbone)
     looks = colours(c.variant for c in cells), symbols(c.variant for c in cells)
     data: list[Trace] = []
     for variant in dict.fromkeys(cell.variant for cell in cells):
-        points = [(c, material.stat(c, "in_domain"), material.outside(c)) for c in cells if c.variant == variant]
+        points = [(c, material.stat(c, "in_domain"), material.ood_mean(c)) for c in cells if c.variant == variant]
         known = [(c, inside, away) for c, inside, away in points if inside is not None and away is not None]
         if known:
             data.append(
@@ -154,7 +154,7 @@ def slices(material: ReportData, backbone: str, per_label: int, split: str) -> F
     """Accuracy on every slice of a split, strategies as rows, as a heat map."""
     frame = material.frame
     known = slices_with(metric_names(frame), split, "accuracy")
-    cells = material.cells_on(backbone, per_label)
+    cells = material.groups_on(backbone, per_label)
     found = {parts.slice_label: [c.stat(key) for c in cells] for key, parts in known.items()}
     found = {name: stats for name, stats in found.items() if any(stats)}
     if not found or not cells:
@@ -190,7 +190,7 @@ def slices(material: ReportData, backbone: str, per_label: int, split: str) -> F
 
 def costs(material: ReportData, backbone: str, per_label: int, key: str) -> Figure | None:
     """The metric against one cost, with the front that no strategy beats in both."""
-    cells = [c for c in material.cells_on(backbone, per_label) if cost(c, key) == cost(c, key)]
+    cells = [c for c in material.groups_on(backbone, per_label) if c.median(key) == c.median(key)]
     if not cells:
         return None
     looks = colours(c.variant for c in cells), symbols(c.variant for c in cells)
@@ -200,7 +200,7 @@ def costs(material: ReportData, backbone: str, per_label: int, key: str) -> Figu
             "type": "scatter",
             "mode": "markers",
             "name": shown(cell.variant),
-            "x": [_positive(cost(cell, key))],
+            "x": [_positive(cell.median(key))],
             "y": [material.mean(cell, "in_domain")],
             "error_y": error_bar(stat) if (stat := material.stat(cell, "in_domain")) else {},
             "marker": {"color": looks[0][cell.variant], "symbol": looks[1][cell.variant], "size": 11},
@@ -212,7 +212,7 @@ def costs(material: ReportData, backbone: str, per_label: int, key: str) -> Figu
         "type": "scatter",
         "mode": "lines",
         "name": "front",
-        "x": [_positive(cost(cell, key)) for cell in steps],
+        "x": [_positive(cell.median(key)) for cell in steps],
         "y": [material.mean(cell, "in_domain") for cell in steps],
         "line": {"shape": "hv", "dash": "dot", "color": "#888"},
         "hoverinfo": "skip",
@@ -224,7 +224,7 @@ def costs(material: ReportData, backbone: str, per_label: int, key: str) -> Figu
     }
     title = f"In domain against {COSTS[key]}, {per_label} per label"
     about = "Up and to the left is better; a strategy below the dotted front is beaten in both by another."
-    if any(cost(cell, key) <= 0 for cell in cells):
+    if any(cell.median(key) <= 0 for cell in cells):
         about += " Nothing stands at the left edge (the scale is logarithmic)."
     name = key.rpartition("/")[2]
     picture = plane(material, cells, steps, key) if key == "resources/peak_memory_bytes" else ""

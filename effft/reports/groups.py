@@ -78,6 +78,11 @@ class RunGroup:
             return np.full(len(self.runs), np.nan)
         return self.runs[column].to_numpy(dtype=np.float64)
 
+    def median(self, key: str) -> float:
+        """The median of a metric over runs; NaN where it was not measured."""
+        values = self.values(key)
+        return float(np.nanmedian(values)) if not np.isnan(values).all() else float("nan")
+
     def stat(self, key: str) -> Statistic | None:
         """The mean of a metric with its spread; None when no run has it."""
         return self.stat_of(self.values(key))

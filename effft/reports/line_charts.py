@@ -18,7 +18,7 @@ def learning_curve(material: ReportData, backbone: str) -> Figure | None:
     counts = material.per_labels(backbone)
     if len(counts) < 2:
         return None
-    points = [(float(count), material.cells_on(backbone, count)) for count in counts]
+    points = [(float(count), material.groups_on(backbone, count)) for count in counts]
     about = "Means over distinct runs; solid in domain, dashed the mean of the OOD sets. Click a name to hide it."
     made = line_figure(material, points, f"curve-{backbone}", "Learning curve", about, "examples per label")
     if made is not None:
@@ -61,7 +61,7 @@ def _lines(material: ReportData, points: Points) -> list[Line]:
     looks = colours(variants), symbols(variants)
     kinds: list[tuple[str, Callable[[RunGroup], Statistic | None]]] = [
         ("in domain", lambda c: material.stat(c, "in_domain")),
-        ("OOD", material.outside),
+        ("OOD", material.ood_mean),
     ]
     found = []
     for variant in variants:

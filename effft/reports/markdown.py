@@ -14,12 +14,15 @@ def plain(text: str) -> str:
 
 def markdown(title: str, lead: str, sections: Sequence[Section]) -> str:
     """The whole document; figures that have a still picture are files beside it, named by their key."""
-    lines = [f"# {plain(title)}", "", plain(lead), ""]
+    text = f"# {plain(title)}\n\n{plain(lead)}\n"
     for section in sections:
-        lines += [f"## {plain(section.title)}", ""]
-        for part in section.parts:
-            lines += [*_part(part), ""]
-    return "\n".join(lines).rstrip() + "\n"
+        text += f"\n## {plain(section.title)}\n\n{markdown_blocks(section.parts)}"
+    return text
+
+
+def markdown_blocks(blocks: Sequence[Text | Table | Figure]) -> str:
+    """Paragraphs, tables and links to figures, an empty line between them."""
+    return "\n".join("\n".join(_part(block)) + "\n" for block in blocks)
 
 
 def _part(part: Text | Table | Figure) -> Iterator[str]:

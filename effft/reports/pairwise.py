@@ -48,7 +48,7 @@ def differences(one: RunGroup, other: RunGroup, key: str) -> np.ndarray:
 
 def pairs_of(material: ReportData, backbone: str, per_label: int) -> list[Pair]:
     """All pairs of strategies on every split, corrected together."""
-    cells = material.cells_on(backbone, per_label)[:MOST]
+    cells = material.groups_on(backbone, per_label)[:MOST]
     found = []
     for split in material.splits:
         for one, other in combinations(cells, 2):

@@ -75,7 +75,7 @@ def published_parts(material: ReportData) -> Iterator[Part]:
     """The comparison; nothing where no cell of ours matches."""
     rows = []
     for theirs in published():
-        for cell in material.cells:
+        for cell in material.groups:
             if matches(theirs, cell, material.task):
                 rows.append(_row(theirs, cell))
     if rows:

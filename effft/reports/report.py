@@ -9,11 +9,11 @@ from mlflow import MlflowClient
 
 from effft.errors import RunError
 from effft.progress import ProgressCallback
-from effft.reports.advice import COSTS, cost, oracle, recommendation, size
+from effft.reports.advice import COSTS, oracle, recommendation, size
 from effft.reports.blocks import Figure, Part, Section, Table, Text
 from effft.reports.collect import collect
 from effft.reports.csv_files import cells_csv, pairs_csv, runs_csv
-from effft.reports.data import ReportData, sort_out
+from effft.reports.data import ReportData, select_runs
 from effft.reports.figures import costs, overview, scatter, slices
 from effft.reports.line_charts import learning_curve
 from effft.reports.markdown import file_name, markdown
@@ -38,8 +38,8 @@ class Report:
     task: str
     files: dict[str, str]
     runs: int
-    faults: tuple[str, ...]
-    turned: int = 0
+    warnings: tuple[str, ...]
+    other_difficulty: int = 0
     metric: str = ""
     sets: tuple[str, ...] = ()
 
@@ -76,7 +76,7 @@ def build(
     """
     watch("read runs", 0, 0)
     collected = collect(client, experiment or f"effft/{task}", parent)
-    material = sort_out(collected, task)
+    material = select_runs(collected, task)
     studies = read_studies(client, task, collected.studies)
     watch("statistics", 0, 0)
     pairs = [p for b in material.backbones for n in material.per_labels(b) for p in pairs_of(material, b, n)]
@@ -97,7 +97,7 @@ def build(
         **({"trials.csv": trials_csv(studies)} if studies else {}),
         **{file_name(figure): figure.svg for figure in figures},
     }
-    numbers = len(material.frame), tuple(wrong), len(material.turned)
+    numbers = len(material.frame), tuple(wrong), len(material.other_difficulty)
     return Report(task, files, *numbers, material.primary, material.sets)
 
 
@@ -116,7 +116,7 @@ def _sections(material: ReportData, pairs: list[Pair], wrong: list[str], studies
     several = len(material.backbones) > 1
     said = Text(tuple(wrong) or ("None found.",), bullets=bool(wrong))
     searches = [Section("searches", "Searches", list(search_parts(studies)))] if studies else []
-    if not material.cells:
+    if not material.groups:
         yield from searches
         yield Section("faults", "What is missing", [said])
         return
@@ -141,7 +141,7 @@ def _sections(material: ReportData, pairs: list[Pair], wrong: list[str], studies
         table = oracle(material, backbone)
         if table is not None:
             yield Section(f"oracle-{backbone}", f"Oracle, not attainable{on}", [Text((ORACLE,)), table])
-    if len(material.turned):
+    if len(material.other_difficulty):
         yield Section("knobs", "With the task's knobs turned", list(knob_parts(material, sweeps(material))))
     yield from searches
     theirs = list(published_parts(material))
@@ -157,11 +157,11 @@ ORACLE = (
 
 
 def _costs(material: ReportData, backbone: str, per_label: int) -> Iterator[Part]:
-    cells = material.cells_on(backbone, per_label)
+    cells = material.groups_on(backbone, per_label)
     rows = []
     for cell in cells:
         memory, moved, total, seconds, evaluation = (
-            cost(cell, f"resources/{name}")
+            cell.median(f"resources/{name}")
             for name in (
                 "peak_memory_bytes", "trainable_parameters", "total_parameters", "train_seconds", "evaluation_seconds",
             )

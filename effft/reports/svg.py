@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from effft.reports.advice import cost, size
+from effft.reports.advice import size
 from effft.reports.data import ReportData
 from effft.reports.groups import RunGroup, Statistic
 from effft.reports.style import colours
@@ -106,7 +106,7 @@ def dots(material: ReportData, cells: list[RunGroup], lines: dict[str, float], m
 def plane(material: ReportData, cells: list[RunGroup], steps: list[RunGroup], key: str) -> str:
     """In domain against peak memory, logarithmic, names beside the marks, the front dotted."""
     looks = colours(c.variant for c in cells)
-    costs = {id(c): max(cost(c, key), 1.0) for c in cells}
+    costs = {id(c): max(c.median(key), 1.0) for c in cells}
     gains = {id(c): material.mean(c, "in_domain") for c in cells}
     low, high = math.log10(min(costs.values()) * 0.8), math.log10(max(costs.values()) * 1.6)
     scale = ticks(min(gains.values()), max(gains.values()))

@@ -35,7 +35,11 @@ class Sweep:
 
 def sweeps(material: ReportData) -> list[Sweep]:
     """For every backbone and knob, the number of examples per label that was run at the most values."""
-    every = pd.concat([material.frame, material.turned]) if len(material.turned) else material.frame.head(0)
+    every = (
+        pd.concat([material.frame, material.other_difficulty])
+        if len(material.other_difficulty)
+        else material.frame.head(0)
+    )
     found = []
     for backbone, frame in every.groupby("backbone", sort=False):
         for knob in DIFFICULTY_FIELDS:
@@ -59,17 +63,20 @@ def _sweep(material: ReportData, knob: str, backbone: str, per_label: int, rest:
     named = with_variants(rows.drop(columns=["variant"], errors="ignore"))
     lines = named.groupby("variant")["value"].transform("nunique") > 1  # a single point is no curve
     drawn = named[lines] if lines.any() else named
-    points = [(float(str(value)), material.cells_in(at)) for value, at in drawn.groupby("value")]
+    points = [(float(str(value)), material.groups_in(at)) for value, at in drawn.groupby("value")]
     return Sweep(knob, backbone, per_label, rest, points, drawn.index)
 
 
 def knob_parts(material: ReportData, found: list[Sweep]) -> Iterator[Part]:
     """A figure and a table a sweep; first, that these runs stand nowhere else."""
-    usual, other = turned_words(material.frame, material.turned), turned_words(material.turned, material.frame)
+    usual, other = (
+        turned_words(material.frame, material.other_difficulty),
+        turned_words(material.other_difficulty, material.frame),
+    )
     yield Text(
         (
-            f"{len(material.turned)} runs were made with other knobs of the task ({other}). They are another task, so "
-            f"they stand here and in no other section; those are about {usual or 'runs that turned none'}.",
+            f"{len(material.other_difficulty)} runs were made with other knobs of the task ({other}). They are another "
+            f"task, so they stand here and in no other section; those are about {usual or 'runs that turned none'}.",
         )
     )
     for sweep in found:
@@ -124,4 +131,4 @@ def _stat(material: ReportData, variant: str, cells: list[RunGroup], split: str)
 def not_drawn(material: ReportData, found: list[Sweep]) -> pd.DataFrame:
     """Runs with other knobs that no sweep holds."""
     drawn = {run for sweep in found for run in sweep.runs}
-    return material.turned[[run not in drawn for run in material.turned.index]]
+    return material.other_difficulty[[run not in drawn for run in material.other_difficulty.index]]

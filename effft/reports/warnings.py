@@ -8,6 +8,7 @@ import pandas as pd
 
 from effft.reports.data import ReportData
 from effft.reports.groups import TUNED
+from effft.reports.results import identical_results
 from effft.reports.sweeps import not_drawn, sweeps, turned_words
 
 MOST = 12
@@ -21,13 +22,8 @@ def find_warnings(material: ReportData) -> list[str]:
 
 
 def _copies(material: ReportData) -> Iterator[str]:
-    for cell in material.cells:
-        if cell.copies:
-            yield (
-                f"{cell.variant} at {cell.per_label} per label on {cell.backbone}: {cell.copies} runs with other seeds "
-                "gave exactly the numbers of another run: a fault, not a result; each result counts once."
-            )
-    repeats = sum(cell.repeats for cell in material.cells)
+    yield from filter(None, map(identical_results, material.groups))
+    repeats = sum(cell.repeats for cell in material.groups)
     if repeats:
         yield f"{repeats} runs repeat the seeds and settings of a later one, which alone counts."
 
@@ -36,12 +32,12 @@ def _unlike(material: ReportData) -> Iterator[str]:
     if len(material.backbones) > 1:
         yield f"{len(material.backbones)} backbones are here ({', '.join(material.backbones)}); no mean mixes them."
     several: dict[tuple[str, str], set[str]] = {}
-    for cell in (cell for cell in material.cells if TUNED not in cell.variant):
+    for cell in (cell for cell in material.groups if TUNED not in cell.variant):
         several.setdefault((cell.backbone, cell.strategy), set()).add(cell.variant)
     for (_, strategy), variants in several.items():
         if len(variants) > 1:
             yield f"{strategy} was run with {len(variants)} different settings; each stands in a row of its own."
-    for cell in material.cells:
+    for cell in material.groups:
         commits = set(cell.runs["git_commit"]) - {""}
         if len(commits) > 1:
             yield (
@@ -75,7 +71,7 @@ def _left_out(material: ReportData) -> Iterator[str]:
 def _missing(material: ReportData) -> Iterator[str]:
     """Places of the grid that some strategies have and others lack."""
     for backbone in material.backbones:
-        cells = [cell for cell in material.cells if cell.backbone == backbone]
+        cells = [cell for cell in material.groups if cell.backbone == backbone]
         for per_label in material.per_labels(backbone):
             here = [cell for cell in cells if cell.per_label == per_label]
             places = {p for cell in here if cell.trains for p in _places(cell.runs)}

@@ -62,7 +62,7 @@ def test_one_turned_run_alone_is_said_and_left_out(client: MlflowClient, home: s
     log(client, home, "lora", 0, knobs=knobs(0.5) | {"resolved.lexicon_size": 8})
     made = build(client, "dogs")
     assert made.runs == 1
-    assert "1 runs with other knobs of the task (overlap strength 0.5; lexicon size 8) have nothing" in made.faults[0]
+    assert "1 runs with other knobs of the task (overlap strength 0.5; lexicon size 8) have nothing" in made.warnings[0]
 
 
 def test_runs_that_all_turned_a_knob_are_the_report(client: MlflowClient, home: str) -> None:

@@ -77,7 +77,7 @@ def test_unlike_things_are_never_averaged(client: MlflowClient, home: str) -> No
     made = report(client)
     rows = [r for r in csv.DictReader(io.StringIO(made.files["cells.csv"])) if r["split"] == "in_domain"]
     assert len(rows) == 3
-    said = " ".join(made.faults)
+    said = " ".join(made.warnings)
     for words in (
         "2 backbones",
         "different settings",
@@ -97,7 +97,7 @@ def test_copies_and_leaks_are_faults(client: MlflowClient, home: str) -> None:
     log(client, home, "vanilla", 1)
     log(client, home, "probe", 1)
     made = report(client)
-    said = " ".join(made.faults)
+    said = " ".join(made.warnings)
     assert "2 runs with other seeds gave exactly the numbers of another run" in said
     assert "Training texts also occur in ood/far, in 3 runs" in said
     assert "seeds that others have are missing for probe (1)" in said

@@ -1,0 +1,135 @@
+"""The table of results: what stands in a row, what is said of it, and that every form of it holds the same."""
+
+import csv
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from effft.config import make_config
+from effft.evaluation.statistics import uninformed_scores
+from effft.reports.csv_files import outcomes_csv
+from effft.reports.results import outcomes_table
+from effft.runs.compare import Outcome
+from effft.runs.experiment import Result
+
+
+def outcome(strategy: str, seed: int = 0, score: float = 0.5, ood: float = 0.2, primary: str = "mcc") -> Outcome:
+    metrics = {
+        "resources/trainable_parameters": 10.0,
+        "resources/total_parameters": 1000.0,
+        "resources/peak_memory_bytes": 2e6 + seed,
+        "resources/train_seconds": 1.0 + seed,
+        "resources/evaluation_seconds": 4.0,
+    }
+    for split, value in (("in_domain", score), ("ood/far", ood)):
+        metrics |= {f"{split}/{primary}": value, f"{split}/majority": 0.6, f"{split}/chance": 0.5}
+    config = make_config({"strategy": strategy, "seed": seed})
+    return Outcome(config, Result(config, f"{strategy} {seed}", metrics, {}, primary, ("far",), ()))
+
+
+def failure(strategy: str, seed: int = 0) -> Outcome:
+    config = make_config({"strategy": strategy, "seed": seed})
+    return Outcome(config, None, f"{strategy} {seed}: RunError: the loss is nan.")
+
+
+def test_a_row_has_means_spreads_gap_and_costs() -> None:
+    (row,) = outcomes_table([outcome("lora", 0, 0.4, 0.1), outcome("lora", 1, 0.6, 0.3)]).rows
+    assert row.in_domain is not None
+    assert row.gap is not None
+    assert (row.in_domain.mean, row.in_domain.sd) == (0.5, pytest.approx(0.1414, abs=1e-4))
+    assert (row.in_domain.low, row.in_domain.high) == (0.4, 0.6)
+    assert str(row.ood["far"]).startswith("0.200 ± 0.141")
+    assert (row.gap.mean, row.gap.sd) == (pytest.approx(0.3), pytest.approx(0, abs=1e-9))
+    assert (row.runs, row.failed, row.trainable_share, row.peak_memory_bytes) == (2, 0, 0.01, 2e6 + 0.5)
+    assert (row.train_seconds, row.evaluation_seconds, row.remarks) == (1.5, 4.0, ())
+
+
+def test_a_single_run_has_no_spread() -> None:
+    (row,) = outcomes_table([outcome("lora")]).rows
+    assert str(row.in_domain) == "0.500"
+
+
+@pytest.mark.parametrize(
+    ("primary", "score", "ood", "remarks"),
+    [
+        ("mcc", 0.0, 0.1, ("in domain at chance",)),
+        ("mcc", 0.3, -0.1, ("ood/far below chance",)),
+        ("accuracy", 0.55, 0.7, ("in domain below majority",)),
+        ("accuracy", 0.61, 0.5, ("ood/far at chance",)),
+        ("balanced_accuracy", 0.55, 0.51, ()),
+    ],
+)
+def test_scores_that_need_no_knowledge_are_remarked(
+    primary: str, score: float, ood: float, remarks: tuple[str, ...]
+) -> None:
+    (row,) = outcomes_table([outcome("lora", 0, score, ood, primary)]).rows
+    assert row.remarks == remarks
+
+
+def test_an_interval_that_holds_chance_is_at_chance() -> None:
+    (row,) = outcomes_table([outcome("lora", 0, -0.1, 0.2), outcome("lora", 1, 0.3, 0.3)]).rows
+    assert row.remarks == ("in domain at chance",)
+
+
+def test_uninformed_scores_by_metric() -> None:
+    assert uninformed_scores("accuracy", 0.7, 0.5) == (0.7, 0.5)
+    assert uninformed_scores("mcc", 0.7, 0.5) == (0.0, 0.0)
+    assert uninformed_scores("balanced_accuracy", 0.7, 0.5) == (0.5, 0.5)
+    assert uninformed_scores("macro_f1", 0.5, 0.5)[0] == pytest.approx(1 / 3)
+
+
+def test_identical_results_count_once_and_are_named() -> None:
+    table = outcomes_table([outcome("lora", 0), outcome("lora", 1), outcome("vanilla", 0)])
+    assert table.warnings[0].startswith("lora at 32 per label on tiny-lm: 1 runs with other seeds gave exactly")
+    assert [row.runs for row in table.rows] == [1, 1]
+    assert outcomes_table([outcome("icl", 0), outcome("icl", 1)]).warnings == ()
+    assert outcomes_table([outcome("lora", 0, 0.5), outcome("lora", 1, 0.51)]).warnings == ()
+
+
+def test_every_form_of_the_table_holds_everything() -> None:
+    outcomes = [outcome("lora+pbft", 0, 0.4), outcome("lora+pbft", 1, 0.6), outcome("vanilla", 0, 0.7)]
+    outcomes.append(failure("vanilla", 1))
+    table = outcomes_table(outcomes)
+    block = table.block()
+    assert block.heads[3:6] == ("in domain mcc", "ood/far", "gap")
+    assert {len(row) for row in block.rows} == {len(block.heads)}
+    assert [row[0] for row in block.rows] == ["vanilla", "lora+pbft", "majority", "chance"], "best first"
+    assert block.rows[0][-1] == "1 FAILED"
+    text = table.markdown()
+    assert text.startswith("| strategy | per label |")
+    assert text.endswith("- FAILED vanilla 1: RunError: the loss is nan.\n")
+    found = json.loads(table.json())
+    assert found["rows"][1]["in_domain"]["mean"] == 0.5
+    assert found["rows"][1]["ood"]["far"]["count"] == 2
+    assert found["chance"] == {"in_domain": 0.0, "ood/far": 0.0}
+    assert table.metrics()["lora-pbft/32/in_domain/mcc"] == 0.5
+    assert table.metrics()["lora-pbft/32/in_domain/mcc_sd"] == pytest.approx(0.1414, abs=1e-4)
+    assert table.metrics()["vanilla/32/failed"] == 1.0
+    records = list(csv.DictReader(io.StringIO(outcomes_csv(outcomes))))
+    assert [r["failure"] for r in records] == ["", "", "", "vanilla 1: RunError: the loss is nan."]
+    assert records[1]["in_domain/mcc"] == "0.6"
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_table_is_readable_at_the_width_of_the_terminal(width: int) -> None:
+    out = io.StringIO()
+    outcomes = [
+        outcome(name, seed, score)
+        for name in ("context_distillation", "lora+pbft")
+        for seed, score in ((0, 0.1), (1, -0.2))
+    ]
+    outcomes_table(outcomes).print(Console(file=out, width=width))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert any(line.startswith("context_distillation ") and "± 0.212" in line and line.endswith("s") for line in lines)
+    assert "context_distillation at 32 per label: in domain at chance." in lines
+    assert ("evaluation" in out.getvalue()) == (width == 200)
+
+
+def test_a_strategy_that_always_fails_has_a_row() -> None:
+    table = outcomes_table([failure("lora")])
+    assert table.rows[0].remarks == ("FAILED",)
+    assert table.block().rows[0][3] == "-"
+    assert table.metrics() == {"lora/32/failed": 1.0}
