@@ -25,7 +25,7 @@ def log(
     metrics = {
         "in_domain/accuracy": inside, "in_domain/majority": 0.55, "in_domain/chance": 0.5, "train/loss": inside / 3,
         "ood/far/accuracy": 0.5 + inside / 100, "ood/far/majority": 0.5, "ood/far/chance": 0.5,
-        "ood/far/long/accuracy": 0.4, "validation/accuracy": 1 - inside,
+        "ood/far/slice/length.long/accuracy": 0.4, "validation/accuracy": 1 - inside,
         "resources/peak_memory_bytes": 1e6 * len(strategy),
         "resources/trainable_parameters": 10.0 * len(strategy), "resources/total_parameters": 1e4,
         "resources/train_seconds": float(len(strategy)), "resources/evaluation_seconds": 0.5,

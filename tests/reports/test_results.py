@@ -121,7 +121,7 @@ def test_the_table_is_readable_at_the_width_of_the_terminal(width: int) -> None:
         for seed, score in ((0, 0.1), (1, -0.2))
     ]
     outcomes_table(outcomes).print(Console(file=out, width=width))
-    lines = out.getvalue().splitlines()
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
     assert max(map(len, lines)) <= width
     assert any(line.startswith("context_distillation ") and "± 0.212" in line and line.endswith("s") for line in lines)
     assert "context_distillation at 32 per label: in domain at chance." in lines
