@@ -6,7 +6,8 @@ import sys
 from benchmarks.material import SHOTS, UNLABELLED
 from benchmarks.sampling import PeakMemory
 from effft.config import make_config
-from effft.runs.experiment import run
+from effft.runs.experiment import execute
+from effft.runs.plan import prepare
 from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker
 
@@ -26,7 +27,8 @@ def main() -> None:
         values = {k: v for k, v in values.items() if k not in ("batch_size", "epochs", "learning_rate", "warmup")}
     tracker = MemoryTracker()
     with PeakMemory() as memory:
-        result = run(make_config(values), tracker, Session(keep=False))
+        plan = prepare(make_config(values), Session(keep=False))
+        result = execute(plan, tracker)
     found = {key.removeprefix("resources/"): value for key, value in result.metrics.items()}
     losses = [values["train/loss"] for _, values in tracker.history if "train/loss" in values]
     told = {
@@ -34,7 +36,7 @@ def main() -> None:
         "evaluation": found["evaluation_seconds"],
         "losses": losses if job["work"] != "icl" else [],
         "peak_bytes": memory.peak,
-        "precision": result.resolved["precision"],
+        "precision": plan.resolved.precision,
     }
     print(json.dumps(told))
 

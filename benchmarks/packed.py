@@ -67,7 +67,7 @@ def _row(plans: Sequence[Plan], name: str, repeats: int, steps: int) -> str:
         together.append(seconds_together(plans, steps) / len(plans))
     ours, theirs = median(together), median(alone)
     owned = [_bytes(plan) for plan in plans]
-    size, batch, precision = len(plans), plans[0].config.batch_size, plans[0].resolved["precision"]
+    size, batch, precision = len(plans), plans[0].config.batch_size, plans[0].resolved.precision
     return (
         f"| {size} | {batch} | {name} | {precision} | {theirs:.4f} | {ours:.4f} | {theirs / ours:.2f} "
         f"| {sum(owned) / len(owned) / 1e6:.1f} |"
@@ -75,10 +75,10 @@ def _row(plans: Sequence[Plan], name: str, repeats: int, steps: int) -> str:
 
 
 def _bytes(plan: Plan) -> int:
-    from effft.runs.plan import readers
+    from effft.runs.plan import prompt_encoders
 
-    backbone = original(plan) if plan.resolved["precision"] != "bf16" else working(plan)
-    reader, _ = readers(plan.strategy, plan.task, backbone, plan.config, ())
+    backbone = original(plan) if plan.resolved.precision != "bf16" else working(plan)
+    reader, _ = prompt_encoders(plan.strategy, plan.task, backbone, plan.config, ())
     return adapter_bytes(frozen_learner(plan.strategy, plan.task, backbone, reader, torch.Generator())[1].weights)
 
 

@@ -30,7 +30,7 @@ def result(strategy: str, seed: int = 0, score: float = 0.5, ood: float = 0.2, p
         "resources/evaluation_seconds": 4.0,
     }
     config = make_config({"strategy": strategy, "seed": seed})
-    return Result(config, f"{strategy} {seed}", metrics, {}, primary, ("far",), ())
+    return Result(config, f"{strategy} {seed}", metrics, primary, ("far",), ())
 
 
 def names(configs: list[RunConfig]) -> list[tuple[str, int, int]]:

@@ -75,14 +75,14 @@ def test_a_session_changes_no_number(place: Path, strategy: str) -> None:
     shared = Session()
     for seed, rate in ((5, 1e-3), (6, 1e-2)):
         run(config.model_copy(update={"seed": seed, "learning_rate": rate}), MemoryTracker(), shared)
-    computed = shared.activations.computed
+    computed = shared.feature_cache.computed
     together = run(config, MemoryTracker(), shared)
     work = {"resources/train_flops", "resources/evaluation_flops"}  # kept states are not computed again
     assert all(together.metrics[key] < alone.metrics[key] for key in work)
     assert {k: v for k, v in numbers(together).items() if k not in work} == {
         k: v for k, v in numbers(alone).items() if k not in work
     }
-    assert shared.activations.computed == computed == 4  # training, validation, and the two evaluation sets
+    assert shared.feature_cache.computed == computed == 4  # training, validation, and the two evaluation sets
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -94,13 +94,13 @@ def test_shared_weights_change_no_number(place: Path, strategy: str, precision: 
          "strategy": strategy, "bootstrap": 0, "precision": precision}
     )  # fmt: skip
     alone, session = run(config, MemoryTracker(), Session(keep=False)), Session()
-    before = {n: w.clone() for n, w in session.original(config, "pbft" in strategy).model.named_parameters()}
+    before = {n: w.clone() for n, w in session.pristine_backbone(config, "pbft" in strategy).model.named_parameters()}
     run(config.model_copy(update={"seed": 5, "learning_rate": 1e-2}), MemoryTracker(), session)
     together = run(config, MemoryTracker(), session)
     assert {k: v for k, v in numbers(together).items() if "flops" not in k} == {
         k: v for k, v in numbers(alone).items() if "flops" not in k
     }
-    for name, weight in session.original(config, "pbft" in strategy).model.named_parameters():
+    for name, weight in session.pristine_backbone(config, "pbft" in strategy).model.named_parameters():
         assert torch.equal(weight, before[name])
 
 

@@ -137,4 +137,4 @@ def as_outcome(plan: StudyPlan, final: Final) -> Outcome:
     sets = [key.removesuffix(f"/{plan.metric}") for key in final.metrics if key.startswith("ood/")]
     ood = tuple(s.removeprefix("ood/") for s in sets if s.count("/") == 1 and f"{s}/{plan.metric}" in final.metrics)
     name = f"tuned {plan.config.strategy} · {config.per_label}/label · seed {final.seed}·{final.data_seed}"
-    return Outcome(config, Result(config, name, final.metrics, {}, plan.metric, ood, ()))
+    return Outcome(config, Result(config, name, final.metrics, plan.metric, ood, ()))

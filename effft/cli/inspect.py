@@ -43,8 +43,10 @@ def lines(plan: "Plan", split: str, count: int) -> Iterator[str]:
     """The head, then `count` examples of a split."""
     from effft.errors import lookup
 
-    examples = lookup("split", split, {"train": plan.draw.train} | {n: s.examples for n, s in plan.evaluated.items()})
-    pattern = plan.resolved.get("pattern")
+    examples = lookup(
+        "split", split, {"train": plan.few_shot.train} | {n: s.examples for n, s in plan.evaluated.items()}
+    )
+    pattern = plan.resolved.settings.get("pattern")
     about = f", pattern {pattern!r}" if pattern else ""
     yield f"task {plan.task.name}, strategy {plan.strategy.name}, backbone {plan.config.model}{about}"
     for note in plan.notes:
@@ -61,7 +63,7 @@ def readers(plan: "Plan") -> "Iterator[tuple[str, PromptEncoder]]":
     from effft.strategies.parts import DistillKL, Verbalizer
     from effft.strategies.prompting import PromptEncoder
 
-    backbone = plan.session.original(plan.config, isinstance(plan.strategy.head, Verbalizer))
+    backbone = plan.session.pristine_backbone(plan.config, isinstance(plan.strategy.head, Verbalizer))
     shown = plan.demonstrations
     if isinstance(plan.strategy.loss, DistillKL):
         yield "student: ", PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length)

@@ -17,7 +17,7 @@ from effft.multi_adapter.lora import new_adapter
 from effft.multi_adapter.member import Member, frozen_learner
 from effft.multi_adapter.runs import original, working
 from effft.multi_adapter.trainer import MultiAdapterTrainer
-from effft.runs.plan import Plan, readers, threads_of
+from effft.runs.plan import Plan, prompt_encoders, threads_of
 from effft.strategies.learner import Learner
 from effft.strategies.parts import BitFit, Verbalizer
 from effft.training.loop import train
@@ -58,7 +58,7 @@ def bytes_each(plan: Plan, rank: int) -> int:
 def pays(plan: Plan, size: int, gain: Callable[[Plan, int], float] | None = None) -> bool:
     """Whether a pack of `size` is faster by `GAIN` than its members one after another; remembered."""
     backbone, threads = original(plan), threads_of(plan.config, original(plan).width)
-    shape = f"pack of {size}, batch {plan.config.batch_size}, {plan.resolved['precision']}"
+    shape = f"pack of {size}, batch {plan.config.batch_size}, {plan.resolved.precision}"
     key = f"{machine_key(backbone, threads)}, {len(backbone.layout.blocks)} blocks, {shape}"
     asked = gain or measured_gain
     return cached_probe(PROBES, key, ("packed", "alone"), lambda: _answer(asked(plan, size))) == "packed"
@@ -84,12 +84,12 @@ def measured_gain(plan: Plan, size: int) -> float:
 
 def seconds_alone(plan: Plan, steps: int = STEPS) -> float:
     """Of a lone step: the best of some."""
-    backbone = plan.session.backbone(plan.config, isinstance(plan.strategy.head, Verbalizer))
-    reader, _ = readers(plan.strategy, plan.task, backbone, plan.config, plan.demonstrations)
+    backbone = plan.session.working_backbone(plan.config, isinstance(plan.strategy.head, Verbalizer))
+    reader, _ = prompt_encoders(plan.strategy, plan.task, backbone, plan.config, plan.demonstrations)
     generator = torch.Generator().manual_seed(plan.config.seed)
-    learner = Learner(plan.strategy, plan.task, backbone, reader, generator, str(plan.resolved["precision"]))
+    learner = Learner(plan.strategy, plan.task, backbone, reader, generator, plan.resolved.precision)
     order = random.Random(f"order {plan.config.seed}")
-    made = train(learner, learner.items(plan.draw.train), _long(plan, steps), RATE, order)
+    made = train(learner, learner.items(plan.few_shot.train), _long(plan, steps), RATE, order)
     return _best(lambda: next(made), steps)
 
 
@@ -102,10 +102,10 @@ def seconds_together(plans: Sequence[Plan], steps: int = STEPS) -> float:
 
 
 def _member(plan: Plan, backbone: Backbone, steps: int) -> Member:
-    reader, _ = readers(plan.strategy, plan.task, backbone, plan.config, plan.demonstrations)
+    reader, _ = prompt_encoders(plan.strategy, plan.task, backbone, plan.config, plan.demonstrations)
     generator = torch.Generator().manual_seed(plan.config.seed)
     learner, own = frozen_learner(plan.strategy, plan.task, backbone, reader, generator)
-    return Member(learner, plan.strategy, own, learner.items(plan.draw.train), _long(plan, steps), RATE)
+    return Member(learner, plan.strategy, own, learner.items(plan.few_shot.train), _long(plan, steps), RATE)
 
 
 def _long(plan: Plan, steps: int) -> RunConfig:

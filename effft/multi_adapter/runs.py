@@ -20,7 +20,7 @@ from effft.multi_adapter.member import Member, frozen_learner
 from effft.multi_adapter.trainer import MultiAdapterTrainer
 from effft.profiling.resources import ResourceMeter
 from effft.runs.experiment import StopCallback, training_items
-from effft.runs.plan import Plan, readers, threads_of
+from effft.runs.plan import Plan, prompt_encoders, threads_of
 from effft.strategies.batch import Item
 from effft.strategies.parts import BitFit, LoRA, Verbalizer
 from effft.training.loop import Step
@@ -86,22 +86,22 @@ def packable(plan: Plan) -> bool:
 def kind_of(plan: Plan) -> tuple[object, ...]:
     """What the members of a pack have in common."""
     c, learned = plan.config, plan.strategy
-    place = (c.model, c.revision, str(plan.resolved["device"]), str(plan.resolved["precision"]), c.threads)
-    reader, _ = readers(learned, plan.task, original(plan), c, plan.demonstrations)
+    place = (c.model, c.revision, plan.resolved.device, plan.resolved.precision, c.threads)
+    reader, _ = prompt_encoders(learned, plan.task, original(plan), c, plan.demonstrations)
     return (*place, plan.task.name, plan.task.labels, learned.head, reader.label_ids)
 
 
 def original(plan: Plan) -> Backbone:
     """The backbone that the plan's session keeps."""
-    return plan.session.original(plan.config, isinstance(plan.strategy.head, Verbalizer))
+    return plan.session.pristine_backbone(plan.config, isinstance(plan.strategy.head, Verbalizer))
 
 
 def working(plan: Plan) -> Backbone:
     """The backbone that a pack computes with: the original itself, or one bf16 copy of it."""
-    found = plan.session.frozen(
-        plan.config, isinstance(plan.strategy.head, Verbalizer), str(plan.resolved["precision"])
+    found = plan.session.frozen_backbone(
+        plan.config, isinstance(plan.strategy.head, Verbalizer), plan.resolved.precision
     )
-    if plan.resolved["precision"] == "bf16":
+    if plan.resolved.precision == "bf16":
         use_own_attention(found.model)  # as a lone run does
     return found
 
@@ -160,15 +160,15 @@ class MultiAdapterRuns:
             self._meter.__enter__()
 
     def _start(self, key: Hashable, plan: Plan, pace: StopCallback | None) -> _Run:
-        start, config, rate = time.perf_counter(), plan.config, plan.resolved["learning_rate"]
+        start, config, rate = time.perf_counter(), plan.config, plan.resolved.learning_rate
         assert isinstance(rate, float)
         torch.set_num_threads(threads_of(config, self.backbone.width))
-        reader, teacher = readers(plan.strategy, plan.task, self.backbone, config, plan.demonstrations)
+        reader, teacher = prompt_encoders(plan.strategy, plan.task, self.backbone, config, plan.demonstrations)
         generator = torch.Generator().manual_seed(config.seed)
         learner, own = frozen_learner(plan.strategy, plan.task, self.backbone, reader, generator)
         items = training_items(plan, learner, teacher)
         member = Member(learner, plan.strategy, own, items, config, rate)
-        run = _Run(key, plan, pace, member, learner.items(plan.draw.validation), Best(config.patience))
+        run = _Run(key, plan, pace, member, learner.items(plan.few_shot.validation), Best(config.patience))
         run.train_seconds = time.perf_counter() - start
         return run
 
@@ -204,7 +204,7 @@ class MultiAdapterRuns:
             run.evaluation_seconds += shared * len(run.seen)
             labels = torch.tensor([item.label for item in run.seen]).numpy()
             found = four_metrics(labels, scores[at].argmax(dim=1).numpy(), len(run.plan.task.labels))
-            run.note(step, found[str(run.plan.resolved["metric"])])
+            run.note(step, found[run.plan.resolved.metric])
 
     def _scored(self, run: _Run) -> Scored:
         return Scored(run.key, run.best.value if run.selects else run.last, self._resources(run))

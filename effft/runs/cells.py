@@ -76,7 +76,7 @@ class Kept:
         """What the numbers depend on, as 16 hex digits; not where the model lies."""
         config = cell.config
         if config.model not in self._prints:
-            self._prints[config.model] = weights_print(self.session.original(config, False).model)
+            self._prints[config.model] = weights_print(self.session.pristine_backbone(config, False).model)
         said = config.model_dump_json(exclude={"model"}) + cell.row + self._prints[config.model] + __version__
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
@@ -122,7 +122,9 @@ def measure_one(cell: Cell) -> Metrics:
         _sessions.append(Session())
     plan = prepare(cell.config, _sessions[0])
     if cell.row == BAG:
-        return bag_of_words(plan.draw.train, {n: s.examples for n, s in plan.evaluated.items()}, len(plan.task.labels))
+        return bag_of_words(
+            plan.few_shot.train, {n: s.examples for n, s in plan.evaluated.items()}, len(plan.task.labels)
+        )
     return execute(plan, MemoryTracker()).metrics
 
 

@@ -73,7 +73,7 @@ class Estimate:
 class Skeletons(Session):
     """A session whose backbones have no weights."""
 
-    def original(self, config: RunConfig, lm_head: bool) -> Backbone:
+    def pristine_backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
         """Shapes only."""
         key = (config.model, config.revision, str(lm_head), "meta")
         if key not in self._backbones:
@@ -90,10 +90,10 @@ def estimate(config: RunConfig, session: Skeletons) -> Estimate:
     if config.quantize != "none":
         raise InputError(f"quantize={config.quantize}: an estimate knows fp32 and bf16 alone; leave --quantize out.")
     plan = prepare(config, session)
-    backbone = session.backbone(config, isinstance(plan.strategy.head, Verbalizer))
+    backbone = session.working_backbone(config, isinstance(plan.strategy.head, Verbalizer))
     taught = isinstance(plan.strategy.loss, DistillKL)
     reader = PromptEncoder(plan.strategy, plan.task, backbone, config.max_length, () if taught else plan.demonstrations)
-    precision = str(plan.resolved["precision"])
+    precision = plan.resolved.precision
     learner = Learner(plan.strategy, plan.task, backbone, reader, torch.Generator(), precision)
     if learner.head is not None:
         learner.head.to("meta")
@@ -112,7 +112,7 @@ def estimate(config: RunConfig, session: Skeletons) -> Estimate:
         max(learning.activations, scoring.activations),
         max(held.loading, LIBRARIES + max(training, held.weights + scoring.activations)),
         train_flops, evaluation_flops,
-        train_flops / rate + plan.steps * moved * UPDATE, evaluation_flops / rate,
+        train_flops / rate + plan.resolved.steps * moved * UPDATE, evaluation_flops / rate,
     )  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def _held(learner: Learner, plan: Plan) -> Held:
 
 def _words(learner: Learner, plan: Plan) -> int:
     """Different tokens that training reads or answers with."""
-    read = {token for item in learner.items([*plan.draw.train, *plan.unlabelled]) for token in item.prompt.ids}
+    read = {token for item in learner.items([*plan.few_shot.train, *plan.unlabelled]) for token in item.prompt.ids}
     return len(read | set(learner.reader.label_ids))
 
 
@@ -201,7 +201,7 @@ def _scoring(learner: Learner, size: tuple[int, int]) -> Work:
 
 def _learning(learner: Learner, plan: Plan, gradients: int) -> Work:
     """The largest micro-batch of a step of typical prompts, forwards and backwards."""
-    lengths = sorted(item.length for item in learner.items([*plan.draw.train, *plan.unlabelled]))
+    lengths = sorted(item.length for item in learner.items([*plan.few_shot.train, *plan.unlabelled]))
     size = min(plan.config.batch_size, len(lengths))
     step = [lengths[(2 * i + 1) * len(lengths) // (2 * size)] for i in range(size)]
     parts = MicroBatches(learner)
@@ -214,7 +214,7 @@ def _learning(learner: Learner, plan: Plan, gradients: int) -> Work:
             learner.scores(_blank(learner, largest, states), alone=True).sum().backward()  # type: ignore[no-untyped-call]
     per_token = live.flops / (2 * most)
     activations, layout = max(0, live.peak - gradients), LAYOUT if len(runs) > 1 else LAYOUT_ONE
-    flops = plan.steps * sum(read) * per_token + below * sum(lengths)
+    flops = plan.resolved.steps * sum(read) * per_token + below * sum(lengths)
     return Work(activations, round(layout * activations), flops)
 
 
@@ -235,6 +235,6 @@ def _frozen(learner: Learner, lengths: Sequence[int]) -> tuple[Tensor | None, fl
 def _teaching(plan: Plan, backbone: Backbone) -> float:
     """Tokens the teacher reads: the demonstrations once, where its model can."""
     reader = PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length, plan.demonstrations)
-    prompts = [p.ids for p in reader.encode([e.texts for e in (*plan.draw.train, *plan.unlabelled)])]
+    prompts = [p.ids for p in reader.encode([e.texts for e in (*plan.few_shot.train, *plan.unlabelled)])]
     start = common_start(prompts) if can_share(backbone) else 0
     return start + sum(len(ids) - start for ids in prompts)

@@ -31,21 +31,55 @@ Fold = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
+class ResolvedSettings:
+    """The settings of a run as used, with defaults filled in.
+
+    Args:
+        metric: The primary metric.
+        learning_rate: Peak learning rate.
+        steps: Optimizer updates; 0 where nothing trains.
+        precision: Arithmetic of the backbone, 'bf16' or 'fp32'.
+        device: Where the backbone is.
+        threads: CPU threads.
+        settings: All settings by name, those above included: what a tracker records as `resolved.<name>`.
+    """
+
+    metric: str
+    learning_rate: float
+    steps: int
+    precision: str
+    device: str
+    threads: int
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True)
 class Plan:
     """A run that passed every check: nothing is trained or logged yet.
 
-    leaks: evaluated split -> examples of it that also stand in train.
+    Args:
+        config: What was asked for.
+        strategy: The strategy with its parameters.
+        task: The task record.
+        session: What this process has loaded.
+        few_shot: The labelled training and validation examples.
+        demonstrations: The solved examples in the prompts.
+        unlabelled: Further texts that a distilled student learns from.
+        evaluated: Every split that is evaluated, by name.
+        resolved: The settings as used.
+        notes: Sentences for the user.
+        leaks: For every evaluated split, the number of its examples that are in `train` too.
     """
 
     config: RunConfig
     strategy: Strategy
     task: Task
     session: Session
-    draw: FewShotDraw
+    few_shot: FewShotDraw
     demonstrations: tuple[Example, ...]
     unlabelled: tuple[Example, ...]
     evaluated: dict[str, ExampleSet]
-    resolved: dict[str, object]
+    resolved: ResolvedSettings
     notes: tuple[str, ...]
     leaks: Mapping[str, int] = field(default_factory=dict)
 
@@ -57,16 +91,11 @@ class Plan:
         return f"{words} · {c.per_label}/label · seed {c.seed}·{c.data_seed}"
 
     @property
-    def steps(self) -> int:
-        """Optimizer updates, 0 where nothing trains: the step that final metrics are logged at."""
-        return int(str(self.resolved["steps"]))
-
-    @property
-    def sameness(self) -> str:
-        """What all processes of a run must have alike, wherever their files lie."""
-        apart = ("data_dir", "device", "threads", "model", "task")
-        rest = {name: value for name, value in self.resolved.items() if name not in apart}
-        return f"{self.name} {rest} {[split.digest for split in self.evaluated.values()]}"
+    def fingerprint(self) -> str:
+        """What must be equal in all processes of a run; paths and devices may differ."""
+        local = ("data_dir", "device", "threads", "model", "task")
+        shared = {name: value for name, value in self.resolved.settings.items() if name not in local}
+        return f"{self.name} {shared} {[split.digest for split in self.evaluated.values()]}"
 
     @property
     def experiment(self) -> str:
@@ -77,10 +106,10 @@ class Plan:
     def tags(self) -> dict[str, str]:
         """What a person groups runs by."""
         c = self.config
-        axes = {axis: type(getattr(self.strategy, axis)).__name__ for axis in ("input", "head", "trainable", "loss")}
-        own = {"strategy": self.strategy.name, "task": self.task.name, "backbone": c.model}
+        names = {"strategy": self.strategy.name, "task": self.task.name, "backbone": c.model}
         numbers = {"per_label": str(c.per_label), "seed": str(c.seed), "data_seed": str(c.data_seed)}
-        return own | numbers | axes
+        parts = {axis: type(getattr(self.strategy, axis)).__name__ for axis in ("input", "head", "trainable", "loss")}
+        return names | numbers | parts
 
 
 def resolve_strategy(config: RunConfig) -> Strategy:
@@ -101,12 +130,12 @@ def prepare(config: RunConfig, session: Session) -> Plan:
     where = f"no file for it under {config.data_dir}" if config.data_dir else "it is on no hub; give --data-dir"
     notes = [f"OOD set {name} is left out: {where}." for name in missing]
     names = [n for n in task.split_names if n != "train" and n.removeprefix("ood/") not in missing]
-    checked = {n: session.checked(config, n) for n in names}
-    evaluated = {n: c.chosen(config.drop_leaks).part(config.evaluation_limit) for n, c in checked.items()}
-    notes += [note for c in checked.values() for note in c.note(config.drop_leaks)]
-    notes += draw_leakage(plan.draw.train, evaluated)
-    found = {n: c.count for n, c in checked.items()}
-    return replace(plan, evaluated=plan.evaluated | evaluated, leaks=found, notes=(*plan.notes, *notes))
+    checks = {n: session.leakage(config, n) for n in names}
+    evaluated = {n: c.chosen(config.drop_leaks).part(config.evaluation_limit) for n, c in checks.items()}
+    notes += [note for c in checks.values() for note in c.note(config.drop_leaks)]
+    notes += draw_leakage(plan.few_shot.train, evaluated)
+    leaks = {n: c.count for n, c in checks.items()}
+    return replace(plan, evaluated=plan.evaluated | evaluated, leaks=leaks, notes=(*plan.notes, *notes))
 
 
 def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = None) -> Plan:
@@ -120,7 +149,7 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     strategy = resolve_strategy(config)
     task = session.task(config)
     check_metric(config.metric or task.metric)
-    if not session.knows(config.model):
+    if not session.has_backbone(config.model):
         check_name(config.model)
     check_device_map(config.device, strategy.name, strategy.trains)
     frozen = isinstance(strategy.trainable, LoRA | Nothing)
@@ -128,27 +157,27 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     if isinstance(strategy.input, Pattern):
         check_pattern_name(task, strategy.input.pattern)
     pool = session.split(config, "train")
-    drawn = draw_few_shot(pool, task.labels, config.per_label, config.data_seed)
-    taken = (*drawn.train, *drawn.validation)
+    few_shot = draw_few_shot(pool, task.labels, config.per_label, config.data_seed)
+    labelled = (*few_shot.train, *few_shot.validation)
     if fold is not None:
-        drawn = split_fold(drawn, len(task.labels), *fold)
-    strategy, shots, notes = _shots(strategy, config, len(drawn.train))
-    demos = draw_demonstrations(drawn.train, len(task.labels), shots, config.data_seed) if shots else ()
-    extra: tuple[Example, ...] = ()
+        few_shot = split_fold(few_shot, len(task.labels), *fold)
+    strategy, shots, notes = _shots(strategy, config, len(few_shot.train))
+    demos = draw_demonstrations(few_shot.train, len(task.labels), shots, config.data_seed) if shots else ()
+    unlabelled: tuple[Example, ...] = ()
     if isinstance(strategy.loss, DistillKL):
-        extra = draw_unlabelled(pool, taken, strategy.loss.unlabelled, config.data_seed)
-    evaluated = {"validation": ExampleSet("validation", drawn.validation, pool.origin)}
-    notes += draw_leakage(drawn.train, evaluated)
-    backbone = session.original(config, isinstance(strategy.head, Verbalizer))
+        unlabelled = draw_unlabelled(pool, labelled, strategy.loss.unlabelled, config.data_seed)
+    evaluated = {"validation": ExampleSet("validation", few_shot.validation, pool.origin)}
+    notes += draw_leakage(few_shot.train, evaluated)
+    backbone = session.pristine_backbone(config, isinstance(strategy.head, Verbalizer))
     strategy.trainable.check(backbone)
     if config.log_model and process_group().sharded:
         raise InputError(
             "log_model=true: a model in pieces (FSDP2) cannot be saved whole; leave it out, or train data parallel "
             "(deploy/accelerate/ddp.yaml)."
         )
-    readers(strategy, task, backbone, config, demos)
-    resolved = _resolve(config, strategy, task, backbone, drawn)
-    return Plan(config, strategy, task, session, drawn, demos, extra, evaluated, resolved, tuple(notes))
+    prompt_encoders(strategy, task, backbone, config, demos)
+    resolved = _resolve(config, strategy, task, backbone, few_shot)
+    return Plan(config, strategy, task, session, few_shot, demos, unlabelled, evaluated, resolved, tuple(notes))
 
 
 def _shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[Strategy, int, list[str]]:
@@ -167,10 +196,10 @@ def _shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[Strate
     return strategy.with_parameters({name: labelled}), labelled, [note]
 
 
-def readers(
+def prompt_encoders(
     strategy: Strategy, task: Task, backbone: Backbone, config: RunConfig, demos: Sequence[Example]
 ) -> tuple[PromptEncoder, PromptEncoder | None]:
-    """The strategy's reader and, for distillation, the teacher's (which has the demonstrations)."""
+    """The strategy's encoder of prompts and, for distillation, the teacher's (with the demonstrations)."""
     if isinstance(strategy.loss, DistillKL):
         student = PromptEncoder(strategy, task, backbone, config.max_length)
         return student, PromptEncoder(strategy, task, backbone, config.max_length, demos)
@@ -178,23 +207,25 @@ def readers(
 
 
 def _resolve(
-    config: RunConfig, strategy: Strategy, task: Task, backbone: Backbone, drawn: FewShotDraw
-) -> dict[str, object]:
-    """Every value as used, defaults filled in."""
-    given = config.model_dump()
-    values = {name: value for name, value in given.items() if name not in PART_FIELDS + DIFFICULTY_FIELDS}
-    values |= strategy.parameters | task.knobs
-    values |= {"metric": config.metric or task.metric, "device": str(backbone.device), "width": backbone.width}
+    config: RunConfig, strategy: Strategy, task: Task, backbone: Backbone, few_shot: FewShotDraw
+) -> ResolvedSettings:
+    threads = threads_of(config, backbone.width)
+    metric, device = config.metric or task.metric, str(backbone.device)
+    learning_rate = config.learning_rate or strategy.default_learning_rate(backbone.width)
+    steps = steps_in(config, len(few_shot.train)) if strategy.trains else 0
+    precision = choose_precision(config.precision, backbone, threads)
+    settings = config.model_dump(exclude={*PART_FIELDS, *DIFFICULTY_FIELDS})
+    settings |= strategy.parameters | task.knobs
+    settings |= {"metric": metric, "device": device, "width": backbone.width}
     if isinstance(strategy.input, Pattern):
-        values["pattern"] = strategy.input.pattern or next(iter(task.patterns), "")
-    values["learning_rate"] = config.learning_rate or strategy.default_learning_rate(backbone.width)
-    values["steps"] = steps_in(config, len(drawn.train)) if strategy.trains else 0
-    values["precision"] = choose_precision(config.precision, backbone, threads_of(config, backbone.width))
-    values["model_commit"] = backbone.revision
+        settings["pattern"] = strategy.input.pattern or next(iter(task.patterns), "")
+    settings |= {"learning_rate": learning_rate, "steps": steps, "precision": precision}
+    settings["model_commit"] = backbone.revision
     if process_group().size > 1:
-        values["processes"] = f"{process_group().size}, {'FSDP2' if process_group().sharded else 'data parallel'}"
-    values["train_digest"], values["validation_digest"] = digest(drawn.train), digest(drawn.validation)
-    return values
+        kind = "FSDP2" if process_group().sharded else "data parallel"
+        settings["processes"] = f"{process_group().size}, {kind}"
+    settings |= {"train_digest": digest(few_shot.train), "validation_digest": digest(few_shot.validation)}
+    return ResolvedSettings(metric, learning_rate, steps, precision, device, threads, settings)
 
 
 def threads_of(config: RunConfig, width: int) -> int:

@@ -1,4 +1,4 @@
-"""What the runs of one process share: backbones, tasks, splits, kept states."""
+"""What the runs of one process share: backbones, tasks, splits and cached hidden states."""
 
 import copy
 from dataclasses import replace
@@ -19,19 +19,21 @@ DifficultyValues = tuple[tuple[str, float], ...]
 
 
 class Session:
-    """What the runs of one process share: backbones and splits are read once.
+    """Reads every backbone, task and split once, for all runs of one process.
 
-    keep: hand out copies of a backbone and keep the original for the next run (False: a single run, no copy).
+    Args:
+        keep: Hand out copies of a backbone and keep the original for the next run. False saves the copy where there
+            is only one run.
     """
 
     def __init__(self, keep: bool = True) -> None:
         self.keep = keep
         self._backbones: dict[tuple[str, ...], Backbone] = {}
-        self._rounded: dict[tuple[str, ...], Backbone] = {}
+        self._bf16_backbones: dict[tuple[str, ...], Backbone] = {}
         self._splits: dict[tuple[str, DifficultyValues, str, str], ExampleSet] = {}
         self._tasks: dict[tuple[str, DifficultyValues, bool], Task] = {}
-        self._checked: dict[tuple[str, DifficultyValues, str, str], LeakageCheck] = {}
-        self.activations = FeatureCache()
+        self._leakage: dict[tuple[str, DifficultyValues, str, str], LeakageCheck] = {}
+        self.feature_cache = FeatureCache()
 
     @property
     def weight_bytes(self) -> int:
@@ -39,19 +41,19 @@ class Session:
         return sum(p.nbytes for backbone in self._backbones.values() for p in backbone.model.parameters())
 
     def __getstate__(self) -> dict[str, object]:
-        """What another machine needs: all but the kept states; whole weights, on the CPU. Others it loads by name."""
-        whole = {k: found for k, found in self._backbones.items() if not found.spread and k[4] == "none"}
-        models = {key: replace(found, model=_on_cpu(found.model)) for key, found in whole.items()}
-        return {**vars(self), "_backbones": models, "_rounded": {}, "activations": None}
+        """What another machine needs: whole, unquantized backbones on the CPU; others it loads by name."""
+        whole = {k: b for k, b in self._backbones.items() if not b.spread and k[4] == "none"}
+        models = {key: replace(backbone, model=_on_cpu(backbone.model)) for key, backbone in whole.items()}
+        return {**vars(self), "_backbones": models, "_bf16_backbones": {}, "feature_cache": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        """As it was, on this machine's own device."""
-        vars(self).update(state, activations=FeatureCache())
+        """Move the backbones to this machine's own device."""
+        vars(self).update(state, feature_cache=FeatureCache())
         for key, backbone in self._backbones.items():
             backbone.model.to(resolve_device(key[3]))
 
     def task(self, config: RunConfig) -> Task:
-        """The task record, its knobs turned."""
+        """The task record, at the difficulty that the configuration asks for."""
         key = (config.task, difficulty_of(config), config.allow_outside)
         if key not in self._tasks:
             self._tasks[key] = load_task(config.task, config.allow_outside).turned(dict(key[1]))
@@ -64,44 +66,47 @@ class Session:
             self._splits[key] = read_split(self.task(config), name, config.data_dir)
         return self._splits[key]
 
-    def checked(self, config: RunConfig, name: str) -> LeakageCheck:
-        """The split, compared with train."""
+    def leakage(self, config: RunConfig, name: str) -> LeakageCheck:
+        """The split, compared with `train`."""
         key = (config.task, difficulty_of(config), name, config.data_dir)
-        if key not in self._checked:
-            self._checked[key] = check_leakage(self.split(config, name), self.split(config, "train"))
-        return self._checked[key]
+        if key not in self._leakage:
+            self._leakage[key] = check_leakage(self.split(config, name), self.split(config, "train"))
+        return self._leakage[key]
 
-    def knows(self, model: str) -> bool:
-        """Whether a backbone of this name is here already, wherever its files are."""
+    def has_backbone(self, model: str) -> bool:
+        """Whether a backbone of this name is loaded, wherever its files are."""
         return any(key[0] == model for key in self._backbones)
 
-    def original(self, config: RunConfig, lm_head: bool) -> Backbone:
-        """The pristine backbone, to look at."""
+    def pristine_backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
+        """The backbone as loaded: read it, never change it."""
         key = (config.model, config.revision, str(lm_head), config.device, config.quantize)
         if key not in self._backbones:
-            device = "cpu" if process_group().sharded else config.device  # whole it may not fit; its pieces move there
-            stored = LoadOptions(config.quantize, config.precision)
-            self._backbones[key] = load(config.model, config.revision, lm_head, device, stored)
+            device = "cpu" if process_group().sharded else config.device  # shards move to the device one by one
+            options = LoadOptions(config.quantize, config.precision)
+            self._backbones[key] = load(config.model, config.revision, lm_head, device, options)
         return self._backbones[key]
 
-    def frozen(self, config: RunConfig, lm_head: bool, precision: str) -> Backbone:
-        """A backbone whose weights nobody may change: the original, or one bf16 copy of it, made once."""
-        backbone = self.original(config, lm_head)
+    def frozen_backbone(self, config: RunConfig, lm_head: bool, precision: str) -> Backbone:
+        """A backbone for runs that change no weight of it: the pristine one, or one shared bf16 copy."""
+        backbone = self.pristine_backbone(config, lm_head)
         if precision != "bf16" or backbone.spread or config.quantize != "none":
             return backbone
         key = (config.model, config.revision, str(lm_head), config.device)
-        if key not in self._rounded:
-            self._rounded[key] = replace(backbone, model=copy.deepcopy(backbone.model))
-            store_in_bf16(self._rounded[key].model)
-        return self._rounded[key]
+        if key not in self._bf16_backbones:
+            self._bf16_backbones[key] = replace(backbone, model=copy.deepcopy(backbone.model))
+            store_in_bf16(self._bf16_backbones[key].model)
+        return self._bf16_backbones[key]
 
-    def backbone(self, config: RunConfig, lm_head: bool, frozen: Backbone | None = None) -> Backbone:
-        """A backbone to change: a copy, or the original where nothing is kept.
+    def working_backbone(self, config: RunConfig, lm_head: bool, frozen: Backbone | None = None) -> Backbone:
+        """A backbone that a run may change: a copy, or the pristine one where no other run follows.
 
-        frozen: where every weight stays what it is, the backbone (`frozen`) that they are shared with.
+        Args:
+            config: The run.
+            lm_head: Load the head over the vocabulary too.
+            frozen: A `frozen_backbone` to share all weights with, where the run changes none of them.
         """
-        backbone = frozen or self.original(config, lm_head)
-        if self.keep and not backbone.spread:  # where nothing trains, nothing changes
+        backbone = frozen or self.pristine_backbone(config, lm_head)
+        if self.keep and not backbone.spread:  # with a device map nothing trains, so nothing changes
             shared = {id(p): p for p in backbone.model.parameters()} if frozen else {}
             return replace(backbone, model=copy.deepcopy(backbone.model, dict[int, object](shared)))
         self._backbones.clear()
@@ -113,5 +118,5 @@ def _on_cpu(model: nn.Module) -> nn.Module:
 
 
 def difficulty_of(config: RunConfig) -> DifficultyValues:
-    """The knobs of a built-in task that are turned, with their values."""
+    """The difficulty settings of a built-in task that the configuration sets, with their values."""
     return tuple((name, getattr(config, name)) for name in DIFFICULTY_FIELDS if getattr(config, name) is not None)

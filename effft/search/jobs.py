@@ -74,7 +74,7 @@ def measure(unit: TrainingJob, session: "Session") -> JobResult:
 
     try:
         plan = prepare_validation(unit.config, session, unit.fold)
-        result = execute(plan, MemoryTracker(), pace=None if unit.epoch_thresholds is None else pace)
+        result = execute(plan, MemoryTracker(), should_stop=None if unit.epoch_thresholds is None else pace)
     except Exception as error:
         return failed_result(error)
     resources = {name: result.metrics[f"resources/{name}"] for name in REPORTED_RESOURCES}

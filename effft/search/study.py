@@ -85,9 +85,9 @@ def plan_study(
             f"{config.per_label} folds (flag --folds; 0 = the validation draw)."
         )
     plan = prepare_validation(config, session, (0, settings.folds, config.seed) if settings.folds else None)
-    backbone = session.original(config, plan.strategy.head != compose("vanilla").head)
+    backbone = session.pristine_backbone(config, plan.strategy.head != compose("vanilla").head)
     rank = min(LoRA.highest_rank(backbone, modules) for modules in ("attention", "all"))
-    limits = Limits(len(backbone.layout.blocks), len(plan.draw.train), tuple(plan.task.patterns), rank)
+    limits = Limits(len(backbone.layout.blocks), len(plan.few_shot.train), tuple(plan.task.patterns), rank)
     space = strategy.space(backbone.width)
     space = bounded(space, limits) | {key: narrowed(key, text, space) for key, text in asked.items() if is_range(text)}
     for key in (*fixed, *(DERIVED[k] for k in fixed if k in DERIVED), *(("alpha_ratio",) if ratio else ())):
@@ -97,9 +97,9 @@ def plan_study(
         raise NothingToSearchError(
             f"strategy {strategy.name!r}: every parameter is fixed, so there is nothing to search."
         )
-    defaults = _defaults(plan.resolved)
+    defaults = _defaults(plan.resolved.settings)
     known = {"alpha_ratio": _ratio(ratio)} if ratio else {}
-    metric = str(plan.resolved["metric"])
+    metric = plan.resolved.metric
     found = StudyPlan(name or _name(config), config, space, settings, metric, defaults, plan.task.name, known)
     _check_ends(found, session)
     return found

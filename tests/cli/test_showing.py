@@ -89,7 +89,7 @@ def one_result(**changes: float) -> Result:
         "resources/evaluation_seconds": 0.5,
     }
     config = make_config({"strategy": "lora"})
-    return Result(config, "lora r8", metrics | changes, {}, "mcc", ("far",), ("2 texts were cut.",))
+    return Result(config, "lora r8", metrics | changes, "mcc", ("far",), ("2 texts were cut.",))
 
 
 def test_the_panel_has_the_numbers() -> None:

@@ -91,7 +91,7 @@ def test_memory_bounds_the_pack(folder: str, monkeypatch: pytest.MonkeyPatch) ->
     session = Session()
     known = plan(folder, session, executor="packed")
     rank = int(known.space["rank"].high)  # type: ignore[union-attr]
-    backbone = session.original(known.config, False)
+    backbone = session.pristine_backbone(known.config, False)
     each = 4 * 4 * 3 * rank * sum(sum(layer.weight.shape) for layer in linear_maps(backbone.layout.blocks[0]))
     for free, width in ((each * 4 * 3 + 1, 3), (each * 4, 1), (1 << 40, 8)):
         monkeypatch.setattr(probe.psutil, "virtual_memory", lambda free=free: Memory(free))

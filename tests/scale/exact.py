@@ -40,8 +40,8 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
 class Exact(Session):
     """Backbones in float64."""
 
-    def original(self, config: RunConfig, lm_head: bool) -> Backbone:
-        backbone = super().original(config, lm_head)
+    def pristine_backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
+        backbone = super().pristine_backbone(config, lm_head)
         backbone.model.double()
         return backbone
 

@@ -81,11 +81,11 @@ def test_a_run_carries_its_knobs_to_the_rows() -> None:
     session = Session()
     plain = prepare(make_config({"strategy": "zero_shot", "task": "overlap"}), session)
     turned = prepare(make_config({"strategy": "zero_shot", "task": "overlap", "overlap_strength": "0.5"}), session)
-    assert plain.draw.train != turned.draw.train
+    assert plain.few_shot.train != turned.few_shot.train
     assert "overlap_strength 0.5" in turned.evaluated["in_domain"].origin
     assert plain.evaluated["ood/traps"].digest == turned.evaluated["ood/traps"].digest
-    assert [plain.resolved[name] for name in DIFFICULTY_FIELDS] == [1.0, 20, 0.0]
-    assert [turned.resolved[name] for name in DIFFICULTY_FIELDS] == [0.5, 20, 0.0]
+    assert [plain.resolved.settings[name] for name in DIFFICULTY_FIELDS] == [1.0, 20, 0.0]
+    assert [turned.resolved.settings[name] for name in DIFFICULTY_FIELDS] == [0.5, 20, 0.0]
 
 
 def test_every_knob_is_a_field_with_the_generators_bounds() -> None:
