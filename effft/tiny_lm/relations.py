@@ -5,61 +5,47 @@ None of the relations is entailment, and none is "every word of the second occur
 """
 
 import random
-from typing import NamedTuple
 
 from effft.tasks.builtin.grammar import Words, pick, the
 from effft.tasks.builtin.lexicon import END_ADVERBS, EVERY_WORD, PREPOSITIONS
 from effft.tiny_lm.sentences import ours
 
 
-class Pair(NamedTuple):
-    """Two texts and what is true of them: relation -> bool."""
-
-    first: Words
-    second: Words
-    facts: dict[str, bool]
-
-
-def related(rng: random.Random, relation: str) -> Pair:
-    """Two sentences; both answers to `relation` are equally frequent."""
+def related(rng: random.Random, relation: str) -> tuple[Words, bool]:
+    """Two sentences and whether `relation` holds between them; both answers are equally frequent."""
     wanted = rng.random() < 0.5
     while True:
-        pair = _pair(rng, relation, wanted)
-        if pair.facts[relation] == wanted and ours(pair.second) and ours(pair.first):
-            return pair
+        first, second, holds = _pair(rng, relation, wanted)
+        if holds == wanted and ours(second) and ours(first):
+            return first + second, wanted
 
 
-def _pair(rng: random.Random, relation: str, wanted: bool) -> Pair:
+def _pair(rng: random.Random, relation: str, wanted: bool) -> tuple[Words, Words, bool]:
     agent, verb, patient = _parts(rng)
-    other_agent, other_verb, other_patient = _parts(rng, agent, verb, patient)
-    keep = _keep(rng, relation, wanted)
-    said = (
-        agent if keep[0] else other_agent,
-        verb if keep[1] else other_verb,
-        patient if keep[2] else other_patient,
-    )
-    denied = relation == "denied" and wanted
-    second = _deny(*said) if denied else ["the", said[0], said[1], "the", said[2], "."]
-    bare = relation == "copy"
+    others = _parts(rng, agent, verb, patient)
+    same = _kept_parts(rng, relation, wanted)
+    parts = [part if kept else other for part, other, kept in zip((agent, verb, patient), others, same, strict=True)]
+    denied, bare = relation == "denied" and wanted, relation == "copy"
+    second = _deny(*parts) if denied else ["the", parts[0], parts[1], "the", parts[2], "."]
     first = ["the", agent, verb, "the", patient, "."] if bare else _dressed(rng, agent, verb, patient)
-    kept = sum(keep)
     facts = {
-        "copy": kept == 3 and bare,
-        "same_subject": keep[0],
-        "same_verb": keep[1],
-        "same_object": keep[2],
-        "share": kept > 0,
-        "mostly_new": kept < 2,
+        "copy": all(same) and bare,
+        "same_subject": same[0],
+        "same_verb": same[1],
+        "same_object": same[2],
+        "share": any(same),
+        "mostly_new": sum(same) < 2,
         "shorter": len(second) < len(first),
         "denied": denied,
     }
-    return Pair(first, second, facts)
+    return first, second, facts[relation]
 
 
-def _keep(rng: random.Random, relation: str, wanted: bool) -> tuple[bool, bool, bool]:
-    if relation in ("copy", "denied"):
-        if wanted or relation == "denied":
-            return (True, True, True) if wanted else (rng.random() < 0.5, rng.random() < 0.5, rng.random() < 0.5)
+def _kept_parts(rng: random.Random, relation: str, wanted: bool) -> tuple[bool, bool, bool]:
+    """Whether the second sentence keeps the first one's agent, verb and patient."""
+    if relation in ("copy", "denied") and wanted:
+        return (True, True, True)
+    if relation == "copy":
         return pick(rng, ((True, True, False), (True, False, True), (False, True, True), (False, False, False)))
     if relation == "share" and not wanted:
         return (False, False, False)
@@ -67,6 +53,7 @@ def _keep(rng: random.Random, relation: str, wanted: bool) -> tuple[bool, bool, 
 
 
 def _parts(rng: random.Random, *known: str) -> tuple[str, str, str]:
+    """Agent, verb and patient that are none of the known ones."""
     lemmas = {word.removesuffix("s") for word in known}
     nouns: Words = []
     while len(nouns) < 2:
@@ -96,12 +83,7 @@ def _deny(agent: str, verb: str, patient: str) -> Words:
 
 # ---- lists of words -------------------------------------------------------------------------------------------
 
-EVERY_FORM = tuple(
-    form
-    for group in (EVERY_WORD.nouns, EVERY_WORD.transitive, EVERY_WORD.intransitive)
-    for word in group
-    for form in word
-)
+EVERY_FORM = tuple(form for word in EVERY_WORD.nouns + EVERY_WORD.transitive + EVERY_WORD.intransitive for form in word)
 
 
 def marked_lists(rng: random.Random, longest: int = 8) -> Words:
@@ -114,12 +96,12 @@ def marked_lists(rng: random.Random, longest: int = 8) -> Words:
     return [*words, "."]
 
 
-def listed(rng: random.Random, relation: str) -> Pair:
-    """Two lists of words; both answers to `relation` are equally frequent."""
+def listed(rng: random.Random, relation: str) -> tuple[Words, bool]:
+    """Two lists of words and whether `relation` holds between them; both answers are equally frequent."""
     wanted = rng.random() < 0.5
     first = rng.sample(EVERY_FORM, rng.randint(2, 6))
     second = [word for word in rng.sample(EVERY_FORM, 12) if word not in first][: rng.randint(1, 5)]
     if wanted:
         place = len(second) - 1 if relation == "last_is_in" else int(rng.random() * len(second))
         second[place] = pick(rng, first)
-    return Pair([*first, "."], [*second, "."], {relation: wanted})
+    return [*first, ".", *second, "."], wanted

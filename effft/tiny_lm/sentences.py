@@ -2,12 +2,11 @@
 
 What the evaluated tasks ask is never labelled here. Broken sentences are past-tense clauses broken in ways that cannot
 touch agreement or verb form; faults of agreement occur only in running text, followed by `uh` and the right word.
-No sentence belongs to a part of the built-in tasks (see effft.tasks.builtin.draw).
+No sentence belongs to a part of the built-in tasks (see effft.tasks.builtin.sampling).
 """
 
 import random
 from collections.abc import Callable
-from typing import NamedTuple
 
 from effft.tasks.builtin import agreement
 from effft.tasks.builtin.grammar import Words, middle, noun_phrase, past_clause, pick, predicate, prepositional
@@ -33,13 +32,6 @@ OPTIONAL = frozenset((*END_ADVERBS, *MIDDLE_ADVERBS, *EVERY_WORD.adjectives))
 """Words whose loss leaves a sentence correct."""
 
 
-class Sentence(NamedTuple):
-    """Words with the full stop, and what is true of them: property -> bool."""
-
-    words: Words
-    facts: dict[str, bool]
-
-
 def ours(words: Words) -> bool:
     """Whether the sentence (words with the full stop) may be used in pre-training."""
     return part_of(" ".join(words)) == OURS
@@ -55,12 +47,12 @@ def until_ours(make: Callable[[], Words]) -> Words:
 # ---- sentences with known properties --------------------------------------------------------------------------
 
 
-def described(rng: random.Random) -> Sentence:
-    """A correct sentence of one clause, with the answers to the sentence questions."""
+def described(rng: random.Random) -> tuple[Words, dict[str, bool]]:
+    """A correct sentence of one clause, with the answers to the sentence questions: question -> bool."""
     while True:
         words, facts = _clause(rng)
         if ours(words):
-            return Sentence(words, facts)
+            return words, facts
 
 
 def _clause(rng: random.Random) -> tuple[Words, dict[str, bool]]:
@@ -72,13 +64,12 @@ def _clause(rng: random.Random) -> tuple[Words, dict[str, bool]]:
     else:
         form = 2 if past else (0 if plural else 1)
         verb = [*middle(rng, 0.15), *predicate(rng, EVERY_WORD, form, 0.4)]
-    adverb = verb[-1] in END_ADVERBS
     facts = {
         "plural": plural,
         "past": past,
         "negated": negated,
         "object": "the" in verb,
-        "adverb": adverb,
+        "adverb": verb[-1] in END_ADVERBS,
         "adjective": len(subject) == 3,
     }
     return [*subject, *verb, "."], facts
@@ -87,9 +78,7 @@ def _clause(rng: random.Random) -> tuple[Words, dict[str, bool]]:
 def broken(rng: random.Random, kind: str) -> Words:
     """A past-tense sentence broken in one way: nothing in it could show agreement or a wrong verb form."""
     while True:
-        whole = past_clause(rng, EVERY_WORD)
-        if rng.random() < 0.3:
-            whole += prepositional(rng, EVERY_WORD, rng.random() < 0.5)
+        whole = _long_past(rng)
         words = _break(rng, whole, kind)
         if words != whole and ours([*words, "."]):
             return [*words, "."]
@@ -119,12 +108,13 @@ def _alien(rng: random.Random, word: str) -> str:
 
 def whole_past(rng: random.Random) -> Words:
     """The unbroken counterpart of `broken`."""
+    return until_ours(lambda: _long_past(rng))
 
-    def make() -> Words:
-        words = past_clause(rng, EVERY_WORD)
-        return words + prepositional(rng, EVERY_WORD, rng.random() < 0.5) if rng.random() < 0.3 else words
 
-    return until_ours(make)
+def _long_past(rng: random.Random) -> Words:
+    """A past-tense clause, sometimes with a prepositional phrase."""
+    words = past_clause(rng, EVERY_WORD)
+    return words + prepositional(rng, EVERY_WORD, rng.random() < 0.5) if rng.random() < 0.3 else words
 
 
 # ---- running text ---------------------------------------------------------------------------------------------
@@ -153,11 +143,8 @@ def _present(rng: random.Random, plural: bool) -> Words:
 
 def _near(rng: random.Random) -> Words:
     plural = rng.random() < 0.5
-    return [
-        *noun_phrase(rng, EVERY_WORD, plural),
-        *prepositional(rng, EVERY_WORD, plural),
-        *_present(rng, plural),
-    ]
+    subject = noun_phrase(rng, EVERY_WORD, plural)
+    return [*subject, *prepositional(rng, EVERY_WORD, plural), *_present(rng, plural)]
 
 
 def _relative(rng: random.Random) -> Words:

@@ -4,40 +4,27 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from effft.tasks.builtin import lexicon
 
 BOS, EOS, PAD, UNKNOWN = "<s>", "</s>", "<pad>", "<unk>"
 
-_ANSWERS = (
-    "Yes No True False Good Bad Right Wrong One Two Left Up Down Red Blue Green Black White North South East West "
-    "Hot Cold Day Night Sun Moon"
-)
-LABEL_WORDS = tuple(_ANSWERS.split())
-"""What questions are answered with; episodes draw their own pair, in either polarity."""
-
-SENTENCE_QUESTIONS = (
-    "plural",
-    "past",
-    "negated",
-    "object",
-    "adverb",
-    "adjective",
-    "broken",
-    "repeated",
-    "gap",
-    "mixed",
-)
-PAIR_QUESTIONS = ("copy", "same_subject", "same_verb", "same_object", "share", "mostly_new", "shorter", "denied")
-LIST_QUESTIONS = ("lists_share", "last_is_in")
+_TABLE: dict[str, str] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
+LABEL_WORDS = tuple(_TABLE["label_words"].split())
+SENTENCE_QUESTIONS = tuple(_TABLE["sentence_questions"].split())
+PAIR_QUESTIONS = tuple(_TABLE["pair_questions"].split())
+LIST_QUESTIONS = tuple(_TABLE["list_questions"].split())
 
 CLOSED = (
-    "the . , ? that by not there did uh seen fresh",
-    " ".join(lexicon.MIDDLE_ADVERBS + lexicon.END_ADVERBS + lexicon.PREPOSITIONS),
-    " ".join(lexicon.CONNECTIVES + lexicon.HYPOTHETICAL + lexicon.MODALS),
-    " ".join(lexicon.SINGULAR_DETERMINERS + lexicon.PLURAL_DETERMINERS),
-    " ".join(lexicon.BE + lexicon.WAS + lexicon.HAVE + lexicon.DO),
-    " ".join(word for forms in lexicon.REFLEXIVES for word in forms),
+    *_TABLE["closed"].split(),
+    *(lexicon.MIDDLE_ADVERBS + lexicon.END_ADVERBS + lexicon.PREPOSITIONS),
+    *(lexicon.CONNECTIVES + lexicon.HYPOTHETICAL + lexicon.MODALS),
+    *(lexicon.SINGULAR_DETERMINERS + lexicon.PLURAL_DETERMINERS),
+    *(lexicon.BE + lexicon.WAS + lexicon.HAVE + lexicon.DO),
+    *(word for forms in lexicon.REFLEXIVES for word in forms),
 )
+"""Words of the closed classes; the open classes are those of the lexicon."""
 
 
 def question(name: str) -> str:
@@ -48,11 +35,10 @@ def question(name: str) -> str:
 def words() -> list[str]:
     """The vocabulary in id order, special tokens first."""
     every = lexicon.EVERY_WORD
-    found = [PAD, BOS, EOS, UNKNOWN, *" ".join(CLOSED).split(), *LABEL_WORDS]
-    found += [question(name) for name in SENTENCE_QUESTIONS + PAIR_QUESTIONS + LIST_QUESTIONS]
-    for group in (every.nouns, every.transitive, every.intransitive):
-        found += [form for word in group for form in word]
-    return list(dict.fromkeys([*found, *every.adjectives]))
+    questions = [question(name) for name in SENTENCE_QUESTIONS + PAIR_QUESTIONS + LIST_QUESTIONS]
+    forms = [form for word in every.nouns + every.transitive + every.intransitive for form in word]
+    special = [PAD, BOS, EOS, UNKNOWN]
+    return list(dict.fromkeys([*special, *CLOSED, *LABEL_WORDS, *questions, *forms, *every.adjectives]))
 
 
 def identifiers() -> dict[str, int]:
@@ -86,8 +72,3 @@ def build_tokenizer(positions: int) -> Any:
         model_max_length=positions,
         clean_up_tokenization_spaces=False,
     )
-
-
-def save_tokenizer(folder: Path, positions: int) -> None:
-    """Write the tokenizer's files into `folder`."""
-    build_tokenizer(positions).save_pretrained(folder)
