@@ -1,4 +1,4 @@
-"""A model in pieces, one a process: FSDP2 (`fully_shard`), as the launcher's configuration asks for it."""
+"""FSDP2 (`fully_shard`): every process holds a shard of each parameter, as the launcher's configuration asks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,43 +7,46 @@ from torch import nn
 
 from effft.errors import InputError
 
-OURS: dict[str, tuple[tuple[str, ...], str]] = {
+ALWAYS: dict[str, tuple[tuple[str, ...], str]] = {
     "ACCELERATE_USE_DEEPSPEED": (("", "false"), "distributed_type must be MULTI_GPU or FSDP"),
     "ACCELERATE_USE_MEGATRON_LM": (("", "false"), "distributed_type must be MULTI_GPU or FSDP"),
     "ACCELERATE_USE_PARALLELISM_CONFIG": (("", "false"), "there is no parallelism_config"),
     "ACCELERATE_MIXED_PRECISION": (("", "no"), "mixed_precision must be no; --precision bf16 does it"),
 }
-"""What accelerate's configuration says by these variables -> the values that we serve, and the law."""
+"""Variables by which accelerate passes on its configuration -> the values that are supported, and the rule."""
 
-OF_FSDP: dict[str, tuple[tuple[str, ...], str]] = {
+WITH_FSDP: dict[str, tuple[tuple[str, ...], str]] = {
     "FSDP_VERSION": (("2",), "fsdp_version must be 2"),
     "FSDP_OFFLOAD_PARAMS": (("", "false"), "fsdp_offload_params must be false"),
     "FSDP_ACTIVATION_CHECKPOINTING": (("", "false"), "fsdp_activation_checkpointing must be false"),
     "FSDP_CPU_RAM_EFFICIENT_LOADING": (("", "false"), "fsdp_cpu_ram_efficient_loading must be false"),
 }
-"""The same, where it asks for FSDP."""
+"""More of them, read where the configuration asks for FSDP."""
 
 
 def wants_fsdp(environment: Mapping[str, str]) -> bool:
-    """Whether the launcher asks for a model in pieces.
+    """Whether the launcher asks for FSDP.
 
     Raises:
-        InputError: it asks for something that is not done here, which would be silently ignored.
+        InputError: it asks for something that is not supported and would silently be ignored.
     """
     wanted = environment.get("ACCELERATE_USE_FSDP", "").lower() == "true"
-    for variable, (allowed, law) in (OURS | OF_FSDP if wanted else OURS).items():
+    for variable, (allowed, rule) in (ALWAYS | WITH_FSDP if wanted else ALWAYS).items():
         if (value := environment.get(variable, "")).lower() not in allowed:
             raise InputError(
-                f"accelerate's configuration: {law} (it is {value!r}); deploy/accelerate has files that work."
+                f"accelerate's configuration: {rule} (it is {value!r}); deploy/accelerate has files that work."
             )
     return wanted
 
 
 def apply_fsdp(root: nn.Module, blocks: Sequence[nn.Module], device: torch.device, bf16: bool) -> None:
-    """Leave every process its piece of each parameter; a block is whole while it computes. In place.
+    """Shard every parameter over the processes, in place; a block is gathered while it computes.
 
-    root: the module that is called; tied parameters must all lie in it and outside the blocks. bf16: what is sent
-    around and computed with; the pieces and their gradients stay fp32, so they are the masters.
+    Args:
+        root: the module that is called. All tied parameters must be in it and outside the blocks.
+        blocks: modules that are gathered one at a time.
+        device: where the shards go.
+        bf16: communicate and compute in bf16; the shards and their gradients stay fp32.
     """
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
@@ -52,7 +55,7 @@ def apply_fsdp(root: nn.Module, blocks: Sequence[nn.Module], device: torch.devic
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy()
     for module in (*blocks, root):
-        # Also the root goes back to pieces after a pass: weights change between two evaluations.
+        # also the root is resharded after a pass, as weights change between two evaluations
         fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
         assert isinstance(module, FSDPModule)
-        module.set_gradient_divide_factor(1.0)  # our losses are shares of a sum, not means
+        module.set_gradient_divide_factor(1.0)  # the losses of the processes are parts of a sum, not means

@@ -1,4 +1,4 @@
-"""The processes of one run: all compute, the first one speaks. Where there is one, everything here changes nothing."""
+"""The process group of one run. Only rank 0 logs; with a single process everything here is a no-op."""
 
 import hashlib
 import os
@@ -18,54 +18,54 @@ BUCKET = 1 << 22
 
 
 class ProcessGroup:
-    """One process alone. rank: which of `size` it is; sharded: parameters lie in pieces, one a process (FSDP2).
+    """A single process; the base class of several.
 
-    device: where tensors must lie to be sent to the others, and where the pieces are.
+    Every process of a run draws the same examples in the same order, so its rank alone decides what it works on.
 
-    Every process of a run makes the same draw and the same order, so what it has to do is a matter of its rank.
+    Attributes:
+        rank, size: which process this is, of how many.
+        local_size: processes on this machine.
+        sharded: whether each process holds only its shard of every parameter (FSDP2).
+        device: where tensors must be to be sent to other processes, and where the shards are.
     """
 
     rank, size, local_size, sharded = 0, 1, 1, False
     device = torch.device("cpu")
 
-    def share(self, things: Sequence[T]) -> Sequence[T]:
-        """What this process does of `things`; of sorted ones everybody gets about equal work."""
-        return things[self.rank :: self.size]
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """The items this process works on, every `size`-th; of sorted items all get about equal work."""
+        return items[self.rank :: self.size]
 
-    def sum_(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in place."""
         return values
 
-    def first(self, value: float) -> float:
-        """The value that the first process has."""
+    def from_first_process(self, value: float) -> float:
+        """The value of the first process."""
         return value
 
-    def behind(self, passes: int) -> int:
-        """Passes that others will make beyond our `passes`, asked before them: a sharded model needs us there."""
+    def extra_passes(self, passes: int) -> int:
+        """Passes to join beyond this process's own `passes`: with a sharded model all processes take part in each."""
         return 0
 
-    def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Sum the gradients of whole parameters over the processes; those of shards are summed already."""
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Sum the gradients of unsharded parameters over the processes; FSDP2 has summed those of shards already."""
 
     def total(self, value: float) -> float:
         """The sum of a number over all processes."""
-        return self.sum_(torch.tensor(value, dtype=torch.float64)).item()
+        return self.all_reduce_sum(torch.tensor(value, dtype=torch.float64)).item()
 
     def must_agree(self, what: str, text: str) -> None:
-        """All processes must have the same text.
-
-        Raises:
-            RunError: they do not.
-        """
+        """Raise a RunError where the processes do not have the same text; `what` names it in the message."""
         if self.size == 1:
             return
-        own = float(int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big"))
-        if self.total(float(own != self.first(own))):
+        digest = float(int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big"))
+        if self.total(float(digest != self.from_first_process(digest))):
             raise RunError(f"the processes of this run do not have the same {what}; give them the same files.")
 
 
 class TorchProcessGroup(ProcessGroup):
-    """Several, over torch.distributed."""
+    """Several processes, over torch.distributed."""
 
     def __init__(self, device: torch.device, sharded: bool) -> None:
         import torch.distributed as dist
@@ -74,19 +74,19 @@ class TorchProcessGroup(ProcessGroup):
         self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
         self.device, self.sharded = device, sharded
 
-    def sum_(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """As in `ProcessGroup`."""
         import torch.distributed as dist
 
         return self._send(dist.all_reduce, values)
 
-    def first(self, value: float) -> float:
+    def from_first_process(self, value: float) -> float:
         """As in `ProcessGroup`."""
         import torch.distributed as dist
 
         return self._send(dist.broadcast, torch.tensor(value, dtype=torch.float64), 0).item()
 
-    def behind(self, passes: int) -> int:
+    def extra_passes(self, passes: int) -> int:
         """As in `ProcessGroup`."""
         import torch.distributed as dist
 
@@ -94,12 +94,12 @@ class TorchProcessGroup(ProcessGroup):
             return 0
         return int(self._send(dist.all_reduce, torch.tensor(passes), dist.ReduceOp.MAX).item()) - passes
 
-    def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """As in `ProcessGroup`; a gradient that no process has stays absent."""
         whole = [p for p in parameters if not is_shard(p)]
-        present = self.sum_(torch.tensor([float(p.grad is not None) for p in whole])).tolist()
+        present = self.all_reduce_sum(torch.tensor([float(p.grad is not None) for p in whole])).tolist()
         for bucket in _buckets([p for p, count in zip(whole, present, strict=True) if count]):
-            flat = self.sum_(torch.cat([_gradient(p) for p in bucket]))
+            flat = self.all_reduce_sum(torch.cat([_gradient(p) for p in bucket]))
             for p, part in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
                 p.grad = part.view_as(p).to(p.dtype)
 
@@ -108,9 +108,9 @@ class TorchProcessGroup(ProcessGroup):
         try:
             collective(moved, *how)
         except RuntimeError as error:
-            said = " ".join(str(error).split())[:160]
+            reason = " ".join(str(error).split())[:160]
             raise RunError(
-                f"process {self.rank} of {self.size} lost another one, whose own message says why ({said})."
+                f"process {self.rank} of {self.size} lost another one, whose own message says why ({reason})."
             ) from error
         return values if moved is values else values.copy_(moved)
 
@@ -119,21 +119,21 @@ _CURRENT: list[ProcessGroup] = [ProcessGroup()]
 
 
 def process_group() -> ProcessGroup:
-    """The processes of the run that goes on here."""
+    """The process group of the current run."""
     return _CURRENT[-1]
 
 
 def launched_processes() -> int:
-    """Processes that a launcher (`accelerate launch`, `torchrun`) started for this command."""
+    """Number of processes that a launcher (`accelerate launch`, `torchrun`) started for this command."""
     return int(os.environ.get("WORLD_SIZE", "1") or 1)
 
 
 @contextmanager
 def join_process_group(device: str) -> Iterator[ProcessGroup]:
-    """Join the processes that were launched together; the first and only one where none were.
+    """Join the processes that were launched together, if any were.
 
     Raises:
-        InputError: the launcher was told what cannot be done here, or all processes were sent to one device.
+        InputError: the launcher's configuration is not supported, or all processes were given one device.
     """
     if launched_processes() < 2:
         yield process_group()
@@ -153,19 +153,19 @@ def join_process_group(device: str) -> Iterator[ProcessGroup]:
     _CURRENT.append(TorchProcessGroup(place, sharded))
     try:
         yield process_group()
-        dist.barrier()  # nobody leaves while another still talks to it
+        dist.barrier()  # no process leaves while another still communicates with it
     finally:
         _CURRENT.pop()
         dist.destroy_process_group()
 
 
 def is_shard(parameter: Tensor) -> bool:
-    """Whether it is one process's piece of a tensor (a DTensor)."""
+    """Whether it is one process's shard of a tensor (a DTensor)."""
     return hasattr(parameter, "to_local")
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
-    """Flat; zero where this process had nothing to do with it."""
+    """Flat; zeros where this process has none."""
     wide = torch.float64 if parameter.dtype == torch.float64 else torch.float32
     if parameter.grad is None:
         return torch.zeros(parameter.numel(), dtype=wide, device=parameter.device)

@@ -1,4 +1,4 @@
-"""What makes scores: a new classifier, or the model's own LM head, whole (see `Backbone`) or for some words alone."""
+"""What turns hidden states into scores: a new classifier, or the model's own LM head projected to a few words."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ class Classifier(nn.Module):
 
 
 def pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
-    """One state a row: (batch, length, width) with right padding in `mask` (batch, length) -> (batch, width).
+    """One state for each row: (batch, length, width) with right padding in `mask` (batch, length) -> (batch, width).
 
     how: 'last' real token, 'first' token, or 'mean' over the real ones.
     """
@@ -41,13 +41,13 @@ def pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
 
 
 def has_words(model: Any) -> bool:
-    """Whether this model's LM head is one linear map, word by word: nothing after it looks at which word is which."""
+    """Whether the logit of a word depends on its own row of the LM head alone, so that a few can be projected."""
     return model.config.model_type in SUPPORTED_TYPES and type(model.get_output_embeddings()) is nn.Linear
 
 
 @contextmanager
-def words_alone(model: Any, words: Tensor) -> Iterator[None]:
-    """While open, the LM head gives the logits of these words, (..., words), and gradients to their rows.
+def only_words(model: Any, words: Tensor) -> Iterator[None]:
+    """While open, the LM head gives the logits of these words only, (..., words), and gradients to their rows.
 
     The gradient is sparse where that of the embedding is, so that a tied matrix has one kind.
     """

@@ -1,4 +1,4 @@
-"""Where things are in a transformer: its blocks, embeddings, norms and linear maps, whatever they are called."""
+"""The layout of a transformer: its blocks, embeddings, norms and linear maps, whatever their names."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import nn
 from effft.errors import InputError
 
 EXPERTS = ("router", "gate_score")
-"""Linear maps that route rather than transform; LoRA leaves them alone."""
+"""Parts of names of linear maps that route tokens to experts; LoRA does not adapt them."""
 
 QUERY_VALUE = {
     "q_proj", "v_proj", "query", "value", "q_lin", "v_lin", "q", "v", "query_proj", "value_proj",
@@ -27,13 +27,13 @@ class ModelLayout:
     final_norms: tuple[nn.Module, ...]
 
     def groups(self) -> dict[int, str]:
-        """Id of a parameter -> 'blocks', 'embeddings' or 'final_norm'; of what is in two, the first counts."""
+        """Id of a parameter -> 'blocks', 'embeddings' or 'final_norm'."""
         parts = (("final_norm", self.final_norms), ("blocks", self.blocks), ("embeddings", self.embeddings))
         return {id(p): name for name, modules in parts for module in modules for p in module.parameters()}
 
 
 def find_layout(body: nn.Module) -> ModelLayout:
-    """Find the transformer blocks: the longest ModuleList of one class; what stands beside them is named by kind.
+    """Find the transformer blocks (the longest ModuleList of one class), and the embeddings and norms beside them.
 
     Raises:
         InputError: no such list.
@@ -62,12 +62,12 @@ def _is_embedding_norm(name: str, module: nn.Module) -> bool:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """A linear map: nn.Linear, or GPT-2's Conv1D (the same with its weight transposed)."""
+    """Whether it is nn.Linear, or GPT-2's Conv1D (the same with its weight transposed)."""
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def in_out_features(module: nn.Module) -> tuple[int, ...]:
-    """Inputs and outputs of a linear map, however its weight is stored."""
+    """Both sizes of a linear map, in either order."""
     if isinstance(module, nn.Linear):
         return (module.in_features, module.out_features)
     return tuple(module.get_parameter("weight").shape)
@@ -94,7 +94,7 @@ def linear_paths(body: nn.Module, layout: ModelLayout, which: str) -> list[str]:
 
 
 def add_biases(body: nn.Module, layout: ModelLayout) -> list[nn.Parameter]:
-    """Give every bias-free linear map of the blocks a zero bias, in place; return the new parameters."""
+    """Give every linear map of the blocks that lacks a bias a zero one, in place; return the new parameters."""
     added: list[nn.Parameter] = []
     for path in linear_paths(body, layout, "all"):
         module = body.get_submodule(path)

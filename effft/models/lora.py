@@ -19,7 +19,7 @@ ADAPTER_FILE, PEFT_PREFIX = "adapter_model.safetensors", "base_model.model."
 def add_lora(
     backbone: Backbone, rank: int, alpha: float, dropout: float, which: str, generator: torch.Generator
 ) -> list[nn.Parameter]:
-    """Put LoRA deltas into the backbone's linear maps, in place; return the new parameters.
+    """Add LoRA deltas to the backbone's linear maps, in place; return the new parameters.
 
     B starts at zero, so the model starts equal to the backbone; A is drawn from `generator` (Kaiming uniform, as
     peft does). Scale alpha / rank (Hu et al. 2021, arXiv 2106.09685, section 4.1).
@@ -35,8 +35,8 @@ def add_lora(
         inject_adapter_in_model(config, body)
     added = [p for p in body.parameters() if id(p) not in before]
     for parameter in added:
-        if parameter.dtype == torch.bfloat16 and not backbone.spread:  # as on fp32 weights: the draws are exact
-            parameter.data = parameter.data.float()
+        if parameter.dtype == torch.bfloat16 and not backbone.has_device_map:
+            parameter.data = parameter.data.float()  # the draws are those of an fp32 backbone
     for name, module in body.named_modules():
         if name.endswith("lora_A.default"):
             with torch.no_grad():
@@ -45,41 +45,42 @@ def add_lora(
 
 
 def initial_lora_a(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
-    """A fresh A, (rank, inputs): kaiming_uniform_ with a = sqrt(5)."""
+    """A newly drawn A, (rank, inputs): kaiming_uniform_ with a = sqrt(5)."""
     bound = (1.0 / shape[1]) ** 0.5
     return torch.empty(tuple(shape)).uniform_(-bound, bound, generator=generator)
 
 
-def save_adapter(folder: Path, moved: Mapping[str, torch.Tensor], settings: Mapping[str, object]) -> None:
+def save_adapter(folder: Path, weights: Mapping[str, torch.Tensor], settings: Mapping[str, object]) -> None:
     """Write LoRA matrices in peft's own format, so that `PeftModel.from_pretrained` loads them.
 
-    moved: names within the whole model, as `named_parameters` gives them ('...q_proj.lora_A.default.weight').
-    settings: rank, alpha and so on in the words of `peft.LoraConfig`.
+    Args:
+        folder: made where it does not exist.
+        weights: by names within the whole model, as `named_parameters` gives them ('...q_proj.lora_A.default.weight').
+        settings: rank, alpha and so on, by the names of `peft.LoraConfig`.
     """
     from peft import LoraConfig
     from safetensors.torch import save_file
 
-    targets = sorted({name.split(".lora_A.")[0] for name in moved if ".lora_A." in name})
+    targets = sorted({name.split(".lora_A.")[0] for name in weights if ".lora_A." in name})
     config = LoraConfig(**settings, target_modules=targets, bias="none", inference_mode=True)
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(str(folder))
-    renamed = {PEFT_PREFIX + name.replace(f".{ADAPTER}.", "."): tensor for name, tensor in moved.items()}
+    renamed = {PEFT_PREFIX + name.replace(f".{ADAPTER}.", "."): tensor for name, tensor in weights.items()}
     save_file(renamed, folder / ADAPTER_FILE, metadata={"format": "pt"})
 
 
 def read_adapter(folder: Path) -> dict[str, torch.Tensor]:
-    """What `save_adapter` wrote, by the names of `named_parameters`."""
+    """Read what `save_adapter` wrote, by the names of `named_parameters`."""
     from safetensors.torch import load_file
 
-    found = load_file(folder / ADAPTER_FILE)
     return {
         name.removeprefix(PEFT_PREFIX).replace(".weight", f".{ADAPTER}.weight"): tensor
-        for name, tensor in found.items()
+        for name, tensor in load_file(folder / ADAPTER_FILE).items()
     }
 
 
 def merge_lora(body: nn.Module) -> None:
-    """Add every LoRA delta to the map it stands on, in place, and take the adapters away."""
+    """Add every LoRA delta to the weights of its linear map, in place, and remove the adapters."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for path, module in list(body.named_modules()):

@@ -1,4 +1,4 @@
-"""Memory that runs short: knowing it, and going on in smaller parts."""
+"""Recognise that memory is short, free what can be freed, and continue in smaller parts."""
 
 import ctypes
 import gc
@@ -16,28 +16,28 @@ R = TypeVar("R")
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether torch (CUDA, or its CPU allocator), Python or the system says that memory is short."""
-    said = str(error)
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "can't allocate memory" in said or "Cannot allocate memory" in said
+    """Whether an error of torch (CUDA, or its CPU allocator), Python or the system means that memory is short."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "Cannot allocate memory"))
 
 
 def release_memory(error: BaseException | None = None) -> None:
-    """Free what nobody holds any more: cycles, what the frames of an error hold, what the C library keeps for later."""
+    """Free reference cycles, what the frames of an error hold, and what allocators keep for later."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__
     gc.collect()
-    with suppress(OSError, AttributeError):  # not every C library has it
+    with suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
 
 
 def run_in_parts(work: Callable[[Sequence[T]], R], items: Sequence[T]) -> list[R]:
-    """`work` on all items; where memory is short, on halves, and so on down to single ones.
+    """Call `work` on all items; where memory is short, on halves, and so on down to single items.
 
-    A sharded model is computed by all processes in step, so there nobody can go on alone in smaller parts.
+    With a sharded model all processes compute in step, so none can continue alone in smaller parts.
     """
     try:
         return [work(items)]

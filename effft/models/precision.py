@@ -1,7 +1,8 @@
-"""bf16 or fp32: what the hardware does natively, and what a short probe of this model says is faster."""
+"""bf16 or fp32: what the hardware does natively, and what a short probe of this model finds faster."""
 
 import copy
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,68 +11,62 @@ from torch import Tensor, nn
 from effft.distributed.process_group import process_group
 from effft.models.backbone import Backbone
 from effft.models.forward.partial_forward import block_input
-from effft.models.probe_cache import cached_answer, cached_probe, machine_key
+from effft.models.probe_cache import cached_answer, cached_probe, cpu_capabilities, machine_key
 
 NARROW = 256
-"""Hidden size below which fp32 is taken without a probe (at 128 bf16 lost by 1.5 on a CPU that has it)."""
+"""Hidden size below which fp32 is taken without a probe (at 128 bf16 was 1.5 times slower on a CPU that has it)."""
 
 GAIN = 1.25
-"""How many times faster bf16 must be: well under what it gives where it pays (2 to 4), so noise does not flip it."""
-
-PROBES = "precision.json"
-"""Where answers are kept, see `models/remembered.py`."""
+"""How many times faster bf16 must be: well under what it gives where it pays (2 to 4), so noise does not decide."""
 
 ROWS, LENGTH, REPEATS = 8, 32, 5
 """Size of the probe: one block on 256 tokens, forwards and backwards, the best of five."""
 
 
 def native_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16 itself, as torch says."""
+    """Whether the hardware multiplies bf16 itself, according to torch."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    cached_answer = ask() if ask else {}
-    return bool(cached_answer.get("avx512_bf16") or cached_answer.get("amx_bf16") or cached_answer.get("bf16"))
+    return any(cpu_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def choose_precision(asked: str, backbone: Backbone, threads: int) -> str:
-    """'bf16' or 'fp32': as asked; for 'auto' what is faster here, remembered in a file so that it never flips."""
-    if asked != "auto":
-        return asked
-    if backbone.spread:
-        return "bf16" if next(backbone.model.parameters()).dtype == torch.bfloat16 else "fp32"
-    device = process_group().device if process_group().sharded else backbone.device
-    if backbone.width < NARROW or not native_bf16(device):
-        return "fp32"
-    if device.type == "cuda":
-        return "bf16"
-    faster = _remembered(backbone, threads) == "bf16"
-    return "bf16" if process_group().first(float(faster)) else "fp32"  # each process would have its own opinion
-
-
-def _remembered(backbone: Backbone, threads: int) -> str:
-    if backbone.device.type == "meta":  # a skeleton cannot be probed; wide models were never slower where it is native
-        return cached_answer(PROBES, machine_key(backbone, threads)) or "bf16"
-    return cached_probe(
-        PROBES,
-        machine_key(backbone, threads),
-        ("bf16", "fp32"),
-        lambda: "bf16" if probe(backbone, threads) >= GAIN else "fp32",
-    )
-
-
-def probe(backbone: Backbone, threads: int) -> float:
+def measured_speedup(backbone: Backbone, threads: int) -> float:
     """Seconds of one block in fp32 over its seconds in bf16, forwards and backwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         ids = torch.ones((ROWS, LENGTH), dtype=torch.long, device=backbone.device)
         states, args, kwargs = block_input(backbone, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, 0)
-        return _seconds(backbone, states, args, kwargs, torch.float32) / _seconds(
-            backbone, states, args, kwargs, torch.bfloat16
-        )
+        fp32, bf16 = (_seconds(backbone, states, args, kwargs, dtype) for dtype in (torch.float32, torch.bfloat16))
+        return fp32 / bf16
     finally:
         torch.set_num_threads(before)
+
+
+def choose_precision(
+    asked: str,
+    backbone: Backbone,
+    threads: int,
+    native: Callable[[torch.device], bool] = native_bf16,
+    speedup: Callable[[Backbone, int], float] = measured_speedup,
+) -> str:
+    """'bf16' or 'fp32': as asked; for 'auto' what is faster here, kept in a file so that the choice never changes."""
+    if asked != "auto":
+        return asked
+    if backbone.has_device_map:
+        return "bf16" if next(backbone.model.parameters()).dtype == torch.bfloat16 else "fp32"
+    device = process_group().device if process_group().sharded else backbone.device
+    if backbone.width < NARROW or not native(device):
+        return "fp32"
+    if device.type == "cuda":
+        return "bf16"
+    key = machine_key(backbone, threads)
+    if backbone.device.type == "meta":  # a skeleton cannot be probed; wide models were never slower in native bf16
+        faster = cached_answer(key) or "bf16"
+    else:
+        faster = cached_probe(key, lambda: "bf16" if speedup(backbone, threads) >= GAIN else "fp32")
+    # every process would measure for itself, so all take the first one's answer
+    return "bf16" if process_group().from_first_process(float(faster == "bf16")) else "fp32"
 
 
 def _seconds(backbone: Backbone, states: Tensor, args: Any, kwargs: Any, dtype: torch.dtype) -> float:
@@ -95,37 +90,38 @@ def _seconds(backbone: Backbone, states: Tensor, args: Any, kwargs: Any, dtype: 
 
 
 def store_in_bf16(modules: nn.Module) -> dict[int, Tensor]:
-    """Store every parameter in bf16, in place; id of a moving one -> what that rounding took from its fp32 values.
+    """Store every parameter in bf16, in place. Buffers (rotary frequencies) stay as they are.
 
-    Buffers (rotary frequencies) stay as they are.
+    Returns:
+        For each trainable parameter, by its id, what rounding took from its fp32 values (see `remainder_of`).
     """
     remainders: dict[int, Tensor] = {}
-    moving = [p for p in modules.parameters() if p.requires_grad]
-    # one block, which the allocator gets from the system, so that its heap is left to what comes and goes
-    device = moving[0].device if moving else None
-    room = torch.empty(sum(p.numel() for p in moving), dtype=torch.int16, device=device)
+    trainable = [p for p in modules.parameters() if p.requires_grad]
+    # one block, so that the allocator maps it from the system and its heap is left to short-lived tensors
+    device = trainable[0].device if trainable else None
+    block = torch.empty(sum(p.numel() for p in trainable), dtype=torch.int16, device=device)
     for parameter in modules.parameters():
-        if not parameter.is_floating_point():  # stored in few bits
+        if not parameter.is_floating_point():  # quantized
             continue
         exact = parameter.data
         parameter.data = exact.to(torch.bfloat16)
         if parameter.requires_grad:
-            own, room = room.tensor_split([parameter.numel()])
-            own = own.view(parameter.shape)
-            remainders[id(parameter)] = own.copy_(remainder_of(exact.float(), parameter.data))
+            remainder, block = block.tensor_split([parameter.numel()])
+            remainder = remainder.view(parameter.shape)
+            remainders[id(parameter)] = remainder.copy_(remainder_of(exact.float(), parameter.data))
     return remainders
 
 
 def remainder_of(exact: Tensor, rounded: Tensor) -> Tensor:
-    """The low bits of fp32 values beside their bf16 rounding, int16: both together are the values, in as many bytes.
+    """What rounding fp32 values to bf16 took away, as int16: both together are the values, in as many bytes.
 
-    There is one value too many for 16 bits: one just between two bf16 numbers comes back a unit of fp32's last place
-    (6e-8 of it) lower or higher.
+    Exact but for one case, which 16 bits cannot hold: a value halfway between two bf16 numbers comes back off by one
+    unit in fp32's last place (6e-8 of it).
     """
     lost = exact.view(torch.int32) - (rounded.view(torch.int16).int() << 16)
     return lost.clamp_(max=(1 << 15) - 1).to(torch.int16)
 
 
 def master_of(rounded: Tensor, remainder: Tensor) -> Tensor:
-    """The fp32 values of a bf16 copy and what its rounding took."""
+    """The fp32 values, from their bf16 rounding and its remainder."""
     return (rounded.view(torch.int16).int() << 16).add_(remainder).view(torch.float32)

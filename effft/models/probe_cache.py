@@ -1,9 +1,9 @@
-"""What a short probe of this machine said, kept in a file, so that a choice never flips between runs."""
+"""Answers of short probes of this machine, kept in a file, so that a choice never changes between runs."""
 
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,45 +12,47 @@ import torch
 from effft.models.backbone import Backbone
 
 
-def cached_probe(file: str, key: str, answers: Sequence[str], ask: Callable[[], str]) -> str:
-    """The answer known to this key, one of `answers`; asked for and kept where there is none."""
-    found = cached_answer(file, key)
-    if found in answers:
-        return found
-    chosen = ask()
-    path, kept = probe_file(file), _read(probe_file(file))
-    with suppress(OSError):  # a home that cannot be written costs a probe a run
+def cached_probe(key: str, probe: Callable[[], str]) -> str:
+    """The answer kept for this key; where there is none, `probe` is asked and its answer kept."""
+    if answer := cached_answer(key):
+        return answer
+    path, answers, answer = probe_file(), _read(), probe()
+    with suppress(OSError):  # a home that cannot be written costs one probe in every run
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps(kept | {key: chosen}, indent=1))
+        new.write_text(json.dumps(answers | {key: answer}, indent=1))
         new.replace(path)
-    return chosen
+    return answer
 
 
-def cached_answer(file: str, key: str) -> str:
-    """What an earlier probe said; '' where there was none."""
-    return _read(probe_file(file)).get(key, "")
+def cached_answer(key: str) -> str:
+    """What an earlier probe answered; '' where there was none."""
+    return _read().get(key, "")
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read() -> dict[str, str]:
     with suppress(OSError, ValueError):
-        found = json.loads(path.read_text())
-        if isinstance(found, dict):
-            return found
+        answers = json.loads(probe_file().read_text())
+        if isinstance(answers, dict):
+            return answers
     return {}
 
 
-def probe_file(file: str) -> Path:
-    """Where decisions are kept; deleting it asks the machine again."""
+def probe_file() -> Path:
+    """Where the answers are kept; after it is deleted the machine is probed again."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "effft" / file
+    return Path(base) / "effft" / "precision.json"
 
 
 def machine_key(backbone: Backbone, threads: int) -> str:
     """This machine and this kind of model."""
     block = backbone.layout.blocks[0]
     size = sum(p.numel() for p in block.parameters())
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    name = (ask() if ask else {}).get("cpu_name", "")
-    machine = f"{platform.machine()} {name} {os.cpu_count()}"
+    machine = f"{platform.machine()} {cpu_capabilities().get('cpu_name', '')} {os.cpu_count()}"
     return f"{machine}, torch {torch.__version__}, {threads} threads, {type(block).__name__} {backbone.width} {size}"
+
+
+def cpu_capabilities() -> dict[str, object]:
+    """What torch knows of this CPU; {} before torch 2.10."""
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    return dict(ask()) if ask else {}

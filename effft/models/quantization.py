@@ -1,4 +1,4 @@
-"""A frozen backbone whose linear maps are stored in 4 or 8 bits, through bitsandbytes."""
+"""Frozen backbones with linear maps in 4 or 8 bits, through bitsandbytes."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -10,35 +10,42 @@ from effft.distributed.process_group import process_group
 from effft.errors import InputError
 
 FLAGS = {"nf4": "is_loaded_in_4bit", "int8": "is_loaded_in_8bit"}
-"""Value of `quantize` -> the attribute by which transformers and peft know such a model."""
+"""Value of `quantize` -> the attribute by which transformers and peft recognise such a model."""
 
 
 def check_quantize(how: str, strategy: str, frozen: bool, device: torch.device, saves: bool) -> None:
-    """frozen: no parameter that the backbone came with moves; saves: the model is to be kept.
+    """Check that a run can use a quantized backbone.
+
+    Args:
+        how: 'none', 'nf4' or 'int8'.
+        strategy: for messages.
+        frozen: whether every pre-trained parameter is frozen.
+        device: of the run.
+        saves: whether the run saves its model.
 
     Raises:
-        InputError: the strategy, the device, the installation or the launcher is not for it.
+        InputError: the strategy, the device, the installation or the launcher does not allow it.
     """
     if how == "none":
         return
-    said = f"quantize={how}"
+    problem = ""
     if not frozen:
-        raise InputError(
-            f"{said}: strategy {strategy!r} moves parameters of the backbone, and in few bits they cannot move; take "
-            "lora, probe, context_distillation, icl or zero_shot, or leave --quantize out."
-        )
-    if process_group().sharded:
-        raise InputError(f"{said}: not together with FSDP2; take deploy/accelerate/ddp.yaml, or leave --quantize out.")
-    if saves:
-        raise InputError(f"{said}: a saved model stands on the whole backbone; leave --log-model or --quantize out.")
-    if device.type != "cuda":
-        raise InputError(f"{said}: needs a CUDA device, and this run is on {device.type}; leave --quantize out.")
-    if find_spec("bitsandbytes") is None:
-        raise InputError(f"{said}: bitsandbytes is not installed; `pip install '.[big]'`, or leave --quantize out.")
+        problem = f"strategy {strategy!r} trains parameters of the backbone, and quantized ones cannot train; "
+        problem += "take lora, probe, context_distillation, icl or zero_shot, or"
+    elif process_group().sharded:
+        problem = "not together with FSDP2; take deploy/accelerate/ddp.yaml, or"
+    elif saves:
+        problem = "a saved model needs the backbone in full precision; leave --log-model out, or"
+    elif device.type != "cuda":
+        problem = f"needs a CUDA device, and this run is on {device.type};"
+    elif find_spec("bitsandbytes") is None:
+        problem = "bitsandbytes is not installed; `pip install '.[big]'`, or"
+    if problem:
+        raise InputError(f"quantize={how}: {problem} leave --quantize out.")
 
 
-def quantized_options(how: str, device: torch.device) -> dict[str, Any]:
-    """What `from_pretrained` is given. Products are bf16 where the device has it; the weights go there at once."""
+def quantization_options(how: str, device: torch.device) -> dict[str, Any]:
+    """Keywords for `from_pretrained`. Products are bf16 where the device supports it."""
     if how == "none":
         return {}
     from transformers import BitsAndBytesConfig
@@ -55,13 +62,13 @@ def quantized_options(how: str, device: torch.device) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def mark(body: nn.Module, how: str) -> None:
-    """Let peft know the body by itself, as it knows the model around it."""
+def mark_quantized(body: nn.Module, how: str) -> None:
+    """Set on the body the attribute by which peft recognises the quantized model around it."""
     if how in FLAGS:
         setattr(body, FLAGS[how], True)
 
 
 def elements(parameter: torch.Tensor) -> int:
-    """Numbers that a parameter stands for; several share a byte in 4 bits."""
+    """Number of values a parameter stands for; in 4 bits two of them share a byte."""
     state = getattr(parameter, "quant_state", None)
     return int(state.shape.numel()) if state is not None else parameter.numel()

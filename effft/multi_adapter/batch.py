@@ -18,10 +18,10 @@ class AdapterBatch:
     """
 
     def __init__(
-        self, owners: Sequence[int], trials: int, device: torch.device, close: PackedSequences | None = None
+        self, owners: Sequence[int], trials: int, device: torch.device, packing: PackedSequences | None = None
     ) -> None:
         self.prompts = counts = Counter(owners)
-        self.spans = spans(owners, close) if close is not None else None
+        self.spans = spans(owners, packing) if packing is not None else None
         self.owners = torch.tensor(list(owners), device=device)
         self.count, self.trials, self.most = len(owners), len(counts), max(counts.values())
         self.present = None if len(counts) == trials else torch.tensor(list(counts), device=device)
@@ -63,12 +63,12 @@ class AdapterBatch:
         return parameter_dtype if self.place is None else parameter_dtype.index_select(0, self.place)
 
 
-def spans(owners: Sequence[int], close: PackedSequences) -> list[tuple[int, int]]:
+def spans(owners: Sequence[int], packing: PackedSequences) -> list[tuple[int, int]]:
     """(trial, tokens) in the order of the row; the last one has the filler too, which no loss depends on."""
     sizes: dict[int, int] = {}
-    for owner, length in zip(owners, close.lengths, strict=True):
+    for owner, length in zip(owners, packing.lengths, strict=True):
         sizes[owner] = sizes.get(owner, 0) + length
-    sizes[owners[-1]] += close.filler
+    sizes[owners[-1]] += packing.filler
     return list(sizes.items())
 
 

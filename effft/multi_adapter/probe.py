@@ -61,7 +61,7 @@ def pays(plan: Plan, size: int, gain: Callable[[Plan, int], float] | None = None
     shape = f"pack of {size}, batch {plan.config.batch_size}, {plan.resolved.precision}"
     key = f"{machine_key(backbone, threads)}, {len(backbone.layout.blocks)} blocks, {shape}"
     asked = gain or measured_gain
-    return cached_probe(PROBES, key, ("packed", "alone"), lambda: _answer(asked(plan, size))) == "packed"
+    return cached_probe(key, lambda: _answer(asked(plan, size))) == "packed"
 
 
 def _answer(gain: float) -> str:

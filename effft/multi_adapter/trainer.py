@@ -125,7 +125,7 @@ class MultiAdapterTrainer:
         """Scores of the rows, (rows, labels), those of a member standing together."""
         learner = self.members[0].learner
         batch = learner.collate([item for _, item in rows])
-        layout = AdapterBatch([at for at, _ in rows], len(self.members), self.backbone.device, batch.close)
+        layout = AdapterBatch([at for at, _ in rows], len(self.members), self.backbone.device, batch.packing)
         with self._lora.over(layout, learner.head.linear if learner.head is not None else None):
             return learner.scores(batch), batch
 
@@ -133,7 +133,7 @@ class MultiAdapterTrainer:
         """Passes over rows of like length, each ordered by member."""
         ordered = sorted(rows, key=lambda row: row[1].length)
         lengths = [item.length for _, item in ordered]
-        if self.members[0].learner.close:
+        if self.members[0].learner.packs_sequences:
             groups = even_cut(lengths, budget)
         else:
             groups = [slice(g[0], g[-1] + 1) for g in by_budget(range(len(rows)), lengths.__getitem__, budget)]

@@ -11,10 +11,11 @@ from torch import Tensor
 from effft.config import RunConfig
 from effft.data.examples import ExampleSet
 from effft.errors import InputError
-from effft.models.backbone import Backbone, resolve_device
+from effft.models.backbone import Backbone
+from effft.models.description import resolve_device
 from effft.models.forward.partial_forward import block_input
 from effft.models.forward.sequence_packing import PackedSequences, packed_inputs
-from effft.models.forward.shared_prefix import can_share, common_start
+from effft.models.forward.shared_prefix import can_share, common_prefix
 from effft.models.skeleton import skeleton
 from effft.profiling.matmul_rate import matmul_rate
 from effft.profiling.meta_memory import measure_meta
@@ -175,7 +176,7 @@ def _lengths(learner: Learner, evaluated: Mapping[str, ExampleSet]) -> Prompts:
     tokens, lengths = 0.0, []
     for split in evaluated.values():
         items = learner.items(split.part(LOOKED_AT).examples)
-        start = common_start([item.prompt.ids for item in items]) if learner.shares_starts else 0
+        start = common_prefix([item.prompt.ids for item in items]) if learner.shares_starts else 0
         rests = [item.length - start for item in items]
         tokens += start + fmean(rests) * len(split)
         lengths += rests
@@ -186,9 +187,9 @@ def _lengths(learner: Learner, evaluated: Mapping[str, ExampleSet]) -> Prompts:
 def _blank(learner: Learner, lengths: Sequence[int], states: Tensor | None = None) -> Batch:
     """A batch of prompts of these lengths, as `Learner.collate` would lay them."""
     places = torch.zeros(len(lengths), dtype=torch.long, device="meta")
-    if learner.close:
-        close = PackedSequences(lengths, places.device)
-        return Batch(packed_inputs(close.fill([0] * sum(lengths), 0), close), places, places, None, states, close)
+    if learner.packs_sequences:
+        packing = PackedSequences(lengths, places.device)
+        return Batch(packed_inputs(packing.fill([0] * sum(lengths), 0), packing), places, places, None, states, packing)
     ids = torch.zeros((len(lengths), max(lengths)), dtype=torch.long, device="meta")
     return Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, places, places, None, states)
 
@@ -206,12 +207,12 @@ def _learning(learner: Learner, plan: Plan, gradients: int) -> Work:
     step = [lengths[(2 * i + 1) * len(lengths) // (2 * size)] for i in range(size)]
     parts = MicroBatches(learner)
     runs = [step[part] for part in parts.cut(step)]
-    read = [sum(run) if learner.close else len(run) * run[-1] for run in runs]
+    read = [sum(run) if learner.packs_sequences else len(run) * run[-1] for run in runs]
     most, largest = max(zip(read, runs, strict=True))
     states, below = _frozen(learner, largest)
     with measure_meta(_weights(learner)) as live, learner.training():
         for _ in range(2):
-            learner.scores(_blank(learner, largest, states), alone=True).sum().backward()  # type: ignore[no-untyped-call]
+            learner.scores(_blank(learner, largest, states), label_words_only=True).sum().backward()  # type: ignore[no-untyped-call]
     per_token = live.flops / (2 * most)
     activations, layout = max(0, live.peak - gradients), LAYOUT if len(runs) > 1 else LAYOUT_ONE
     flops = plan.resolved.steps * sum(read) * per_token + below * sum(lengths)
@@ -228,7 +229,7 @@ def _frozen(learner: Learner, lengths: Sequence[int]) -> tuple[Tensor | None, fl
             states = torch.empty((len(lengths), learner.backbone.width), dtype=learner.precision_type, device="meta")
             learner.scores(blank)
         else:
-            states = block_input(learner.backbone, blank.inputs, index, blank.close)[0]
+            states = block_input(learner.backbone, blank.inputs, index, blank.packing)[0]
     return states, live.flops / blank.inputs["input_ids"].numel()
 
 
@@ -236,5 +237,5 @@ def _teaching(plan: Plan, backbone: Backbone) -> float:
     """Tokens the teacher reads: the demonstrations once, where its model can."""
     reader = PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length, plan.demonstrations)
     prompts = [p.ids for p in reader.encode([e.texts for e in (*plan.few_shot.train, *plan.unlabelled)])]
-    start = common_start(prompts) if can_share(backbone) else 0
+    start = common_prefix(prompts) if can_share(backbone) else 0
     return start + sum(len(ids) - start for ids in prompts)

@@ -16,7 +16,7 @@ from effft.distributed.process_group import process_group
 from effft.evaluation.evaluate import evaluate
 from effft.evaluation.metric_keys import collect, ood_sets
 from effft.evaluation.selection import BestEpoch
-from effft.models.backbone import resolve_device
+from effft.models.description import resolve_device
 from effft.profiling.flops import counted
 from effft.profiling.resources import ResourceMeter, Work, held_by, resources
 from effft.progress import ProgressCallback, silent

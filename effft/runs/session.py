@@ -9,7 +9,8 @@ from effft.config import DIFFICULTY_FIELDS, RunConfig
 from effft.data.examples import ExampleSet
 from effft.data.leakage import LeakageCheck, check_leakage
 from effft.distributed.process_group import process_group
-from effft.models.backbone import Backbone, LoadOptions, load, resolve_device
+from effft.models.backbone import Backbone, LoadOptions, load
+from effft.models.description import resolve_device
 from effft.models.precision import store_in_bf16
 from effft.tasks.loading import read_split
 from effft.tasks.task import Task, load_task
@@ -42,7 +43,7 @@ class Session:
 
     def __getstate__(self) -> dict[str, object]:
         """What another machine needs: whole, unquantized backbones on the CPU; others it loads by name."""
-        whole = {k: b for k, b in self._backbones.items() if not b.spread and k[4] == "none"}
+        whole = {k: b for k, b in self._backbones.items() if not b.has_device_map and k[4] == "none"}
         models = {key: replace(backbone, model=_on_cpu(backbone.model)) for key, backbone in whole.items()}
         return {**vars(self), "_backbones": models, "_bf16_backbones": {}, "feature_cache": None}
 
@@ -89,7 +90,7 @@ class Session:
     def frozen_backbone(self, config: RunConfig, lm_head: bool, precision: str) -> Backbone:
         """A backbone for runs that change no weight of it: the pristine one, or one shared bf16 copy."""
         backbone = self.pristine_backbone(config, lm_head)
-        if precision != "bf16" or backbone.spread or config.quantize != "none":
+        if precision != "bf16" or backbone.has_device_map or config.quantize != "none":
             return backbone
         key = (config.model, config.revision, str(lm_head), config.device)
         if key not in self._bf16_backbones:
@@ -106,7 +107,7 @@ class Session:
             frozen: A `frozen_backbone` to share all weights with, where the run changes none of them.
         """
         backbone = frozen or self.pristine_backbone(config, lm_head)
-        if self.keep and not backbone.spread:  # with a device map nothing trains, so nothing changes
+        if self.keep and not backbone.has_device_map:  # with a device map nothing trains, so nothing changes
             shared = {id(p): p for p in backbone.model.parameters()} if frozen else {}
             return replace(backbone, model=copy.deepcopy(backbone.model, dict[int, object](shared)))
         self._backbones.clear()

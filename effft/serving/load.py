@@ -14,9 +14,9 @@ from effft.data.examples import Example
 from effft.errors import InputError
 from effft.evaluation.metrics import softmax
 from effft.models.backbone import load
-from effft.models.corruption import find_corruption
 from effft.models.device_map import is_device_map
 from effft.models.lora import read_adapter
+from effft.models.pretrained import find_corruption
 from effft.serving.base_model import locate
 from effft.serving.manifest import Manifest, read_manifest
 from effft.strategies.learner import Learner

@@ -60,7 +60,7 @@ class Batch:
 
     teacher: (batch, labels) log-probabilities, a row of NaN where an item has no teacher; None without any.
     states: kept states, (batch, length, width) or (batch, width); None where nothing is kept.
-    close: how the prompts stand where they are not padded; then ids are (1, tokens), states (1, tokens, width).
+    packing: the layout of packed prompts, with ids (1, tokens) and states (1, tokens, width); None for padded ones.
     """
 
     inputs: dict[str, Tensor]
@@ -68,13 +68,13 @@ class Batch:
     labels: Tensor
     teacher: Tensor | None = None
     states: Tensor | None = None
-    close: PackedSequences | None = None
+    packing: PackedSequences | None = None
 
 
-def collate(items: Sequence[Item], backbone: Backbone, close: bool = False) -> Batch:
-    """Items as one batch on the backbone's device, right-padded or close together."""
-    if close:
-        return _close(items, backbone)
+def collate(items: Sequence[Item], backbone: Backbone, packs_sequences: bool = False) -> Batch:
+    """Items as one batch on the backbone's device, right-padded or packed."""
+    if packs_sequences:
+        return _packed(items, backbone)
     longest = max(item.length for item in items)
     pad = backbone.tokenizer.pad_token_id
     ids = torch.full((len(items), longest), pad if pad is not None else 0, dtype=torch.long)
@@ -98,24 +98,24 @@ def _batch(
     items: Sequence[Item],
     states: Tensor | None,
     device: torch.device,
-    close: PackedSequences | None = None,
+    packing: PackedSequences | None = None,
 ) -> Batch:
     answers = torch.tensor([item.prompt.answer for item in items], device=device)
     labels = torch.tensor([item.label for item in items], device=device)
-    return Batch(inputs, answers, labels, _teacher([item.teacher for item in items], device), states, close)
+    return Batch(inputs, answers, labels, _teacher([item.teacher for item in items], device), states, packing)
 
 
-def _close(items: Sequence[Item], backbone: Backbone) -> Batch:
-    device, close = backbone.device, PackedSequences([item.length for item in items], backbone.device)
-    ids = close.fill([token for item in items for token in item.prompt.ids], backbone.tokenizer.pad_token_id or 0)
-    inputs = packed_inputs(ids, close)
+def _packed(items: Sequence[Item], backbone: Backbone) -> Batch:
+    device, packing = backbone.device, PackedSequences([item.length for item in items], backbone.device)
+    ids = packing.fill([token for item in items for token in item.prompt.ids], backbone.tokenizer.pad_token_id or 0)
+    inputs = packed_inputs(ids, packing)
     if items[0].prompt.segments is not None:
-        inputs["token_type_ids"] = close.fill([s for item in items for s in item.prompt.segments or ()], 0)
+        inputs["token_type_ids"] = packing.fill([s for item in items for s in item.prompt.segments or ()], 0)
     kept = [item.state for item in items if item.state is not None]
     states = None
     if len(kept) == len(items):
-        states = torch.stack(kept).to(device) if kept[0].ndim == 1 else close.fill_states(kept)
-    return _batch(inputs, items, states, device, close)
+        states = torch.stack(kept).to(device) if kept[0].ndim == 1 else packing.fill_states(kept)
+    return _batch(inputs, items, states, device, packing)
 
 
 def _states(kept: Sequence[Tensor | None], longest: int, device: torch.device) -> Tensor | None:

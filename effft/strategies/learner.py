@@ -15,7 +15,7 @@ from effft.models.backbone import Backbone, can_pack_sequences
 from effft.models.forward.attention import use_own_attention
 from effft.models.forward.batching import by_budget
 from effft.models.forward.partial_forward import block_input, start_at_block
-from effft.models.forward.shared_prefix import SharedStart, can_share
+from effft.models.forward.shared_prefix import SharedPrefix, can_share
 from effft.models.heads import Classifier, has_words, pool
 from effft.models.out_of_memory import run_in_parts
 from effft.models.precision import store_in_bf16
@@ -62,14 +62,14 @@ class Learner:
         for parameter in backbone.model.parameters():
             parameter.requires_grad_(id(parameter) in wanted)
         self.groups = self._count(given)
-        self.words_alone = (
-            self.head is None and not (backbone.spread or process_group().sharded) and has_words(backbone.model)
+        self.can_project_label_words = (
+            self.head is None and not (backbone.has_device_map or process_group().sharded) and has_words(backbone.model)
         )
         self.remainders: dict[int, Tensor] = {}
         self.in_rows: set[int] = set()
-        rounds = precision == "bf16" and not backbone.spread and not process_group().sharded
-        self.close = can_pack_sequences(backbone) and not process_group().sharded
-        if self.close or rounds:
+        rounds = precision == "bf16" and not backbone.has_device_map and not process_group().sharded
+        self.packs_sequences = can_pack_sequences(backbone) and not process_group().sharded
+        if self.packs_sequences or rounds:
             use_own_attention(backbone.model)
         if process_group().sharded:
             self._shard(precision == "bf16")
@@ -83,9 +83,9 @@ class Learner:
         here = (
             self.backbone.device.type in ("cpu", "meta") and process_group().size == 1
         )  # processes add whole gradients up
-        if not here or (self.head is None and not self.words_alone):
+        if not here or (self.head is None and not self.can_project_label_words):
             return
-        ends = [model.get_input_embeddings(), model.get_output_embeddings() if self.words_alone else None]
+        ends = [model.get_input_embeddings(), model.get_output_embeddings() if self.can_project_label_words else None]
         self.in_rows = {id(end.weight) for end in ends if end is not None} & self.remainders.keys()
         ends[0].sparse = id(ends[0].weight) in self.in_rows
 
@@ -147,24 +147,24 @@ class Learner:
 
     def collate(self, items: Sequence[Item]) -> Batch:
         """One batch; close together where the model can read it so. Nothing real ever sees padding."""
-        return collate(items, self.backbone, self.close)
+        return collate(items, self.backbone, self.packs_sequences)
 
-    def scores(self, batch: Batch, alone: bool = False) -> Tensor:
+    def scores(self, batch: Batch, label_words_only: bool = False) -> Tensor:
         """Label scores, (batch, labels).
 
         A classifier gives logits; a verbalizer the log-probabilities of the label words over the whole vocabulary
-        at the answer position. alone: over the label words where the model can; losses are the same, since they
-        look at the differences between scores, and no other word is projected.
+        at the answer position. label_words_only: over the label words where the model can project to them
+        alone; losses are the same, since they depend on the differences between scores.
         """
         if self.head is not None:
             return self._classify(self._pooled(batch))
-        words = self.label_ids if alone and self.words_alone else None
+        words = self.label_ids if label_words_only and self.can_project_label_words else None
         with self._from(batch.states):
-            answers = batch.answers + (batch.close.starts if batch.close else 0)
-            logits = self.backbone.answer_logits(batch.inputs, answers, close=batch.close, words=words)
+            answers = batch.answers + (batch.packing.starts if batch.packing else 0)
+            logits = self.backbone.answer_logits(batch.inputs, answers, packing=batch.packing, words=words)
         return self._words(logits, whole=words is None)
 
-    def scores_after(self, start: SharedStart, items: Sequence[Item]) -> Tensor:
+    def scores_after(self, start: SharedPrefix, items: Sequence[Item]) -> Tensor:
         """Label scores of prompts that begin with `start`, (items, labels)."""
         rests = [item.prompt.ids[start.size :] for item in items]
         answers = torch.tensor([item.prompt.answer - start.size for item in items], device=self.backbone.device)
@@ -187,10 +187,10 @@ class Learner:
         if batch.states is not None and batch.states.ndim == 2:
             return batch.states
         with self._from(batch.states):
-            if batch.close is None:
+            if batch.packing is None:
                 return pool(self.backbone.hidden(batch.inputs), batch.inputs["attention_mask"], self.pooling)
-            places = batch.close.read_by(self.pooling)
-            return batch.close.pool(self.backbone.hidden(batch.inputs, batch.close, places)[0], self.pooling)
+            positions = batch.packing.pooled_positions(self.pooling)
+            return batch.packing.pool(self.backbone.hidden(batch.inputs, batch.packing, positions)[0], self.pooling)
 
     def _classify(self, pooled: Tensor) -> Tensor:
         assert self.head is not None
@@ -242,21 +242,21 @@ class Learner:
         with torch.no_grad():
             if self.frozen_blocks == len(self.backbone.layout.blocks):
                 return list(self._pooled(batch).cpu())
-            states = block_input(self.backbone, batch.inputs, self.frozen_blocks, batch.close)[0].cpu()
-        if batch.close is not None:
-            return batch.close.apart(states)
+            states = block_input(self.backbone, batch.inputs, self.frozen_blocks, batch.packing)[0].cpu()
+        if batch.packing is not None:
+            return batch.packing.unpack(states)
         return [states[row, : item.length].clone() for row, item in enumerate(items)]
 
-    def loss(self, batch: Batch, whole: Counts | None = None) -> Tensor:
+    def loss(self, batch: Batch, step_counts: Counts | None = None) -> Tensor:
         """What the strategy minimises on one batch, a scalar: the batch mean.
 
-        whole: the counts of the optimizer step the batch is a part of; then the losses of the parts add up to the
+        step_counts: the counts of the optimizer step the batch is a part of; then the losses of the parts add up to the
         loss of the step, whatever the cut.
         """
-        scores = self.scores(batch, alone=True)
+        scores = self.scores(batch, label_words_only=True)
         known = batch.labels >= 0
         taught = ~batch.teacher[:, 0].isnan() if batch.teacher is not None else torch.zeros_like(known)
-        of = whole or Counts(len(scores), int(known.sum()), int(taught.sum()))
+        of = step_counts or Counts(len(scores), int(known.sum()), int(taught.sum()))
         ce = F.cross_entropy(scores[known], batch.labels[known], reduction="sum")
         part = self.strategy.loss
         if not isinstance(part, parts.DistillKL) or not of.taught:

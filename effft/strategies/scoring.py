@@ -8,7 +8,7 @@ from torch import Tensor
 
 from effft.distributed.process_group import process_group
 from effft.models.forward.batching import by_budget
-from effft.models.forward.shared_prefix import SharedStart, common_start
+from effft.models.forward.shared_prefix import SharedPrefix, common_prefix
 from effft.models.out_of_memory import run_in_parts
 from effft.strategies.batch import Item, token_budget
 from effft.strategies.learner import Learner
@@ -23,7 +23,7 @@ Recall = Callable[[Sequence[Item]], list[Item]]
 """`Learner.recall`, or one that remembers."""
 
 
-def _scores(learner: Learner, start: SharedStart | None, items: Sequence[Item]) -> Tensor:
+def _scores(learner: Learner, start: SharedPrefix | None, items: Sequence[Item]) -> Tensor:
     found = learner.scores_after(start, items) if start else learner.scores(learner.collate(items))
     return found.float().cpu()
 
@@ -51,13 +51,13 @@ def predict(
     order = here.share(sorted(first, key=lambda place: first[place].length))
     scores = torch.zeros((len(first), len(learner.task.labels)), dtype=torch.float32)
     done = 0
-    size = common_start([item.prompt.ids for item in first.values()]) if learner.shares_starts else 0
+    size = common_prefix([item.prompt.ids for item in first.values()]) if learner.shares_starts else 0
     with torch.no_grad() if here.sharded else torch.inference_mode():
-        start = SharedStart(learner.backbone, first[0].prompt.ids[:size]) if size and order else None
+        start = SharedPrefix(learner.backbone, first[0].prompt.ids[:size]) if size and order else None
         padded = PACKED if start else budget or token_budget(learner.backbone)
         holds = by_budget(order, lambda place: first[place].length, RECALLED) if recall else [order]
         cut = [(held, list(by_budget(held, lambda place: first[place].length - size, padded))) for held in holds]
-        for _ in range(here.behind(sum(len(groups) for _, groups in cut))):
+        for _ in range(here.extra_passes(sum(len(groups) for _, groups in cut))):
             _scores(learner, None, [first[0]])
         for held, groups in cut:
             if recall:
@@ -68,4 +68,4 @@ def predict(
                 done += len(group)
                 watch(done, len(order))
             first.update((place, first[place]._replace(state=None)) for place in held if recall)
-    return here.sum_(scores)[where]
+    return here.all_reduce_sum(scores)[where]

@@ -29,7 +29,7 @@ class MicroBatches:
         moved = sum(trainable for trainable, _ in learner.groups.values())
         share = moved / sum(total for _, total in learner.groups.values())
         close = CLOSE if share < 0.5 else CLOSE_WHOLE
-        self.learner, self.budget = learner, budget or (close if learner.close else BUDGET)
+        self.learner, self.budget = learner, budget or (close if learner.packs_sequences else BUDGET)
         self.overhead = round(PASS * max(1.0, 768 / learner.backbone.width) + WRITE * share)
 
     def backward(self, items: Sequence[Item], optimizer: Optimizer) -> float:
@@ -49,13 +49,13 @@ class MicroBatches:
                     raise
             self._halve(max(item.length for item in items))
             _set_random_state(self.learner.backbone.device, drawn)
-        process_group().add_up(optimizer.parameters)
+        process_group().all_reduce_gradients(optimizer.parameters)
         return process_group().total(value)
 
     def _sum(self, items: Sequence[Item]) -> float:
         own = process_group().share(sorted(items, key=lambda item: item.length))
         cut = self.cut([item.length for item in own])
-        whole, idle = count(items), process_group().behind(len(cut))
+        whole, idle = count(items), process_group().extra_passes(len(cut))
         value = sum((self._pass(own[part], whole) for part in cut), 0.0)
         for _ in range(idle):
             self._pass(items[:1], whole, weight=0.0)
@@ -63,7 +63,7 @@ class MicroBatches:
 
     def cut(self, lengths: Sequence[int]) -> list[slice]:
         """The passes of a step: ascending lengths in runs."""
-        if self.learner.close:
+        if self.learner.packs_sequences:
             return even_cut(lengths, self.budget)
         return cheapest_cut(lengths, self.budget, self.overhead)
 

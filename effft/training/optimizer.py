@@ -56,7 +56,7 @@ class Optimizer:
         gradients = [p.grad for p in (*self.own, *self.copies) if p.grad is not None]
         norms = [n for g in gradients if not is_shard(g) for n in _norms(g)]
         if pieces := [n for g in gradients if is_shard(g) for n in _norms(g.to_local())]:  # type: ignore[attr-defined]
-            norms.append(process_group().sum_(torch.stack(pieces).square().sum()).sqrt())
+            norms.append(process_group().all_reduce_sum(torch.stack(pieces).square().sum()).sqrt())
         return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
 
     def step(self, rate: float, norm: float, clip: float) -> None:

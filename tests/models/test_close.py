@@ -54,12 +54,12 @@ def _rms_norm(module: Any, states: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.rms_norm(states, module.weight.shape, module.weight, module.variance_epsilon)
 
 
-def passed(learner: Learner, close: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def passed(learner: Learner, packs: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Loss and gradients of one batch."""
-    assert learner.close
-    learner.close = close
+    assert learner.packs_sequences
+    learner.packs_sequences = packs
     batch = learner.collate(learner.recall(learner.items(EXAMPLES)))
-    assert (batch.close is not None) == close
+    assert (batch.packing is not None) == packs
     loss = learner.loss(batch)
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach(), {n: p.grad for n, p in learner.trainable_parameters.items() if p.grad is not None}
@@ -94,8 +94,8 @@ def test_label_words_alone_give_the_same_loss(kind: str, spec: str, folders: dic
     found = []
     for alone, rows in ((True, True), (True, False), (False, False)):
         learner = exact_norms(learner_on(folders[kind], compose(spec), dtype=torch.float64))
-        assert learner.words_alone
-        learner.words_alone, learner.backbone.model.get_input_embeddings().sparse = alone, rows
+        assert learner.can_project_label_words
+        learner.can_project_label_words, learner.backbone.model.get_input_embeddings().sparse = alone, rows
         items = [item._replace(teacher=(-1.0, -0.1 * i)) for i, item in enumerate(learner.items(EXAMPLES), start=1)]
         loss = learner.loss(learner.collate(items if "distill" in spec else learner.recall(items)))
         loss.backward()  # type: ignore[no-untyped-call]
@@ -144,7 +144,7 @@ def test_the_last_block_makes_the_answers_alone(spec: str, folders: dict[str, Pa
 
 def test_narrow_models_and_windows_are_padded(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     learner = learner_on(folders["mistral"], compose("vanilla"))
-    assert not learner.close
+    assert not learner.packs_sequences
     monkeypatch.setattr(attention, "NARROW", 0)
     assert can_pack_sequences(learner.backbone)
     learner.backbone.model.config.sliding_window = 4
@@ -153,13 +153,13 @@ def test_narrow_models_and_windows_are_padded(folders: dict[str, Path], monkeypa
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=20))
 def test_what_is_spread_comes_back(lengths: list[int]) -> None:
-    close = PackedSequences(lengths, torch.device("cpu"))
-    assert close.tokens - sum(lengths) == close.filler < ROUND
-    assert close.tokens % ROUND == 0
-    states = torch.randn(1, 2, close.tokens, 3, requires_grad=True)
-    groups = close.spread(states)
-    assert sum(len(group.members) for group in close.groups) == len(lengths) + (close.filler > 0)
-    back = close.gather([group.transpose(1, 2) for group in groups])
+    packing = PackedSequences(lengths, torch.device("cpu"))
+    assert packing.tokens - sum(lengths) == packing.filler < ROUND
+    assert packing.tokens % ROUND == 0
+    states = torch.randn(1, 2, packing.tokens, 3, requires_grad=True)
+    groups = packing.to_groups(states)
+    assert sum(len(group.members) for group in packing.groups) == len(lengths) + (packing.filler > 0)
+    back = packing.from_groups([group.transpose(1, 2) for group in groups])
     assert torch.equal(back, states.transpose(1, 2))
     weights = torch.randn_like(back)
     (back * weights).sum().backward()

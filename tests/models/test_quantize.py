@@ -13,7 +13,7 @@ from effft.models import backbone
 from effft.models import quantization as quantize
 from effft.models.backbone import LoadOptions, load
 from effft.models.precision import store_in_bf16
-from effft.models.quantization import check_quantize, elements, quantized_options
+from effft.models.quantization import check_quantize, elements, quantization_options
 from effft.runs.plan import prepare
 from effft.runs.session import Session
 
@@ -22,7 +22,7 @@ CUDA = torch.device("cuda")
 
 @pytest.mark.parametrize("strategy", ["vanilla", "pbft", "adaptive", "bitfit"])
 def test_a_backbone_that_moves_is_refused(strategy: str) -> None:
-    with pytest.raises(InputError, match=f"quantize=nf4: strategy '{strategy}' moves"):
+    with pytest.raises(InputError, match=f"quantize=nf4: strategy '{strategy}' trains"):
         prepare(make_config({"strategy": strategy, "quantize": "nf4"}), Session())
 
 
@@ -37,7 +37,7 @@ def test_the_missing_package_and_the_saved_model_are_said(monkeypatch: pytest.Mo
     monkeypatch.setattr(quantize, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install '.\[big\]'"):
         check_quantize("nf4", "lora", True, CUDA, False)
-    with pytest.raises(InputError, match="stands on the whole backbone"):
+    with pytest.raises(InputError, match="needs the backbone in full precision"):
         check_quantize("nf4", "lora", True, CUDA, True)
     monkeypatch.setattr(quantize, "find_spec", lambda name: object())
     check_quantize("nf4", "lora", True, CUDA, False)
@@ -45,12 +45,12 @@ def test_the_missing_package_and_the_saved_model_are_said(monkeypatch: pytest.Mo
 
 
 def test_transformers_is_asked_for_the_bits() -> None:
-    four = quantized_options("nf4", CUDA)
+    four = quantization_options("nf4", CUDA)
     assert four["device_map"] == {"": CUDA}
     told = four["quantization_config"]
     assert (told.load_in_4bit, told.bnb_4bit_quant_type, told.bnb_4bit_use_double_quant) == (True, "nf4", True)
-    assert quantized_options("int8", CUDA)["quantization_config"].load_in_8bit
-    assert quantized_options("none", CUDA) == {}
+    assert quantization_options("int8", CUDA)["quantization_config"].load_in_8bit
+    assert quantization_options("none", CUDA) == {}
 
 
 def test_loading_passes_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_loading_passes_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return real(kind, source, name, revision, **kept)
 
     monkeypatch.setattr(backbone, "from_pretrained", noting)
-    made = load(str(tmp_path), device="cpu", stored=LoadOptions("nf4"))
+    made = load(str(tmp_path), device="cpu", options=LoadOptions("nf4"))
     assert asked[-1]["quantization_config"].load_in_4bit
     assert asked[-1]["device_map"] == {"": torch.device("cpu")}
     assert made.body.is_loaded_in_4bit, "peft asks the body"

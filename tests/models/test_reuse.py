@@ -10,7 +10,7 @@ from helpers import EXAMPLES, learner_on
 
 from effft.config import RunConfig
 from effft.models.forward import attention
-from effft.models.forward.shared_prefix import SharedStart, common_start
+from effft.models.forward.shared_prefix import SharedPrefix, common_prefix
 from effft.strategies import scoring
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
@@ -32,12 +32,12 @@ def test_a_shared_start_gives_the_scores_of_the_plain_prompt(
     strategy = compose(spec).with_parameters({"shots": 4})
     learner = learner_on(folders[kind], strategy, demos=EXAMPLES[:4], dtype=torch.float64)
     items = learner.items(EXAMPLES)
-    size = common_start([item.prompt.ids for item in items])
+    size = common_prefix([item.prompt.ids for item in items])
     assert learner.shares_starts
     assert size > 20
-    start = SharedStart(learner.backbone, items[0].prompt.ids[:size])
+    start = SharedPrefix(learner.backbone, items[0].prompt.ids[:size])
     with torch.inference_mode():
-        monkeypatch.setattr(learner, "close", False)
+        monkeypatch.setattr(learner, "packs_sequences", False)
         plain = torch.cat([learner.scores(learner.collate([item])) for item in items])
         shared = learner.scores_after(start, items)
         again = learner.scores_after(start, items[::-1])  # the start is as it was
@@ -49,12 +49,12 @@ def test_a_shared_start_gives_the_scores_of_the_plain_prompt(
 def test_predict_reads_a_common_start_once(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     starts: list[int] = []
 
-    class Counted(SharedStart):
+    class Counted(SharedPrefix):
         def __init__(self, backbone: object, ids: tuple[int, ...]) -> None:
             super().__init__(backbone, ids)  # type: ignore[arg-type]
             starts.append(len(ids))
 
-    monkeypatch.setattr(scoring, "SharedStart", Counted)
+    monkeypatch.setattr(scoring, "SharedPrefix", Counted)
     learner = learner_on(folders["llama"], compose("icl").with_parameters({"shots": 4}), demos=EXAMPLES[:4])
     predict(learner, learner.items(EXAMPLES))
     assert len(starts) == 1

@@ -62,7 +62,7 @@ def test_processes_with_other_data_are_told() -> None:
     class Two(ProcessGroup):
         size = 2
 
-        def first(self, value: float) -> float:
+        def from_first_process(self, value: float) -> float:
             return value + 1
 
     with pytest.raises(RunError, match="do not have the same examples"):

@@ -1,4 +1,4 @@
-"""How a set of lengths is cut into batches."""
+"""Ways to cut a list of prompt lengths into batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 def by_budget(order: Sequence[int], length: Callable[[int], int], budget: int) -> Iterator[list[int]]:
     """Runs of `order` (ascending length) whose padded size stays within the budget; at least one each."""
     group: list[int] = []
-    for place in order:
-        if group and (len(group) + 1) * length(place) > budget:
+    for index in order:
+        if group and (len(group) + 1) * length(index) > budget:
             yield group
             group = []
-        group.append(place)
+        group.append(index)
     if group:
         yield group
 
@@ -22,13 +22,13 @@ def cheapest_cut(lengths: Sequence[int], budget: int, overhead: int) -> list[sli
     """
     best: list[tuple[int, int]] = [(0, 0)]
     for end in range(1, len(lengths) + 1):
-        found = (1 << 62, 0)
+        cheapest = (1 << 62, 0)
         for start in range(end - 1, -1, -1):
             padded = (end - start) * lengths[end - 1]
             if padded > budget and end - start > 1:
                 break
-            found = min(found, (best[start][0] + padded + overhead, start))
-        best.append(found)
+            cheapest = min(cheapest, (best[start][0] + padded + overhead, start))
+        best.append(cheapest)
     runs, end = [], len(lengths)
     while end:
         start = best[end][1]
@@ -38,7 +38,7 @@ def cheapest_cut(lengths: Sequence[int], budget: int, overhead: int) -> list[sli
 
 
 def even_cut(lengths: Sequence[int], budget: int) -> list[slice]:
-    """Cut `lengths` into runs of about equal size, of at most `budget` tokens or a single prompt."""
+    """Cut `lengths` into runs of about equal size, each of at most `budget` tokens or a single prompt."""
     left, runs, start = sum(lengths), list[slice](), 0
     while start < len(lengths):
         share = left / -(-left // budget)

@@ -1,4 +1,4 @@
-"""The last block where few places are read: all tokens give it their keys and values, the rest is made there alone."""
+"""Run the last block only at the positions that are read; keys and values still cover every token."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,77 +9,76 @@ import torch
 from torch import Tensor, nn
 
 ROUND = 8
-"""Places are filled up to a multiple of this, so that few different shapes of products are compiled."""
+"""Positions are padded to a multiple of this, so that products have few different shapes."""
 
 
 class LastBlockState:
-    """The places of the one row that are read, (places), and the keys and values of all its tokens once they are known.
+    """The positions of the row that are read, and the keys and values of all tokens once they are known.
 
-    places: filled up with the first place; the first `count` are asked for.
+    positions: padded with the first one; `count` of them are asked for.
     """
 
-    def __init__(self, places: Tensor) -> None:
-        self.count = len(places)
-        self.places = torch.cat([places, places[:1].expand(-self.count % ROUND)])
-        self.known: tuple[Tensor, Tensor] | None = None
+    def __init__(self, positions: Tensor) -> None:
+        self.count = len(positions)
+        self.positions = torch.cat([positions, positions[:1].expand(-self.count % ROUND)])
+        self.keys_and_values: tuple[Tensor, Tensor] | None = None
 
-    def learn(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of all tokens; the first call breaks off, as nothing else is wanted of all tokens."""
-        if self.known is None:
-            self.known = (key, value)
-            raise _KnownError
-        return self.known
+    def all_tokens(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of all tokens: the first call stores them and leaves the block, as nothing else is needed."""
+        if self.keys_and_values is None:
+            self.keys_and_values = (key, value)
+            raise _KeysAndValuesKnownError
+        return self.keys_and_values
 
-    def cut(self, value: Any, tokens: int) -> Any:
-        """What is said of each token, said of the places: positions, rotations, rows of a mask."""
+    def select(self, value: Any, tokens: int) -> Any:
+        """An argument of the block (states, positions, rotations, a mask) at the positions, where it is per token."""
         if isinstance(value, tuple):
-            return tuple(self.cut(part, tokens) for part in value)
+            return tuple(self.select(part, tokens) for part in value)
         if not isinstance(value, Tensor):
             return value
         axis = 2 if value.ndim == 4 else min(value.ndim - 1, 1)
         if value.shape[axis] != tokens or any(size != 1 for size in value.shape[:axis]):
             return value
-        return value.index_select(axis, self.places)
+        return value.index_select(axis, self.positions)
 
 
-class _KnownError(Exception):
-    """Keys and values are known."""
+class _KeysAndValuesKnownError(Exception):
+    """Leaves the block after its first run."""
 
 
-_ANSWERING: ContextVar[LastBlockState | None] = ContextVar("answering", default=None)
+_CURRENT: ContextVar[LastBlockState | None] = ContextVar("last block", default=None)
 
 
 def last_block_state() -> LastBlockState | None:
-    """Set while the block that answers runs."""
-    return _ANSWERING.get()
+    """The state while the last block runs, else None."""
+    return _CURRENT.get()
 
 
 @contextmanager
-def last_block_at(block: nn.Module, places: Tensor) -> Iterator[None]:
-    """While open, `block` gives (1, tokens, width) that is right at `places` and zero elsewhere.
+def last_block_at(block: nn.Module, positions: Tensor) -> Iterator[None]:
+    """While open, `block` returns (1, tokens, width) that is right at `positions` and zero elsewhere.
 
-    Its own code runs twice: on all tokens until its attention (`models/attention.py`) has the keys and values, and
-    then on the places. So of 12 products as wide as the model only query, key and value see all tokens.
+    Its own code runs twice: on all tokens up to its attention (`attention.py`), which takes the keys and values, and
+    then on the positions. Of the block's 12 products of the model's width only query, key and value cover all tokens.
     """
-    whole = block.forward
+    original = block.forward
 
-    def answer(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        found = LastBlockState(places)
-        token = _ANSWERING.set(found)
+    def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        state = LastBlockState(positions)
+        token = _CURRENT.set(state)
         try:
-            with suppress(_KnownError):
-                return whole(hidden_states, *args, **kwargs)  # a block without attention of ours
-            few = (found.cut(value, hidden_states.shape[1]) for value in (hidden_states, *args))
-            named = {name: found.cut(value, hidden_states.shape[1]) for name, value in kwargs.items()}
-            out = whole(*few, **named)
+            with suppress(_KeysAndValuesKnownError):
+                return original(hidden_states, *args, **kwargs)  # a block that does not use our attention
+            tokens = hidden_states.shape[1]
+            selected = (state.select(value, tokens) for value in (hidden_states, *args))
+            out = original(*selected, **{name: state.select(value, tokens) for name, value in kwargs.items()})
         finally:
-            _ANSWERING.reset(token)
+            _CURRENT.reset(token)
         states = out[0] if isinstance(out, tuple) else out
-        rest = hidden_states.new_zeros(hidden_states.shape)
-        states = rest.index_copy(1, places, states[:, : found.count])
-        return (states, *out[1:]) if isinstance(out, tuple) else states
+        full = hidden_states.new_zeros(hidden_states.shape).index_copy(1, positions, states[:, : state.count])
+        return (full, *out[1:]) if isinstance(out, tuple) else full
 
-    block.forward = answer
+    block.forward = forward
     try:
         yield
     finally:

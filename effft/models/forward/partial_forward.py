@@ -1,4 +1,4 @@
-"""Stopping a transformer before one of its blocks, and going on from there with states computed earlier."""
+"""Stop a transformer before one of its blocks, and go on from there with states computed earlier."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,35 +11,35 @@ from effft.models.backbone import Backbone
 from effft.models.forward.sequence_packing import PackedSequences
 
 
-class _ReachedError(Exception):
-    """The forward pass has come to the block that was asked for."""
+class _BlockReachedError(Exception):
+    """Leaves the forward pass at the block that was asked for."""
 
 
 def block_input(
-    backbone: Backbone, inputs: Mapping[str, Tensor], index: int, close: PackedSequences | None = None
+    backbone: Backbone, inputs: Mapping[str, Tensor], index: int, packing: PackedSequences | None = None
 ) -> tuple[Tensor, Any, dict[str, Any]]:
     """Hidden states entering block `index`, (batch, length, width), and the block's other arguments.
 
     Nothing at or above the block is computed.
     """
-    found: list[tuple[Tensor, Any, dict[str, Any]]] = []
+    entering: list[tuple[Tensor, Any, dict[str, Any]]] = []
 
     def stop(_module: object, args: Any, kwargs: dict[str, Any]) -> None:
         rest = dict(kwargs)
         states = args[0] if args else rest.pop("hidden_states")
-        found.append((states, args[1:], rest))
-        raise _ReachedError
+        entering.append((states, args[1:], rest))
+        raise _BlockReachedError
 
-    def look(_module: object, _args: object, output: object) -> None:
-        backbone.tuple_blocks = isinstance(output, tuple)
+    def see_output(_module: object, _args: object, output: object) -> None:
+        backbone.blocks_return_tuples = isinstance(output, tuple)
 
     handles = [backbone.layout.blocks[index].register_forward_pre_hook(stop, with_kwargs=True)]
-    handles += [block.register_forward_hook(look) for block in backbone.layout.blocks[: min(index, 1)]]
+    handles += [block.register_forward_hook(see_output) for block in backbone.layout.blocks[: min(index, 1)]]
     try:
         with torch.no_grad():
-            backbone.hidden(inputs, close)
-    except _ReachedError:
-        return found[0]
+            backbone.hidden(inputs, packing)
+    except _BlockReachedError:
+        return entering[0]
     finally:
         for handle in handles:
             handle.remove()
@@ -48,20 +48,20 @@ def block_input(
 
 @contextmanager
 def start_at_block(backbone: Backbone, states: Tensor, index: int) -> Iterator[None]:
-    """While open, the blocks below `index` do nothing, and block `index` is given `states`.
+    """While open, the blocks below `index` do nothing, and block `index` reads `states`.
 
-    Embeddings, masks and positions are made by the model's own code as ever (they cost little), so every
-    architecture works; only the blocks' `forward` is replaced on the instances.
+    The model's own code still makes embeddings, masks and positions, which cost little, so this works for every
+    architecture; only `forward` of the block instances is replaced.
     """
 
-    def give(_module: object, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def enter(_module: object, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return ((states, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": states})
 
     def skip(hidden_states: Tensor, *_args: object, **_kwargs: object) -> Tensor | tuple[Tensor]:
-        return (hidden_states,) if backbone.tuple_blocks else hidden_states
+        return (hidden_states,) if backbone.blocks_return_tuples else hidden_states
 
     below = backbone.layout.blocks[:index]
-    handle = backbone.layout.blocks[index].register_forward_pre_hook(give, with_kwargs=True)
+    handle = backbone.layout.blocks[index].register_forward_pre_hook(enter, with_kwargs=True)
     for block in below:
         block.forward = skip
     try:
