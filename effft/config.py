@@ -1,7 +1,7 @@
-"""The one record of what a run is asked to do, validated before anything starts.
+"""What a run is asked to do, validated before anything starts.
 
-A field here is a command-line flag (`per_label` is `--per-label`) and an MLproject parameter of the same name.
-`None` means "the strategy's default".
+Every field is a command-line flag (`per_label` is `--per-label`), its docstring is the flag's help, and its group is a
+section of the help. `None` means "the strategy's default".
 """
 
 import re
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from effft.errors import InputError, nearest
 
 LARGEST_INTEGER = 10**9
-"""More of anything is a slip of the finger; what is sensible the task and the model say."""
+"""Catches typos; the real limits come from the task and the model."""
 
 Count = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Positive = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
@@ -28,85 +28,139 @@ Scale = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
 Threads = Annotated[int, Field(ge=0, le=1024)]
 
 
-class RunConfig(BaseModel):
-    """One run: a strategy, a task, a backbone, the shots, the training, the evaluation.
+class Settings(BaseModel):
+    """A group of settings."""
 
-    Field descriptions are the help texts; bounds are checked here and nowhere else.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    strategy: str = Field("lora", description="strategy, or parts joined by '+': lora, pbft, lora+pbft, ...")
-    task: str = Field("agreement", description="task name, or the path of a task file (.yaml)")
-    model: str = Field("tiny-lm", description="backbone: tiny-lm (built in), a hub id, or a local folder")
-    revision: str = Field("", description="revision of a hub model (branch, tag or commit)")
-    data_dir: str = Field("", description="folder with local copies of the task's files; no hub is asked then")
-    allow_outside: bool = Field(False, description="let a task file name files outside its own folder")
-    per_label: Positive = Field(32, description="labelled training examples per label")
-    seed: Seed = Field(0, description="seed of head, adapter, dropout and order")
-    data_seed: Seed = Field(0, description="seed of the few-shot draw: which examples")
+class TaskSettings(Settings):
+    """The task, the draw of examples, and the seeds."""
 
-    overlap_strength: Share | None = Field(
-        None, description="built-in overlap: share of the not entailed pairs that a missing word gives away (0 to 1)"
-    )
-    lexicon_size: Lexicon | None = Field(None, description="built-in tasks: nouns in train and in domain (8 to 20)")
-    ood_distance: Share | None = Field(
-        None, description="built-in tasks: share of the OOD rows made of held-out words (0 to 1)"
-    )
+    task: str = "agreement"
+    """Task name (`effft tasks` lists them), or the path of a task file (.yaml)."""
+    data_dir: str = ""
+    """Folder with local copies of the task's files; the hub is not asked."""
+    allow_outside: bool = False
+    """Let a task file name files outside its own folder."""
+    per_label: Positive = 32
+    """Labelled training examples per label."""
+    data_seed: Seed = 0
+    """Seed of the draw of training examples."""
+    seed: Seed = 0
+    """Seed of new parameters, dropout and the order of examples."""
 
-    pattern: str | None = Field(None, description="name of the task's pattern ('' = the task's first)")
-    shots: Count | None = Field(None, description="demonstrations in the prompt (capped by the labelled examples)")
-    pooling: Literal["auto", "last", "first", "mean"] | None = Field(
-        None,
-        description="hidden state the classifier reads (auto: last token of a decoder, mean of an encoder)",
-    )
-    label_words: str | None = Field(
-        None, description="label words in label order, comma-separated, a space is put before each: 'No,Yes'"
-    )
-    layers: Positive | None = Field(None, description="top transformer blocks that train")
-    train_embeddings: bool | None = Field(None, description="train the embeddings (and a tied LM head) too")
-    train_final_norm: bool | None = Field(None, description="train the final norm too")
-    rank: Positive | None = Field(None, description="LoRA rank")
-    alpha: Scale | None = Field(None, description="LoRA alpha; the delta is scaled by alpha / rank")
-    lora_dropout: Fraction | None = Field(None, description="dropout before the LoRA matrices")
-    lora_modules: Literal["query_value", "attention", "all"] | None = Field(
-        None, description="linear maps with a LoRA delta: query and value, all of attention, all of the block"
-    )
-    teacher_shots: Positive | None = Field(None, description="demonstrations the teacher sees")
-    temperature: Scale | None = Field(None, description="temperature of the distillation")
-    kl_weight: Share | None = Field(None, description="weight of KL; cross-entropy has 1 - kl_weight")
-    unlabelled: Count | None = Field(None, description="unlabelled pool texts the student learns from as well")
 
-    learning_rate: Rate | None = Field(None, description="peak learning rate (default: by strategy and width)")
-    epochs: Positive = Field(20, description="passes over the training examples")
-    steps: Count = Field(0, description="optimizer steps; when above 0 it replaces epochs")
-    batch_size: Positive = Field(16, description="examples an optimizer step")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="decay after the warm-up")
-    warmup: Fraction = Field(0.1, description="share of the steps with a rising learning rate")
-    weight_decay: NonNegative = Field(0.0, description="decoupled weight decay (not on biases and norms)")
-    clip_norm: NonNegative = Field(1.0, description="gradient norm is clipped to this (0 = off)")
-    selection: Literal["last", "validation"] = Field(
-        "last",
-        description="which epoch is kept: the last, or the best on a validation draw as small as the shots",
-    )
-    patience: Count = Field(0, description="epochs without a better validation before stopping (0 = off)")
+class DifficultySettings(Settings):
+    """How difficult a built-in task is; None means what the task's file says."""
 
-    max_length: Positive = Field(256, description="tokens of one example; longer texts are cut, answer slots never")
-    metric: str = Field("", description="metric that selects epochs ('' = the task's own)")
-    evaluation_limit: Count = Field(0, description="examples evaluated a split, drawn at random (0 = all)")
-    drop_leaks: bool = Field(False, description="leave out evaluation examples whose texts also occur in train")
-    bootstrap: Count = Field(1000, description="bootstrap resamples for the 95 % intervals (0 = none)")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="arithmetic of the backbone (auto: bf16 where the hardware has it and it is faster)"
-    )
-    quantize: Literal["none", "nf4", "int8"] = Field(
-        "none", description="store the linear maps of a frozen backbone in 4 or 8 bits (CUDA, bitsandbytes)"
-    )
-    device: str = Field(
-        "auto", description="auto, cpu, cuda, cuda:N; map or map:8GB: spread over all (where nothing trains)"
-    )
-    threads: Threads = Field(0, description="CPU threads (0 = one for a narrow model, else all cores)")
-    log_model: bool = Field(False, description="keep the adapted model with the run, ready to load and to serve")
+    overlap_strength: Share | None = None
+    """Built-in task `overlap`: share of the non-entailed pairs that a missing word gives away (0 to 1)."""
+    lexicon_size: Lexicon | None = None
+    """Built-in tasks: number of nouns in train and in domain (8 to 20)."""
+    ood_distance: Share | None = None
+    """Built-in tasks: share of the OOD rows made of held-out words (0 to 1)."""
+
+
+class ModelSettings(Settings):
+    """The pre-trained model and the hardware it runs on."""
+
+    model: str = "tiny-lm"
+    """Pre-trained model: tiny-lm (built in), a hub id, or a local folder."""
+    revision: str = ""
+    """Revision of a hub model: branch, tag or commit."""
+    max_length: Positive = 256
+    """Tokens per example; longer texts are cut, the pattern around them never."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of the model; auto takes bf16 where the hardware supports it and it is faster."""
+    quantize: Literal["none", "nf4", "int8"] = "none"
+    """Store the linear maps of a frozen model in 4 or 8 bits (needs CUDA and bitsandbytes)."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N; map or map:8GB spreads the layers over all devices (strategies that do not train)."""
+    threads: Threads = 0
+    """CPU threads; 0 takes one for a narrow model and all cores otherwise."""
+
+
+class PartSettings(Settings):
+    """Parameters of the strategy's parts; None means the part's default."""
+
+    pattern: str | None = None
+    """Name of the task's pattern; by default its first."""
+    shots: Count | None = None
+    """Demonstrations in the prompt, at most as many as there are labelled examples."""
+    pooling: Literal["auto", "last", "first", "mean"] | None = None
+    """Hidden state that the classifier reads; auto is the last token of a decoder and the mean of an encoder."""
+    label_words: str | None = None
+    """Label words in label order, comma-separated; a space is put before each: 'No,Yes'."""
+    layers: Positive | None = None
+    """Number of top transformer blocks to train."""
+    train_embeddings: bool | None = None
+    """Train the embeddings too, and an LM head tied to them."""
+    train_final_norm: bool | None = None
+    """Train the final norm too."""
+    rank: Positive | None = None
+    """LoRA rank."""
+    alpha: Scale | None = None
+    """LoRA alpha; the update is scaled by alpha / rank."""
+    lora_dropout: Fraction | None = None
+    """Dropout before the LoRA matrices."""
+    lora_modules: Literal["query_value", "attention", "all"] | None = None
+    """Linear maps with a LoRA adapter: query and value, all of attention, or all of the block."""
+    teacher_shots: Positive | None = None
+    """Demonstrations in the teacher's prompt, at most as many as there are labelled examples."""
+    temperature: Scale | None = None
+    """Temperature of the distillation."""
+    kl_weight: Share | None = None
+    """Weight of the KL divergence; cross-entropy gets 1 - kl_weight."""
+    unlabelled: Count | None = None
+    """Unlabelled training texts that the student learns from as well."""
+
+
+class TrainingSettings(Settings):
+    """Optimization; without meaning for a strategy that does not train."""
+
+    learning_rate: Rate | None = None
+    """Peak learning rate; by default it depends on the strategy and the width of the model."""
+    epochs: Positive = 20
+    """Passes over the training examples."""
+    steps: Count = 0
+    """Optimizer steps; above 0 they replace --epochs."""
+    batch_size: Positive = 16
+    """Examples per optimizer step."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Learning rate after the warm-up."""
+    warmup: Fraction = 0.1
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: NonNegative = 0.0
+    """Decoupled weight decay, not applied to biases and norms."""
+    clip_norm: NonNegative = 1.0
+    """Largest norm of the gradient; 0 does not clip."""
+    selection: Literal["last", "validation"] = "last"
+    """Epoch to keep: the last, or the best on a validation draw as small as the training examples."""
+    patience: Count = 0
+    """Epochs without a better validation score before training stops; 0 never stops early."""
+
+
+class EvaluationSettings(Settings):
+    """What is measured and kept."""
+
+    metric: str = ""
+    """Metric that selects epochs; by default the task's own."""
+    evaluation_limit: Count = 0
+    """Examples evaluated per split, drawn at random; 0 evaluates all."""
+    drop_leaks: bool = False
+    """Leave out evaluation examples whose texts also occur in the training split."""
+    bootstrap: Count = 1000
+    """Bootstrap resamples for the 95 % intervals; 0 gives none."""
+    log_model: bool = False
+    """Keep the adapted model with the run, ready to load and to serve."""
+
+
+class RunConfig(EvaluationSettings, TrainingSettings, PartSettings, ModelSettings, DifficultySettings, TaskSettings):
+    """One run: a strategy, a task, a model, the training, the evaluation. Bounds are checked here and nowhere else."""
+
+    strategy: str = "lora"
+    """Strategy, or parts joined by '+': lora, pbft, lora+pbft."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +178,20 @@ class TrackingTarget:
     disabled: bool = False
 
 
+DIFFICULTY_FIELDS = tuple(DifficultySettings.model_fields)
+PART_FIELDS = tuple(PartSettings.model_fields)
+"""Fields that belong to a part of the strategy."""
+TRAINING_FIELDS = tuple(TrainingSettings.model_fields)
+"""Fields that mean something only where something trains."""
+SECTIONS = {
+    "Task and data": (*TaskSettings.model_fields, *DIFFICULTY_FIELDS),
+    "Model": tuple(ModelSettings.model_fields),
+    "Strategy": PART_FIELDS,
+    "Training": TRAINING_FIELDS,
+    "Evaluation": tuple(EvaluationSettings.model_fields),
+}
+"""Section of the help -> its fields; `strategy` is an argument or an option of its own."""
+
 CONSTRAINT_MESSAGES = {
     "greater_than": "must be above {gt}",
     "greater_than_equal": "must be at least {ge}",
@@ -137,33 +205,17 @@ CONSTRAINT_MESSAGES = {
     "bool_parsing": "must be true or false",
     "literal_error": "must be one of {expected}",
 }
-"""Pydantic's fault types in our words."""
-
-DIFFICULTY_FIELDS = ("overlap_strength", "lexicon_size", "ood_distance")
-"""Fields that turn a knob of a built-in task; None = as the task's file says."""
-
-PART_FIELDS = (
-    "pattern", "shots", "pooling", "label_words", "layers", "train_embeddings", "train_final_norm", "rank", "alpha",
-    "lora_dropout", "lora_modules", "teacher_shots", "temperature", "kl_weight", "unlabelled",
-)  # fmt: skip
-"""Fields that belong to a part of the strategy; None = the part's default."""
-
-TRAINING_FIELDS = (
-    "learning_rate", "epochs", "steps", "batch_size", "schedule", "warmup", "weight_decay", "clip_norm",
-    "selection", "patience",
-)  # fmt: skip
-"""Fields that mean something only where something trains."""
-
+"""Pydantic's error types as sentences."""
 
 MAX_SHOWN_CHARACTERS = 40
-"""Characters of a value that a sentence repeats."""
+"""Characters of a value that an error repeats."""
 
 
 def make_config(values: Mapping[str, Any]) -> RunConfig:
-    """A RunConfig from loose values (strings from a command line or numbers); '' counts as not given.
+    """A RunConfig from strings of a command line or from numbers; '' and None count as not given.
 
     Raises:
-        InputError: all faults at once, each with parameter, value and law.
+        InputError: everything that is wrong, each with parameter, value and law.
     """
     known = RunConfig.model_fields
     for name in values:
@@ -179,12 +231,12 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
 
 
 def _sentence(fault: Any) -> str:
-    """One pydantic fault as a sentence: parameter, value, law, flag, nearest valid value."""
+    """One pydantic error as a sentence: parameter, value, law, flag, nearest valid value."""
     name, hint = str(fault["loc"][0]), ""
     bounds = {key: f"{b:.15g}" if isinstance(b, float) else b for key, b in fault.get("ctx", {}).items()}
     law = CONSTRAINT_MESSAGES.get(fault["type"], fault["msg"]).format(**bounds)
     given = str(fault["input"])
     shown = given if len(given) <= MAX_SHOWN_CHARACTERS else f"{given[:MAX_SHOWN_CHARACTERS]}..."
     if fault["type"] == "literal_error":
-        hint = nearest(str(fault["input"]), re.findall(r"'(\w+)'", fault["ctx"]["expected"]))
+        hint = nearest(given, re.findall(r"'(\w+)'", fault["ctx"]["expected"]))
     return f"{name}={shown}: {law} (flag --{name.replace('_', '-')}).{hint}"

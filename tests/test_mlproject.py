@@ -1,103 +1,80 @@
-"""The MLproject file: generated, complete, and equal to the command line and to RunConfig."""
+"""The MLproject file: short, and its parameters are flags of the commands with their defaults."""
 
 import re
+import shlex
 from pathlib import Path
 
 import click
 import pytest
 import yaml
 
-from effft.cli.compare import compare
-from effft.cli.mlproject import plain, text
-from effft.cli.options import COMMON_FIELDS, default_of, fields_of
-from effft.cli.pretrain import pretrain
-from effft.cli.run import command_for
-from effft.cli.search import SEARCHED, search
-from effft.config import RunConfig, make_config
+from effft.cli.app import app
+from effft.cli.options import FIELDS, default_of, spell
 from effft.strategies.parts import NAMED
 from effft.strategies.strategy import compose
 
 ROOT = Path(__file__).parents[1]
-FILE = yaml.safe_load(text())
-POINTS = FILE["entry_points"]
+TEXT = (ROOT / "MLproject").read_text()
+POINTS = yaml.safe_load(TEXT)["entry_points"]
 
 
-def defaults(point: str) -> dict[str, object]:
-    return {name: record["default"] for name, record in POINTS[point]["parameters"].items()}
+def parsed(words: list[str]) -> click.Context:
+    """The command line as click reads it; nothing runs."""
+    context, command = app.make_context("effft", [], resilient_parsing=True), app
+    while isinstance(command, click.Group):
+        command = command.get_command(context, words.pop(0))
+    return command.make_context(command.name, words, parent=context)
 
 
-def visible(command: click.Command) -> set[str]:
-    tracking = {"tracking_uri", "experiment", "no_tracking"}
-    return {str(o.name) for o in command.params if isinstance(o, click.Option) and not o.hidden} - tracking
+def command_of(point: str, **given: str) -> list[str]:
+    """The words after `python -m effft` as MLflow makes them: the entry point's command, then undeclared parameters."""
+    values = {name: record["default"] for name, record in POINTS[point]["parameters"].items()} | given
+    line = POINTS[point]["command"].format(**{name: shlex.quote(str(value)) for name, value in values.items()})
+    rest = [f"--{name} {value}" for name, value in given.items() if name not in POINTS[point]["parameters"]]
+    words = shlex.split(" ".join([line, *rest]))
+    assert words[:3] == ["python", "-m", "effft"]
+    return words[3:]
 
 
-def test_the_file_is_what_the_commands_imply() -> None:
-    assert (ROOT / "MLproject").read_text() == text(), "run: python -m effft mlproject > MLproject"
+def test_every_strategy_has_an_entry_point_in_a_short_file() -> None:
+    assert {"main", "compare", "run", "search", "pretrain", "report", *NAMED} == set(POINTS)
+    assert len(TEXT.splitlines()) <= 130
+    assert all(3 <= len(point["parameters"]) <= 8 for point in POINTS.values())
 
 
-def test_every_strategy_has_an_entry_point() -> None:
-    assert {"main", "compare", "run", "search", "pretrain", *NAMED} <= set(POINTS)
+@pytest.mark.parametrize("point", POINTS)
+def test_parameters_are_flags_with_their_defaults(point: str) -> None:
+    parameters = POINTS[point]["parameters"]
+    used = re.findall(r"(?:--([\w-]+) )?\{(\w+)\}", POINTS[point]["command"])
+    assert sorted(name for _, name in used) == sorted(parameters)
+    assert all(flag in ("", name.replace("_", "-")) for flag, name in used)
+    context = parsed(command_of(point))
+    known = {parameter.name: parameter for parameter in context.command.params}
+    for name, record in parameters.items():
+        assert record["type"] == ("string" if isinstance(record["default"], str) else "float")
+        if (point, name) == ("run", "strategy") or record["default"] == "":
+            continue  # an argument; and an empty value stands for whatever the default is
+        strategy = compose(point) if point in NAMED else None
+        default = default_of(name, strategy) if name in FIELDS else known[name].default
+        assert point == "main" or spell(record["default"]) == spell(default), name
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_parameter_is_flag_is_field(name: str) -> None:
-    assert set(defaults(name)) == visible(command_for(compose(name))) == set(fields_of(compose(name)))
-    assert set(defaults(name)) <= set(RunConfig.model_fields)
+@pytest.mark.parametrize("point", POINTS)
+def test_empty_values_are_not_given(point: str) -> None:
+    """-P name='' counts as the flag's default, for numbers and words alike."""
+    names = [name for name in POINTS[point]["parameters"] if name != "strategy"]
+    empty, usual = (
+        parsed(command_of(point, **dict.fromkeys(names, ""))),
+        parsed(command_of(point)[: 2 if point == "run" or point in NAMED else 1]),
+    )
+    for name in names:
+        assert empty.params[name] in (usual.params[name], ""), name
 
 
-def test_run_has_every_field() -> None:
-    assert set(defaults("run")) == set(RunConfig.model_fields)
-
-
-@pytest.mark.parametrize("name", ["compare", "main"])
-def test_comparison_has_every_flag(name: str) -> None:
-    assert set(defaults(name)) == visible(compare)
-
-
-def test_search_has_every_flag() -> None:
-    assert set(defaults("search")) == visible(search)
-    assert all(defaults("search")[name] == "" for name in SEARCHED), "a searched parameter is fixed by a default"
-
-
-def test_pretrain_has_every_flag() -> None:
-    assert set(defaults("pretrain")) == visible(pretrain)
-
-
-@pytest.mark.parametrize("name", [*NAMED, "run"])
-def test_defaults_are_the_real_ones(name: str) -> None:
-    given = {"strategy": name} | defaults(name) if name in NAMED else defaults(name)
-    config = make_config({key: str(value) for key, value in given.items()})
-    assert config.strategy == (name if name in NAMED else "lora")
-    for key in COMMON_FIELDS:
-        assert getattr(config, key) == default_of(key)
-    for key, value in compose(config.strategy).parameters.items():
-        assert getattr(config, key) in (value, None)
-
-
-@pytest.mark.parametrize("point", list(POINTS))
-def test_commands_use_every_parameter_once(point: str) -> None:
-    used = re.findall(r"\{(\w+)\}", POINTS[point]["command"])
-    assert sorted(used) == sorted(POINTS[point]["parameters"])
-    assert "\n" not in POINTS[point]["command"].strip()
-
-
-@pytest.mark.parametrize("point", list(POINTS))
-def test_numbers_are_numbers(point: str) -> None:
-    for name, record in POINTS[point]["parameters"].items():
-        numeric = isinstance(record["default"], int | float)
-        assert (record["type"] == "float") == numeric, name
-        assert numeric or isinstance(record["default"], str), name
-
-
-def test_every_parameter_says_what_it_is() -> None:
-    lines = [line for line in text().splitlines() if "{type:" in line]
-    assert all(len(line.split("  # ")[1]) > 5 for line in lines)
-
-
-@pytest.mark.parametrize(("number", "spelt"), [(1e-05, "0.00001"), (0.001, "0.001"), (16.0, "16.0"), (8, "8")])
-def test_yaml_reads_numbers_back(number: float, spelt: str) -> None:
-    assert plain(number) == spelt
-    assert yaml.safe_load(spelt) == number
+def test_undeclared_parameters_pass_through_and_later_flags_win() -> None:
+    context = parsed(command_of("lora", rank="4", lora_dropout="0.2", per_label="8"))
+    assert [context.params[name] for name in ("rank", "lora_dropout", "per_label")] == ["4", "0.2", "8"]
+    assert parsed(command_of("main", seeds="3")).params["seeds"] == 3
 
 
 def test_the_environment_lists_third_parties_only() -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from effft.cli.options import FIELDS, default_of, option, spell, tracking_options
+from effft.cli.options import FIELDS, Command, Option, default_of, option, spell, tracking_options
 from effft.errors import InputError
 from effft.strategies.parts import NAMED
 
 if TYPE_CHECKING:
-    from effft.cli.progress import Progress
+    from effft.cli.output import Progress
     from effft.config import RunConfig
     from effft.runs.compare import Outcome
     from effft.tracking.tracker import Tracker
@@ -102,7 +102,7 @@ def start(
     from effft.cli.tracking import check_tracker, how_to_view, open_tracker
 
     check_tracker(tracking_uri, no_tracking)
-    from effft.cli.progress import Progress
+    from effft.cli.output import Progress
     from effft.runs.compare import prepare_all, run_plans
     from effft.runs.session import Session
     from effft.tracking.tracker import tracked
@@ -157,7 +157,7 @@ def report_on(task: str, parent: "Tracker") -> None:
 
 def finish(outcomes: "Sequence[Outcome]", parent: "Tracker", progress: "Progress") -> None:
     """Print the table of what is there and keep it with the parent run."""
-    from effft.cli.console import console
+    from effft.cli.output import console
     from effft.reports.csv_files import outcomes_csv
     from effft.reports.results import outcomes_table
 
@@ -172,45 +172,22 @@ def finish(outcomes: "Sequence[Outcome]", parent: "Tracker", progress: "Progress
     parent.flush()
 
 
-compare = click.Command(
+compare = Command(
     "compare",
     callback=start,
-    help="Several strategies on the same shots, each run under one parent run, and one table at the end: in domain, "
+    help="Run several strategies on the same training examples under one parent run, and print one table: in domain, "
     "OOD, gap, trainable share, peak memory, time. A parameter of a part goes to the strategies that have it.",
     epilog=EXAMPLES,
     params=[
-        click.Option(
-            ["--strategies"],
-            default=",".join(NAMED),
-            help=f"names, or parts joined by '+', comma-separated  [default: {','.join(NAMED)}]",
+        Option("strategies", "Names, or parts joined by '+', comma-separated  [default: all named strategies]"),
+        Option("per_label", "Labelled training examples per label; several numbers comma-separated", PER_LABEL),
+        Option("seeds", "Number of seeds, from --seed on", SEEDS, type=click.IntRange(1)),
+        Option(
+            "data_seeds", "Number of draws of the examples, from --data-seed on", DATA_SEEDS, type=click.IntRange(1)
         ),
-        click.Option(
-            ["--tuned"],
-            default=False,
-            type=bool,
-            show_default=True,
-            help="tune every strategy first (`effft search`, the same number of trials each) and compare the winners",
-        ),
-        click.Option(
-            ["--trials"], default=20, type=click.IntRange(1), show_default=True, help="trials of each study, if tuned"
-        ),
-        click.Option(["--preset"], default="", help="settings where none are given: published (arXiv 2405.13181)"),
-        click.Option(
-            ["--seeds"], default=SEEDS, type=click.IntRange(1), show_default=True, help="seeds, from --seed on"
-        ),
-        click.Option(
-            ["--data-seeds"],
-            default=DATA_SEEDS,
-            type=click.IntRange(1),
-            show_default=True,
-            help="draws of the shots, from --data-seed on",
-        ),
-        click.Option(
-            ["--per-label"],
-            default=PER_LABEL,
-            show_default=True,
-            help="training examples per label; several numbers comma-separated",
-        ),
+        Option("preset", "Settings where none are given: published (arXiv 2405.13181)"),
+        Option("tuned", "Tune every strategy first, then compare the winners", False, type=bool, metavar="true|false"),
+        Option("trials", "Trials per study when tuned", 20, type=click.IntRange(1)),
         *(option(name) for name in FIELDS if name != "per_label"),
         *tracking_options(),
     ],

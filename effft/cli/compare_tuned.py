@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from effft.cli.compare import finish, report_on, stands_by_default, words
-from effft.cli.progress import Progress
-from effft.cli.search import SEARCHED, report_line
+from effft.cli.output import Progress
+from effft.cli.search import SEARCHED
 from effft.cli.tracking import how_to_view, open_tracker
 from effft.config import PART_FIELDS, make_config
 from effft.errors import EffftError
@@ -122,12 +122,12 @@ def _all(todo: Work, place: StudyStores, session: Session, parent: "Tracker", pr
     found: list[Outcome] = []
     for plan in todo.studies:
         try:
-            outcome = run_study(plan, place, session, progress.runs, lambda line: report_line(progress, line))
+            outcome = run_study(plan, place, session, progress.runs, progress.line)
         except EffftError as error:
             found.append(Outcome(plan.config, None, f"study {plan.name}: {error}"))
             continue
         found += [as_outcome(plan, final) for final in outcome.finals if final.role == "winner"]
-        report_line(progress, f"{plan.name}: {' '.join(outcome.sentences[:2])}")
+        progress.line(f"{plan.name}: {' '.join(outcome.sentences[:2])}")
     return [*found, *run_plans(todo.plain, parent, progress.runs, progress)]
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from effft.cli.options import option
+from effft.cli.options import Command, Option, examples, option
 from effft.config import PART_FIELDS
 from effft.strategies.parts import NAMED
 
@@ -12,67 +12,54 @@ if TYPE_CHECKING:
     from effft.runs.estimate import Estimate
 
 FIELDS = (
-    "task", "model", "revision", "data_dir", "allow_outside", "per_label", *PART_FIELDS, "epochs", "steps",
-    "batch_size", "max_length", "evaluation_limit", "precision", "device", "threads",
+    "task", "data_dir", "allow_outside", "per_label", "model", "revision", "max_length", "precision", "device",
+    "threads", *PART_FIELDS, "epochs", "steps", "batch_size", "evaluation_limit",
 )  # fmt: skip
 """The RunConfig fields that change what a run takes."""
 
-EXAMPLES = """\
-\b
-Examples:
-  effft estimate --model facebook/opt-1.3b --task mnli --per-label 32
-  effft estimate --strategies lora,lora+pbft,vanilla --epochs 10 --threads 1
-"""
-
-HEADS = (
-    "strategy", "parameters", "trainable", "weights MB", "gradients MB", "optimizer MB", "activations MB", "peak MB",
-    "TFLOP train", "eval", "s train", "eval",
-)  # fmt: skip
+HEADS = ("strategy", "trainable", "weights", "state", "activ.", "peak MB", "train s", "eval s")
 
 
-def start(strategies: str, **values: str | None) -> None:
-    """Estimate each strategy, and print a line each."""
+@click.command(
+    cls=Command,
+    params=[
+        Option("strategies", "Names, or parts joined by '+', comma-separated  [default: all named strategies]"),
+        Option("json", "Print JSON, with floating-point operations", False, is_flag=True),
+        *(option(name) for name in FIELDS),
+    ],
+    epilog=examples(
+        "effft estimate --model facebook/opt-1.3b --task mnli --per-label 32",
+        "effft estimate --strategies lora,lora+pbft,vanilla --epochs 10 --threads 1",
+    ),
+)
+def estimate(strategies: str, json: bool, **values: str | None) -> None:
+    """Estimate memory by kind, floating-point operations, and time on this machine.
+
+    Only the configuration and the tokenizer of the model are read; nothing is trained.
+    """
     from effft.cli.compare import words
+    from effft.cli.output import print_json, print_table
     from effft.runs.compare import grid
+    from effft.runs.estimate import Skeletons
+    from effft.runs.estimate import estimate as estimate_run
 
     per_label = values.pop("per_label") or "32"
-    configs = grid(words(strategies, "--strategies"), [per_label], [0], [0], values)
-    from rich.table import Table
-
-    from effft.cli.console import console
-    from effft.runs.estimate import Skeletons, estimate
-
-    session = Skeletons()
-    found = [estimate(config, session) for config in configs]
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for place, head in enumerate(HEADS):
-        table.add_column(head, justify="right" if place else "left")
-    for one in found:
-        table.add_row(*cells(one))
-    out = console()
-    out.print(table)
-    out.print(
-        f"\nbackbone in {found[0].precision}; peak above the start of the process, loading included;", markup=False
+    configs = grid(words(strategies or ",".join(NAMED), "--strategies"), [per_label], [0], [0], values)
+    skeletons = Skeletons()
+    estimates = [estimate_run(config, skeletons) for config in configs]
+    if json:
+        print_json([vars(one) for one in estimates])
+        return
+    print_table(HEADS, [cells(one) for one in estimates], HEADS[1:])
+    click.echo(
+        f"\nSizes in MB, of {estimates[0].total:,} parameters in {estimates[0].precision}: weights, training state "
+        "(gradients and optimizer),\nactivations, and the peak above the start of the process. "
+        "Times at half of this machine's\nmatrix-product rate, measured now. --json has every number."
     )
-    out.print("seconds at half of the matrix-product rate of this machine, measured now.", markup=False)
 
 
 def cells(one: "Estimate") -> list[str]:
     """A line of the table."""
-    sizes = (one.weights, one.gradients, one.optimizer, one.activations, one.peak)
-    work = (one.train_flops / 1e12, one.evaluation_flops / 1e12, one.train_seconds, one.evaluation_seconds)
-    counts = [f"{one.total:,}", f"{one.trainable:,}"]
-    return [one.strategy, *counts, *(f"{size / 1e6:,.0f}" for size in sizes), *(f"{value:,.3g}" for value in work)]
-
-
-estimate = click.Command(
-    "estimate",
-    params=[
-        click.Option(["--strategies"], default=",".join(NAMED), help="names, or parts joined by '+', comma-separated"),
-        *(option(name) for name in FIELDS),
-    ],
-    callback=start,
-    help="What runs would take: parameters, memory by kind, floating-point operations, and time on this machine. "
-    "Only the configuration and the tokenizer of the model are read.",
-    epilog=EXAMPLES,
-)
+    sizes = (one.weights, one.gradients + one.optimizer, one.activations, one.peak)
+    times = (f"{seconds:,.3g}" for seconds in (one.train_seconds, one.evaluation_seconds))
+    return [one.strategy, f"{one.trainable:,}", *(f"{size / 1e6:,.0f}" for size in sizes), *times]

@@ -6,15 +6,22 @@
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from effft.cli.app import app
-from effft.errors import EffftError, InputError, nearest
+from effft.errors import EffftError, InputError, MemoryShortError, RunError, nearest
 from effft.redaction import redact
 
+if TYPE_CHECKING:
+    from effft.config import RunConfig
+
 INTERRUPTED = 130
+LONGEST_MESSAGE = 500
+"""Characters of an unexpected error's message."""
 
 
 def run_command_line(arguments: Sequence[str]) -> int:
@@ -34,8 +41,8 @@ def run_command_line(arguments: Sequence[str]) -> int:
         return print_error(usage_sentence(error), 2)
     except EffftError as error:
         return print_error(str(error), error.exit_code)
-    except PermissionError as error:  # a path that was given; what a run writes has sentences of its own
-        return print_error(f"no permission for {error.filename}; name another place, or have it opened for you.", 2)
+    except PermissionError as error:  # a path that was given; the places a run writes to have sentences of their own
+        return print_error(f"no permission for {error.filename}; name another path, or change its permissions.", 2)
     except (click.Abort, KeyboardInterrupt):
         return print_error("stopped by Ctrl-C.", INTERRUPTED)
     except SystemExit as end:
@@ -51,7 +58,11 @@ def is_distributed_launch() -> bool:
 
 
 def check_distributed_launch(words: Sequence[str]) -> None:
-    """Several processes launched together (`accelerate launch`) can share the work of one run, and of nothing else."""
+    """Refuse everything but `run` in processes launched together (`accelerate launch`): only one run can be shared.
+
+    Raises:
+        InputError: another command.
+    """
     if is_distributed_launch() and "run" not in words[:1]:
         raise InputError(
             f"{os.environ['WORLD_SIZE']} processes were launched together, which serves one run "
@@ -61,7 +72,7 @@ def check_distributed_launch(words: Sequence[str]) -> None:
 
 
 def print_error(sentence: str, code: int) -> int:
-    """One line on stderr, without secrets; returns the exit code. Bad input all processes of a run see; one says so."""
+    """One line on stderr, without secrets; returns the exit code. Of a distributed run, rank 0 reports bad input."""
     if code == InputError.exit_code and os.environ.get("RANK", "0") not in ("", "0"):
         return code
     click.echo("effft: " + redact(" ".join(sentence.split())), err=True)
@@ -79,8 +90,41 @@ def usage_sentence(error: click.UsageError) -> str:
 
 
 def unexpected(error: Exception, arguments: Sequence[str]) -> int:
-    """Type and message in one sentence; the whole traceback only where it was asked for."""
+    """Type and message in one sentence; the traceback only where it was asked for."""
     if "--traceback" in arguments or os.environ.get("EFFFT_TRACEBACK", "") not in ("", "0"):
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
-    message = " ".join(str(error).split())[:500] or "no message"
+    message = " ".join(str(error).split())[:LONGEST_MESSAGE] or "no message"
     return print_error(f"{type(error).__name__}: {message} (EFFFT_TRACEBACK=1 shows where.)", 1)
+
+
+@contextmanager
+def with_estimate(config: "RunConfig") -> Iterator[None]:
+    """Add the estimate of this run to the error when memory is short.
+
+    Raises:
+        RunError: memory is short.
+    """
+    from effft.models.out_of_memory import out_of_memory, release_memory
+
+    try:
+        yield
+        return
+    except (MemoryShortError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryShortError) and not out_of_memory(error):
+            raise
+        release_memory(error)
+        remedy = "lower --max-length, take a smaller --model, or a strategy that trains fewer parameters."
+        sentence = str(error) if isinstance(error, MemoryShortError) else f"memory is short; {remedy}"
+    raise RunError(f"{sentence}{_estimate(config)}")  # outside of the handler, which keeps the tensors alive
+
+
+def _estimate(config: "RunConfig") -> str:
+    from effft.runs.estimate import Skeletons, estimate
+
+    try:
+        needs = estimate(config, Skeletons())
+    except Exception:  # memory may be short for the estimate as well
+        return ""
+    sizes = {"weights": needs.weights, "gradients": needs.gradients, "optimizer": needs.optimizer}
+    parts = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in {**sizes, "activations": needs.activations}.items())
+    return f" The estimate for this run is {needs.peak / 1e6:,.0f} MB ({parts}); `effft estimate` compares strategies."

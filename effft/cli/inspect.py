@@ -1,11 +1,11 @@
-"""`effft show TASK`: what the model reads."""
+"""`effft tasks`, `effft strategies`, `effft show TASK`: what can be run, and what the model would read."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from effft.cli.options import option
+from effft.cli.options import Command, Option, examples, option
 from effft.config import make_config
 
 if TYPE_CHECKING:
@@ -14,32 +14,75 @@ if TYPE_CHECKING:
     from effft.strategies.prompting import PromptEncoder
 
 FIELDS = (
-    "model", "revision", "data_dir", "allow_outside", "per_label", "data_seed", "pattern", "shots", "teacher_shots",
-    "label_words", "max_length",
+    "data_dir", "allow_outside", "per_label", "data_seed", "model", "revision", "max_length", "pattern", "shots",
+    "label_words", "teacher_shots",
 )  # fmt: skip
 """The RunConfig fields that change what a model reads."""
 
-EXAMPLES = """\
-\b
-Examples:
-  effft show agreement
-  effft show overlap --strategy icl --shots 4 --examples 1 --split ood/far
-  effft show my_task.yaml --strategy vanilla --model path/to/model
-"""
+
+@click.command(cls=Command, params=[Option("json", "Print JSON", False, is_flag=True)])
+def tasks(json: bool) -> None:
+    """List the tasks: labels, metric, out-of-domain sets, patterns.
+
+    A task of your own is a YAML file: --task my.yaml.
+    """
+    from effft.cli.output import print_json, print_table
+    from effft.tasks.task import known_tasks, load_task
+
+    records = []
+    for task in map(load_task, known_tasks()):
+        ood = [split.removeprefix("ood/") for split in task.split_names if split.startswith("ood/")]
+        values = (task.name, list(task.labels), task.metric, ood, list(task.patterns))
+        records.append(dict(zip(("task", "labels", "metric", "ood", "patterns"), values, strict=True)))
+    if json:
+        print_json(records)
+        return
+    rows = [[", ".join(v) if isinstance(v, list) else str(v) for v in record.values()] for record in records]
+    print_table(("task", "labels", "metric", "OOD sets", "patterns"), rows)
 
 
-def start(task: str, strategy: str, split: str, examples: int, **values: str | None) -> None:
-    """Make everything a run would make, and print the prompts instead of training."""
+@click.command(cls=Command)
+def strategies() -> None:
+    """List the strategies, the four choices each is made of, and the names that join by '+'."""
+    from effft.cli.output import print_table
+    from effft.cli.run import COMPOSED
+    from effft.strategies.parts import NAMED, PARTS, SUMMARY
+    from effft.strategies.strategy import AXES, compose
+
+    print_table(("strategy", *AXES), [[name, *(p.about for p in compose(name).parts)] for name in (*NAMED, *COMPOSED)])
+    click.echo("\nNames join by '+'; these are only to be joined:")
+    for name in PARTS:
+        if name not in NAMED:
+            click.echo(f"  {name}: {SUMMARY[name]}")
+    click.echo("\n`effft run STRATEGY --help` lists the parameters of a strategy.")
+
+
+@click.command(
+    cls=Command,
+    params=[
+        click.Argument(["task"]),
+        Option("strategy", "Strategy whose prompts are shown", "pbft"),
+        Option("split", "train, validation, in_domain or ood/NAME", "in_domain"),
+        Option("examples", "Number of examples", 3, type=click.IntRange(1)),
+        *(option(name) for name in FIELDS),
+    ],
+    epilog=examples(
+        "effft show agreement",
+        "effft show overlap --strategy icl --shots 4 --examples 1 --split ood/far",
+        "effft show my_task.yaml --strategy vanilla --model path/to/model",
+    ),
+)
+def show(task: str, strategy: str, split: str, examples: int, **values: str | None) -> None:
+    """Print prompts of real examples of TASK exactly as the model reads them, and the label words with their ids."""
     config = make_config({**values, "task": task, "strategy": strategy})
     from effft.runs.plan import prepare
     from effft.runs.session import Session
 
-    plan = prepare(config, Session())
-    for line in lines(plan, split, examples):
+    for line in prompt_lines(prepare(config, Session()), split, examples):
         click.echo(line)
 
 
-def lines(plan: "Plan", split: str, count: int) -> Iterator[str]:
+def prompt_lines(plan: "Plan", split: str, count: int) -> Iterator[str]:
     """The head, then `count` examples of a split."""
     from effft.errors import lookup
 
@@ -47,65 +90,48 @@ def lines(plan: "Plan", split: str, count: int) -> Iterator[str]:
         "split", split, {"train": plan.few_shot.train} | {n: s.examples for n, s in plan.evaluated.items()}
     )
     pattern = plan.resolved.settings.get("pattern")
-    about = f", pattern {pattern!r}" if pattern else ""
-    yield f"task {plan.task.name}, strategy {plan.strategy.name}, backbone {plan.config.model}{about}"
+    named = f", pattern {pattern!r}" if pattern else ""
+    yield f"task {plan.task.name}, strategy {plan.strategy.name}, model {plan.config.model}{named}"
     for note in plan.notes:
         yield f"note: {note}"
-    for who, reader in readers(plan):
-        yield from words(reader, plan)
+    for role, encoder in encoders(plan):
+        yield from label_lines(encoder, plan)
         for example in examples[:count]:
             yield ""
-            yield from prompt(reader, example, plan.task.labels[example.label], f"{who}{split}")
+            yield from prompt(encoder, example, plan.task.labels[example.label], f"{role}{split}")
 
 
-def readers(plan: "Plan") -> "Iterator[tuple[str, PromptEncoder]]":
-    """The strategy's reader; with distillation, the student's and the teacher's."""
+def encoders(plan: "Plan") -> "Iterator[tuple[str, PromptEncoder]]":
+    """The encoder of the strategy's prompts; with distillation, the student's and the teacher's."""
     from effft.strategies.parts import DistillKL, Verbalizer
     from effft.strategies.prompting import PromptEncoder
 
     backbone = plan.session.pristine_backbone(plan.config, isinstance(plan.strategy.head, Verbalizer))
-    shown = plan.demonstrations
+    demonstrations = plan.demonstrations
     if isinstance(plan.strategy.loss, DistillKL):
         yield "student: ", PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length)
-        yield "teacher: ", PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length, shown)
+        yield "teacher: ", PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length, demonstrations)
     else:
-        yield "", PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length, shown)
+        yield "", PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length, demonstrations)
 
 
-def words(reader: "PromptEncoder", plan: "Plan") -> Iterator[str]:
+def label_lines(encoder: "PromptEncoder", plan: "Plan") -> Iterator[str]:
     """The label words with their ids, or the labels of a classifier."""
     labels = plan.task.labels
-    if not reader.label_ids:
+    if not encoder.label_ids:
         yield "labels of the classifier: " + ", ".join(f"{i} {name}" for i, name in enumerate(labels))
         return
-    found = zip(labels, reader.words, reader.label_ids, strict=True)
-    yield "label words: " + ", ".join(f"{label} {word!r} (token {number})" for label, word, number in found)
+    triples = zip(labels, encoder.words, encoder.label_ids, strict=True)
+    yield "label words: " + ", ".join(f"{label} {word!r} (token {number})" for label, word, number in triples)
 
 
-def prompt(reader: "PromptEncoder", example: "Example", label: str, where: str) -> Iterator[str]:
-    """One prompt: every token the model reads, special ones too, and what it should answer."""
-    (encoded,) = reader.encode([example.texts])
-    read = reader.tokenizer.decode(encoded.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    cut = ", its text was cut" if encoded.cut else ""
+def prompt(encoder: "PromptEncoder", example: "Example", label: str, where: str) -> Iterator[str]:
+    """One prompt: every token the model reads, special tokens included, and the expected answer."""
+    (encoded,) = encoder.encode([example.texts])
+    text = encoder.tokenizer.decode(encoded.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    cut = ", text cut" if encoded.cut else ""
     yield f"{where}, row {example.index}: {label}, {len(encoded.ids)} tokens{cut}"
-    yield from (f"  | {line}" for line in read.split("\n"))
-    if reader.label_ids:
-        token = reader.tokenizer.convert_ids_to_tokens(encoded.ids[encoded.answer])
-        yield f"  answer: {reader.words[example.label]!r}, read after {token!r} (position {encoded.answer})"
-
-
-show = click.Command(
-    "show",
-    callback=start,
-    help="Print the prompts of real examples of TASK exactly as the model reads them; the label words and their ids.",
-    epilog=EXAMPLES,
-    params=[
-        click.Argument(["task"]),
-        click.Option(["--strategy"], default="pbft", show_default=True, help="whose prompts"),
-        click.Option(
-            ["--split"], default="in_domain", show_default=True, help="train, validation, in_domain, ood/NAME"
-        ),
-        click.Option(["--examples"], default=3, type=click.IntRange(1), show_default=True, help="how many"),
-        *(option(name) for name in FIELDS),
-    ],
-)
+    yield from (f"  | {line}" for line in text.split("\n"))
+    if encoder.label_ids:
+        token = encoder.tokenizer.convert_ids_to_tokens(encoded.ids[encoded.answer])
+        yield f"  answer: {encoder.words[example.label]!r}, read after {token!r} (position {encoded.answer})"

@@ -1,4 +1,4 @@
-"""`effft models`, `effft predict`, `effft export`: the models of the registry, and their use."""
+"""`effft models`, `effft register`, `effft predict`, `effft export`: the models of the registry, and their use."""
 
 import sys
 from pathlib import Path
@@ -6,78 +6,113 @@ from typing import TYPE_CHECKING
 
 import click
 
+from effft.cli.options import Command, Option, examples, tracking_uri_option
 from effft.errors import InputError
 
 if TYPE_CHECKING:
     from effft.serving.load import SavedModel
 
-URI = "models:/NAME@champion, models:/NAME/VERSION, runs:/RUN_ID/model, or a folder"
-STORE = click.Option(["--tracking-uri"], default="", help="MLflow store  [default: MLflow's own, ./mlflow.db]")
-MODEL = click.Option(["--model"], required=True, metavar="URI", help=URI)
+MODEL = Option(
+    "model", "models:/NAME@champion, models:/NAME/VERSION, runs:/RUN_ID/model, or a folder", required=True,
+    metavar="URI",
+)  # fmt: skip
 
 
-def list_models(task: str, tracking_uri: str) -> None:
-    """A line a version, newest first, with its metrics side by side."""
-    from rich.table import Table
-    from rich.text import Text
+@click.command(
+    cls=Command,
+    params=[
+        Option("task", "Only the models of this task"),
+        Option("json", "Print JSON, with every tag", False, is_flag=True),
+        tracking_uri_option(),
+    ],
+)
+def models(task: str, json: bool, tracking_uri: str) -> None:
+    """List the registered models, best validation first.
 
-    from effft.cli.console import console
+    `champion` is the best by validation, never by in-domain or OOD scores.
+    """
+    from effft.cli.output import print_json, print_table
     from effft.tracking.registry import open_client, versions
 
-    found = versions(open_client(tracking_uri), task)
-    if not found:
+    records: list[dict[str, object]] = [
+        {"model": f"models:/{version.name}/{version.number}", "aliases": list(version.aliases), **version.tags}
+        for version in versions(open_client(tracking_uri), task)
+    ]
+    if json:
+        print_json(records)
+        return
+    if not records:
         raise InputError("no model is registered yet; `effft register RUN_ID` registers a run made with --log-model.")
-    ood = sorted({key for version in found for key in version.tags if key.startswith("ood/")})
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    heads = ["model", "alias", "strategy", "backbone", "per label", "metric", "validation", "in domain", *ood]
-    for place, head in enumerate((*heads, "study")):
-        table.add_column(head, justify="right" if 4 <= place < len(heads) and place != 5 else "left", overflow="fold")
-    for version in found:
-        tags = version.tags
-        cells = [f"models:/{version.name}/{version.number}", ", ".join(version.aliases)]
-        cells += [tags.get(key, "-") for key in ("strategy", "backbone", "per_label", "metric")]
-        cells += [_short(tags.get(key, "")) for key in ("validation", "in_domain", *ood)]
-        table.add_row(*(Text(cell) for cell in (*cells, tags.get("study", ""))))
-    console().print(table)
+    records.sort(key=lambda record: (str(record["model"]).rpartition("/")[0], -_number(record.get("validation"))))
+    ood = sorted({key for record in records for key in record if key.startswith("ood/")})
+    numbers = ("per_label", "validation", "in_domain", *ood)
+    columns = ("model", "aliases", "strategy", *numbers, "metric")
+    rows = [[_cell(record.get(column), column in numbers[1:]) for column in columns] for record in records]
+    print_table([column.replace("_", " ") for column in columns], rows, [name.replace("_", " ") for name in numbers])
+    for record in records:
+        study = f", study {record['study']}" if record.get("study") else ""
+        click.echo(f"{record['model']}: model {record.get('backbone', '-')}{study}")
 
 
-def _short(number: str) -> str:
+def _number(text: object) -> float:
     try:
-        return f"{float(number):.3f}"
+        return float(str(text))
     except ValueError:
-        return "-"
+        return float("-inf")
 
 
-def register_run(run_id: str, tracking_uri: str) -> None:
-    """Make a version of the run's model."""
-    from effft.tracking.registry import register
-
-    version = register(run_id, tracking_uri)
-    said = "champion by validation" if version.aliases else "the champion stays (validation is not above its own)"
-    click.echo(f"models:/{version.name}/{version.number}: {said}")
+def _cell(value: object, rounded: bool) -> str:
+    if rounded:
+        number = _number(value)
+        return f"{number:.3f}" if number > float("-inf") else "-"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "-")
 
 
-def predict_texts(
-    model: str, text: tuple[str, ...], input_file: str, output: str, device: str, tracking_uri: str
-) -> None:
-    """Answer texts given one by one, or a file."""
-    if bool(text) == bool(input_file):
+@click.command(cls=Command, params=[click.Argument(["run_id"]), tracking_uri_option()])
+def register(run_id: str, tracking_uri: str) -> None:
+    """Register the model that run RUN_ID logged (--log-model true) as a version of effft-<task>."""
+    from effft.tracking.registry import register as register_run
+
+    version = register_run(run_id, tracking_uri)
+    outcome = "champion by validation" if version.aliases else "the champion stays (its validation score is not lower)"
+    click.echo(f"models:/{version.name}/{version.number}: {outcome}")
+
+
+@click.command(
+    cls=Command,
+    params=[
+        MODEL,
+        Option("text", "A text; give it once for every text field of the task, in their order", None, multiple=True),
+        Option("input", "File of rows with the task's text fields: csv, tsv or jsonl"),
+        Option("output", "File for the answers  [default: standard output]"),
+        Option("device", "auto, cpu, cuda or cuda:N", "auto"),
+        tracking_uri_option(),
+    ],
+    epilog=examples(
+        "effft predict --model models:/effft-cola@champion --text 'The cat sleep.'",
+        "effft predict --model models:/effft-cola@champion --input texts.csv --output answers.csv",
+        "effft predict --model models:/effft-mnli/2 --text 'A man sleeps.' --text 'Nobody is awake.'",
+    ),
+)
+def predict(model: str, text: tuple[str, ...], input: str, output: str, device: str, tracking_uri: str) -> None:
+    """Classify texts, or a file of them, with a model: label, label name, and a probability per label."""
+    if bool(text) == bool(input):
         raise InputError("predict answers --text ..., or the rows of --input FILE; give one of the two.")
-    if output and not input_file:
+    if output and not input:
         raise InputError("--output belongs to --input; the answer to --text is printed.")
-    if input_file:
+    if input:
         from effft.serving.rows import FORMATS, format_of
 
-        kind = format_of(Path(input_file), "--input")
-        if not Path(input_file).is_file():
-            raise InputError(f"--input {input_file}: no such file.")
+        kind = format_of(Path(input), "--input")
+        if not Path(input).is_file():
+            raise InputError(f"--input {input}: no such file.")
         if output and FORMATS.get(Path(output).suffix.lower()) != kind:
             raise InputError(f"--output {output}: answers are written in the format of the input ({kind}).")
-        if output and Path(output).resolve() == Path(input_file).resolve():
+        if output and Path(output).resolve() == Path(input).resolve():
             raise InputError(f"--output {output}: this is the input; name another file.")
     loaded = _load(model, device, tracking_uri)
-    if input_file:
-        _answer_file(loaded, Path(input_file), output)
+    if input:
+        _answer_file(loaded, Path(input), output)
     else:
         _answer_texts(loaded, text)
 
@@ -92,7 +127,7 @@ def _load(model: str, device: str, tracking_uri: str) -> "SavedModel":
 
 def _fetch(model: str, tracking_uri: str) -> Path:
     local = Path(model).expanduser()
-    if (local / "effft.json").is_file():  # a plain folder asks no store
+    if (local / "effft.json").is_file():  # a folder needs no tracking store
         return local
     from effft.tracking.models import fetch
     from effft.tracking.registry import open_client
@@ -112,7 +147,7 @@ def _answer_texts(model: "SavedModel", texts: tuple[str, ...]) -> None:
 
 
 def _answer_file(model: "SavedModel", path: Path, output: str) -> None:
-    from effft.cli.progress import Progress
+    from effft.cli.output import Progress
     from effft.serving.batch_prediction import answer_file
     from effft.serving.rows import AnswerWriter, TextRows
 
@@ -132,50 +167,18 @@ def _answer_file(model: "SavedModel", path: Path, output: str) -> None:
     click.echo(f"{count} rows answered" + (f" in {output}" if output else ""), err=True)
 
 
-def export_model(model: str, to: str, merge: bool, tracking_uri: str) -> None:
-    """Write a plain Hugging Face folder."""
+@click.command(
+    cls=Command,
+    params=[
+        MODEL,
+        Option("to", "A new folder", required=True, metavar="DIR"),
+        Option("merge", "Add a LoRA adapter to the weights of the model", False, is_flag=True),
+        tracking_uri_option(),
+    ],
+)
+def export(model: str, to: str, merge: bool, tracking_uri: str) -> None:
+    """Write a model as a Hugging Face folder, which transformers and peft load without effft."""
     from effft.serving.export import export as write
 
     files = write(_fetch(model, tracking_uri), Path(to).expanduser(), merge)
     click.echo(f"{to}: {', '.join(files)}")
-
-
-models = click.Command(
-    "models",
-    callback=list_models,
-    help="The registered models, their aliases and metrics. `champion` is the best by validation, never by OOD.",
-    params=[click.Option(["--task"], default="", help="one task's models only"), STORE],
-)
-register = click.Command(
-    "register",
-    callback=register_run,
-    help="Register the model that run RUN_ID logged (--log-model true) as a version of effft-<task>.",
-    params=[click.Argument(["run_id"]), STORE],
-)
-predict = click.Command(
-    "predict",
-    callback=predict_texts,
-    help="Answer texts with a model: label, label name, and a probability per label.",
-    epilog="\b\nExamples:\n  effft predict --model models:/effft-cola@champion --text 'The cat sleep.'\n"
-    "  effft predict --model models:/effft-cola@champion --input texts.csv --output answers.csv\n"
-    "  effft predict --model models:/effft-mnli/2 --text 'A man sleeps.' --text 'Nobody is awake.'",
-    params=[
-        MODEL,
-        click.Option(["--text"], multiple=True, help="a text; once for every text field of the task, in their order"),
-        click.Option(["--input", "input_file"], default="", help="csv, tsv or jsonl with the task's text fields"),
-        click.Option(["--output"], default="", help="where the answers go  [default: stdout]"),
-        click.Option(["--device"], default="auto", show_default=True, help="auto, cpu, cuda, cuda:N"),
-        STORE,
-    ],
-)
-export = click.Command(
-    "export",
-    callback=export_model,
-    help="Write a model as a plain Hugging Face folder, which transformers and peft load without effft.",
-    params=[
-        MODEL,
-        click.Option(["--to"], required=True, metavar="DIR", help="a new folder"),
-        click.Option(["--merge"], is_flag=True, help="add a LoRA adapter to the weights it stands on"),
-        STORE,
-    ],
-)

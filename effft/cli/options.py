@@ -1,22 +1,102 @@
-"""Command-line options made from the fields of RunConfig: name, help, default, choices."""
+"""Options and commands: made from the fields of RunConfig, grouped by purpose in the help."""
 
+import textwrap
 import types
+from collections.abc import Iterable
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
 from click.shell_completion import CompletionItem
 
-from effft.config import PART_FIELDS, TRAINING_FIELDS, RunConfig
+from effft.config import PART_FIELDS, SECTIONS, TRAINING_FIELDS, RunConfig
 from effft.strategies.strategy import Strategy
 
-FIELDS = tuple(name for name in RunConfig.model_fields if name != "strategy")
+FIELDS = tuple(name for names in SECTIONS.values() for name in names)
 COMMON_FIELDS = tuple(name for name in FIELDS if name not in PART_FIELDS + TRAINING_FIELDS)
+TRACKING = "Tracking"
+SECTION_OF = {name: title for title, names in SECTIONS.items() for name in names}
+
+
+class Formatter(click.HelpFormatter):
+    """Wraps at the terminal's width and never inside a word or a flag (click breaks `--per-label` at its hyphens)."""
+
+    def write_text(self, text: str) -> None:
+        """A paragraph."""
+        super().write_text(text.replace("-", "\N{NON-BREAKING HYPHEN}"))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """A list of terms and what they mean."""
+        super().write_dl([(term, text.replace("-", "\N{NON-BREAKING HYPHEN}")) for term, text in rows], col_max)
+
+    def getvalue(self) -> str:
+        """The page."""
+        return super().getvalue().replace("\N{NON-BREAKING HYPHEN}", "-")
+
+
+class Context(click.Context):
+    """What a command's help is written with."""
+
+    formatter_class = Formatter
+
+
+class Command(click.Command):
+    """A command whose help shows its options in sections."""
+
+    context_class = Context
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A section for every `Option.section`, in the order of the first option of each."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class Option(click.Option):
+    """An option with its section of the help; '' counts as not given, as MLproject passes what nobody set.
+
+    Args:
+        name: The parameter's name: `per_label` is `--per-label`.
+        default: The value when none is given; shown in the help unless it is '' or None.
+        section: Title in the help.
+        more: What click.Option takes besides.
+    """
+
+    def __init__(self, name: str, help: str, default: Any = "", section: str = "Options", **more: Any) -> None:
+        kind = more.get("type", str if default is None else type(default))
+        numbers = {int: "INT", click.IntRange: "INT", float: "FLOAT", str: "TEXT"}
+        if not more.get("is_flag"):
+            more.setdefault("metavar", numbers.get(kind) or numbers.get(type(kind)))
+        shown = default not in ("", None) and not more.get("is_flag")
+        default = spell(default) if more.get("type") is bool else default
+        super().__init__([flag(name)], help=help, default=default, show_default=shown, **more)
+        self.section = section
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """The value as the type wants it."""
+        return super().type_cast_value(ctx, self.get_default(ctx) if value == "" else value)
+
+
+class Words(click.Choice[str]):
+    """Choices for the help and the shell; `make_config` checks them together with all other values."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The word as it was given."""
+        return str(value)
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help; a test runs every line."""
+    return "\b\nExamples:\n" + textwrap.indent("\n".join(lines), "  ")
 
 
 def fields_of(strategy: Strategy) -> tuple[str, ...]:
-    """The fields that mean something for a strategy, in the order of RunConfig."""
-    own = (*COMMON_FIELDS, *strategy.parameters, *(TRAINING_FIELDS if strategy.trains else ()))
-    return tuple(name for name in FIELDS if name in own)
+    """The fields that mean something for a strategy, in the order of the help."""
+    applicable = (*COMMON_FIELDS, *strategy.parameters, *(TRAINING_FIELDS if strategy.trains else ()))
+    return tuple(name for name in FIELDS if name in applicable)
 
 
 def default_of(name: str, strategy: Strategy | None = None) -> Any:
@@ -26,17 +106,20 @@ def default_of(name: str, strategy: Strategy | None = None) -> Any:
     return RunConfig.model_fields[name].default
 
 
-def option(name: str, strategy: Strategy | None = None, hidden: bool = False) -> click.Option:
+def option(name: str, strategy: Strategy | None = None, hidden: bool = False) -> Option:
     """One field as an option. Values stay strings: `make_config` checks them all at once."""
     default = default_of(name, strategy)
     shown = "" if default is None or default == "" else f"  [default: {spell(default)}]"
-    return click.Option(
-        [flag(name)],
-        help=f"{RunConfig.model_fields[name].description}{shown}",
+    complete = {"shell_complete": _complete_files} if name in ("task", "model", "data_dir") else {}
+    return Option(
+        name,
+        f"{RunConfig.model_fields[name].description}{shown}",
+        None,
+        SECTION_OF[name],
+        type=Words(choices(name)) if choices(name) else str,
         metavar=metavar(name),
-        type=str,
         hidden=hidden,
-        shell_complete=lambda ctx, param, incomplete: completions(name, incomplete),
+        **complete,
     )
 
 
@@ -51,18 +134,19 @@ def spell(value: object) -> str:
 
 
 def choices(name: str) -> tuple[str, ...]:
-    """The allowed values of a choice field; () for the others."""
-    kind = _bare(name)
+    """The allowed values of a choice or truth value; () for the others."""
+    kind = _type_of(name)
+    if kind is bool:
+        return ("true", "false")
     return tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else ()
 
 
 def metavar(name: str) -> str:
     """What stands for the value in `--help`."""
-    names = {int: "INT", float: "FLOAT", bool: "true|false"}
-    return "|".join(choices(name)) or names.get(_bare(name), "TEXT")
+    return "|".join(choices(name)) or {int: "INT", float: "FLOAT"}.get(_type_of(name), "TEXT")
 
 
-def _bare(name: str) -> Any:
+def _type_of(name: str) -> Any:
     """The field's type without `| None` and without its bounds."""
     kind: Any = RunConfig.model_fields[name].annotation
     if get_origin(kind) in (Union, types.UnionType):
@@ -70,21 +154,27 @@ def _bare(name: str) -> Any:
     return kind.__origin__ if hasattr(kind, "__metadata__") else kind
 
 
-def completions(name: str, incomplete: str) -> list[CompletionItem]:
-    """Values a shell may offer for an option."""
-    known = list(choices(name)) or (["true", "false"] if _bare(name) is bool else [])
-    if name == "task":
-        from effft.tasks.task import known_tasks
+def _complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of tasks for `--task`, else files."""
+    from effft.tasks.task import known_tasks
 
-        known = list(known_tasks())
-    files = [CompletionItem(incomplete, type="file")] if name in ("task", "model", "data_dir") else []
-    return [CompletionItem(value) for value in known if value.startswith(incomplete)] or files
+    known = known_tasks() if param.name == "task" else ()
+    return [CompletionItem(name) for name in known if name.startswith(incomplete)] or [
+        CompletionItem(incomplete, type="file")
+    ]
 
 
-def tracking_options() -> list[click.Option]:
-    """Where the runs are kept."""
+def tracking_uri_option() -> Option:
+    """The store of a command that reads runs or models."""
+    return Option(
+        "tracking_uri", "MLflow tracking URI  [default: MLFLOW_TRACKING_URI, else ./mlflow.db]", section=TRACKING
+    )
+
+
+def tracking_options() -> list[Option]:
+    """Where the runs of a command are kept."""
     return [
-        click.Option(["--tracking-uri"], default="", help="MLflow store  [default: MLflow's own, ./mlflow.db]"),
-        click.Option(["--experiment"], default="", help="MLflow experiment  [default: effft/<task>]"),
-        click.Option(["--no-tracking"], is_flag=True, help="keep nothing: print the numbers only"),
+        tracking_uri_option(),
+        Option("experiment", "MLflow experiment  [default: effft/<task>]", section=TRACKING),
+        Option("no_tracking", "Keep nothing; print the numbers only", False, TRACKING, is_flag=True),
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from effft.cli.options import tracking_options
+from effft.cli.options import Command, Option, examples, tracking_options
 from effft.errors import InputError
 
 OUT = "pretrained"
@@ -13,23 +13,33 @@ EXPERIMENT = "effft/pretraining"
 FLUSH_EVERY = 50
 """Steps between two writes to the tracking store."""
 
-EXAMPLES = """\
-\b
-Examples:
-  effft pretrain
-  effft pretrain --seed 1 --out pretrained-1
-  effft run lora --model pretrained/model
-"""
 
-
-def start(
+@click.command(
+    cls=Command,
+    params=[
+        Option("out", "Folder for the training state and the finished model", OUT),
+        Option("recipe", "Recipe file (.yaml)  [default: the recipe of tiny-lm]"),
+        Option("seed", "Seed of weights and text", 0, type=click.IntRange(0)),
+        Option("save_every", "Steps between two saves", 200, type=click.IntRange(1)),
+        *tracking_options(),
+    ],
+    epilog=examples(
+        "effft pretrain",
+        "effft pretrain --seed 1 --out pretrained-1",
+        "effft run lora --model pretrained/model",
+    ),
+)
+def pretrain(
     out: str, recipe: str, seed: int, save_every: int, tracking_uri: str, experiment: str, no_tracking: bool
 ) -> None:
-    """Pre-train (or resume what lies in `out`), and say where the model is."""
-    from effft.cli.progress import Progress
+    """Pre-train a small causal language model on generated text, as the built-in tiny-lm was made.
+
+    A command that was stopped continues from what is in the folder.
+    """
+    from effft.cli.output import Progress
     from effft.cli.tracking import how_to_view, open_tracker
     from effft.tiny_lm.recipe import DEFAULT, read_recipe
-    from effft.tiny_lm.train import pretrain as train
+    from effft.tiny_lm.train import pretrain as train_model
     from effft.tracking.tracker import tracked
 
     if Path(out).is_file():
@@ -41,7 +51,7 @@ def start(
         with tracked(tracker):
             tracker.params({"out": out, "seed": seed, "save_every": save_every, "recipe_digest": plan.digest})
             tracker.text("recipe.json", plan.model_dump_json(indent=2) + "\n")
-            for step in train(Path(out), plan, seed, save_every):
+            for step in train_model(Path(out), plan, seed, save_every):
                 progress(f"pretrain ({step.stage})", step.index, step.total)
                 numbers = {"train/loss": step.loss, "train/learning_rate": step.learning_rate}
                 numbers |= {f"train/accuracy/{name}": value for name, value in step.accuracy.items()}
@@ -51,21 +61,3 @@ def start(
     click.echo(f"the model is in {Path(out) / 'model'}; use it: effft run lora --model {shlex.quote(f'{out}/model')}")
     if not no_tracking:
         click.echo(f"look: {how_to_view(tracker, tracking_uri)}")
-
-
-pretrain = click.Command(
-    "pretrain",
-    callback=start,
-    help="Pre-train a small causal language model on generated text, as the built-in tiny-lm was made. A run that was "
-    "stopped goes on from what lies in the folder.",
-    epilog=EXAMPLES,
-    params=[
-        click.Option(["--out"], default=OUT, show_default=True, help="folder of the state and the finished model"),
-        click.Option(["--recipe"], default="", help="recipe file (.yaml)  [default: tiny-lm's own]"),
-        click.Option(["--seed"], default=0, type=click.IntRange(0), show_default=True, help="seed of weights and text"),
-        click.Option(
-            ["--save-every"], default=200, type=click.IntRange(1), show_default=True, help="steps between two saves"
-        ),
-        *tracking_options(),
-    ],
-)

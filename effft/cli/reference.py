@@ -41,7 +41,7 @@ def start(
         InputError: a value out of range, `out` no folder.
     """
     from effft.cli.compare import words
-    from effft.cli.progress import Progress
+    from effft.cli.output import Progress
     from effft.runs.cells import Kept, measure_kept
     from effft.runs.curve import cells as curve_cells
     from effft.runs.plan import prepare

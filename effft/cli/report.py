@@ -31,7 +31,7 @@ LOCAL = "http://127.0.0.1:5000/"
 @click.option("--no-tracking", is_flag=True, help="write the files only, keep no MLflow run")
 def report(task: str, out: str, parent: str, tracking_uri: str, experiment: str, no_tracking: bool) -> None:
     """Make it, write it, log it, say where it is."""
-    from effft.cli.progress import Progress
+    from effft.cli.output import Progress
     from effft.cli.tracking import open_tracker, ui_line
     from effft.reports.report import build
     from effft.tasks.task import load_task

@@ -1,78 +1,17 @@
-"""`effft search`, `python -m search`, `mlflow run . -e search`."""
+"""`effft search`, `mlflow run . -e search`."""
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from effft.cli.options import FIELDS, option, tracking_options
+from effft.cli.options import FIELDS, Command, Option, examples, option, tracking_options
 from effft.errors import InputError, lookup, nearest
 
 if TYPE_CHECKING:
     from effft.search.settings import Settings
 
-EXAMPLES = """\
-\b
-Examples:
-  effft search --strategy lora --trials 20
-  effft search --strategy adaptive --learning-rate 1e-4:1e-2:log --epochs 20
-  effft search --strategy lora+pbft --rank 8 --space my_space.yaml --workers 2
-"""
-
 LIMITS = {"max_trainable_parameters": "trainable_parameters", "max_memory": "peak_memory_bytes"}
 """Option -> the resource that it bounds."""
-
-
-def start(
-    strategy: str,
-    study: str,
-    storage: str,
-    space: str,
-    tracking_uri: str,
-    experiment: str,
-    no_tracking: bool,
-    **given: str | int | None,
-) -> None:
-    """Check, search, decide, and say what came out."""
-    fields = {name: str(given[name]) for name in FIELDS if given.get(name) not in (None, "")}
-    own = {name: value for name, value in given.items() if name not in FIELDS}
-    from effft.search.cluster import check_ray
-    from effft.search.settings import CROSS_VALIDATED_FROM
-
-    per_label = fields.get("per_label", "32")
-    settings = settings_of(own, cross_validate=per_label.isdecimal() and int(per_label) >= CROSS_VALIDATED_FROM)
-    check_ray(settings.executor, settings.ray_address, settings.ray_gpus)
-    from effft.cli.console import console
-    from effft.cli.progress import Progress
-    from effft.cli.tracking import check_tracker
-    from effft.search.spaces import is_range, read_space_file
-    from effft.search.storage import check_storage
-    from effft.search.study import StudyStores, plan_study, run_study
-
-    asked = read_space_file(space) if space else {}
-    asked |= {name: value for name, value in fields.items() if is_range(value) and name not in _TEXTS}
-    asked |= {"alpha_ratio": str(own["alpha_ratio"])} if own.get("alpha_ratio") else {}
-    unknown = [name for name in asked if name not in (*FIELDS, "alpha_ratio")]
-    if unknown:
-        raise InputError(f"unknown name in the space: {unknown[0]!r}.{nearest(unknown[0], [*FIELDS, 'alpha_ratio'])}")
-    values = {name: value for name, value in fields.items() if name not in asked} | {"strategy": strategy}
-    fixed = {name: value for name, value in values.items() if name in SEARCHED}
-    values = {name: value for name, value in values.items() if name not in fixed}
-    check_storage(storage)
-    check_tracker(tracking_uri, no_tracking)
-    from effft.runs.session import Session
-
-    session = Session()
-    with Progress() as progress:
-        progress("load", 0, 0)
-        plan = plan_study(values, {**fixed, **asked}, settings, study, session)
-        place = StudyStores(storage or "sqlite:///optuna.db", tracking_uri, experiment, no_tracking)
-        outcome = run_study(plan, place, session, progress.runs, lambda line: report_line(progress, line))
-    out = console()
-    words = ", ".join(f"{name}={value}" for name, value in outcome.winner.items())
-    out.print(f"study {outcome.name}: trial {outcome.trial} wins: {words}", markup=False)
-    for sentence in outcome.sentences:
-        out.print(sentence, markup=False)
 
 
 _TEXTS = ("task", "model", "revision", "data_dir", "label_words", "device", "metric")
@@ -83,16 +22,6 @@ SEARCHED = (
     "lora_modules", "teacher_shots", "temperature", "kl_weight",
 )  # fmt: skip
 """Fields that some strategy's space has: a value given for one fixes it."""
-
-
-def report_line(progress: object, line: str) -> None:
-    """One line a finished trial, above the bars where there are any."""
-    bars = getattr(progress, "bars", None)
-    if bars is not None:
-        bars.console.print(line, markup=False, highlight=False)
-    else:
-        sys.stderr.write(f"effft: {line}\n")
-        sys.stderr.flush()
 
 
 def settings_of(own: "dict[str, str | int | None]", cross_validate: bool) -> "Settings":
@@ -144,18 +73,7 @@ def number(name: str, text: str) -> float:
     return value
 
 
-def _count(name: str, default: int, about: str) -> click.Option:
-    return click.Option(
-        ["--" + name.replace("_", "-")], default=default, type=click.IntRange(1), show_default=True, help=about
-    )
-
-
-def _text(name: str, default: str, about: str) -> click.Option:
-    shown = f"  [default: {default}]" if default else ""
-    return click.Option(["--" + name.replace("_", "-")], default=default, help=about + shown)
-
-
-def _field(name: str) -> click.Option:
+def _field(name: str) -> Option:
     """A RunConfig field; the default of a searched one is that it is searched."""
     made = option(name)
     if name in SEARCHED:
@@ -163,36 +81,93 @@ def _field(name: str) -> click.Option:
     return made
 
 
-OWN = [
-    _text("strategy", "lora", "strategy, or parts joined by '+'"),
-    _count("trials", 20, "complete trials asked for; the same command goes on to this number"),
-    _text("study", "", "name of the study ('' = task/strategy/per_label/model/seeds)"),
-    _text("storage", "sqlite:///optuna.db", "Optuna storage, any SQLAlchemy URL"),
-    _text("space", "", "file (.yaml) of names with a value or a range"),
-    _text("alpha_ratio", "", "LoRA alpha / rank, a value or a range (0.5:4:log2)"),
-    _text("sampler", "auto", "gp, tpe, random, nsga2; auto: gp, and tpe from 8 workers or 40 trials on"),
-    _text("pruner", "wilcoxon", "wilcoxon or median (over folds and seeds), epochs (median, epoch by epoch), none"),
-    _text("objectives", "validation", "validation, then any of peak_memory, train_seconds, trainable_parameters"),
-    _text("max_trainable_parameters", "", "constraint on the winner ('' = none)"),
-    _text("max_memory", "", "constraint on the winner, bytes of peak memory ('' = none)"),
-    _text("folds", "", "cross-validation folds on the shots; 0 = the validation draw ('' = 4 from 8 per label on)"),
-    _count("inner_seeds", 1, "seeds a trial is averaged over"),
-    _count("reseeds", 3, "fresh seeds that the top 3 and the default are measured with again"),
-    _count("workers", 1, "trials measured side by side, one thread each"),
-    _text("executor", "auto", "auto, processes, ray (a cluster), or packed: LoRA or BitFit trials side by side"),
-    _text("pack", "auto", "trials in a pack; auto: what memory allows, at most 8 on a CPU and 16 on a GPU"),
-    _text("ray_address", "auto", "Ray cluster: auto (this machine's), local (one of its own), or host:port"),
-    click.Option(["--ray-gpus"], default=0, type=float, show_default=True, help="share of a GPU a trial takes on Ray"),
-    _count("seeds", 5, "fresh seeds of the final runs"),
-    _count("data_seeds", 1, "draws of the shots in the final runs, from --data-seed on"),
+AT_LEAST_ONE = click.IntRange(1)
+STUDY = [
+    Option("strategy", "Strategy, or parts joined by '+'", "lora"),
+    Option("trials", "Complete trials; the same command continues up to this number", 20, type=AT_LEAST_ONE),
+    Option("study", "Name of the study  [default: task/strategy/per_label/model/seeds]"),
+    Option("storage", "Optuna storage, any SQLAlchemy URL", "sqlite:///optuna.db"),
+    Option("space", "File (.yaml) of names with a value or a range"),
+    Option("alpha_ratio", "LoRA alpha / rank, a value or a range (0.5:4:log2)"),
+    Option("sampler", "gp, tpe, random, nsga2; auto takes gp, and tpe from 8 workers or 40 trials on", "auto"),
+    Option("pruner", "wilcoxon or median (over folds and seeds), epochs (median per epoch), none", "wilcoxon"),
+    Option("objectives", "validation, then any of peak_memory, train_seconds, trainable_parameters", "validation"),
+    Option("max_trainable_parameters", "Constraint on the winner"),
+    Option("max_memory", "Constraint on the winner: bytes of peak memory"),
+    Option("folds", "Cross-validation folds; 0 takes the validation draw  [default: 4 from 8 examples per label on]"),
+    Option("inner_seeds", "Seeds that a trial is averaged over", 1, type=AT_LEAST_ONE),
+    Option("reseeds", "Fresh seeds that the top 3 and the default are measured with again", 3, type=AT_LEAST_ONE),
+    Option("seeds", "Fresh seeds of the final runs", 5, type=AT_LEAST_ONE),
+    Option("data_seeds", "Draws of examples in the final runs, from --data-seed on", 1, type=AT_LEAST_ONE),
+    Option("workers", "Trials measured at the same time, one thread each", 1, "Workers", type=AT_LEAST_ONE),
+    Option(
+        "executor", "auto, processes, ray (a cluster), or packed: LoRA or BitFit trials in one pass", "auto", "Workers"
+    ),
+    Option("pack", "Trials in a pack; auto: what memory allows, at most 8 on a CPU and 16 on a GPU", "auto", "Workers"),
+    Option("ray_address", "Ray cluster: auto (this machine's), local (a new one), or host:port", "auto", "Workers"),
+    Option("ray_gpus", "Share of a GPU per trial on Ray", 0.0, "Workers"),
 ]
 
-search = click.Command(
-    "search",
-    callback=start,
-    help="Tune a strategy with Optuna on validation alone, then measure the winner on fresh seeds, in domain and OOD. "
-    "A value given for a searched parameter fixes it (--rank 8), a range narrows it (--learning-rate 1e-5:1e-3:log). "
-    "The same command goes on where it was stopped.",
-    epilog=EXAMPLES,
-    params=[*OWN, *(_field(name) for name in FIELDS if name != "log_model"), *tracking_options()],
+
+@click.command(
+    cls=Command,
+    params=[*STUDY, *(_field(name) for name in FIELDS if name != "log_model"), *tracking_options()],
+    epilog=examples(
+        "effft search --strategy lora --trials 20",
+        "effft search --strategy adaptive --learning-rate 1e-4:1e-2:log --epochs 20",
+        "effft search --strategy lora+pbft --rank 8 --space my_space.yaml --workers 2",
+    ),
 )
+def search(
+    strategy: str,
+    study: str,
+    storage: str,
+    space: str,
+    tracking_uri: str,
+    experiment: str,
+    no_tracking: bool,
+    **given: str | int | None,
+) -> None:
+    """Tune a strategy with Optuna on validation data alone, then measure the winner on fresh seeds, in domain and OOD.
+
+    A value given for a searched parameter fixes it (--rank 8), a range narrows it (--learning-rate 1e-5:1e-3:log). The
+    same command continues a study that was stopped.
+    """
+    fields = {name: str(given[name]) for name in FIELDS if given.get(name) not in (None, "")}
+    own = {name: value for name, value in given.items() if name not in FIELDS}
+    from effft.search.cluster import check_ray
+    from effft.search.settings import CROSS_VALIDATED_FROM
+
+    per_label = fields.get("per_label", "32")
+    settings = settings_of(own, cross_validate=per_label.isdecimal() and int(per_label) >= CROSS_VALIDATED_FROM)
+    check_ray(settings.executor, settings.ray_address, settings.ray_gpus)
+    from effft.cli.output import Progress, console
+    from effft.cli.tracking import check_tracker
+    from effft.search.spaces import is_range, read_space_file
+    from effft.search.storage import check_storage
+    from effft.search.study import StudyStores, plan_study, run_study
+
+    asked = read_space_file(space) if space else {}
+    asked |= {name: value for name, value in fields.items() if is_range(value) and name not in _TEXTS}
+    asked |= {"alpha_ratio": str(own["alpha_ratio"])} if own.get("alpha_ratio") else {}
+    unknown = [name for name in asked if name not in (*FIELDS, "alpha_ratio")]
+    if unknown:
+        raise InputError(f"unknown name in the space: {unknown[0]!r}.{nearest(unknown[0], [*FIELDS, 'alpha_ratio'])}")
+    values = {name: value for name, value in fields.items() if name not in asked} | {"strategy": strategy}
+    fixed = {name: value for name, value in values.items() if name in SEARCHED}
+    values = {name: value for name, value in values.items() if name not in fixed}
+    check_storage(storage)
+    check_tracker(tracking_uri, no_tracking)
+    from effft.runs.session import Session
+
+    session = Session()
+    with Progress() as progress:
+        progress("load", 0, 0)
+        plan = plan_study(values, {**fixed, **asked}, settings, study, session)
+        place = StudyStores(storage or "sqlite:///optuna.db", tracking_uri, experiment, no_tracking)
+        outcome = run_study(plan, place, session, progress.runs, progress.line)
+    out = console()
+    words = ", ".join(f"{name}={value}" for name, value in outcome.winner.items())
+    out.print(f"study {outcome.name}: trial {outcome.trial} wins: {words}", markup=False)
+    for sentence in outcome.sentences:
+        out.print(sentence, markup=False)

@@ -1,10 +1,14 @@
-"""Where runs are kept, and the line that opens the UI on them."""
+"""Where runs are kept, how to view them, and `effft resend`."""
 
 import os
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import click
+
+from effft.cli.options import Command, tracking_uri_option
 from effft.redaction import redact
 from effft.tracking.tracker import MemoryTracker, Tracker
 
@@ -53,8 +57,25 @@ def how_to_view(tracker: Tracker, uri: str = "") -> str:
 
 
 def ui_line(uri: str = "") -> str:
-    """What to type, or where to look, to see the runs."""
-    place = redact(store_in_use(uri))
-    if place.startswith(("http://", "https://")):
-        return place
-    return "mlflow ui" + (f" --backend-store-uri {shlex.quote(place)}" if place else "")
+    """What to type, or which address to open, to see the runs."""
+    store = redact(store_in_use(uri))
+    if store.startswith(("http://", "https://")):
+        return store
+    program = "effft" if shutil.which("effft") else "python -m effft"
+    return f"{program} ui" + (f" --tracking-uri {shlex.quote(store)}" if store else "")
+
+
+@click.command(cls=Command, params=[click.Argument(["file"]), tracking_uri_option()])
+def resend(file: str, tracking_uri: str) -> None:
+    """Send what a run kept in FILE (effft-recovery-....jsonl) because its tracking server was away.
+
+    A file is sent once; sending it again does nothing. Without --tracking-uri it goes to the server of the run.
+    """
+    from effft.tracking.resend import resend as send
+
+    sent = send(Path(file).expanduser(), tracking_uri)
+    if sent.again:
+        click.echo(f"{file} has been sent already; nothing was done.")
+        return
+    runs = f"{len(sent.runs)} runs" if len(sent.runs) > 1 else f"run {sent.runs[0]}"
+    click.echo(f"sent: {sent.writes} writes of {runs}; {file} may be removed. look: {ui_line(tracking_uri)}")

@@ -30,7 +30,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def tasks() -> None:
         raise error
 
-    monkeypatch.setattr("effft.cli.listing.tasks", tasks)
+    monkeypatch.setattr("effft.cli.inspect.tasks", tasks)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def python(code: str, **options: object) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-c", code], **{**pipes, **options})  # type: ignore[call-overload,no-any-return]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "lora", "--help"], ["compare", "--help"], ["mlproject"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "lora", "--help"], ["compare", "--help"], ["--version"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom effft.cli.exit_codes import run_command_line\n"
@@ -89,7 +89,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_signals_end_in_one_line(tmp_path: Path, number: signal.Signals, code: int, word: str) -> None:
     ready = tmp_path / "ready"
     script = (
-        "import signal, sys, time, click, pathlib\nimport effft.cli.listing as listing\n"
+        "import signal, sys, time, click, pathlib\nimport effft.cli.inspect as listing\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where the tests run in the background
         "@click.command()\ndef tasks():\n"
         f"    pathlib.Path({str(ready)!r}).touch()\n    time.sleep(30)\n"

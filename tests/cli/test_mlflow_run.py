@@ -53,14 +53,14 @@ def rows(project: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def test_mlflow_run_makes_one_finished_run(project: Path) -> None:
-    done = mlflow_run(project)
+    done = mlflow_run(project, "rank=4")  # declared, as per_label is; epochs and the rest are passed through
     assert done.returncode == 0, done.stderr
     assert "effft · lora" in done.stdout
-    assert rows(project, "select name, status from runs") == [("lora r8 · 4/label · seed 0·0", "FINISHED")]
+    assert rows(project, "select name, status from runs") == [("lora r4 · 4/label · seed 0·0", "FINISHED")]
     keys = {key for (key,) in rows(project, "select key from latest_metrics")}
     assert {"in_domain/mcc", "ood/far/mcc", "train/loss", "resources/peak_memory_bytes"} <= keys
     known = dict(rows(project, "select key, value from params"))
-    assert (known["rank"], known["resolved.rank"], known["epochs"]) == ("8", "8", "1")
+    assert (known["rank"], known["resolved.rank"], known["epochs"]) == ("4", "4", "1")
 
 
 @pytest.mark.slow

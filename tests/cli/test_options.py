@@ -37,7 +37,10 @@ def test_help_has_every_flag_and_examples(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
-        (["run", "lora", "--help"], ["[default: 8]", "query_value|attention|all", "by strategy and", "linear|cosine"]),
+        (
+            ["run", "lora", "--help"],
+            ["[default: 8]", "query_value|attention|all", "depends on the strategy", "linear|cosine"],
+        ),
         (["run", "icl", "--help"], ["[default: 16]", "--shots INT"]),
         (["run", "adaptive", "--help"], ["--train-embeddings true|false", "[default: false]"]),
         (["run", "--help"], [*NAMED, "lora+pbft"]),

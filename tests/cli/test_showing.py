@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from effft.cli.panel import summary_lines
-from effft.cli.progress import PAUSE, Progress
+from effft.cli.output import SECONDS_BETWEEN_LINES, Progress, summary_lines
 from effft.cli.tracking import open_tracker, store_in_use, ui_line
 from effft.config import make_config
 from effft.runs.experiment import Result
@@ -37,10 +36,10 @@ def test_plain_lines_are_few() -> None:
             clock.now += 0.25
             progress("train", step, 80)
         progress.runs("lora", 1, 4)
-        clock.now += PAUSE
+        clock.now += SECONDS_BETWEEN_LINES
         progress("evaluate in_domain", 0, 0)
     lines = stream.getvalue().splitlines()
-    assert len(lines) == 20 / PAUSE + 1
+    assert len(lines) == 20 / SECONDS_BETWEEN_LINES + 1
     assert lines[0].startswith("effft: train ")
     assert lines[-1] == "effft: run 2 of 4 (lora): evaluate in_domain"
 
@@ -93,24 +92,27 @@ def one_result(**changes: float) -> Result:
 
 
 def test_the_panel_has_the_numbers() -> None:
-    lines = dict(summary_lines(one_result(**{"in_domain/mcc_low": 0.55, "in_domain/mcc_high": 0.67}), "mlflow ui"))
+    result = one_result(**{"in_domain/mcc_low": 0.55, "in_domain/mcc_high": 0.67})
+    lines = dict(summary_lines(result, "5f3a", "effft ui"))
     assert lines["in_domain mcc"] == "0.612  [0.550, 0.670]   majority 0.000, chance 0.000"
     assert lines["ood/far mcc"] == "0.100   majority 0.000, chance 0.000"
     assert lines["trainable"] == "0.83 % (12,288 of 1,480,000 parameters)"
     assert lines["peak memory"] == "120 MB above the start"
     assert lines["time"] == "training 3.2 s, evaluation 0.5 s"
     assert lines["note"] == "2 texts were cut."
-    assert lines["look"] == "mlflow ui"
+    assert (lines["run id"], lines["look"]) == ("5f3a", "effft ui")
+    assert lines["next"] == "effft report --task agreement"
+    assert "run id" not in dict(summary_lines(result, "", ""))
 
 
 @pytest.mark.parametrize(
     ("given", "environment", "line"),
     [
-        ("", "", "mlflow ui"),
-        ("sqlite:///mlflow.db", "", "mlflow ui"),
-        ("", "sqlite:///{here}/mlflow.db", "mlflow ui"),
-        ("sqlite:///my runs.db", "", "mlflow ui --backend-store-uri 'sqlite:///my runs.db'"),
-        ("", "sqlite:////elsewhere/mlflow.db", "mlflow ui --backend-store-uri sqlite:////elsewhere/mlflow.db"),
+        ("", "", "effft ui"),
+        ("sqlite:///mlflow.db", "", "effft ui"),
+        ("", "sqlite:///{here}/mlflow.db", "effft ui"),
+        ("sqlite:///my runs.db", "", "effft ui --tracking-uri 'sqlite:///my runs.db'"),
+        ("", "sqlite:////elsewhere/mlflow.db", "effft ui --tracking-uri sqlite:////elsewhere/mlflow.db"),
         ("http://tracking:5000", "", "http://tracking:5000"),
     ],
 )
@@ -119,8 +121,8 @@ def test_the_line_that_opens_the_ui(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", environment.format(here=tmp_path))
-    assert ui_line(given) == line
-    assert (store_in_use(given) == "") == (line == "mlflow ui")
+    assert ui_line(given).removeprefix("python -m ") == line
+    assert (store_in_use(given) == "") == (line == "effft ui")
 
 
 def test_nothing_is_kept_when_nothing_should_be() -> None:

@@ -11,9 +11,7 @@ from types import ModuleType
 import pytest
 import yaml
 from mlflow.projects import _parse_kubernetes_config
-from mlflow.projects._project_spec import load_project
 
-from effft.cli.mlproject import text
 from effft.cli.search import search
 
 ROOT = Path(__file__).parents[2]
@@ -79,11 +77,13 @@ def test_mlflow_takes_the_kubernetes_configuration(monkeypatch: pytest.MonkeyPat
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
-def test_mlflow_takes_the_project_with_an_image(tmp_path: Path) -> None:
-    (tmp_path / "MLproject").write_text(text("registry.example/effft:1"))
-    project = load_project(str(tmp_path))
-    assert project.docker_env["image"] == "registry.example/effft:1"
-    assert project.get_entry_point("search").command.startswith("python -m effft search")
+def test_one_edited_line_runs_the_project_in_an_image() -> None:
+    """The recipe of docs/scale.md: one line of MLproject names the image."""
+    image = "docker_env: {image: registry.example/effft:1}"
+    text = re.sub("^conda_env:.*", image, (ROOT / "MLproject").read_text(), flags=re.M)
+    project = yaml.safe_load(text)
+    assert project["docker_env"] == {"image": "registry.example/effft:1"}
+    assert "conda_env" not in project
 
 
 def test_the_image_is_made_of_what_the_repository_has() -> None:

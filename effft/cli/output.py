@@ -1,0 +1,191 @@
+"""What a command prints: tables and the panel of a run on stdout, progress on stderr."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from effft.runs.experiment import Result
+
+COLUMNS_WITHOUT_TERMINAL = 160
+"""Tables in a file or a log are this wide."""
+
+SECONDS_BETWEEN_LINES = 5.0
+"""Where there is no terminal, progress is a line now and then."""
+
+
+def console() -> "Console":
+    """Stdout, as wide as the terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else COLUMNS_WITHOUT_TERMINAL, highlight=False)
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> None:
+    """A table without lines; the columns in `numbers` are set to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    table = Table(box=None, padding=(0, 2 if out.width >= 100 else 1, 0, 0))
+    for head in heads:
+        table.add_column(head, justify="right" if head in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    out.print(table)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout, for `--json`."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def megabytes(count: float) -> str:
+    """Bytes as MB."""
+    return f"{count / 1e6:,.0f} MB"
+
+
+def score_text(result: "Result", split: str) -> str:
+    """'0.612  [0.551, 0.668]   majority 0.5, chance 0.5': the primary metric of a split, and what knows nothing gets."""
+    from effft.evaluation.metric_keys import bounds
+    from effft.evaluation.statistics import chance_remark, uninformed_scores
+
+    metrics = result.metrics
+    majority, chance = uninformed_scores(result.primary, metrics[f"{split}/majority"], metrics[f"{split}/chance"])
+    score, interval = metrics[f"{split}/{result.primary}"], bounds(metrics, split, result.primary)
+    low, high = interval or (score, score)
+    remark = chance_remark(score, low, high, majority, chance)
+    shown = f"{score:.3f}  [{low:.3f}, {high:.3f}]" if interval else f"{score:.3f}"
+    return f"{shown}   majority {majority:.3f}, chance {chance:.3f}" + (f": {remark}" if remark else "")
+
+
+def summary_lines(result: "Result", run_id: str, view: str) -> list[tuple[str, str]]:
+    """Label and text of every line of the panel; the last ones say what to do next."""
+    config, metrics = result.config, result.metrics
+    lines = [
+        ("strategy", result.name),
+        ("task", f"{config.task}   model {config.model}   {config.per_label} examples per label"),
+    ]
+    for split in ("in_domain", *(f"ood/{name}" for name in result.ood)):
+        lines.append((f"{split} {result.primary}", score_text(result, split)))
+    evaluation = metrics["resources/evaluation_seconds"]
+    trainable, total = metrics["resources/trainable_parameters"], metrics["resources/total_parameters"]
+    lines += [
+        ("trainable", f"{100 * trainable / total:.3g} % ({trainable:,.0f} of {total:,.0f} parameters)"),
+        ("peak memory", f"{megabytes(metrics['resources/peak_memory_bytes'])} above the start"),
+        ("time", f"training {metrics['resources/train_seconds']:.1f} s, evaluation {evaluation:.1f} s"),
+    ]
+    lines += [("note", note) for note in result.notes]
+    if not run_id:
+        return lines
+    follow = f"effft register {run_id}" if config.log_model else f"effft report --task {config.task}"
+    return [*lines, ("run id", run_id), ("look", view), ("next", follow)]
+
+
+def print_summary(result: "Result", run_id: str, view: str) -> None:
+    """The panel of a run, on stdout."""
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for label, text in summary_lines(result, run_id, view):
+        grid.add_row(Text(label, style="dim"), Text(text))
+    console().print(Panel(grid, title=f"effft · {result.config.strategy}", expand=False))
+
+
+class Progress:
+    """Progress on stderr: bars on a terminal, a line every few seconds elsewhere.
+
+    A context manager and a ProgressCallback; `runs` adds a bar over several runs.
+
+    Args:
+        stream: Where it is shown.
+        clock: Seconds, for tests.
+        silent: Show nothing, as in every process of a distributed run but the first.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic, silent: bool = False
+    ) -> None:
+        self.silent = silent
+        self.stream = stream or sys.stderr
+        self.clock = clock
+        self.last_line_at = clock()
+        self.run_text = ""
+        self.first: tuple[float, int] | None = None
+        self.bars: Bars | None = None
+        self.stage: tuple[str, TaskID] | None = None
+        self.overall: TaskID | None = None
+
+    def __enter__(self) -> "Progress":
+        if not self.silent and self.stream.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bars = Progress(*columns, console=Console(file=self.stream), transient=True)
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Remove the bars, so that what is printed next stands alone."""
+        if self.bars is not None:
+            self.bars.stop()
+
+    def line(self, text: str) -> None:
+        """A line of its own, above the bars where there are any."""
+        if self.bars is not None:
+            self.bars.console.print(text, markup=False, highlight=False)
+        elif not self.silent:
+            self.last_line_at = self.clock()
+            self.stream.write(f"effft: {text}\n")
+            self.stream.flush()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show the stage; total 0 means that the amount of work is not known."""
+        if self.bars is not None:
+            if self.stage is None or self.stage[0] != stage:
+                self._end_stage()
+                self.stage = (stage, self.bars.add_task(stage, total=total or None))
+            self.bars.update(self.stage[1], completed=done, total=total or None)
+        elif self.clock() - self.last_line_at >= SECONDS_BETWEEN_LINES:
+            self.line(f"{self.run_text}{stage}" + (f" {done}/{total}" if total else ""))
+
+    def runs(self, name: str, done: int, total: int) -> None:
+        """Show the run that begins after `done` others; the time left assumes that the rest take as long."""
+        self.run_text = f"run {done + 1} of {total} ({name}{self._left(done, total)}): "
+        if self.bars is None:
+            return
+        self._end_stage()
+        if self.overall is None:
+            self.overall = self.bars.add_task("runs", total=total)
+        self.bars.update(self.overall, completed=done, description=f"runs: {name}")
+
+    def _end_stage(self) -> None:
+        if self.bars is not None and self.stage is not None:
+            self.bars.remove_task(self.stage[1])
+        self.stage = None
+
+    def _left(self, done: int, total: int) -> str:
+        if self.first is None or done < self.first[1]:
+            self.first = (self.clock(), done)
+        start, before = self.first
+        if done == before:
+            return ""
+        seconds = (self.clock() - start) / (done - before) * (total - done)
+        return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
