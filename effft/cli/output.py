@@ -55,7 +55,7 @@ def megabytes(count: float) -> str:
 
 
 def score_text(result: "Result", split: str) -> str:
-    """'0.612  [0.551, 0.668]   majority 0.5, chance 0.5': the primary metric of a split, and what knows nothing gets."""
+    """The primary metric of a split with its interval: '0.612  [0.551, 0.668]   majority 0.500, chance 0.500'."""
     from effft.evaluation.metric_keys import bounds
     from effft.evaluation.statistics import chance_remark, uninformed_scores
 
