@@ -13,10 +13,9 @@ from effft.errors import InputError
 from effft.models.backbone import load
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
-from effft.strategies.parts import NAMED
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import predict
-from effft.strategies.strategy import Strategy, compose
+from effft.strategies.strategy import NAMED, Strategy, compose
 from effft.training.loop import private_randomness, train
 from effft.training.teacher import teach
 

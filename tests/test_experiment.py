@@ -12,7 +12,7 @@ from effft.errors import InputError, RunError
 from effft.runs.experiment import Result, run
 from effft.runs.plan import prepare
 from effft.runs.session import Session
-from effft.strategies.parts import NAMED
+from effft.strategies.strategy import NAMED
 from effft.tracking.tracker import MemoryTracker
 
 

@@ -10,8 +10,7 @@ import yaml
 
 from effft.cli.app import app
 from effft.cli.options import FIELDS, default_of, spell
-from effft.strategies.parts import NAMED
-from effft.strategies.strategy import compose
+from effft.strategies.strategy import NAMED, compose
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "MLproject").read_text()

@@ -10,7 +10,7 @@ from effft.runs import cells as measuring
 from effft.runs.cells import BAG, Cell, Kept, Measured, measure, measure_kept
 from effft.runs.reference import RANDOM, SWAPPED, cells, markdown, slices, spread, table
 from effft.runs.session import Session
-from effft.strategies.parts import NAMED
+from effft.strategies.strategy import NAMED
 
 
 def test_cells_hold_every_row_and_pair_once() -> None:

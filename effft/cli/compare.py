@@ -9,7 +9,7 @@ import click
 
 from effft.cli.options import FIELDS, Command, Option, default_of, option, spell, tracking_options
 from effft.errors import InputError
-from effft.strategies.parts import NAMED
+from effft.strategies.strategy import NAMED
 
 if TYPE_CHECKING:
     from effft.cli.output import Progress

@@ -6,7 +6,7 @@ import click
 
 from effft.cli.options import Command, Option, examples, option
 from effft.config import PART_FIELDS
-from effft.strategies.parts import NAMED
+from effft.strategies.strategy import NAMED
 
 if TYPE_CHECKING:
     from effft.runs.estimate import Estimate

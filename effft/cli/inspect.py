@@ -46,8 +46,7 @@ def strategies() -> None:
     """List the strategies, the four choices each is made of, and the names that join by '+'."""
     from effft.cli.output import print_table
     from effft.cli.run import COMPOSED
-    from effft.strategies.parts import NAMED, PARTS, SUMMARY
-    from effft.strategies.strategy import AXES, compose
+    from effft.strategies.strategy import AXES, NAMED, PARTS, SUMMARY, compose
 
     print_table(("strategy", *AXES), [[name, *(p.about for p in compose(name).parts)] for name in (*NAMED, *COMPOSED)])
     click.echo("\nNames join by '+'; these are only to be joined:")

@@ -9,8 +9,7 @@ from click.shell_completion import CompletionItem
 from effft.cli.options import FIELDS, Command, Context, examples, fields_of, flag, option, tracking_options
 from effft.config import PART_FIELDS, make_config
 from effft.errors import InputError
-from effft.strategies.parts import NAMED, PARTS, SUMMARY
-from effft.strategies.strategy import Strategy, compose
+from effft.strategies.strategy import NAMED, PARTS, SUMMARY, Strategy, compose
 
 COMPOSED = ("lora+pbft", "adaptive+pbft", "bitfit+pbft", "lora+distill", "pattern+classifier")
 """Joined parts that the help offers."""

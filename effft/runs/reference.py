@@ -11,8 +11,7 @@ from statistics import fmean, stdev
 from effft.config import make_config
 from effft.evaluation.metric_keys import parse
 from effft.runs.cells import BAG, Cell, Measured
-from effft.strategies.parts import NAMED
-from effft.strategies.strategy import compose
+from effft.strategies.strategy import NAMED, compose
 
 TASKS = ("agreement", "overlap")
 PER_LABEL = (8, 32, 128)

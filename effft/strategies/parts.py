@@ -6,7 +6,6 @@ Every part is a small record. Its fields are the parameters a user may set (`ran
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from effft.errors import InputError
@@ -21,26 +20,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """One choice on one axis. `about` is what a person reads in `python -m effft strategies`.
+    """One choice on one axis.
 
-    space: where a search looks for the part's parameters (`alpha_ratio` stands for alpha / rank). keeps_weights: for
-    the trainable axis, whether every pre-trained weight stays what it is, so that runs can share them.
+    Attributes:
+        about: what `effft strategies` prints.
+        in_name: what the name of a run says of the part, with its parameters in braces.
+        keeps_weights: for the trainable axis, whether every pre-trained weight stays as it is, so that runs share them.
+        space: where a search looks for the part's parameters (`alpha_ratio` stands for alpha / rank).
     """
 
     about: ClassVar[str] = ""
+    in_name: ClassVar[str] = ""
     keeps_weights: ClassVar[bool] = False
-    space: ClassVar[Mapping[str, Dimension]] = MappingProxyType({})
+    space: ClassVar[Mapping[str, Dimension]] = {}
 
     @property
     def short(self) -> str:
-        """What a run's name says of this part; '' for nothing."""
-        return ""
+        """What the name of a run says of this part; '' for nothing."""
+        return self.in_name.format(**vars(self))
 
     def check(self, backbone: "Backbone") -> None:
         """Raise an InputError where this backbone cannot serve the part's parameters."""
 
     def open(self, backbone: "Backbone", generator: "torch.Generator") -> "list[nn.Parameter]":
-        """For the trainable axis: the parameters that move; new ones are put into the backbone first."""
+        """For the trainable axis: return the parameters to train; new ones are put into the backbone first.
+
+        Raises:
+            InputError: this backbone cannot serve the part's parameters.
+        """
         raise TypeError(f"{type(self).__name__} is no choice of what trains")
 
 
@@ -56,12 +63,21 @@ class Plain(Part):
 
 @dataclass(frozen=True)
 class Pattern(Part):
-    """The texts inside one of the task's patterns, after `shots` solved examples (demonstrations)."""
+    """The texts inside one of the task's patterns.
+
+    Args:
+        pattern: name of the pattern; '' is the task's first.
+        shots: solved examples (demonstrations) before every prompt.
+
+    References:
+        Schick and Schütze 2021, arXiv 2001.07676 (patterns); Brown et al. 2020, arXiv 2005.14165 (demonstrations).
+    """
 
     about: ClassVar[str] = "a pattern around the texts"
-    space: ClassVar[Mapping[str, Dimension]] = MappingProxyType(
-        {"pattern": Choice(()), "shots": Range(1, ALL, log=True, whole=True)}
-    )
+    space: ClassVar[Mapping[str, Dimension]] = {
+        "pattern": Choice(()),
+        "shots": Range(1, ALL, log=True, whole=True),
+    }
     pattern: str = ""
     shots: int = 0
 
@@ -76,7 +92,11 @@ class Pattern(Part):
 
 @dataclass(frozen=True)
 class Classifier(Part):
-    """A new linear layer on one pooled hidden state."""
+    """A new linear layer on one pooled hidden state.
+
+    Args:
+        pooling: `first`, `last` or `mean` token; `auto` is `last` for decoders and `mean` for encoders.
+    """
 
     about: ClassVar[str] = "a new linear classifier"
     pooling: str = "auto"
@@ -84,7 +104,11 @@ class Classifier(Part):
 
 @dataclass(frozen=True)
 class Verbalizer(Part):
-    """The model's own language-modelling head, read at the answer slot for the label words."""
+    """The model's own language-modelling head, read at the answer slot for the label words.
+
+    Args:
+        label_words: one word per label, comma-separated; '' takes the task's.
+    """
 
     about: ClassVar[str] = "the LM head and label words"
     label_words: str = ""
@@ -106,18 +130,20 @@ class Everything(Part):
 
 @dataclass(frozen=True)
 class TopLayers(Part):
-    """The last `layers` transformer blocks; embeddings and final norm by their own switches."""
+    """The last transformer blocks.
+
+    Args:
+        layers: how many blocks train.
+        train_embeddings: whether the embeddings train too.
+        train_final_norm: whether the final norm trains too.
+    """
 
     about: ClassVar[str] = "the top transformer blocks"
-    space: ClassVar[Mapping[str, Dimension]] = MappingProxyType({"layers": Range(1, ALL, whole=True)})
+    in_name: ClassVar[str] = "top {layers}"
+    space: ClassVar[Mapping[str, Dimension]] = {"layers": Range(1, ALL, whole=True)}
     layers: int = 2
     train_embeddings: bool = False
     train_final_norm: bool = False
-
-    @property
-    def short(self) -> str:
-        """The blocks."""
-        return f"top {self.layers}"
 
     def check(self, backbone: "Backbone") -> None:
         """More blocks than there are is an InputError."""
@@ -140,22 +166,30 @@ class TopLayers(Part):
 
 @dataclass(frozen=True)
 class LoRA(Part):
-    """Low-rank deltas inside linear maps, scale alpha / rank, zero at the start (Hu et al. 2021, arXiv 2106.09685)."""
+    """Low-rank deltas inside linear maps, scaled by alpha / rank and zero at the start.
+
+    Args:
+        rank: rank of the deltas, at most the smallest adapted side.
+        alpha: scale of the deltas, before it is divided by the rank.
+        lora_dropout: dropout on the input of the deltas.
+        lora_modules: `attention` adapts the attention's linear maps, `all` every linear map of the blocks.
+
+    References:
+        Hu et al. 2021, arXiv 2106.09685.
+    """
 
     about: ClassVar[str] = "low-rank deltas (LoRA)"
+    in_name: ClassVar[str] = "r{rank}"
     keeps_weights: ClassVar[bool] = True
-    space: ClassVar[Mapping[str, Dimension]] = MappingProxyType(
-        {"rank": PowersOfTwo(1, 64), "alpha_ratio": PowersOfTwo(0.5, 4), "lora_modules": Choice(("attention", "all"))}
-    )
+    space: ClassVar[Mapping[str, Dimension]] = {
+        "rank": PowersOfTwo(1, 64),
+        "alpha_ratio": PowersOfTwo(0.5, 4),
+        "lora_modules": Choice(("attention", "all")),
+    }
     rank: int = 8
     alpha: float = 16.0
     lora_dropout: float = 0.0
     lora_modules: str = "attention"
-
-    @property
-    def short(self) -> str:
-        """The rank."""
-        return f"r{self.rank}"
 
     def check(self, backbone: "Backbone") -> None:
         """A rank above the smallest adapted dimension is an InputError."""
@@ -182,9 +216,10 @@ class LoRA(Part):
 
 @dataclass(frozen=True)
 class BitFit(Part):
-    """Bias terms only (Ben Zaken et al. 2022, arXiv 2106.10199).
+    """Bias terms only. A block without any (Llama) gets zero biases on its linear maps, which change nothing at first.
 
-    A block without any bias (Llama) is given zero biases on its linear maps: it starts equal to the backbone.
+    References:
+        Ben Zaken et al. 2022, arXiv 2106.10199.
     """
 
     about: ClassVar[str] = "bias terms"
@@ -223,19 +258,24 @@ class CrossEntropy(Part):
 class DistillKL(Part):
     """Context distillation: KL(teacher || student) over the labels, mixed with cross-entropy.
 
-    The teacher is the frozen backbone with `teacher_shots` demonstrations in context; the student reads none
-    (Snell et al. 2022, arXiv 2209.15189; Askell et al. 2021, arXiv 2112.00861). `kl_weight` 1 is distillation alone.
-    `unlabelled` further texts from the pool are read by the teacher too; their labels are never used.
+    The teacher is the frozen backbone with demonstrations in context; the student reads none.
+
+    Args:
+        teacher_shots: demonstrations that the teacher reads.
+        temperature: divides the scores of both before they are compared.
+        kl_weight: share of the KL term; 1 is distillation alone.
+        unlabelled: further texts from the pool that the teacher reads too; their labels are never used.
+
+    References:
+        Askell et al. 2021, arXiv 2112.00861; Snell et al. 2022, arXiv 2209.15189.
     """
 
     about: ClassVar[str] = "KL to a teacher that sees demonstrations"
-    space: ClassVar[Mapping[str, Dimension]] = MappingProxyType(
-        {
-            "teacher_shots": Range(1, ALL, log=True, whole=True),
-            "temperature": Range(0.5, 4.0, log=True),
-            "kl_weight": Range(0.0, 1.0),
-        }
-    )
+    space: ClassVar[Mapping[str, Dimension]] = {
+        "teacher_shots": Range(1, ALL, log=True, whole=True),
+        "temperature": Range(0.5, 4.0, log=True),
+        "kl_weight": Range(0.0, 1.0),
+    }
     teacher_shots: int = 16
     temperature: float = 1.0
     kl_weight: float = 0.5
@@ -247,54 +287,3 @@ class NoLoss(Part):
     """Nothing is trained, so nothing is compared."""
 
     about: ClassVar[str] = "none"
-
-
-PARTS: dict[str, dict[str, Part]] = {
-    "vanilla": {"input": Plain(), "head": Classifier(), "trainable": Everything()},
-    "pbft": {"input": Pattern(), "head": Verbalizer()},
-    "adaptive": {"trainable": TopLayers()},
-    "lora": {"trainable": LoRA()},
-    "bitfit": {"trainable": BitFit()},
-    "probe": {"head": Classifier(), "trainable": Nothing()},
-    "context_distillation": {
-        "input": Pattern(),
-        "head": Verbalizer(),
-        "trainable": LoRA(),
-        "loss": DistillKL(),
-    },
-    "distill": {"input": Pattern(), "head": Verbalizer(), "loss": DistillKL()},
-    "icl": {"input": Pattern(shots=16), "head": Verbalizer(), "trainable": Nothing(), "loss": NoLoss()},
-    "zero_shot": {"input": Pattern(), "head": Verbalizer(), "trainable": Nothing(), "loss": NoLoss()},
-    "pattern": {"input": Pattern()},
-    "classifier": {"head": Classifier()},
-}
-"""Name -> the axes it sets. `compose("lora+pbft")` joins them."""
-
-NAMED = (
-    "vanilla",
-    "pbft",
-    "adaptive",
-    "lora",
-    "bitfit",
-    "probe",
-    "context_distillation",
-    "icl",
-    "zero_shot",
-)
-"""The strategies that have an MLflow entry point of their own; the other names serve compositions."""
-
-SUMMARY = {
-    "vanilla": "full fine-tuning with a new classifier",
-    "pbft": "pattern-based fine-tuning: full fine-tuning through the LM head and label words",
-    "adaptive": "the top transformer blocks train, with a new classifier",
-    "lora": "LoRA adapters train, with a new classifier",
-    "bitfit": "bias terms train, with a new classifier",
-    "probe": "a linear classifier on the frozen backbone",
-    "context_distillation": "a LoRA student without demonstrations learns from the frozen model with them",
-    "icl": "in-context learning: demonstrations in the prompt, nothing trains",
-    "zero_shot": "the pattern and the label words alone, nothing trains",
-    "distill": "context distillation, to be joined with a trainable: distill, lora+distill, adaptive+distill",
-    "pattern": "a pattern around the texts, to be joined: pattern+classifier is the PBFT of arXiv 2405.13181",
-    "classifier": "a new linear classifier, to be joined",
-}
-"""One line a name, for `--help` and `python -m effft strategies`."""

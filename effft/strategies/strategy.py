@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields, replace
 
 from effft.errors import InputError, lookup, nearest
 from effft.strategies.parts import (
-    PARTS,
     BitFit,
     Classifier,
     CrossEntropy,
@@ -112,6 +111,60 @@ class Strategy:
             return union
         rate = self.default_learning_rate(width)
         return {"learning_rate": Range(rate / 10, rate * 10, log=True)} | union | TRAINING_SPACE
+
+
+@dataclass(frozen=True)
+class NamedParts:
+    """What a name stands for: one line for `--help`, the axes that it sets, and whether it is a strategy by itself."""
+
+    summary: str
+    axes: Mapping[str, Part]
+    complete: bool = True
+
+
+PATTERN_AND_WORDS: dict[str, Part] = {"input": Pattern(), "head": Verbalizer()}
+NAMES = {
+    "vanilla": NamedParts(
+        "full fine-tuning with a new classifier",
+        {"input": Plain(), "head": Classifier(), "trainable": Everything()},
+    ),
+    "pbft": NamedParts(
+        "pattern-based fine-tuning: full fine-tuning through the LM head and label words", PATTERN_AND_WORDS
+    ),
+    "adaptive": NamedParts("the top transformer blocks train, with a new classifier", {"trainable": TopLayers()}),
+    "lora": NamedParts("LoRA adapters train, with a new classifier", {"trainable": LoRA()}),
+    "bitfit": NamedParts("bias terms train, with a new classifier", {"trainable": BitFit()}),
+    "probe": NamedParts("a linear classifier on the frozen backbone", {"head": Classifier(), "trainable": Nothing()}),
+    "context_distillation": NamedParts(
+        "a LoRA student without demonstrations learns from the frozen model with them",
+        PATTERN_AND_WORDS | {"trainable": LoRA(), "loss": DistillKL()},
+    ),
+    "icl": NamedParts(
+        "in-context learning: demonstrations in the prompt, nothing trains",
+        {"input": Pattern(shots=16), "head": Verbalizer(), "trainable": Nothing(), "loss": NoLoss()},
+    ),
+    "zero_shot": NamedParts(
+        "the pattern and the label words alone, nothing trains",
+        PATTERN_AND_WORDS | {"trainable": Nothing(), "loss": NoLoss()},
+    ),
+    "distill": NamedParts(
+        "context distillation, to be joined with a trainable: distill, lora+distill, adaptive+distill",
+        PATTERN_AND_WORDS | {"loss": DistillKL()},
+        complete=False,
+    ),
+    "pattern": NamedParts(
+        "a pattern around the texts, to be joined: pattern+classifier is the PBFT of arXiv 2405.13181",
+        {"input": Pattern()},
+        complete=False,
+    ),
+    "classifier": NamedParts("a new linear classifier, to be joined", {"head": Classifier()}, complete=False),
+}
+"""Every name of a strategy or of a part of one. `compose("lora+pbft")` joins them."""
+
+PARTS = {name: named.axes for name, named in NAMES.items()}
+SUMMARY = {name: named.summary for name, named in NAMES.items()}
+NAMED = tuple(name for name, named in NAMES.items() if named.complete)
+"""The strategies that have an entry point of their own; the other names serve compositions."""
 
 
 def compose(spec: str) -> Strategy:

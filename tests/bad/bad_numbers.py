@@ -3,8 +3,7 @@
 from case import Case
 
 from effft.cli.options import FIELDS, fields_of, flag, metavar
-from effft.strategies.parts import NAMED
-from effft.strategies.strategy import compose
+from effft.strategies.strategy import NAMED, compose
 
 SEARCH = "search --task {task} --model {models}/llama --per-label 2"
 ZERO_IS_MEANT = {

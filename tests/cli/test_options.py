@@ -8,8 +8,7 @@ from effft.cli.app import app
 from effft.cli.options import COMMON_FIELDS, FIELDS, choices, fields_of, flag, metavar
 from effft.cli.run import COMPOSED, command_for, joinable, run
 from effft.config import TRAINING_FIELDS
-from effft.strategies.parts import NAMED
-from effft.strategies.strategy import compose
+from effft.strategies.strategy import NAMED, compose
 
 ALL = (*NAMED, *COMPOSED)
 

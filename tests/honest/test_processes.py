@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from place import make_place
 
-from effft.strategies.parts import NAMED
-from effft.strategies.strategy import compose
+from effft.strategies.strategy import NAMED, compose
 
 STRATEGIES = (*NAMED, "lora+pbft", "adaptive+pbft", "bitfit+pbft", "lora+distill", "pattern+classifier")
 SCRIPT = """

@@ -19,9 +19,8 @@ from effft.search.spaces import (
     narrowed,
     read_space_file,
 )
-from effft.strategies.parts import NAMED
 from effft.strategies.search_space import Choice, PowersOfTwo, Range
-from effft.strategies.strategy import compose
+from effft.strategies.strategy import NAMED, compose
 
 LIMITS = Limits(blocks=6, labelled=24, patterns=("minimal", "long"))
 LORA = bounded(compose("lora").space(256), LIMITS)

@@ -15,7 +15,7 @@ from effft.errors import InputError
 from effft.runs.experiment import Result
 from effft.serving import base_model as base
 from effft.serving.load import SavedModel
-from effft.strategies.parts import NAMED
+from effft.strategies.strategy import NAMED
 
 KINDS = ("llama", "bert", "gpt2", "opt")
 

@@ -16,7 +16,7 @@ from place import Copying, go, make_place
 
 from effft.errors import InputError
 from effft.runs.experiment import Result
-from effft.strategies.parts import NAMED
+from effft.strategies.strategy import NAMED
 from effft.tracking import pyfunc
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.models import fetch, speaking_to
