@@ -1,9 +1,11 @@
-"""PostgreSQL by its URL: the driver that is installed, a server that lets us in, one builder of tables at a time."""
+"""PostgreSQL by its URL: the installed driver, the login, one process that makes the tables, waiting for a restart."""
 
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from effft.errors import InputError, RunError
 from effft.redaction import redact
@@ -12,24 +14,39 @@ from effft.tracking.sanitize import sentence_of
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
 SCHEMES = ("postgresql", "postgres")
 DRIVERS = ("psycopg", "psycopg2")
-"""Those we know, the best first."""
+"""Supported drivers, the preferred one first."""
 
-CONNECTING = {
+CONNECT_OPTIONS = {
     "connect_timeout": 5,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-"""Options of libpq: a server that is not there, or is there no more, is noticed (its own defaults are hours)."""
+"""Options of libpq that detect a server that is down within a minute (the defaults take hours)."""
 
-BUILDING = "5min"
-"""How long one process waits for another to make its tables."""
+LOCK_TIMEOUT = "5min"
+"""How long one process waits for another to create the tables."""
 
-OWNERS = {"optuna": "version_info", "mlflow": "experiments"}
-"""Who keeps things in a database -> a table that only he has. Both would write their version into `alembic_version`."""
+MARKER_TABLES = {"optuna": "version_info", "mlflow": "experiments"}
+"""Owner of a database -> a table that only it has: both would write their version into `alembic_version`.
+
+Neither library offers a public test for its own database; `tests/search/test_postgres.py` fails if a name changes.
+"""
+
+MAX_DOWNTIME = 120.0
+"""Seconds that a server may be down in the middle of the work."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+DOWN_CODES = ("08", "53300", "57P")
+"""Beginnings of PostgreSQL's error codes: no connection, too many connections, shutting down or starting."""
+CUT_CONNECTION = "8s2b"
+"""SQLAlchemy's code for a connection that was cut inside a transaction (Optuna's bulk read retries inside one)."""
 
 
 def is_postgres(url: str) -> bool:
@@ -49,40 +66,40 @@ def with_driver(url: str) -> str:
     _, _, named = scheme.partition("+")
     if named and (named not in DRIVERS or find_spec(named)):
         return f"postgresql+{named}://{rest}"
-    found = next((driver for driver in DRIVERS if find_spec(driver)), "")
-    if not found or named:
+    driver = next((name for name in DRIVERS if find_spec(name)), "")
+    if not driver or named:
         raise InputError(
             f"{redact(url)}: PostgreSQL needs a driver, and {named or DRIVERS[0]} is not installed: "
             "pip install '.[postgres]' (psycopg 3, for a URL postgresql://...)."
         )
-    return f"postgresql+{found}://{rest}"
+    return f"postgresql+{driver}://{rest}"
 
 
 def has_password(url: str) -> bool:
-    """Whether the URL itself tells a password."""
+    """Whether the URL itself contains a password; True for what cannot be read as a URL."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
-        own = make_url(url)
+        parsed = make_url(url)
     except ArgumentError:
-        return True  # whatever it is, it is not to be kept
-    return bool(own.password or own.query.get("password"))
+        return True
+    return bool(parsed.password or parsed.query.get("password"))
 
 
 def options_of(url: str) -> dict[str, object]:
-    """What to tell the driver when it connects, the URL's own options left out."""
+    """Connection options for the driver, without those that the URL sets itself."""
     from sqlalchemy.engine import make_url
 
-    own = make_url(url)
-    return {k: v for k, v in CONNECTING.items() if own.get_driver_name() in DRIVERS and k not in own.query}
+    parsed = make_url(url)
+    return {k: v for k, v in CONNECT_OPTIONS.items() if parsed.get_driver_name() in DRIVERS and k not in parsed.query}
 
 
 def check_login(url: str, flag: str) -> None:
-    """Log in once, so that whatever is wrong is said before anything is made.
+    """Log in once, so that a wrong address or password is reported before any work.
 
     Raises:
-        InputError: the server is down, does not know us, or has no such database.
+        InputError: The server is down, refuses the user, or has no such database.
     """
     with _connected(url, flag):
         pass
@@ -90,23 +107,24 @@ def check_login(url: str, flag: str) -> None:
 
 @contextmanager
 def sole_builder(url: str, owner: str, flag: str) -> "Iterator[Connection]":
-    """While open, no other process of any machine is in here for this database: tables are made by one.
+    """Hold a lock on the database, so that only one process on any machine creates tables.
 
     Raises:
-        InputError: as `check_login`; or the database is another's. RunError: another process does not leave.
+        InputError: As `check_login`, or the database belongs to the other library.
+        RunError: Another process keeps the lock.
     """
     from sqlalchemy import text
     from sqlalchemy.exc import OperationalError
 
     with _connected(url, flag) as connection:
         try:
-            connection.execute(text(f"set lock_timeout = '{BUILDING}'"))
+            connection.execute(text(f"set lock_timeout = '{LOCK_TIMEOUT}'"))
             connection.execute(text("select pg_advisory_lock(hashtext('effft'))"))
         except OperationalError as error:
             raise RunError(
-                f"{redact(url)}: another process has been making its tables for {BUILDING}: {sentence_of(error, 120)}"
+                f"{redact(url)}: another process has been making its tables for {LOCK_TIMEOUT}: {sentence_of(error, 120)}"
             ) from None
-        connection.commit()  # the lock is the session's, and stays; no transaction is left open beside it
+        connection.commit()  # the lock belongs to the session and outlives the transaction
         _must_be_ours(connection, url, owner, flag)
         try:
             yield connection
@@ -115,17 +133,11 @@ def sole_builder(url: str, owner: str, flag: str) -> "Iterator[Connection]":
             connection.execute(text("select pg_advisory_unlock_all()"))
 
 
-def has_table(connection: "Connection", name: str) -> bool:
-    """Whether the search path has a table of this name."""
-    from sqlalchemy import text
-
-    found = connection.execute(text("select to_regclass(:name)"), {"name": name}).scalar() is not None
-    connection.commit()
-    return found
-
-
 def _must_be_ours(connection: "Connection", url: str, owner: str, flag: str) -> None:
-    others = [name for name, table in OWNERS.items() if name != owner and has_table(connection, table)]
+    from sqlalchemy import inspect
+
+    others = [name for name, table in MARKER_TABLES.items() if name != owner and inspect(connection).has_table(table)]
+    connection.rollback()
     if others:
         raise InputError(
             f"{redact(url)} is the database of {others[0]}, and {owner} needs one of its own: `createdb NAME` "
@@ -157,11 +169,42 @@ REMEDIES = (
     ("does not exist", "make it (`createdb`), or name another"),
     ("too many", "let it take more (max_connections), or run fewer drivers"),
 )
-"""A word of what the server says -> what to do."""
+"""A word of the server's message -> what to do."""
 
 
-def refusal(url: str, said: str, flag: str) -> str:
-    """Why the server did not let us in, and what to do about it, in one sentence."""
-    said = said.rpartition("FATAL: ")[2].strip() if "FATAL: " in said else said.split(") ", 1)[-1]
-    remedy = next((r for word, r in REMEDIES if word in said), "start the server, or name another")
-    return f"{redact(url)} cannot be opened: {said[:200].rstrip(' .')}; {remedy} ({flag})."
+def refusal(url: str, message: str, flag: str) -> str:
+    """Why the server refused the login and what to do about it, in one sentence."""
+    reason = message.rpartition("FATAL: ")[2].strip() if "FATAL: " in message else message.split(") ", 1)[-1]
+    remedy = next((remedy for word, remedy in REMEDIES if word in reason), "start the server, or name another")
+    return f"{redact(url)} cannot be opened: {reason[:200].rstrip(' .')}; {remedy} ({flag})."
+
+
+def is_down(error: BaseException | None) -> bool:
+    """Whether an error, or one that it wraps, says that a PostgreSQL server is down, starting or shutting down."""
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
+
+    while error is not None and not isinstance(error, DBAPIError):
+        if isinstance(error, PendingRollbackError) and error.code == CUT_CONNECTION:
+            return True
+        error = error.__cause__
+    if error is None or not type(error.orig).__module__.startswith("psycopg"):
+        return False
+    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    if error.connection_invalidated or (code or "").startswith(DOWN_CODES):
+        return True
+    return code is None and isinstance(error, OperationalError | InterfaceError)
+
+
+def retry(call: Callable[[], T], seconds: float = MAX_DOWNTIME) -> T:
+    """Call again, with growing pauses, while the database is down; raise its error after `seconds`."""
+    deadline, pause = time.monotonic() + seconds, FIRST_PAUSE
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not is_down(error) or time.monotonic() + pause > deadline:
+                raise
+        if pause == FIRST_PAUSE:
+            log.warning("effft: the database is down; waiting for it, %.0f s at most.", seconds)
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)

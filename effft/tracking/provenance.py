@@ -1,4 +1,4 @@
-"""Who made a run: code, versions, machine, process."""
+"""Where a run comes from: code, versions, machine, process; and whether that process is still alive."""
 
 import getpass
 import os
@@ -19,7 +19,7 @@ from effft.redaction import redact
 PACKAGES = ("torch", "transformers", "peft", "mlflow", "numpy", "scikit-learn", "tokenizers")
 ROOT = Path(__file__).parent.parent.parent
 SAME_START = 0.05
-"""Seconds; start times are known to a hundredth."""
+"""Seconds by which two readings of one start time may differ (they are exact to a hundredth)."""
 
 
 def _git(*words: str) -> str | None:
@@ -35,7 +35,7 @@ def _git(*words: str) -> str | None:
 
 @cache
 def _code() -> Mapping[str, str]:
-    """Read once: the code that runs is the code that was there at the start."""
+    """Cached, since the code that runs is the code that was there at the start."""
     tags = {"python": platform.python_version(), "platform": platform.platform(), "cpus": str(os.cpu_count())}
     tags["version.effft"] = __version__
     for package in PACKAGES:
@@ -43,8 +43,8 @@ def _code() -> Mapping[str, str]:
             tags[f"version.{package}"] = version(package)
         except PackageNotFoundError:
             continue
-    ours = _git("ls-files", "--error-unmatch", "effft/errors.py")  # not a repository that merely holds our installation
-    commit = _git("rev-parse", "HEAD") if ours else None
+    # The repository must be this project's, not one that merely contains its installation.
+    commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", "effft/errors.py") else None
     if commit:
         changed = _git("status", "--porcelain", "--untracked-files=no")
         tags |= {"git_commit": commit, "git_dirty": str(bool(changed)).lower(), "mlflow.source.git.commit": commit}
@@ -52,12 +52,12 @@ def _code() -> Mapping[str, str]:
 
 
 def code_tags() -> dict[str, str]:
-    """Git commit of the project and whether the working tree differs from it; versions; machine; command."""
+    """Git commit of the project, whether the working tree differs from it, versions, machine and command."""
     return {**_code(), "command": redact(" ".join(["effft", *sys.argv[1:]]))}
 
 
 def user_name() -> str:
-    """Who runs this, where the system knows."""
+    """The user's name, or 'unknown' where the system has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
@@ -65,7 +65,7 @@ def user_name() -> str:
 
 
 def process_tags() -> dict[str, str]:
-    """Host, process id, start time and id space: enough to tell later whether the process still lives."""
+    """Host, process id, start time and PID namespace: enough to tell later whether this process is still alive."""
     process = psutil.Process()
     return {
         "effft.host": socket.gethostname(),
@@ -76,7 +76,7 @@ def process_tags() -> dict[str, str]:
 
 
 def is_dead(tags: Mapping[str, str]) -> bool:
-    """Whether these process tags name a process of this host that lives no more; False when it cannot be told."""
+    """Whether process tags name a process of this host that has ended; False where that cannot be known."""
     if tags.get("effft.host") != socket.gethostname() or tags.get("effft.pid_space", "") != _pid_space():
         return False
     try:
@@ -94,13 +94,13 @@ def is_dead(tags: Mapping[str, str]) -> bool:
 
 
 def _started(process: psutil.Process) -> float:
-    """Seconds from the machine's start to the process's: setting the clock moves both and not their difference."""
-    booted = psutil.boot_time()  # first: older psutil then counts from this very number
+    """Seconds from the start of the machine to that of the process, which setting the clock does not change."""
+    booted = psutil.boot_time()  # called first, because older psutil computes create_time from this very number
     return float(process.create_time() - booted)
 
 
 def _pid_space() -> str:
-    """Process ids mean something within one container only; '' where the system has no such thing."""
+    """The PID namespace (a process id is unique within one container only); '' where the system has none."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:

@@ -1,4 +1,4 @@
-"""A saved model in MLflow's pyfunc form: signature, requirements, code, and what answers a request."""
+"""A saved model in MLflow's pyfunc form: signature, requirements, code, and the class that answers requests."""
 
 import shutil
 import tempfile
@@ -12,13 +12,12 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.pyfunc.model import PythonModel
+from mlflow.pyfunc import PythonModel
 from mlflow.types import ColSpec, DataType, Schema
 
 from effft.errors import EffftError
 from effft.serving.manifest import Manifest, read_manifest
-from effft.tracking.store import quiet_mlflow
+from effft.tracking.store import configure_mlflow
 
 PACKAGE = Path(__file__).parent.parent
 CODE = Path(__file__).parent / "served_model.py"
@@ -26,7 +25,7 @@ NEEDED = (
     "mlflow", "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pandas", "scikit-learn",
     "pydantic", "pyyaml", "click", "psutil",
 )  # fmt: skip
-"""Packages that a model needs where it is served; the versions at hand are pinned."""
+"""Packages that a model needs where it is served; the installed versions are pinned."""
 
 ARTIFACT = "saved"
 """Name of the saved model among the pyfunc model's artifacts."""
@@ -43,22 +42,18 @@ class ServedModel(PythonModel):
         use_few_threads(self.model)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row of answers a row of texts. MLflow reads no signature from a DataFrame: `signature_of` says it."""
+        """One row of answers per row of texts. The signature comes from `signature_of`: MLflow infers none here."""
         rows = [tuple(row) for row in model_input[list(self.model.fields)].itertuples(index=False)]
-        _must_be_text(rows, self.model.fields)
+        for number, row in enumerate(rows):
+            for name, value in zip(self.model.fields, row, strict=True):
+                if not isinstance(value, str):
+                    raise MlflowException.invalid_parameter_value(
+                        f"row {number}: {name!r} must be text, but got {value!r}."
+                    )
         try:
             return pd.DataFrame(self.model.answers(rows), columns=list(output_names(self.model.labels)))
         except EffftError as error:
-            raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
-
-
-def _must_be_text(rows: list[tuple[Any, ...]], fields: tuple[str, ...]) -> None:
-    for number, row in enumerate(rows):
-        for name, value in zip(fields, row, strict=True):
-            if not isinstance(value, str):
-                raise MlflowException(
-                    f"row {number}: {name!r} must be text, but got {value!r}.", INVALID_PARAMETER_VALUE
-                )
+            raise MlflowException.invalid_parameter_value(str(error)) from None
 
 
 def output_names(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -74,37 +69,34 @@ def signature_of(record: Manifest) -> ModelSignature:
     return ModelSignature(texts, answers)
 
 
-def requirements() -> list[str]:
+def requirements() -> Iterator[str]:
     """'torch==2.13.0' and so on, without the local part of a version ('+cpu')."""
-    found = []
     for name in NEEDED:
         try:
-            found.append(f"{name}=={version(name).split('+')[0]}")
+            yield f"{name}=={version(name).split('+')[0]}"
         except PackageNotFoundError:
             continue
-    return found
 
 
 @contextmanager
 def pyfunc_folder(saved: Path, model_id: str, run_id: str) -> Iterator[Path]:
     """A pyfunc model around the folder that `serving.save` wrote, in a temporary place.
 
-    Our own code goes with it (without any weights), so that a server needs the requirements and nothing else.
+    It contains this package's code without any weights, so that a server needs nothing but the requirements.
     """
-    quiet_mlflow()
+    configure_mlflow()
     record = read_manifest(saved)
     with tempfile.TemporaryDirectory(prefix="effft-model-") as name:
-        place = Path(name)
-        code = place / "code" / PACKAGE.name
+        code, folder = Path(name) / "code" / PACKAGE.name, Path(name) / "model"
         shutil.copytree(PACKAGE, code, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "tiny_lm", "cli"))
         mlflow.pyfunc.save_model(
-            path=str(place / "model"),
+            path=str(folder),
             python_model=str(CODE),
             artifacts={ARTIFACT: str(saved)},
             code_paths=[str(code)],
             signature=signature_of(record),
             input_example=pd.DataFrame([{name: f"a {name} to be labelled" for name in record.fields}]),
-            pip_requirements=requirements(),
+            pip_requirements=list(requirements()),
             mlflow_model=Model(model_id=model_id, run_id=run_id),
         )
-        yield place / "model"
+        yield folder

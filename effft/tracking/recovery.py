@@ -1,179 +1,309 @@
-"""When a tracking server goes away in the middle of a run: what it did not take is kept in a file beside the user."""
+"""What a tracking store does not take is kept in a recovery file, and `effft resend` sends it later, exactly once.
+
+Everything a run logs is an operation: a name and plain data, so that it can go to a store now or later from a file.
+"""
 
 import json
 import logging
-import os
 import shlex
 import shutil
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
 from effft.redaction import redact
-from effft.tracking.operations import OPERATIONS, Data
-from effft.tracking.provenance import process_tags
-from effft.tracking.retry import retry
+from effft.tracking.models import log_saved_model
+from effft.tracking.postgres import retry
+from effft.tracking.provenance import is_dead, process_tags
 from effft.tracking.sanitize import sentence_of
-from effft.tracking.store import sqlite_path
+from effft.tracking.store import open_client, resolve_uri
 
 log = logging.getLogger(__name__)
 FORMAT = "effft recovery 1"
-GONE = 500
-"""HTTP status from which it is the server's fault, and not that of what was written."""
+PLACEHOLDER, RECOVERED = "effft.kept_run", "effft.recovered"
+"""Tags of a run that started while the store was away (its name in the file), and of one whose file has arrived."""
+
+MAX_WAIT, SLOW = 45.0, 5.0
+"""Seconds that a database may be down before the file is used, and after which waiting is reported."""
+
+Data = dict[str, Any]
+
+
+def perform(client: MlflowClient, run_id: str, operation: str, data: Data) -> str:
+    """Send one operation to a store; return the id of the run or model that it made, else ''.
+
+    Sending an operation twice does no harm, so a file of which a part has arrived can be sent as a whole.
+    """
+    match operation:
+        case "start":
+            return _start(client, run_id, data)
+        case "params":
+            client.log_batch(run_id, params=[Param(key, value) for key, value in data.items()])
+        case "tags":
+            client.log_batch(run_id, tags=[RunTag(key, value) for key, value in data.items()])
+        case "metrics":
+            client.log_batch(run_id, metrics=[Metric(*row) for row in data["rows"]])
+        case "dataset":
+            profile, source = json.dumps({"num_rows": data["rows"]}), json.dumps({"uri": data["origin"]})
+            dataset = Dataset(data["name"], data["digest"], "local", source, None, profile)
+            inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", data["context"])])]
+            try:
+                client.log_inputs(run_id, inputs)
+            except MlflowException:  # another process may have written the same data set in between
+                client.log_inputs(run_id, inputs)
+        case "text":
+            client.log_text(run_id, data["content"], data["path"])
+        case "model":
+            outputs = client.get_run(run_id).outputs
+            if not (outputs and outputs.model_outputs):
+                return log_saved_model(client, run_id, Path(data["folder"]), data["metrics"], data["digests"])
+        case "end":
+            client.set_terminated(run_id, data["status"], data["time"])
+    return ""
+
+
+def _start(client: MlflowClient, placeholder: str, data: Data) -> str:
+    """Create a run; one that has a placeholder may have been created by an earlier attempt and is then found."""
+    tags = dict(data["tags"])
+    if placeholder:
+        created = client.search_runs([data["experiment"]], f"tags.`{PLACEHOLDER}` = '{placeholder}'", max_results=1)
+        if created:
+            return str(created[0].info.run_id)
+        tags[PLACEHOLDER] = placeholder
+    return str(client.create_run(data["experiment"], data["time"], tags, data["name"]).info.run_id)
+
+
+class Writer:
+    """Sends what a run and its children log to the store; after a failure, all that follows goes to a recovery file.
+
+    Args:
+        client: The client of the store.
+        recover: Whether to go on with a file (False: raise, because the results are kept elsewhere).
+    """
+
+    def __init__(self, client: MlflowClient, recover: bool = True) -> None:
+        self.client, self.recover = client, recover
+        self.run_id = ""
+        self.file: RecoveryFile | None = None
+        self.reason = ""
+
+    @property
+    def resend_command(self) -> str:
+        """The command that sends the recovery file; '' when everything has arrived."""
+        if self.file is None:
+            return ""
+        path = self.file.path
+        return f"python -m effft resend {shlex.quote(path.name if path.parent == Path.cwd() else str(path))}"
+
+    def write(self, run_id: str, operation: str, data: Data) -> str:
+        """Perform an operation, or keep it; returns the id of the run or model that it made, else ''.
+
+        Raises:
+            RunError: Neither the store nor the recovery file takes it.
+        """
+        failure = None
+        if self.file is None:
+            try:
+                with report_slow_answer():
+                    return retry(lambda: perform(self.client, run_id, operation, data), MAX_WAIT)
+            except Exception as error:  # a refusal, a timeout, an answer that is no JSON, a full disk: all are kept
+                failure = store_error(error)
+                if not self.recover:
+                    raise failure from error
+        try:
+            self.file = self.file or RecoveryFile.create(self.run_id or "runs", str(self.client.tracking_uri))
+            name = self.file.append(run_id, operation, data)
+        except OSError as error:
+            self.file = None  # what follows is tried on the store again
+            raise failure or RunError(f"the recovery file cannot be written: {error}.") from error
+        if failure is not None:
+            self.reason = str(failure)
+            log.warning("effft: %s The run goes on; `%s` sends its results.", failure, self.resend_command)
+        return name
+
+
+@contextmanager
+def report_slow_answer() -> Iterator[None]:
+    """Say so when the block takes longer than SLOW seconds."""
+    timer = threading.Timer(SLOW, log.warning, ["effft: the tracking store is slow to answer; waiting for it."])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def store_error(error: BaseException) -> RunError:
+    """What the store said, as one sentence."""
+    reason = (sentence_of(error) or type(error).__name__).rstrip(".")
+    full = "disk is full" in reason or "No space left" in reason
+    return RunError(f"the tracking store did not take what was logged: {reason}{'; make room' if full else ''}.")
 
 
 class RecoveryFile:
-    """A JSON line for the run it belongs to, then one for every write; the models stand in a folder beside it.
+    """A JSON line about the run, then one per operation; saved models are copied into a folder beside the file.
 
-    Every line is handed to the system at once, so a kill -9 loses none; one that it cut short is passed over.
+    Every line reaches the system at once, so kill -9 loses none; one that it cut short is skipped.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @property
-    def models(self) -> Path:
-        """Folder of the models."""
-        return self.path.with_suffix(".models")
+        self.path, self.models = path, path.with_suffix(".models")
 
     @staticmethod
-    def new(run_id: str, server: str) -> "RecoveryFile":
-        """In the current folder, or that of temporary files where nothing can be written."""
-        name = f"effft-recovery-{run_id[:12]}-{uuid.uuid4().hex[:6]}.jsonl"
-        head: dict[str, Any] = {
-            "what": FORMAT,
-            "id": uuid.uuid4().hex,
-            "run": run_id,
-            "server": redact(server),
-        }
-        head["process"] = process_tags()
-        for folder in (Path.cwd(), Path(tempfile.gettempdir())):
-            made = RecoveryFile(folder / name)
-            try:
-                made._append(head)
-            except OSError:
-                continue
-            return made
-        raise RunError(f"the tracking server is away, and no recovery file can be written in {Path.cwd()}.")
+    def create(run_id: str, server: str) -> "RecoveryFile":
+        """A new file in the current folder, else in that for temporary files.
 
-    def add(self, run_id: str, what: str, data: Data) -> str:
-        """Keep one write; returns the name that a run begun now goes by."""
-        if what == "start":
+        Raises:
+            OSError: Neither can be written.
+        """
+        name = f"effft-recovery-{run_id[:12]}-{uuid.uuid4().hex[:6]}.jsonl"
+        head = {"what": FORMAT, "id": uuid.uuid4().hex, "run": run_id, "server": redact(server)}
+        file = RecoveryFile(Path.cwd() / name)
+        try:
+            file._write({**head, "process": process_tags()})
+        except OSError:
+            file = RecoveryFile(Path(tempfile.gettempdir()) / name)
+            file._write({**head, "process": process_tags()})
+        return file
+
+    def append(self, run_id: str, operation: str, data: Data) -> str:
+        """Keep an operation; returns the placeholder that stands for a new run, else ''."""
+        if operation == "start":
             run_id = run_id or f"kept-{uuid.uuid4().hex}"
-        if what == "model":
-            folder = self.models / run_id
-            shutil.copytree(data["folder"], folder, dirs_exist_ok=True)
+        if operation == "model":
+            shutil.copytree(data["folder"], self.models / run_id, dirs_exist_ok=True)
             data = {**data, "folder": run_id}
-        self._append({"run": run_id, "do": what, "with": data})
-        return run_id if what == "start" else ""
+        self._write({"run": run_id, "do": operation, "with": data})
+        return run_id if operation == "start" else ""
 
     def mark_sent(self) -> None:
-        """Say in the file that all of it was sent; the models are no longer needed."""
-        self._append({"sent": time.strftime("%Y-%m-%d %H:%M:%S")})
+        """Note that all of it was sent, and remove the models."""
+        self._write({"sent": time.strftime("%Y-%m-%d %H:%M:%S")})
         shutil.rmtree(self.models, ignore_errors=True)
 
-    def _append(self, line: dict[str, Any]) -> None:
+    def _write(self, line: Data) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def read(self) -> Iterator[dict[str, Any]]:
-        """The lines, the head first.
+    def read(self) -> Iterator[Data]:
+        """The lines, the one about the run first.
 
         Raises:
-            InputError: it cannot be read, or it is another kind of file.
+            InputError: The file cannot be read, or is of another kind.
         """
         try:
             with self.path.open(encoding="utf-8") as file:
                 lines = list(file)
         except (OSError, UnicodeDecodeError) as error:
-            said = getattr(error, "strerror", None) or error
-            raise InputError(f"recovery file {self.path} cannot be read: {said}.") from None
-        for place, line in enumerate(lines):
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"recovery file {self.path} cannot be read: {reason}.") from None
+        for number, line in enumerate(lines, 1):
             try:
-                found = json.loads(line)
+                entry = json.loads(line)
             except ValueError:
-                found = None
-            if place == 0 and not (isinstance(found, dict) and found.get("what") == FORMAT):
+                entry = None
+            if number == 1 and not (isinstance(entry, dict) and entry.get("what") == FORMAT):
                 raise InputError(f"{self.path} is no recovery file; its name is effft-recovery-....jsonl.")
-            if isinstance(found, dict):
-                yield found
-            elif place + 1 < len(lines):
-                raise InputError(f"recovery file {self.path}, line {place + 1}: it is damaged; remove that line.")
+            if isinstance(entry, dict):
+                yield entry
+            elif number < len(lines):
+                raise InputError(f"recovery file {self.path}, line {number}: it is damaged; remove that line.")
 
 
-class Line:
-    """The way of a run and its children to the store.
+@dataclass(frozen=True)
+class Resent:
+    """What `resend` did: the ids of the runs written to and how many operations; none if it was sent before."""
 
-    root: id of the run, once it has one. recover: when a server is gone, go on with a file (False: what is logged
-    can be made again, so fail).
-    """
-
-    def __init__(self, client: MlflowClient, recover: bool = True) -> None:
-        self.client = client
-        self.recover = recover and sqlite_path(str(client.tracking_uri)) is None
-        self.root = ""
-        self.file: RecoveryFile | None = None
+    runs: tuple[str, ...] = ()
+    operations: int = 0
 
     @property
-    def remedy(self) -> str:
-        """The command that sends what was kept; '' when everything has arrived."""
-        if self.file is None:
-            return ""
-        path = self.file.path
-        shown = path.name if path.parent == Path.cwd() else str(path)
-        return f"python -m effft resend {shlex.quote(shown)}"
+    def already_sent(self) -> bool:
+        """Whether an earlier call had sent everything."""
+        return not self.runs
 
-    def write(self, run_id: str, what: str, data: Data) -> str:
-        """To the store, or to the file once the store is away; returns the id of what was made, where there is one.
 
-        Raises:
-            RunError: the store refuses it, or cannot write; neither can the file.
-        """
-        if self.file is None:
-            try:
-                return retry(lambda: OPERATIONS[what](self.client, run_id, data) or "")
-            except (MlflowException, OSError) as error:
-                if not (self.recover and is_gone(error)):
-                    raise refused(error) from error
-                self.file = RecoveryFile.new(self.root or "runs", str(self.client.tracking_uri))
-                log.warning(
-                    "effft: the tracking server does not answer any more; the run goes on, and `%s` sends its results.",
-                    self.remedy,
-                )
+def resend(path: Path, tracking_uri: str = "") -> Resent:
+    """Send a recovery file to its store; one whose sending broke off is sent again from the start.
+
+    Raises:
+        InputError: It is no recovery file, its run is still going on, or the store is another one.
+        RunError: The store does not take it.
+    """
+    file = RecoveryFile(path)
+    head, *lines = file.read()
+    with FileLock(f"{path}.lock"):
+        if any("sent" in line for line in file.read()):
+            return Resent()
+        _must_be_over(head, path)
+        client = open_client(_address(tracking_uri, str(head["server"])))
         try:
-            return self.file.add(run_id, what, data)
-        except OSError as error:
-            raise RunError(f"the tracking server is away, and {self.file.path} cannot be written ({error}).") from error
+            runs = _send(client, file, head, lines)
+        except (MlflowException, OSError) as error:
+            raise store_error(error) from None
+        file.mark_sent()
+    Path(f"{path}.lock").unlink(missing_ok=True)
+    return Resent(tuple(runs), len(lines)) if runs else Resent()
 
 
-def is_gone(error: MlflowException | OSError) -> bool:
-    """Whether nobody (or a server that is out of order) answers: no fault of what was sent."""
-    return not isinstance(error, MlflowException) or status(error) >= GONE
+def _send(client: MlflowClient, file: RecoveryFile, head: Data, lines: list[Data]) -> list[str]:
+    """Send all lines; returns the ids of the runs, [] if a copy of the file had been sent."""
+    ids = {} if head["run"] == "runs" else {head["run"]: head["run"]}
+    if ids and _run(client, head["run"]).data.tags.get(RECOVERED) == head["id"]:
+        return []
+    for line in lines:
+        run_id, operation, data = line["run"], line["do"], dict(line["with"])
+        if operation == "start":
+            parent = data["tags"].get("mlflow.parentRunId")
+            tags = {"mlflow.parentRunId": ids.get(parent, parent)} if parent else {}
+            ids[run_id] = perform(client, run_id, operation, {**data, "tags": data["tags"] | tags})
+            if len(ids) == 1 and _run(client, ids[run_id]).data.tags.get(RECOVERED) == head["id"]:
+                return []
+            continue
+        if operation == "model":
+            data["folder"] = str(file.models / data["folder"])
+        perform(client, ids.setdefault(run_id, run_id), operation, data)
+    for run_id in ids.values():  # a run that the file does not end is one whose process was killed
+        if client.get_run(run_id).info.status == "RUNNING":
+            client.set_terminated(run_id, "KILLED")
+    if ids:
+        client.set_tag(next(iter(ids.values())), RECOVERED, head["id"])
+    return list(ids.values())
 
 
-def status(error: Any) -> int:
-    """The HTTP status of what MLflow raised."""
-    return int(error.get_http_status_code())
+def _run(client: MlflowClient, run_id: str) -> Any:
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        store = redact(str(client.tracking_uri))
+        raise InputError(f"run {run_id} is not in {store}; give the store it began in (flag --tracking-uri).") from None
 
 
-def refused(error: BaseException) -> RunError:
-    """What the store says, as a sentence."""
-    said = sentence_of(error)
-    full = "disk is full" in said or "No space left" in said
-    remedy = "; make room, and give the same command again." if full else ""
-    return RunError(f"the tracking store did not take what was logged: {said}{remedy}")
+def _must_be_over(head: Data, path: Path) -> None:
+    tags = head["process"]
+    if tags["effft.host"] == process_tags()["effft.host"] and not is_dead(tags) and tags != process_tags():
+        pid = tags["effft.pid"]
+        raise InputError(f"the run of {path} is still going on (process {pid}); send it when it has ended.")
 
 
-def short_patience() -> None:
-    """Give a server that is gone a few seconds, where MLflow would try for four minutes; what the user set stays."""
-    patience = {"MAX_RETRIES": "3", "BACKOFF_FACTOR": "1", "BACKOFF_JITTER": "0", "TIMEOUT": "30"}
-    for name, value in patience.items():
-        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for every try
+def _address(tracking_uri: str, server: str) -> str:
+    uri = resolve_uri(tracking_uri)
+    uri = uri if tracking_uri or uri.startswith("http") else server
+    if "://***@" in uri:
+        raise InputError(f"the password of {server} is not in the file; give the address with --tracking-uri.")
+    return uri

@@ -1,31 +1,43 @@
-"""The model registry: `effft-<task>`, a version per winner; the champion is chosen on validation alone."""
+"""The model registry: `effft-<task>` with a version per winner; the champion is chosen on validation alone."""
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError
+from effft.evaluation.metric_keys import splits_with
 from effft.serving.manifest import Manifest, read_manifest
 from effft.serving.model_card import card
-from effft.tracking.models import fetch, model_of, speaking_to
-from effft.tracking.sanitize import LONGEST_TAG, safe_key, truncate
-from effft.tracking.store import prepare_store, quiet_mlflow, resolve_uri
+from effft.tracking.models import fetch, model_of
+from effft.tracking.sanitize import LONGEST_TAG, truncate
+from effft.tracking.store import open_client
 
 CHAMPION = "champion"
 
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version, and what its tags say. validation: what champions are compared on, None = unknown."""
+    """A registered version.
+
+    Args:
+        name: Name of the registered model.
+        number: Its version.
+        aliases: Its aliases.
+        tags: What it was made of and what it reached.
+        verdict: Why it became champion or not, where it has just been registered.
+    """
 
     name: str
     number: int
     aliases: tuple[str, ...]
     tags: Mapping[str, str]
+    verdict: str = ""
 
     @property
     def uri(self) -> str:
@@ -34,7 +46,7 @@ class Version:
 
     @property
     def validation(self) -> float | None:
-        """The validation that the champion is chosen by."""
+        """The number that champions are compared on; None where it is unknown."""
         try:
             value = float(self.tags["validation"])
         except (KeyError, ValueError):
@@ -42,60 +54,53 @@ class Version:
         return value if math.isfinite(value) else None
 
 
-def open_client(tracking_uri: str = "") -> MlflowClient:
-    """A client of the store in use.
+def register(run_id: str, tracking_uri: str = "", study: str = "", validation: float | None = None) -> Version:
+    """Register the model that a run logged (`--log-model`) as a version of `effft-<task>`.
+
+    The alias `champion` moves to the new version if its validation is above the champion's and both were trained on
+    the same content of the task and chosen by the same metric. In-domain and OOD numbers are tags that nothing reads.
+
+    Args:
+        run_id: The run.
+        tracking_uri: Its store.
+        study: Name of the search that it won, for the tag.
+        validation: The number to compare instead of the run's own validation metric (a mean over seeds or folds is a
+            better estimate than one run).
 
     Raises:
-        InputError, RunError: the store cannot be opened.
+        InputError: There is no such run, it did not finish, or it logged no model.
     """
-    quiet_mlflow()
-    uri = resolve_uri(tracking_uri)
-    prepare_store(uri)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def register(
-    run_id: str, tracking_uri: str = "", study: str = "", validation: float | None = None, client: object = None
-) -> Version:
-    """Make a version of `effft-<task>` from the model that a run logged (`--log-model`), and see who is champion.
-
-    The alias `champion` moves to the new version only if its validation is above that of the version that has it;
-    in-domain and OOD numbers are tags to read, never looked at. A version with another metric takes no part.
-
-    study: name of the search it won, for the tag. validation: the number to compare instead of the run's own
-    `validation/<metric>` (a mean over seeds or folds is a better estimate than one run).
-
-    Raises:
-        InputError: no such run, it did not finish, or it logged no model.
-    """
-    own = client if isinstance(client, MlflowClient) else open_client(tracking_uri)
-    model_id = model_of(own, run_id)
-    run = own.get_run(run_id)
+    client = open_client(tracking_uri)
+    model_id = model_of(client, run_id)
+    run = client.get_run(run_id)
     if run.info.status not in ("FINISHED", "RUNNING"):  # a run registers its own model just before it ends
         raise InputError(f"run {run_id} is {run.info.status}; only a finished run's model is registered.")
-    record = read_manifest(fetch(f"models:/{model_id}", own))
-    name = f"effft-{record.task['name']}"
+    record = read_manifest(fetch(f"runs:/{run_id}/model", client))
+    task = record.task["name"]
+    name, tags = f"effft-{task}", version_tags(record, run, study, validation)
     try:
-        own.create_registered_model(name, description=f"Text classifiers for the task {record.task['name']}.")
-    except MlflowException:  # it is there
-        own.get_registered_model(name)
-    tags = version_tags(record, run, study, validation)
+        client.create_registered_model(name, description=f"Text classifiers for the task {task}.")
+    except MlflowException:  # it exists
+        client.get_registered_model(name)
+    # a `models:/` source would be looked up in MLflow's global store, not in the client's
+    source = client.get_logged_model(model_id).artifact_location
     about = truncate(card(record), LONGEST_TAG)
-    with speaking_to(own):
-        made = own.create_model_version(name, f"models:/{model_id}", run_id, tags, None, about, model_id=model_id)
-    version = Version(name, int(made.version), (), tags)
-    if _wins(version, champion(own, name)):
-        own.set_registered_model_alias(name, CHAMPION, str(version.number))
-        return Version(name, version.number, (CHAMPION,), tags)
-    return version
+    created = client.create_model_version(name, source, run_id, tags, description=about, model_id=model_id)
+    version = Version(name, int(created.version), (), tags)
+    reason = reason_against(version, champion(client, name))
+    if reason:
+        return replace(version, verdict=f"the champion stays ({reason})")
+    client.set_registered_model_alias(name, CHAMPION, str(version.number))
+    return replace(version, aliases=(CHAMPION,), verdict="champion by validation")
 
 
 def version_tags(record: Manifest, run: Run, study: str, validation: float | None) -> dict[str, str]:
-    """What a person chooses by: strategy, backbone, per_label, metrics, study, git commit."""
+    """What a person chooses by: strategy, backbone, per_label, metrics, study, git commit, content of the task."""
     metrics, metric = record.metrics, record.metric
     value = metrics.get(f"validation/{metric}") if validation is None else validation
-    known = {
+    tags = {
         "task": str(record.task["name"]),
+        "task_digest": run.data.tags.get("task_digest") or record_digest(record.task),
         "strategy": record.strategy,
         "backbone": record.base.name,
         "per_label": str(record.per_label),
@@ -107,49 +112,56 @@ def version_tags(record: Manifest, run: Run, study: str, validation: float | Non
         "git_commit": run.data.tags.get("git_commit", ""),
         "run": record.run,
     }
-    ends = f"/{metric}"
-    for key, number in metrics.items():
-        split = key.removesuffix(ends)
-        if key.endswith(ends) and (split == "in_domain" or (split.startswith("ood/") and split.count("/") == 1)):
-            known[split] = f"{number:.6f}"
-    return {safe_key(key): truncate(text, LONGEST_TAG) for key, text in known.items() if text}
+    for split in splits_with(metrics, metric):
+        if split != "validation":
+            tags[split] = f"{metrics[f'{split}/{metric}']:.6f}"
+    return {key: truncate(text, LONGEST_TAG) for key, text in tags.items() if text}
+
+
+def record_digest(record: Mapping[str, object]) -> str:
+    """Digest of a task's record, for a run without a digest of record and data together."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def champion(client: MlflowClient, name: str) -> Version | None:
     """The version that has the alias; None when none has."""
     try:
-        found = client.get_model_version_by_alias(name, CHAMPION)
+        version = client.get_model_version_by_alias(name, CHAMPION)
     except MlflowException:
         return None
-    return Version(name, int(found.version), (CHAMPION,), dict(found.tags))
+    return Version(name, int(version.version), (CHAMPION,), dict(version.tags))
 
 
-def _wins(new: Version, old: Version | None) -> bool:
+def reason_against(new: Version, old: Version | None) -> str:
+    """Why a new version does not become champion; '' when it does."""
     if new.validation is None:
-        return False
+        return "the new version has no validation"
     if old is None or old.validation is None:
-        return True
-    return new.tags.get("metric") == old.tags.get("metric") and new.validation > old.validation
+        return ""
+    if new.tags.get("metric") != old.tags.get("metric"):
+        return f"it was chosen by another metric, {old.tags.get('metric')}"
+    if new.tags.get("task_digest") != old.tags.get("task_digest"):
+        return "it was trained on other content of the task; move the alias by hand to replace it"
+    return "" if new.validation > old.validation else "validation is not above its own"
 
 
 def versions(client: MlflowClient, task: str = "") -> list[Version]:
     """All versions of the registered models of effft, or of one task's; the newest first within each.
 
     Raises:
-        InputError: the task has none.
+        InputError: The task has none.
     """
-    names = [m.name for m in client.search_registered_models() if m.name.startswith("effft-")]
+    models = {model.name: model for model in client.search_registered_models() if model.name.startswith("effft-")}
     if task:
-        if f"effft-{task}" not in names:
-            known = ", ".join(name.removeprefix("effft-") for name in names) or "none"
-            raise InputError(f"no model of task {task!r} is registered; tasks that have one: {known}.")
-        names = [f"effft-{task}"]
+        if f"effft-{task}" not in models:
+            tasks = ", ".join(name.removeprefix("effft-") for name in models) or "none"
+            raise InputError(f"no model of task {task!r} is registered; tasks that have one: {tasks}.")
+        models = {f"effft-{task}": models[f"effft-{task}"]}
     found = []
-    for name in names:
-        aliases: dict[int, list[str]] = {}
-        for alias, number in client.get_registered_model(name).aliases.items():
-            aliases.setdefault(int(number), []).append(alias)
-        page = client.search_model_versions(f"name = '{name}'")
-        made = [Version(name, int(v.version), tuple(aliases.get(int(v.version), ())), dict(v.tags)) for v in page]
-        found += sorted(made, key=lambda version: -version.number)
+    for name in models:
+        aliases = client.get_registered_model(name).aliases
+        for version in sorted(client.search_model_versions(f"name = '{name}'"), key=lambda v: -int(v.version)):
+            number = int(version.version)
+            names = tuple(alias for alias, owner in aliases.items() if int(owner) == number)
+            found.append(Version(name, number, names, dict(version.tags)))
     return found

@@ -1,4 +1,4 @@
-"""Keys and values in the form that MLflow takes: allowed characters, lengths, JSON without NaN."""
+"""Values in the form that MLflow takes: lengths, sentences without secrets, JSON without NaN."""
 
 import hashlib
 import json
@@ -8,21 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from effft.redaction import redact
 
-LONGEST_PARAM, LONGEST_TAG, LONGEST_KEY = 6000, 8000, 250
-
-
-def safe_key(key: str) -> str:
-    """A key that MLflow takes.
-
-    Letters and digits of any script and ' _-.:/' stay, anything else becomes '_'. Keys are read as paths, so empty
-    steps go and the steps '.' and '..' become '_'.
-    """
-    steps = [step for step in re.sub(r"[^\w\-. :/]", "_", key).split("/") if step]
-    return truncate("/".join("_" if step in (".", "..") else step for step in steps) or "_", LONGEST_KEY)
+LONGEST_PARAM, LONGEST_TAG = 6000, 8000
 
 
 def truncate(value: object, longest: int) -> str:
-    """The value as text; one that is too long ends in a hash of the whole, so that different values stay different."""
+    """The value as text; a longer one ends in a hash of the whole, so that different values stay different."""
     text = str(value)
     if len(text) <= longest:
         return text
@@ -31,22 +21,22 @@ def truncate(value: object, longest: int) -> str:
 
 
 def sentence_of(error: BaseException, longest: int = 300) -> str:
-    """What an error says, in one line without passwords, SQL and advertisements of manuals."""
-    said = re.split(r"\[SQL:|\(Background on this", str(error))[0]
-    return redact(" ".join(said.split()))[:longest]
+    """The message of an error in one line, without secrets, SQL and links to manuals."""
+    message = re.split(r"\[SQL:|\(Background on this", str(error))[0]
+    return redact(" ".join(message.split()))[:longest]
 
 
 def table_json(columns: Mapping[str, Sequence[object]]) -> str:
     """Rows as the JSON that MLflow's UI shows as a table ('split' orientation); NaN and infinities become null."""
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     try:
-        return json.dumps({"columns": list(columns), "data": rows}, default=_plain, allow_nan=False)
-    except ValueError:  # a number that JSON does not have, and that a browser does not read
-        clean = [[_finite(_plain(value)) for value in row] for row in rows]
-        return json.dumps({"columns": list(columns), "data": clean}, default=str)
+        return json.dumps({"columns": list(columns), "data": rows}, default=_json_value, allow_nan=False)
+    except ValueError:  # JSON has no NaN, and a browser does not read it
+        finite = [[_finite(_json_value(value)) for value in row] for row in rows]
+        return json.dumps({"columns": list(columns), "data": finite}, default=str)
 
 
-def _plain(value: object) -> object:
+def _json_value(value: object) -> object:
     item = getattr(value, "item", None)  # numpy and torch scalars
     if callable(item):
         return item()

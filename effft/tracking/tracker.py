@@ -1,8 +1,9 @@
-"""The wall between a run and whoever keeps its numbers; importing this file loads no vendor."""
+"""The interface between a run and the store of its results; importing this file loads no vendor."""
 
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,44 +13,47 @@ from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
+SHIELD_SECONDS = 5.0
+"""Seconds after a stop signal in which further ones are ignored, so that the run can be closed."""
+
 log = logging.getLogger(__name__)
 
 
 @runtime_checkable
 class Tracker(Protocol):
-    """What a run may tell: all of it is kept when the run is closed, whatever ended it."""
+    """What a run may log. All of it is stored when the run is closed, whatever ended it."""
 
     @property
     def run_id(self) -> str:
-        """The name the keeper gave to this run; '' when nobody keeps it."""
+        """The run's id in the store; '' when nothing is stored."""
 
     @property
     def url(self) -> str:
-        """Where a person looks at this run; '' when there is nothing to look at."""
+        """Address of the run's page; '' when there is none."""
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Settings of the run; a key that is known already keeps its first value."""
+        """Log settings; a key that was logged before keeps its first value."""
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Labels of the run; a later value replaces an earlier one."""
+        """Set tags; a later value replaces an earlier one."""
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Numbers at a step; buffered until `flush`, `close`, or a full batch."""
+        """Log numbers at a step; buffered until `flush`, `close`, or a full batch."""
 
     def dataset(self, name: str, digest: str, context: str, origin: str, rows: int) -> None:
-        """A data set the run read: `context` is its split, `origin` where it came from."""
+        """Log a data set that the run read: `context` is its split, `origin` where it came from."""
 
     def table(self, path: str, columns: Mapping[str, Sequence[object]]) -> None:
-        """An artifact with one row per example; all columns are equally long."""
+        """Log a table as an artifact; all columns are equally long."""
 
     def text(self, path: str, content: str) -> None:
-        """An artifact of plain text."""
+        """Log an artifact of text."""
 
     def model(self, folder: Path, metrics: Mapping[str, float]) -> str:
-        """A folder that `serving.save` wrote, and what it reached; returns the keeper's name for it or ''."""
+        """Log a folder that `serving.save` wrote, with its metrics; returns the model's id in the store or ''."""
 
     def note(self, markdown: str) -> None:
-        """The description a person reads on the run's page."""
+        """Set the description on the run's page."""
 
     def flush(self) -> None:
         """Write what is buffered."""
@@ -58,19 +62,19 @@ class Tracker(Protocol):
         """A run under this one; the caller closes it, or it is closed with its parent."""
 
     def close(self, status: Status = "FINISHED") -> None:
-        """Flush, close open children, end the run; a second call does nothing."""
+        """Flush, close open children and end the run; a second call does nothing."""
 
 
 @dataclass
 class MemoryTracker:
-    """Remembers everything and writes nothing: what the tests read, and what `--no-tracking` uses."""
+    """A tracker that stores everything in memory, for tests and `--no-tracking`."""
 
     name: str = ""
     run_id: str = ""
     url: str = ""
     status: str = "RUNNING"
-    known: dict[str, object] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, object] = field(default_factory=dict)
+    tag_values: dict[str, str] = field(default_factory=dict)
     history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     datasets: list[dict[str, object]] = field(default_factory=list)
     tables: dict[str, dict[str, list[object]]] = field(default_factory=dict)
@@ -80,50 +84,50 @@ class MemoryTracker:
     children: list["MemoryTracker"] = field(default_factory=list)
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Keep settings; the first value of a key stays."""
-        self.known = {**values, **self.known}
+        """Store settings; the first value of a key stays."""
+        self.parameters = {**values, **self.parameters}
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Keep labels; the last value of a key stays."""
-        self.labels |= values
+        """Store tags; the last value of a key stays."""
+        self.tag_values |= values
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Append to the history."""
         self.history.append((step, dict(values)))
 
     def dataset(self, name: str, digest: str, context: str, origin: str, rows: int) -> None:
-        """Keep a data set's record."""
+        """Store a data set's description."""
         self.datasets.append({"name": name, "digest": digest, "context": context, "origin": origin, "rows": rows})
 
     def table(self, path: str, columns: Mapping[str, Sequence[object]]) -> None:
-        """Keep a table."""
-        same_length(path, columns)
+        """Store a table."""
+        check_lengths(path, columns)
         self.tables[path] = {name: list(values) for name, values in columns.items()}
 
     def text(self, path: str, content: str) -> None:
-        """Keep a text."""
+        """Store a text."""
         self.texts[path] = content
 
     def model(self, folder: Path, metrics: Mapping[str, float]) -> str:
-        """Keep the names of the model's files."""
+        """Store the names of the model's files."""
         self.files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         return ""
 
     def note(self, markdown: str) -> None:
-        """Keep the description."""
+        """Store the description."""
         self.description = markdown
 
     def flush(self) -> None:
-        """Nothing to do: nothing is buffered."""
+        """Do nothing, since nothing is buffered."""
 
     def child(self, name: str, tags: Mapping[str, str]) -> "MemoryTracker":
         """A tracker listed in `children`."""
-        child = MemoryTracker(name=name, labels=dict(tags))
+        child = MemoryTracker(name=name, tag_values=dict(tags))
         self.children.append(child)
         return child
 
     def close(self, status: Status = "FINISHED") -> None:
-        """Remember how the run ended; the first call counts."""
+        """Store how the run ended; the first call counts."""
         if self.status == "RUNNING":
             self.status = status
             for child in self.children:
@@ -135,12 +139,11 @@ class MemoryTracker:
         return {key: value for _, values in self.history for key, value in values.items()}
 
 
-def same_length(path: str, columns: Mapping[str, Sequence[object]]) -> int:
-    """Number of rows of a table; columns of different lengths are a programming error."""
+def check_lengths(path: str, columns: Mapping[str, Sequence[object]]) -> None:
+    """Raise ValueError, a programming error, for a table whose columns are not equally long."""
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"table {path!r}: columns must be equally long, but got {lengths}.")
-    return next(iter(lengths.values()), 0)
 
 
 AnyTracker = TypeVar("AnyTracker", bound=Tracker)
@@ -148,9 +151,9 @@ AnyTracker = TypeVar("AnyTracker", bound=Tracker)
 
 @contextmanager
 def tracked(tracker: AnyTracker) -> Iterator[AnyTracker]:
-    """Close the run with the status its end deserves: FINISHED, FAILED, or KILLED when someone stopped it.
+    """Close the run as FINISHED, as FAILED after an error, or as KILLED after a stop signal.
 
-    What was measured is flushed first. A failure to close never hides the failure that ended the run.
+    What was measured is flushed first. A failure to close never hides the error that ended the run.
     """
     try:
         yield tracker
@@ -164,7 +167,7 @@ def tracked(tracker: AnyTracker) -> Iterator[AnyTracker]:
 
 
 def status_of(error: BaseException) -> Status:
-    """KILLED for Ctrl-C and for an exit by signal (SystemExit above 128), FAILED for the rest."""
+    """KILLED for Ctrl-C and for an exit by signal (SystemExit above 128), FINISHED for exit code 0, else FAILED."""
     if isinstance(error, KeyboardInterrupt):
         return "KILLED"
     if isinstance(error, SystemExit):
@@ -176,17 +179,29 @@ def status_of(error: BaseException) -> Status:
 
 
 @contextmanager
-def sigterm_exits() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit(143), so that `tracked` sees it; does nothing outside the main thread."""
+def stop_signals() -> Iterator[None]:
+    """Raise SystemExit(128 + number) on Ctrl-C, SIGTERM and SIGHUP, so that `tracked` can close the run.
+
+    Signals that follow within SHIELD_SECONDS are ignored: a second Ctrl-C does not interrupt the closing. A signal that
+    is ignored already stays so (SIGHUP under nohup). Does nothing outside the main thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    last = float("-inf")
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        nonlocal last
+        now = time.monotonic()
+        if now - last > SHIELD_SECONDS:
+            last = now
+            raise SystemExit(128 + number) if number != signal.SIGINT else KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [signal.Signals[name] for name in names if signal.getsignal(signal.Signals[name]) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
