@@ -144,8 +144,8 @@ def report_on(task: str, parent: "Tracker") -> None:
     from effft.reports.report import build
 
     command = f"effft report --task {task} --parent {parent.run_id}"
-    if parent.remedy:
-        click.echo(f"effft: the report is made later: first `{parent.remedy}`, then `{command}`.", err=True)
+    if parent.unsent:
+        click.echo(f"effft: the report is made later: {parent.unsent} Then `{command}`.", err=True)
         return
     try:
         made = build(parent.client, task, parent.home, parent.run_id, command)

@@ -1,9 +1,10 @@
 """How a command ends: one sentence on stderr and an exit code, whatever happened.
 
-0 done, 1 a failure while running, 2 bad input, 130 Ctrl-C, 143 SIGTERM.
+0 done, 1 a failure while running, 2 bad input, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -26,12 +27,12 @@ LONGEST_MESSAGE = 500
 
 def run_command_line(arguments: Sequence[str]) -> int:
     """Run `effft` with these arguments; return the exit code."""
-    from effft.tracking.tracker import sigterm_exits
+    from effft.tracking.tracker import stop_signals
 
     words = [word for word in arguments if word != "--traceback"]
     try:
         check_distributed_launch(words)
-        with sigterm_exits():
+        with stop_signals():
             code = app.main(words, prog_name="effft", standalone_mode=False)
             return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -47,7 +48,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
         return print_error("stopped by Ctrl-C.", INTERRUPTED)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-        return print_error("stopped by SIGTERM.", code) if code > 128 else code
+        return print_error(f"stopped by {signal.Signals(code - 128).name}.", code) if code > 128 else code
     except Exception as error:
         return unexpected(error, arguments)
 

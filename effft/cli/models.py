@@ -32,7 +32,8 @@ def models(task: str, json: bool, tracking_uri: str) -> None:
     `champion` is the best by validation, never by in-domain or OOD scores.
     """
     from effft.cli.output import print_json, print_table
-    from effft.tracking.registry import open_client, versions
+    from effft.tracking.registry import versions
+    from effft.tracking.store import open_client
 
     records: list[dict[str, object]] = [
         {"model": f"models:/{version.name}/{version.number}", "aliases": list(version.aliases), **version.tags}
@@ -74,8 +75,7 @@ def register(run_id: str, tracking_uri: str) -> None:
     from effft.tracking.registry import register as register_run
 
     version = register_run(run_id, tracking_uri)
-    outcome = "champion by validation" if version.aliases else "the champion stays (its validation score is not lower)"
-    click.echo(f"models:/{version.name}/{version.number}: {outcome}")
+    click.echo(f"models:/{version.name}/{version.number}: {version.verdict}")
 
 
 @click.command(
@@ -130,7 +130,7 @@ def _fetch(model: str, tracking_uri: str) -> Path:
     if (local / "effft.json").is_file():  # a folder needs no tracking store
         return local
     from effft.tracking.models import fetch
-    from effft.tracking.registry import open_client
+    from effft.tracking.store import open_client
 
     return fetch(model, open_client(tracking_uri))
 

@@ -19,7 +19,7 @@ from effft.cli.compare import words
 from effft.errors import InputError
 from effft.reports.report import Report, build
 from effft.tasks.task import load_task
-from effft.tracking.registry import open_client
+from effft.tracking.store import open_client
 
 ROOT = Path(__file__).parent.parent
 CURVE = "vanilla,pbft,lora"

@@ -35,7 +35,7 @@ def report(task: str, out: str, parent: str, tracking_uri: str, experiment: str,
     from effft.cli.tracking import open_tracker, ui_line
     from effft.reports.report import build
     from effft.tasks.task import load_task
-    from effft.tracking.registry import open_client
+    from effft.tracking.store import open_client
     from effft.tracking.tracker import tracked
 
     name = load_task(task, allow_outside=True).name  # no file is read

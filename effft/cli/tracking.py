@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from effft import tracking
+from effft.config import TrackingTarget
 from effft.cli.options import Command, tracking_uri_option
 from effft.redaction import redact
 from effft.tracking.tracker import MemoryTracker, Tracker
@@ -17,25 +19,13 @@ DEFAULT_STORE = "mlflow.db"
 
 
 def open_tracker(experiment: str, name: str, tags: Mapping[str, str], uri: str, no_tracking: bool) -> Tracker:
-    """A new MLflow run, or the one that `mlflow run` made for this process; in memory when nothing is to be kept."""
-    if no_tracking:
-        return MemoryTracker(name=name, labels=dict(tags))
-    from effft.tracking.mlflow_tracker import MlflowTracker
-
-    tracker: Tracker = MlflowTracker.open(experiment, name, tags, tracking_uri=uri)
-    return tracker
+    """As `effft.tracking.open_tracker`, for callers that have no TrackingTarget yet."""
+    return tracking.open_tracker(TrackingTarget(uri, experiment, no_tracking), experiment, name, tags)
 
 
 def check_tracker(uri: str, no_tracking: bool) -> None:
-    """Refuse a place that cannot keep runs before models and data are read.
-
-    Raises:
-        InputError: a folder, a file in no folder, or no permission.
-    """
-    if not no_tracking:
-        from effft.tracking.store import check_place, resolve_uri
-
-        check_place(resolve_uri(uri))
+    """As `effft.tracking.check_target`, for callers that have no TrackingTarget yet."""
+    tracking.check_target(TrackingTarget(uri, "", no_tracking))
 
 
 def store_in_use(uri: str = "") -> str:
@@ -47,13 +37,12 @@ def store_in_use(uri: str = "") -> str:
 
 
 def how_to_view(tracker: Tracker, uri: str = "") -> str:
-    """The line that shows this run: nothing where none is kept, how to send it where the server went away."""
+    """The line that shows this run; '' where it is not tracked, how to send it where the store did not take it."""
     if isinstance(tracker, MemoryTracker):
         return ""
     from effft.tracking.mlflow_tracker import MlflowTracker
 
-    remedy = tracker.remedy if isinstance(tracker, MlflowTracker) else ""
-    return f"`{remedy}` sends these results when the tracking server is back" if remedy else ui_line(uri)
+    return (isinstance(tracker, MlflowTracker) and tracker.unsent) or ui_line(uri)
 
 
 def ui_line(uri: str = "") -> str:
@@ -71,11 +60,11 @@ def resend(file: str, tracking_uri: str) -> None:
 
     A file is sent once; sending it again does nothing. Without --tracking-uri it goes to the server of the run.
     """
-    from effft.tracking.resend import resend as send
+    from effft.tracking.recovery import resend as send
 
     sent = send(Path(file).expanduser(), tracking_uri)
-    if sent.again:
+    if sent.already_sent:
         click.echo(f"{file} has been sent already; nothing was done.")
         return
     runs = f"{len(sent.runs)} runs" if len(sent.runs) > 1 else f"run {sent.runs[0]}"
-    click.echo(f"sent: {sent.writes} writes of {runs}; {file} may be removed. look: {ui_line(tracking_uri)}")
+    click.echo(f"sent: {sent.operations} operations of {runs}; {file} may be removed. look: {ui_line(tracking_uri)}")

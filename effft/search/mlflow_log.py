@@ -94,7 +94,7 @@ class Logbook:
             if not run_id:
                 self.start(trial.number, decoded(trial.params))
             else:
-                self.open[trial.number] = studies.reopen_run(self.parent, run_id)
+                self.open[trial.number] = self.parent.reopen(run_id)
             self._repair(trial, wanted)
 
     def _repair(self, trial: FrozenTrial, status: Status) -> None:

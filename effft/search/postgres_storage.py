@@ -11,8 +11,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
-from effft.tracking.postgres import options_of, sole_builder
-from effft.tracking.retry import retry
+from effft.tracking.postgres import options_of, retry, sole_builder
 
 FLAG = "flag --storage"
 

@@ -211,7 +211,7 @@ def _parent(study: Study, plan: StudyPlan, place: StudyStores) -> Tracker:
 
 def _final_tracker(place: StudyStores, experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
     if place.no_tracking:
-        return MemoryTracker(name=name, labels=dict(tags))
+        return MemoryTracker(name=name, tag_values=dict(tags))
     from effft.tracking.mlflow_tracker import MlflowTracker
 
     tracker: Tracker = MlflowTracker.open(experiment, name, tags, tracking_uri=place.tracking_uri)

@@ -56,8 +56,9 @@ class MlflowTracker:
     ) -> "MlflowTracker":
         """A new run in `experiment`, or the run that `mlflow run` made for this process.
 
-        That run keeps its experiment, the name that the user gave it, and its parameters. MLflow cannot move a run, so one in the Default experiment stays there, while its children are created in
-        `experiment`. MLFLOW_RUN_ID is removed from the environment, so that no child process uses the run again.
+        That run keeps its experiment, the name that the user gave it, and its parameters. MLflow cannot move a run, so
+        one in the Default experiment stays there, while its children are created in `experiment`. MLFLOW_RUN_ID is
+        removed from the environment, so that no child process uses the run again.
 
         Raises:
             InputError: The store cannot be opened. RunError: The tracking server does not answer.
@@ -73,6 +74,11 @@ class MlflowTracker:
         server = str(self.client.tracking_uri)
         base = redact(server).rstrip("/") + "/" if server.startswith("http") else ""
         return f"{base}#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    @property
+    def unsent(self) -> str:
+        """Why results are in a recovery file and the command that sends them; '' when the store has all of them."""
+        return f"{self.writer.reason} `{self.writer.resend_command}` sends these results." if self.writer.file else ""
 
     def view(self, task: str, metric: str, sets: Sequence[str]) -> str:
         """Save a view that shows the strategies side by side; returns its address, '' where the store refuses it."""

@@ -36,15 +36,13 @@ def log_saved_model(
     client.finalize_logged_model(model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
     now = int(time.time() * 1000)
-    splits = ((key, key.rpartition("/")[0], value) for key, value in metrics.items())
-    client.log_batch(
-        run_id,
-        metrics=[  # of whole splits, each with its data set: what the model's page shows
-            Metric(key, value, now, 0, model_id, *digests[split], run_id)
-            for key, split, value in splits
-            if split in digests and value == value
-        ],
-    )
+    rows = []
+    for key, value in metrics.items():
+        split = key.rpartition("/")[0]
+        if split in digests and value == value:  # of a whole split: what the model's page shows
+            name, digest = digests[split]
+            rows.append(Metric(key, value, now, 0, model_id, name, digest, run_id))
+    client.log_batch(run_id, metrics=rows)
     return model_id
 
 

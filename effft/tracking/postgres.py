@@ -122,7 +122,8 @@ def sole_builder(url: str, owner: str, flag: str) -> "Iterator[Connection]":
             connection.execute(text("select pg_advisory_lock(hashtext('effft'))"))
         except OperationalError as error:
             raise RunError(
-                f"{redact(url)}: another process has been making its tables for {LOCK_TIMEOUT}: {sentence_of(error, 120)}"
+                f"{redact(url)}: another process has been making its tables for {LOCK_TIMEOUT}: "
+                f"{sentence_of(error, 120)}"
             ) from None
         connection.commit()  # the lock belongs to the session and outlives the transaction
         _must_be_ours(connection, url, owner, flag)

@@ -261,13 +261,13 @@ def resend(path: Path, tracking_uri: str = "") -> Resent:
 
 def _send(client: MlflowClient, file: RecoveryFile, head: Data, lines: list[Data]) -> list[str]:
     """Send all lines; returns the ids of the runs, [] if a copy of the file had been sent."""
-    ids = {} if head["run"] == "runs" else {head["run"]: head["run"]}
+    ids: dict[str, str] = {} if head["run"] == "runs" else {head["run"]: head["run"]}
     if ids and _run(client, head["run"]).data.tags.get(RECOVERED) == head["id"]:
         return []
     for line in lines:
         run_id, operation, data = line["run"], line["do"], dict(line["with"])
         if operation == "start":
-            parent = data["tags"].get("mlflow.parentRunId")
+            parent = data["tags"].get("mlflow.parentRunId", "")
             tags = {"mlflow.parentRunId": ids.get(parent, parent)} if parent else {}
             ids[run_id] = perform(client, run_id, operation, {**data, "tags": data["tags"] | tags})
             if len(ids) == 1 and _run(client, ids[run_id]).data.tags.get(RECOVERED) == head["id"]:

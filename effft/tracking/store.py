@@ -13,7 +13,6 @@ from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from effft.errors import EffftError, InputError, RunError
-from effft.redaction import redact
 from effft.tracking.postgres import check_login, is_postgres, retry, sole_builder, with_driver
 from effft.tracking.provenance import is_dead
 from effft.tracking.sanitize import sentence_of
@@ -210,7 +209,7 @@ def is_ready(path: Path) -> bool:
         raise RunError(f"tracking store {path}: {error}.") from None
     except sqlite3.DatabaseError as error:
         raise InputError(f"tracking store {path}: it is no sqlite database ({error}); name another file.") from None
-    return mode == "wal" and tables > 0
+    return bool(mode == "wal" and tables)
 
 
 def _make_ready(path: Path) -> None:

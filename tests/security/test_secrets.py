@@ -158,7 +158,7 @@ def test_secrets_are_masked_not_just_absent(hidden: Path, capsys: pytest.Capture
 def test_a_recovery_file_holds_no_password(hidden: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from effft.tracking.recovery import RecoveryFile
 
-    file = RecoveryFile.new("some-run", HOST)
+    file = RecoveryFile.create("some-run", HOST)
     assert MARK not in file.path.read_text()
     assert run_command_line(["resend", str(file.path)]) == 2
     said = capsys.readouterr().err

@@ -1,15 +1,13 @@
 import json
 import os
-import sqlite3
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from effft.errors import EffftError, InputError
-from effft.tracking.mlflow_tracker import MlflowTracker, safe_key
-from effft.tracking.orphaned_runs import close_orphaned_runs
-from effft.tracking.store import prepare_store
+from effft.tracking.mlflow_tracker import MlflowTracker
+from effft.tracking.store import close_orphaned_runs, open_client
 from effft.tracking.tracker import MemoryTracker, Tracker, tracked
 
 
@@ -25,7 +23,7 @@ def test_a_run_keeps_everything(tracking_uri: str) -> None:
     tracker.params({"resolved.rank": 8, "resolved.words": "é" * 7000})
     for step in range(1200):
         tracker.metrics({"train/loss": 1 / (step + 1)}, step)
-    tracker.metrics({"in_domain/mcc": 0.5, "ood/far/slice a=b/accuracy": 1.0, "broken": float("nan")})
+    tracker.metrics({"in_domain/mcc": 0.5, "ood/far/slice/a.b/accuracy": 1.0, "broken": float("nan")})
     tracker.dataset("small", "abc", "train", "file x", 12)
     tracker.table("predictions/in_domain", {"row": [0, 1], "text": ["<b>", "é"]})
     tracker.note("**hello**")
@@ -38,7 +36,7 @@ def test_a_run_keeps_everything(tracking_uri: str) -> None:
     assert run.info.run_name == "lora r8"
     assert run.data.params["resolved.rank"] == "8"
     assert len(run.data.params["resolved.words"]) == 6000
-    assert run.data.metrics["ood/far/slice a_b/accuracy"] == 1.0
+    assert run.data.metrics["ood/far/slice/a.b/accuracy"] == 1.0
     assert "broken" not in run.data.metrics
     assert len(client.get_metric_history(tracker.run_id, "train/loss")) == 1200
     assert run.inputs.dataset_inputs[0].dataset.digest == "abc"
@@ -116,14 +114,54 @@ def test_a_deleted_experiment_is_a_sentence(tracking_uri: str) -> None:
         MlflowTracker.open("gone", "r", {}, tracking_uri)
 
 
-def test_safe_key() -> None:
-    assert safe_key("ood/hans/a=b,é/accuracy") == "ood/hans/a_b_é/accuracy"
+@pytest.mark.parametrize("name", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"])
+def test_an_id_of_nothing_is_a_sentence(tracking_uri: str, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "777")
+    with pytest.raises(
+        InputError, match=f"{name}.* {'no such experiment' if 'EXP' in name else 'is not in the store'}"
+    ):
+        MlflowTracker.open("e", "r", {}, tracking_uri)
 
 
-def test_a_prepared_store_is_not_touched_again(tracking_uri: str) -> None:
-    path = tracking_uri.removeprefix("sqlite:///")
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
-    before = Path(path).stat().st_mtime_ns
-    prepare_store(tracking_uri)
-    assert Path(path).stat().st_mtime_ns == before
+def test_children_of_a_run_that_mlflow_put_into_default_belong_to_their_task(
+    tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(tracking_uri)
+    elsewhere = client.create_experiment("chosen by the user")
+    for place, expected in (("0", "effft/small"), (elsewhere, "chosen by the user")):
+        monkeypatch.setenv("MLFLOW_RUN_ID", client.create_run(place).info.run_id)
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", place)
+        with tracked(MlflowTracker.open("effft/small", "compare", {"kind": "comparison"}, tracking_uri)) as parent:
+            child = parent.child("lora", {"task": "small"})
+        run = client.get_run(child.run_id)
+        assert client.get_experiment(run.info.experiment_id).name == expected
+        assert run.data.tags["mlflow.parentRunId"] == parent.run_id
+        assert run.data.tags["kind"] == "run"
+
+
+def test_everything_has_a_kind_and_a_description(tracking_uri: str) -> None:
+    tags = {"kind": "study", "task": "small", "strategy": "lora"}
+    with tracked(MlflowTracker.open("effft/small", "search lora", tags, tracking_uri)) as study:
+        trial = study.child("trial 3", {"kind": "trial", "task": "small", "optuna.trial": "3"})
+    client = MlflowClient(tracking_uri)
+    notes = [client.get_run(run.run_id).data.tags["mlflow.note.content"] for run in (study, trial)]
+    assert notes == ["**study** · task small · strategy lora", "**trial** · task small · optuna.trial 3"]
+    assert "small" in client.get_experiment(study.experiment_id).tags["mlflow.note.content"]
+
+
+def test_the_next_start_of_anything_ends_orphaned_runs(tracking_uri: str) -> None:
+    tracker = MlflowTracker.open("e", "r", {"effft.pid": "999999999"}, tracking_uri)
+    assert open_client(tracking_uri).get_run(tracker.run_id).info.status == "KILLED"
+
+
+def test_tables_are_listed_as_mlflow_lists_its_own(tracking_uri: str) -> None:
+    with tracked(MlflowTracker.open("e", "r", {}, tracking_uri)) as tracker:
+        tracker.table("ours", {"row": [0, 1]})
+    client = MlflowClient(tracking_uri)
+    other = client.create_run(tracker.experiment_id).info.run_id
+    client.log_table(other, {"row": [0, 1]}, "ours.json")
+    tag, read = "mlflow.loggedArtifacts", []
+    for run_id in (tracker.run_id, other):
+        path = Path(client.download_artifacts(run_id, "ours.json"))
+        read.append((client.get_run(run_id).data.tags[tag], json.loads(path.read_text())))
+    assert read[0] == read[1]

@@ -19,8 +19,9 @@ from effft.runs.experiment import Result
 from effft.strategies.strategy import NAMED
 from effft.tracking import pyfunc
 from effft.tracking.mlflow_tracker import MlflowTracker
-from effft.tracking.models import fetch, speaking_to
-from effft.tracking.registry import Version, _wins, open_client, register, versions
+from effft.tracking.models import fetch
+from effft.tracking.registry import Version, reason_against, register, versions
+from effft.tracking.store import open_client
 from effft.tracking.tracker import tracked
 
 PROBABILITIES = ["probability_without", "probability_with_dog"]
@@ -52,8 +53,8 @@ def test_pyfunc_answers_what_the_run_logged(place: Path, tracking_uri: str, stra
     values = {"teacher_shots": 4} if "distill" in strategy else {"shots": 4} if strategy == "icl" else {}
     run_id, result = logged(place, tracking_uri, strategy, **values)
     version = register(run_id, tracking_uri)
-    with speaking_to(open_client(tracking_uri)):
-        model = mlflow.pyfunc.load_model(version.uri)
+    mlflow.set_tracking_uri(tracking_uri)
+    model = mlflow.pyfunc.load_model(version.uri)
     answers = model.predict(pd.DataFrame({"text": result.tables["in_domain"]["text"]}))
     np.testing.assert_allclose(answers[PROBABILITIES].to_numpy(), softmaxed(result), atol=1e-6, rtol=0)
     assert list(answers["label_name"]) == result.tables["in_domain"]["answer"]
@@ -81,9 +82,7 @@ def test_another_folder_and_process_without_this_project(place: Path, tracking_u
     client = open_client(tracking_uri)
     saved = fetch(f"runs:/{run_id}/model", client)
     (away := tmp_path / "away").mkdir()
-    model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
-    with speaking_to(client):
-        shutil.copytree(mlflow.artifacts.download_artifacts(f"models:/{model_id}"), away / "model")
+    shutil.copytree(saved.parent.parent, away / "model")
     assert not list(saved.rglob("*.pkl"))
     text = result.tables["in_domain"]["text"][0]
     code = (
@@ -112,7 +111,9 @@ def test_versions_have_tags_a_card_and_one_champion(place: Path, tracking_uri: s
     assert second.tags["study"] == "probe-20"
     assert first.tags["study"] == "s1"
     assert float(first.tags["ood/far"]) == pytest.approx(result.metrics["ood/far/mcc"], abs=1e-6)
-    assert {"strategy", "backbone", "per_label", "validation", "in_domain", "metric", "task"} <= set(first.tags)
+    assert {"strategy", "backbone", "per_label", "validation", "in_domain", "metric", "task", "task_digest"} <= set(
+        first.tags
+    )
     card = client.get_model_version("effft-dogs", "1").description
     assert "lora r8 · 8/label" in card
     assert "| ood/far |" in card
@@ -131,11 +132,17 @@ def version(validation: str, **other: str) -> Version:
 def test_ood_never_makes_a_champion() -> None:
     poor = version("0.5", **{"ood/far": "0.1", "in_domain": "0.1"})
     rich = version("0.5", **{"ood/far": "0.9", "in_domain": "0.9"})
-    assert not _wins(rich, poor)
-    assert _wins(version("0.51"), poor)
-    assert not _wins(version("0.9", metric="accuracy"), poor)
-    assert not _wins(version("nan"), None)
-    assert _wins(poor, None)
+    assert reason_against(rich, poor)
+    assert not reason_against(version("0.51"), poor)
+    assert reason_against(version("nan"), None)
+    assert not reason_against(poor, None)
+
+
+def test_champions_are_compared_within_one_metric_and_one_content_of_the_task() -> None:
+    old = version("0.5", task_digest="a")
+    assert "another metric" in reason_against(version("0.9", metric="accuracy", task_digest="a"), old)
+    assert "other content" in reason_against(version("0.9", task_digest="b"), old)
+    assert not reason_against(version("0.9", task_digest="a"), old)
 
 
 def test_what_is_not_there_is_a_sentence(place: Path, tracking_uri: str) -> None:

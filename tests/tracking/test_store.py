@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from effft.errors import RunError
-from effft.tracking import store
-from effft.tracking.store import prepare_store, sqlite_path
+from effft.tracking.store import is_ready, prepare_store, sqlite_path
 
 
 def half_migrated(path: Path) -> None:
@@ -29,33 +28,23 @@ def test_a_prepared_store_is_not_touched_again(tracking_uri: str) -> None:
 
 def test_a_store_in_the_middle_of_its_migration_is_not_ready(tmp_path: Path) -> None:
     half_migrated(tmp_path / "mlflow.db")
-    assert not store._is_ready(tmp_path / "mlflow.db")
+    assert not is_ready(tmp_path / "mlflow.db")
 
 
-def test_a_fresh_store_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fresh_store_appears_whole(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
-    (tmp_path / "mlflow.db.draft").write_text("left by a process that was killed")
-
-    def migrate(draft: Path) -> None:
-        assert not path.exists()
-        half_migrated(draft)
-
-    monkeypatch.setattr(store, "_migrate", migrate)
+    (tmp_path / "mlflow.db.draft-1").write_text("left by a process that was killed")
     prepare_store(f"sqlite:///{path}")
-    assert store._is_ready(path)
-    sqlite_own = {"mlflow.db-wal", "mlflow.db-shm"}  # of the readiness check, which reads the file
-    assert {file.name for file in tmp_path.iterdir()} - sqlite_own <= {"mlflow.db", "mlflow.db.lock"}
+    assert is_ready(path)
+    sqlite_files = {"mlflow.db-wal", "mlflow.db-shm"}  # of the readiness check, which reads the file
+    assert {file.name for file in tmp_path.iterdir()} - sqlite_files <= {"mlflow.db", "mlflow.db.lock"}
 
 
-def test_a_failed_migration_leaves_nothing_and_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def migrate(draft: Path) -> None:
-        half_migrated(draft)
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(store, "_migrate", migrate)
-    with pytest.raises(RunError, match="No space left"):
+def test_a_failed_migration_leaves_no_draft_and_is_a_sentence(tmp_path: Path) -> None:
+    half_migrated(tmp_path / "mlflow.db")
+    with pytest.raises(RunError, match="could not be made ready"):
         prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
-    assert not list(tmp_path.glob("mlflow.db*[!k]"))
+    assert not list(tmp_path.glob("mlflow.db.draft*"))
 
 
 @pytest.mark.parametrize(
