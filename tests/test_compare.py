@@ -101,7 +101,7 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> list[MemoryTracker]:
     opened: list[MemoryTracker] = []
 
     def open_tracker(experiment: str, name: str, tags: dict[str, str], uri: str, no_tracking: bool) -> MemoryTracker:
-        opened.append(MemoryTracker(name=name, labels=dict(tags)))
+        opened.append(MemoryTracker(name=name, tag_values=dict(tags)))
         return opened[-1]
 
     monkeypatch.setattr("effft.cli.tracking.open_tracker", open_tracker)
@@ -129,7 +129,7 @@ def test_the_command_prints_and_keeps_the_table(faked: list[MemoryTracker]) -> N
     (parent,) = faked
     assert parent.status == "FINISHED"
     assert [child.name for child in parent.children] == ["lora 0", "vanilla 0", "lora 1", "vanilla 1"]
-    assert parent.labels["strategies"] == "lora,vanilla"
+    assert parent.tag_values["strategies"] == "lora,vanilla"
     assert {"comparison.md", "comparison.csv"} <= set(parent.texts)
     assert parent.latest["lora/32/in_domain/mcc"] == 0.505
 

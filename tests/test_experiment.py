@@ -45,7 +45,7 @@ def test_every_strategy_tells_the_same(place: Path) -> None:
     for strategy in (*NAMED, "lora+pbft"):
         result, tracker = go(place, strategy)
         keys.add(frozenset(tracker.latest))
-        params.add(frozenset(k for k in tracker.known if k in ("resolved.learning_rate", "resolved.per_label")))
+        params.add(frozenset(k for k in tracker.parameters if k in ("resolved.learning_rate", "resolved.per_label")))
         history.add(frozenset(k for _, values in tracker.history for k in values if k.startswith("train/")))
         assert {"in_domain/mcc", "in_domain/mcc_low", "ood/far/accuracy", "ood/far/gap"} <= set(result.metrics)
         assert result.metrics["ood/far/slice/label.with_dog/length.short/accuracy"] <= 1

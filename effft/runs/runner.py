@@ -161,7 +161,7 @@ class _Worker(Generic[Job, Answer]):
 
 def _serve(work: "Callable[[Job, Session], Answer]", pipe: "Connection") -> None:
     """Answer jobs until the pipe ends. Ctrl-C is the driver's: it ends its workers itself."""
-    from effft.tracking.tracker import sigterm_exits
+    from effft.tracking.tracker import stop_signals
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
@@ -169,7 +169,7 @@ def _serve(work: "Callable[[Job, Session], Answer]", pipe: "Connection") -> None
     from effft.runs.session import Session
 
     session = Session()
-    with sigterm_exits(), suppress(EOFError):
+    with stop_signals(), suppress(EOFError):
         while True:
             job = pipe.recv()
             try:

@@ -1,5 +1,6 @@
 """A run's model in MLflow: logging it with its metrics by data set, and finding its folder by URI."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from mlflow.entities import LoggedModelOutput, Metric
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError, nearest
+from effft.evaluation.metric_keys import parse
 from effft.serving.manifest import MANIFEST_FILE, read_manifest
 from effft.tracking.pyfunc import pyfunc_folder
 from effft.tracking.sanitize import sentence_of
@@ -38,9 +40,9 @@ def log_saved_model(
     now = int(time.time() * 1000)
     rows = []
     for key, value in metrics.items():
-        split = key.rpartition("/")[0]
-        if split in digests and value == value:  # of a whole split: what the model's page shows
-            name, digest = digests[split]
+        parts = parse(key)
+        if parts and not parts.slice and parts.split in digests and math.isfinite(value):  # what the model's page shows
+            name, digest = digests[parts.split]
             rows.append(Metric(key, value, now, 0, model_id, name, digest, run_id))
     client.log_batch(run_id, metrics=rows)
     return model_id

@@ -196,8 +196,9 @@ def is_down(error: BaseException | None) -> bool:
     return code is None and isinstance(error, OperationalError | InterfaceError)
 
 
-def retry(call: Callable[[], T], seconds: float = MAX_DOWNTIME) -> T:
-    """Call again, with growing pauses, while the database is down; raise its error after `seconds`."""
+def retry(call: Callable[[], T], seconds: float | None = None) -> T:
+    """Call again, with growing pauses, while the database is down; raise its error after `seconds` (MAX_DOWNTIME)."""
+    seconds = MAX_DOWNTIME if seconds is None else seconds
     deadline, pause = time.monotonic() + seconds, FIRST_PAUSE
     while True:
         try:

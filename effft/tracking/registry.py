@@ -11,6 +11,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError
+from effft.evaluation.metric_keys import splits_with
 from effft.serving.manifest import Manifest, read_manifest
 from effft.serving.model_card import card
 from effft.tracking.models import fetch, model_of
@@ -111,10 +112,9 @@ def version_tags(record: Manifest, run: Run, study: str, validation: float | Non
         "git_commit": run.data.tags.get("git_commit", ""),
         "run": record.run,
     }
-    for key, number in metrics.items():
-        split = key.removesuffix(f"/{metric}")
-        if split != key and (split == "in_domain" or (split.startswith("ood/") and split.count("/") == 1)):
-            tags[split] = f"{number:.6f}"
+    for split in splits_with(metrics, metric):
+        if split != "validation":
+            tags[split] = f"{metrics[f'{split}/{metric}']:.6f}"
     return {key: truncate(text, LONGEST_TAG) for key, text in tags.items() if text}
 
 

@@ -20,7 +20,6 @@ from effft.errors import InputError, RunError
 from effft.search.postgres_storage import RetryingStorage
 from effft.search.storage import open_storage, said_plainly
 from effft.tracking import postgres
-from effft.tracking import retry as patience
 from effft.tracking.postgres import with_driver
 from tests.database import PASSWORD, Postgres
 from tests.database import postgres as running
@@ -149,7 +148,7 @@ def test_a_server_that_stays_away_ends_the_study_in_a_sentence(
     server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = optuna.create_study(storage=open_storage(server.url("away")), study_name="s")
-    monkeypatch.setattr(patience, "PATIENCE", 0.5)
+    monkeypatch.setattr(postgres, "MAX_DOWNTIME", 0.5)
     server.stop()
     try:
         with pytest.raises(RunError, match="the same command goes on") as raised, said_plainly():
@@ -208,7 +207,7 @@ def test_what_arrived_without_an_answer_is_not_done_again(tmp_path: Path, monkey
     from sqlalchemy.exc import OperationalError
     from sqlalchemy.orm import Session
 
-    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(postgres, "FIRST_PAUSE", 0.0)
     monkeypatch.setattr("optuna.storages._rdb.storage.time.sleep", lambda seconds: None)
     storage = RetryingStorage(f"sqlite:///{tmp_path}/o.db")
     study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
