@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from effft import tracking
-from effft.config import TrackingTarget
 from effft.cli.options import Command, tracking_uri_option
+from effft.config import TrackingTarget
 from effft.redaction import redact
 from effft.tracking.tracker import MemoryTracker, Tracker
 

@@ -26,7 +26,7 @@ def ui(port: int | None, tracking_uri: str) -> None:
     from effft.cli.tracking import DEFAULT_STORE, store_in_use
     from effft.redaction import redact
     from effft.tracking.postgres import with_driver
-    from effft.tracking.registry import open_client
+    from effft.tracking.store import open_client
     from effft.tracking.views import pages
 
     uri = with_driver(store_in_use(tracking_uri))
