@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    ("errors", "redaction", "progress"),
+    ("errors",),
+    ("redaction", "progress", "disk"),
     ("config",),
     ("data",),
     ("tasks", "distributed"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from effft.cli.options import Command, Option, examples, tracking_uri_option
-from effft.errors import InputError
+from effft.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from effft.serving.load import SavedModel
@@ -83,8 +83,8 @@ def register(run_id: str, tracking_uri: str) -> None:
     params=[
         MODEL,
         Option("text", "A text; give it once for every text field of the task, in their order", None, multiple=True),
-        Option("input", "File of rows with the task's text fields: csv, tsv or jsonl"),
-        Option("output", "File for the answers  [default: standard output]"),
+        Option("input", "File of rows with the task's text fields: csv, tsv, txt, jsonl, parquet, also .gz"),
+        Option("output", "File for the answers: csv, tsv, txt or jsonl  [default: standard output]"),
         Option("device", "auto, cpu, cuda or cuda:N", "auto"),
         tracking_uri_option(),
     ],
@@ -100,27 +100,17 @@ def predict(model: str, text: tuple[str, ...], input: str, output: str, device: 
         raise InputError("predict answers --text ..., or the rows of --input FILE; give one of the two.")
     if output and not input:
         raise InputError("--output belongs to --input; the answer to --text is printed.")
+    folder = _fetch(model, tracking_uri)
     if input:
-        from effft.serving.rows import FORMATS, format_of
-
-        kind = format_of(Path(input), "--input")
-        if not Path(input).is_file():
-            raise InputError(f"--input {input}: no such file.")
-        if output and FORMATS.get(Path(output).suffix.lower()) != kind:
-            raise InputError(f"--output {output}: answers are written in the format of the input ({kind}).")
-        if output and Path(output).resolve() == Path(input).resolve():
-            raise InputError(f"--output {output}: this is the input; name another file.")
-    loaded = _load(model, device, tracking_uri)
-    if input:
-        _answer_file(loaded, Path(input), output)
+        _answer_file(folder, Path(input), output, device)
     else:
-        _answer_texts(loaded, text)
+        _answer_texts(_load(folder, device), text)
 
 
-def _load(model: str, device: str, tracking_uri: str) -> "SavedModel":
+def _load(folder: Path, device: str) -> "SavedModel":
     from effft.serving.load import SavedModel, use_few_threads
 
-    loaded = SavedModel.load(_fetch(model, tracking_uri), device)
+    loaded = SavedModel.load(folder, device)
     use_few_threads(loaded)
     return loaded
 
@@ -146,25 +136,33 @@ def _answer_texts(model: "SavedModel", texts: tuple[str, ...]) -> None:
         click.echo(json.dumps(dict(zip(model.fields, row, strict=True)) | answer, ensure_ascii=False))
 
 
-def _answer_file(model: "SavedModel", path: Path, output: str) -> None:
+def _answer_file(folder: Path, path: Path, output: str, device: str) -> None:
+    """Answer the rows of a file; everything about the files is checked before the model is loaded."""
     from effft.cli.output import Progress
-    from effft.serving.batch_prediction import answer_file
-    from effft.serving.rows import AnswerWriter, TextRows
+    from effft.disk import written_whole
+    from effft.serving.batch_prediction import answer_file, answer_format, open_input
+    from effft.serving.manifest import read_manifest
 
-    rows = TextRows(path, model.fields)
+    rows, suffix = open_input(path, read_manifest(folder).read_task()), answer_format(path, output)
+    place = Path(output).expanduser()
     try:
-        file = open(output, "w", encoding="utf-8", newline="") if output else sys.stdout  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise InputError(f"--output {output}: cannot be written ({error.strerror or error}).") from None
-    try:
+        if output and place.exists() and place.samefile(path):
+            raise InputError(f"--output {output}: this is the input; name another file.")
+        if output and not place.parent.is_dir():
+            raise InputError(f"--output {output}: there is no folder {place.parent}; make it first.")
+        model = _load(folder, device)
         with Progress() as progress:
-            count = answer_file(
-                model, rows, AnswerWriter(file, rows.kind), lambda d, t: progress("predict (bytes)", d, t)
-            )
-    finally:
-        if output:
-            file.close()
-    click.echo(f"{count} rows answered" + (f" in {output}" if output else ""), err=True)
+            if not output:
+                answer_file(model, rows, sys.stdout, suffix, progress)
+            elif place.exists() and not place.is_file():  # a device or a pipe cannot be replaced
+                with place.open("w", encoding="utf-8", newline="") as file:
+                    answer_file(model, rows, file, suffix, progress)
+            else:
+                with written_whole(place) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+                    answer_file(model, rows, file, suffix, progress)
+    except OSError as error:
+        raise RunError(f"--output {output}: cannot be written ({error.strerror or error}).") from None
+    click.echo(f"{rows.count} rows answered" + (f" in {output}" if output else ""), err=True)
 
 
 @click.command(

@@ -1,23 +1,40 @@
-"""Local files as tables: csv, tsv, txt, jsonl, parquet, each also gzipped; the format is the suffix."""
+"""Rows of local files, read one at a time: csv, tsv, txt, jsonl, parquet, each also gzipped.
+
+Training, evaluation, `effft predict` and the tests read files through `open_table`, so one set of rules holds for all.
+"""
 
 import csv
 import gzip
-import hashlib
 import io
 import json
+import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import IO
 
-from effft.data.table import Table
+from effft.data.table import SourceRow, Table, is_text, listed
+from effft.disk import check_regular
 from effft.errors import InputError, lookup
 
 DELIMITED = {".csv": (",", True), ".tsv": ("\t", False), ".txt": ("\t", False)}
-"""Suffix -> delimiter and whether quotes mean something, unless said otherwise."""
+"""Suffix -> delimiter and whether quotes mean something, unless the layout says otherwise."""
 
 FORMATS = {**dict.fromkeys(DELIMITED, "delimited"), ".jsonl": "jsonl", ".parquet": "parquet"}
+
+LIMIT_VARIABLE = "EFFFT_DATA_LIMIT_MB"
+DEFAULT_LIMIT_MB = 512
+ROW_BYTES = 256
+"""What a row counts in addition to its own bytes, so that the limit bounds the memory of many short rows too."""
+
+LONGEST_LINE = 1 << 26
+"""Bytes of one line (64 MB); also the longest quoted value."""
+
+MOST_COLUMNS = 10_000
 
 
 @dataclass(frozen=True)
@@ -35,161 +52,230 @@ class Layout:
     skip_incomplete: bool = False
 
 
-def read_file(path: Path, layout: Layout = Layout()) -> Table:
-    """The rows of a file.
+def format_of(path: Path) -> tuple[str, bool]:
+    """The suffix that tells a file's format, and whether it is gzipped.
 
     Raises:
-        InputError: unknown suffix, not readable, not what its suffix says, or without rows.
+        InputError: unknown suffix.
     """
-    suffixes = [s.lower() for s in path.suffixes[-2:]]
+    suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     suffix = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])
     lookup(f"file format of {path}:", suffix, FORMATS)
-    data = _bytes(path, zipped)
-    if FORMATS[suffix] == "parquet":
-        return _parquet(path, data)
-    text = _text(path, data)
-    table = _jsonl(path, text) if suffix == ".jsonl" else _delimited(path, text, layout, *DELIMITED[suffix])
-    if not table.rows:
-        raise InputError(f"{path}: it has a header and no rows; add rows or name another file.")
-    return table
+    return suffix, zipped
 
 
-def _bytes(path: Path, zipped: bool) -> bytes:
+def open_table(path: Path, layout: Layout = Layout(), limited: bool = True) -> Table:
+    """The rows of a file; its columns are read at once, the rows when the table is iterated.
+
+    Args:
+        path: The file; its suffix tells the format.
+        layout: What a delimited file does not say itself.
+        limited: Refuse a file that unpacks to more than the data limit. Set it to False where rows are not kept.
+
+    Raises:
+        InputError: unknown suffix, not a regular file, not readable, not what its suffix says, or empty. Iterating
+            raises it for a bad line and for a file without rows.
+    """
+    suffix, _ = format_of(path)
+    check_regular(path)
+    limit = data_limit() if limited else 1e15
+    if suffix == ".parquet":
+        return _parquet(path, limit)
+    if suffix == ".jsonl":
+        names = dict.fromkeys(name for row in _json_rows(path, limit) for name in row.values)
+        return Table(str(path), _checked(path, tuple(names)), lambda: _json_rows(path, limit), "line")
+    return _delimited(path, layout, limit, *DELIMITED[suffix])
+
+
+def data_limit() -> float:
+    """Bytes that the rows of one file may take.
+
+    Raises:
+        InputError: the environment variable is no positive number.
+    """
+    given = os.environ.get(LIMIT_VARIABLE, "") or str(DEFAULT_LIMIT_MB)
     try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if zipped else data
+        limit = float(given)
+    except ValueError:
+        limit = 0.0
+    if not 0 < limit < float("inf"):
+        raise InputError(f"{LIMIT_VARIABLE}={given}: it must be a number of megabytes above 0.")
+    return limit * 1e6
+
+
+def _empty(path: Path, what: str = "the file is empty") -> InputError:
+    return InputError(f"{path}: {what}; add rows or name another file.")
+
+
+def _checked(path: Path, columns: tuple[str, ...]) -> tuple[str, ...]:
+    if len(columns) > MOST_COLUMNS:
+        raise InputError(f"{path}: it has {len(columns):,} columns; {MOST_COLUMNS:,} is the most. Keep those needed.")
+    if len(set(columns)) < len(columns):
+        twice = next(name for i, name in enumerate(columns) if name in columns[:i])
+        raise InputError(f"{path}, line 1: column {twice!r} stands there twice; rename one, or give `columns`.")
+    return columns
+
+
+def too_large(origin: object, limit: float) -> InputError:
+    """The sentence about rows that pass the data limit."""
+    return InputError(
+        f"{origin}: its rows take more than {limit / 1e6:g} MB when unpacked (each row counts {ROW_BYTES} bytes more); "
+        f"take fewer rows, or raise the limit with the environment variable {LIMIT_VARIABLE}."
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """The unpacked bytes of a file; what is wrong with it becomes a sentence."""
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            yield file  # type: ignore[misc] # both read bytes
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path}: no whole gzip file ({error}); fetch it again, or drop .gz from its name.") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from None
-    if not data.strip():
-        raise InputError(f"{path}: the file is empty; add rows or name another file.")
-    return data
 
 
-def _text(path: Path, data: bytes) -> str:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        hint = " It looks gzipped: name it .gz." if data[:2] == b"\x1f\x8b" else " Save it as UTF-8."
-        raise InputError(f"{path}, line {line}: no UTF-8 text (byte {data[error.start]:#04x}).{hint}") from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise InputError(f"{path}, line {line}: holds a NUL byte, so it is no text file; save it as UTF-8 text.")
-    return text
+def _lines(path: Path, limit: float, cr_ends: bool = False) -> Iterator[str]:
+    """Decoded lines with their ends. CR alone ends a line with `cr_ends`, and in a file that has no LF at all."""
+    taken, number = 0, 0
+    with _opened(path) as file:
+        while raw := file.readline(LONGEST_LINE + 1):
+            number += 1
+            taken += len(raw) + ROW_BYTES
+            if taken > limit:
+                raise too_large(path, limit)
+            if len(raw) > LONGEST_LINE:
+                raise InputError(f"{path}, line {number}: longer than {LONGEST_LINE >> 20} MB; it is no file of rows.")
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                byte = raw[error.start]
+                hint = " It looks gzipped: name it .gz." if raw[:2] == b"\x1f\x8b" else " Save it as UTF-8."
+                raise InputError(f"{path}, line {number}: no UTF-8 text (byte {byte:#04x}).{hint}") from None
+            if "\0" in text:
+                raise InputError(
+                    f"{path}, line {number}: holds a NUL byte, so it is no text file; save it as UTF-8 text."
+                )
+            if "\r" in text and (cr_ends or (number == 1 and "\n" not in text)):
+                yield from io.StringIO(text, newline="")
+            else:
+                yield text
 
 
-def _delimited(path: Path, text: str, layout: Layout, delimiter: str, quoted: bool) -> Table:
-    delimiter = layout.delimiter or delimiter
-    quoted = quoted if layout.quoting is None else layout.quoting
-    lines = _quoted(path, text, delimiter) if quoted else _plain(text, delimiter)
+def _delimited(path: Path, layout: Layout, limit: float, delimiter: str, quoted: bool) -> Table:
+    split = partial(
+        _split_lines,
+        path,
+        layout.delimiter or delimiter,
+        quoted if layout.quoting is None else layout.quoting,
+        limit,
+    )
     header = not layout.columns if layout.header is None else layout.header
-    columns = tuple(layout.columns)
+    columns = layout.columns
     if header:
-        first = tuple(name.strip() for name in next(lines)[1])
-        columns = columns or first
+        first = next(split(), (1, []))[1]
+        if not first:
+            raise _empty(path)
+        columns = columns or tuple(name.strip() for name in first)
         if len(columns) != len(first):
             raise InputError(f"{path}: `columns` names {len(columns)}, but its header has {len(first)}.")
-    twice = next((name for i, name in enumerate(columns) if name in columns[:i]), None)
-    if twice is not None:
-        raise InputError(f"{path}, line 1: column {twice!r} stands there twice; rename one, or give `columns`.")
-    rows, numbers = [], []
-    for number, row in lines:
-        if len(row) == len(columns):
-            rows.append(row)
-            numbers.append(number)
-        elif len(row) > len(columns) or not layout.skip_incomplete:
-            raise InputError(
-                f"{path}, line {number}: {len(row)} columns where {len(columns)} are expected "
-                f"({', '.join(columns)}); check its delimiter and quotes (keys `delimiter`, `quoting`, `columns`)."
-            )
-    return Table(columns, rows, str(path), numbers)
+
+    def read() -> Iterator[SourceRow]:
+        lines = islice(split(), int(header), None)
+        number = 0
+        for number, values in lines:
+            if len(values) == len(columns):
+                yield SourceRow(number, dict(zip(columns, values, strict=True)))
+            elif len(values) > len(columns) or not layout.skip_incomplete:
+                raise InputError(
+                    f"{path}, line {number}: {len(values)} columns where {len(columns)} are expected "
+                    f"({listed(columns)}); check its delimiter and quotes (keys `delimiter`, `quoting`, `columns`)."
+                )
+        if not number:
+            raise _empty(path, "it has a header and no rows" if header else "the file is empty")
+
+    return Table(str(path), _checked(path, columns), read, "line")
 
 
-def _plain(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        line = line.removesuffix("\r")
-        if line:
-            yield number, line.split(delimiter)
-
-
-def _quoted(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    start = 1
+def _split_lines(path: Path, delimiter: str, quoted: bool, limit: float) -> Iterator[tuple[int, list[str]]]:
+    """Line number and values of every line of a delimited file, its header too."""
+    if not quoted:
+        for number, text in enumerate(_lines(path, limit), start=1):
+            if line := text.removesuffix("\n").removesuffix("\r"):
+                yield number, line.split(delimiter)
+        return
+    csv.field_size_limit(LONGEST_LINE)  # 131,072 by default, which long texts pass
+    reader = csv.reader(_lines(path, limit, cr_ends=True), delimiter=delimiter, strict=True)
+    number = 1
     try:
         for row in reader:
             if row:
-                yield start, row
-            start = reader.line_num + 1
+                yield number, row
+            number = reader.line_num + 1
     except csv.Error as error:
         raise InputError(
-            f"{path}, line {start}: a quote is not closed or stands inside a value ({error}); double it, "
+            f"{path}, line {number}: a quote is not closed or stands inside a value ({error}); double it, "
             "or switch quotes off (`quoting: false`)."
         ) from None
 
 
-def _jsonl(path: Path, text: str) -> Table:
-    records: list[dict[str, Any]] = []
-    numbers: list[int] = []
-    for number, line in enumerate(text.split("\n"), start=1):
+def _json_rows(path: Path, limit: float) -> Iterator[SourceRow]:
+    number = 0
+    for place, line in enumerate(_lines(path, limit), start=1):
         if not line.strip():
             continue
+        number = place
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}, line {number}: no JSON ({error}); mend the line, one object a line.") from None
         if not isinstance(record, dict):
             raise InputError(f'{path}, line {number}: each line must be an object, like {{"text": "..."}}.')
-        if "\\u" in line and not is_text("".join(_strings(record))):
+        strings = [*record, *(value for value in record.values() if isinstance(value, str))]
+        if "\\u" in line and not is_text("".join(strings)):
             raise InputError(f"{path}, line {number}: holds \\u escapes that are no text (NUL or half a pair).")
-        records.append(record)
-        numbers.append(number)
-    columns = tuple(dict.fromkeys(name for record in records for name in record))
-    rows = [[record.get(name) for name in columns] for record in records]
-    return Table(columns, rows, str(path), numbers)
+        yield SourceRow(number, record)
+    if not number:
+        raise _empty(path)
+
+
+def _parquet(path: Path, limit: float) -> Table:
+    import pyarrow.parquet as pq
+
+    try:
+        with _opened(path) as file:
+            room = int(min(limit, data_limit()))
+            source = io.BytesIO(file.read(room + 1)) if path.suffix.lower() == ".gz" else str(path)
+        if isinstance(source, io.BytesIO) and source.getbuffer().nbytes > room:
+            raise too_large(path, room)
+        found = pq.ParquetFile(source)
+    except InputError:
+        raise
+    except Exception as error:  # pyarrow has its own errors for every kind of damage
+        raise InputError(f"{path}: no parquet file ({_first_line(error)}); fetch it again.") from None
+    if not found.metadata.num_rows:
+        raise _empty(path, "it has no rows")
+    if found.metadata.num_rows * ROW_BYTES > limit:
+        raise too_large(path, limit)
+
+    def read() -> Iterator[SourceRow]:
+        numbers, taken = count(), 0
+        try:
+            for batch in found.iter_batches(batch_size=1024):
+                taken += batch.nbytes + ROW_BYTES * batch.num_rows
+                if taken > limit:
+                    raise too_large(path, limit)
+                for values in batch.to_pylist():
+                    yield SourceRow(next(numbers), values)
+        except (OSError, ValueError) as error:  # pyarrow's own errors are among these
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path}: no whole parquet file ({_first_line(error)}); fetch it again.") from None
+
+    return Table(str(path), _checked(path, tuple(found.schema_arrow.names)), read)
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:160].rstrip(".")
-
-
-def _strings(record: dict[str, Any]) -> Iterator[str]:
-    yield from record
-    yield from (value for value in record.values() if isinstance(value, str))
-
-
-def is_text(value: str) -> bool:
-    """Whether a string can be written as UTF-8 and holds no NUL: escapes of JSON and YAML can make others."""
-    try:
-        return b"\0" not in value.encode()
-    except UnicodeEncodeError:
-        return False
-
-
-def _parquet(path: Path, data: bytes) -> Table:
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(io.BytesIO(data))
-    except Exception as error:  # every engine has its own errors
-        raise InputError(f"{path}: no parquet file ({_first_line(error)}); fetch it again.") from None
-    if frame.empty:
-        raise InputError(f"{path}: it has no rows; name another file.")
-    columns = tuple(map(str, frame.columns))
-    lists: Sequence[list[Any]] = [frame.iloc[:, i].astype(object).tolist() for i in range(len(columns))]
-    return Table(columns, list(zip(*lists, strict=True)), str(path))
-
-
-def file_digest(path: Path) -> str:
-    """64 hex digits of SHA-256 over a file's bytes: the identity of a local file, wherever it lies.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from None

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from effft.data.table import Table
+from effft.data.files import data_limit, too_large
+from effft.data.table import SourceRow, Table
 from effft.errors import InputError
 
-PATIENCE = 5.0
+ANSWER_SECONDS = 5.0
 """Seconds to wait for a host before only the cache is asked."""
 
 
@@ -60,9 +61,16 @@ def _load(host: str, origin: str, *place: str | None, **options: Any) -> Table:
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         why = first if online else f"{host} is not reachable and it is not in the cache"
         raise InputError(f"{origin} could not be read ({why})") from None
+    if data.data.nbytes > data_limit():
+        raise too_large(origin, data_limit())
     names = {key: getattr(feature, "names", None) for key, feature in data.features.items()}
-    columns = {key: _named(data[key], names[key]) for key in data.column_names}
-    return Table(tuple(columns), list(zip(*columns.values(), strict=True)), origin)
+    columns = [_named(data[key], names[key]) for key in data.column_names]
+
+    def read() -> Iterator[SourceRow]:
+        for number, values in enumerate(zip(*columns, strict=True)):
+            yield SourceRow(number, dict(zip(data.column_names, values, strict=True)))
+
+    return Table(origin, tuple(data.column_names), read)
 
 
 def _named(values: Any, names: list[str] | None) -> list[Any]:
@@ -79,7 +87,7 @@ def reachable(address: str) -> bool:
         return False
     request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - https, or the user's own endpoint
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE):  # noqa: S310 # nosec B310 # as above
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):  # noqa: S310 # nosec B310 # as above
             return True
     except urllib.error.HTTPError:
         return True

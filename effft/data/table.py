@@ -1,45 +1,87 @@
-"""Rows under named columns, and where each stood, so that a complaint can point at it."""
+"""Rows under named columns, where each stands, and how a value becomes the text that a model reads."""
 
-from collections.abc import Sequence
+import ast
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from effft.errors import InputError, nearest
 
 
+class SourceRow(NamedTuple):
+    """One row: its line in a text file (from 1) or its number elsewhere (from 0), and its values by column."""
+
+    number: int
+    values: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Table:
-    """Rows of one source. origin: what finds it again. lines: line of each row in its file, if it has any."""
+    """Rows under named columns; iterating reads them from the start, one at a time.
 
-    columns: tuple[str, ...]
-    rows: Sequence[Sequence[Any]]
+    origin: what finds the rows again. unit: what a row's number counts, `line` or `row`.
+    """
+
     origin: str
-    lines: Sequence[int] = ()
+    columns: tuple[str, ...]
+    read: Callable[[], Iterator[SourceRow]]
+    unit: str = "row"
 
-    def place(self, row: int) -> str:
-        """'x.csv, line 7' for the row of that number."""
-        return f"{self.origin}, line {self.lines[row]}" if self.lines else f"{self.origin}, row {row}"
+    def __iter__(self) -> Iterator[SourceRow]:
+        return self.read()
 
-    def find(self, names: Sequence[str]) -> int:
-        """The position of the first of `names` that is a column.
+    def place(self, row: SourceRow) -> str:
+        """'x.csv, line 7': where a row stands."""
+        return f"{self.origin}, {self.unit} {row.number}"
+
+    def find(self, names: Sequence[str]) -> str:
+        """The first of `names` that is a column.
 
         Raises:
             InputError: none is.
         """
         for name in names:
             if name in self.columns:
-                return self.columns.index(name)
-        wanted = " or ".join(map(repr, names))
-        shown = ", ".join(self.columns[:20])
-        hint = nearest(names[0], self.columns) or self._delimiter(names[0])
-        raise InputError(f"{self.origin}: no column {wanted}; it has: {shown}.{hint}")
-
-    def _delimiter(self, name: str) -> str:
-        """A hint where one column holds the names of several."""
+                return name
         only = self.columns[0] if len(self.columns) == 1 else ""
-        found = next((mark for mark in "\t,;|" if mark in only and name in only.split(mark)), "")
-        return (
-            f" It looks delimited by {found!r}: say so with `delimiter`, or name the file for what it is."
-            if found
-            else ""
-        )
+        mark = next((mark for mark in "\t,;|" if mark in only and names[0] in only.split(mark)), "")
+        hint = nearest(names[0], self.columns)
+        if mark:
+            hint = f" It looks delimited by {mark!r}: say so with the task's key `delimiter`, or rename the file."
+        wanted = " or ".join(map(repr, names))
+        raise InputError(f"{self.origin}: no column {wanted}; it has: {listed(self.columns)}.{hint}")
+
+
+def normalize_text(value: Any, undo_bytes: bool = False) -> str:
+    """A value as the text that a model reads: numbers are written out, white space at both ends goes.
+
+    undo_bytes: 'b"..."', Python's way to print bytes, becomes the text it stands for.
+
+    Raises:
+        ValueError: the value is no text; the message says what it is.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+        value = str(value)
+    if not isinstance(value, str):
+        shown = repr(value)
+        raise ValueError(f"holds {shown if len(shown) <= 60 else f'{shown[:60]}...'}, no text; fill or remove it")
+    text = value.strip()
+    if not undo_bytes or text[:2] not in ("b'", 'b"'):
+        return text
+    try:
+        return str(ast.literal_eval(text).decode()).strip()
+    except (ValueError, SyntaxError, UnicodeDecodeError, AttributeError):
+        raise ValueError(f"holds {text[:60]!r}, which looks like Python's bytes, but is not") from None
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be written as UTF-8 and holds no NUL: escapes of JSON and YAML can make others."""
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def listed(columns: Sequence[str]) -> str:
+    """The first columns by name and how many more there are."""
+    return ", ".join(columns[:20]) + (f" and {len(columns) - 20} more" if len(columns) > 20 else "")

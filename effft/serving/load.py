@@ -1,7 +1,8 @@
 """Reading a saved model back: the same scores as the run logged, from any folder, without a network."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from effft.data.examples import Example
-from effft.errors import InputError
+from effft.data.table import normalize_text
+from effft.errors import InputError, RunError
 from effft.evaluation.metrics import softmax
 from effft.models.backbone import load
 from effft.models.device_map import is_device_map
 from effft.models.lora import read_adapter
 from effft.models.pretrained import find_corruption
+from effft.progress import ProgressCallback, silent
 from effft.serving.base_model import locate
-from effft.serving.manifest import Manifest, read_manifest
+from effft.serving.manifest import Manifest, answer_names, read_manifest
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Verbalizer
 from effft.strategies.prompting import PromptEncoder
@@ -61,26 +64,51 @@ class SavedModel:
         backbone.model.requires_grad_(False).eval()
         return SavedModel(record, learner)
 
-    def scores(
-        self, rows: Sequence[Sequence[str]], watch: Callable[[int, int], None] = lambda done, total: None
-    ) -> NDArray[np.float64]:
-        """Label scores of rows of texts in the order of `fields`, (rows, labels)."""
-        examples = [Example(tuple(texts), 0, row) for row, texts in enumerate(rows)]
+    def score_texts(self, texts: Sequence[Sequence[str]], progress: ProgressCallback = silent) -> NDArray[np.float64]:
+        """Label scores of rows of texts in the order of `fields`, (rows, labels); the texts are read as they are.
+
+        Raises:
+            RunError: a score is not a finite number.
+        """
+        examples = [Example(tuple(row), 0, number) for number, row in enumerate(texts)]
         if not examples:
             return np.empty((0, len(self.labels)))
         with self._alone:
-            scores = predict(self.learner, self.learner.items(examples), watch=watch)
-        found: NDArray[np.float64] = scores.double().numpy()
-        return found
+            scores = predict(self.learner, self.learner.items(examples), watch=partial(progress, "predict"))
+        values: NDArray[np.float64] = scores.double().numpy()
+        if not np.isfinite(values).all():
+            raise RunError("the model's scores are not numbers (NaN or infinite), so there is no answer to give.")
+        return values
 
-    def answers(self, rows: Sequence[Sequence[str]]) -> list[dict[str, object]]:
-        """One answer a row: `label`, `label_name`, and `probability_<label name>` for every label."""
-        chances = softmax(self.scores(rows)) if rows else np.empty((0, len(self.labels)))
+    def scores(self, rows: Sequence[Sequence[object]]) -> NDArray[np.float64]:
+        """Label scores of rows of values in the order of `fields`, each value normalised as the run did it.
+
+        Raises:
+            InputError: a value is no text.
+        """
+        return self.score_texts([self._normalized(row, number) for number, row in enumerate(rows)])
+
+    def answers(self, rows: Sequence[Sequence[object]]) -> list[dict[str, object]]:
+        """One answer a row of values: `label`, `label_name`, and `probability_<label name>` for every label."""
+        return self.describe(self.scores(rows))
+
+    def describe(self, scores: NDArray[np.float64]) -> list[dict[str, object]]:
+        """Scores, (rows, labels), as answers."""
+        names = answer_names(self.labels)
+        best = scores.argmax(axis=1).tolist() if len(scores) else []
         return [
-            {"label": int(row.argmax()), "label_name": self.labels[int(row.argmax())]}
-            | {f"probability_{name}": float(p) for name, p in zip(self.labels, row, strict=True)}
-            for row in chances
+            dict(zip(names, (label, self.labels[label], *map(float, chances)), strict=True))
+            for label, chances in zip(best, softmax(scores) if len(scores) else (), strict=True)
         ]
+
+    def _normalized(self, row: Sequence[object], number: int) -> tuple[str, ...]:
+        texts = []
+        for name, value in zip(self.fields, row, strict=True):
+            try:
+                texts.append(normalize_text(value, self.record.normalization == "bytes_repr"))
+            except ValueError as error:
+                raise InputError(f"row {number}: {name!r} {error}.") from None
+        return tuple(texts)
 
 
 def use_few_threads(model: SavedModel) -> None:

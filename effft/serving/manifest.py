@@ -1,6 +1,7 @@
 """`effft.json`: what a saved model says of itself, and all that is needed to build it again."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,7 +44,8 @@ class Demonstration(StrictRecord):
 class Manifest(StrictRecord):
     """weights: where what moved is: a PEFT `adapter`, the whole model in `base/`, `part` of it, or `none`.
 
-    metrics: flat keys as the run logged them. run: the run's readable name.
+    metrics: flat keys as the run logged them. run: the run's readable name. normalization: how a value becomes a text:
+    `strip` writes numbers out and removes white space at both ends, `bytes_repr` also undoes Python's b'...'.
     """
 
     format: Literal[1] = 1
@@ -58,6 +60,7 @@ class Manifest(StrictRecord):
     metric: str
     per_label: int
     seeds: tuple[int, int]
+    normalization: Literal["strip", "bytes_repr"] = "strip"
     demonstrations: tuple[Demonstration, ...] = ()
     metrics: dict[str, float] = Field(default_factory=dict)
 
@@ -78,6 +81,11 @@ class Manifest(StrictRecord):
     def labels(self) -> tuple[str, ...]:
         """Label names in label order."""
         return tuple(self.task["labels"])
+
+
+def answer_names(labels: Sequence[str]) -> tuple[str, ...]:
+    """The names of an answer's values, in their order."""
+    return ("label", "label_name", *(f"probability_{name}" for name in labels))
 
 
 def write_manifest(folder: Path, record: Manifest) -> None:

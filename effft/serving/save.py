@@ -113,6 +113,7 @@ def _record(learner: Learner, story: RunSummary, kind: str, base: BaseReference)
         metric=story.metric,
         per_label=config.per_label,
         seeds=(config.seed, config.data_seed),
+        normalization=learner.task.train.sources[0].clean or "strip",
         demonstrations=shown,
         metrics=dict(story.metrics),
     )

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from effft.config import DIFFICULTY_FIELDS
 from effft.data.examples import ExampleSet
-from effft.data.files import Layout, file_digest, read_file
+from effft.data.files import open_table
 from effft.data.hub import read_hub, read_url
-from effft.data.table import Table
+from effft.data.table import SourceRow, Table
+from effft.disk import file_digest
 from effft.errors import InputError
 from effft.tasks.builtin import generate
 from effft.tasks.rows import to_examples
@@ -73,14 +75,16 @@ def _local(task: Task, record: Split, split: str, data_dir: str) -> tuple[Source
     files = [source for source in record.sources if source.file]
     built = [source for source in record.sources if source.builtin]
     if data_dir and not Path(data_dir).expanduser().is_dir():
-        raise InputError(f"data_dir={data_dir}: no such folder (flag --data-dir).")
+        raise InputError(
+            f"data_dir={data_dir}: no such folder (flag --data-dir); it was looked for at "
+            f"{Path(data_dir).expanduser().absolute()}."
+        )
     if built and not (data_dir and files):
         return built[0], _built(built[0])
     for source in files:
         path = _find(task, source, data_dir)
         if path is not None:
-            layout = Layout(source.columns, source.header, source.quoting, source.delimiter, source.skip_incomplete)
-            return source, read_file(path, layout)
+            return source, open_table(path, source.layout)
     if not data_dir and len(files) < len(record.sources):
         return None
     names = ", ".join(source.file for source in files)
@@ -112,17 +116,16 @@ def _built(source: Source) -> Table:
     rows = generate(source.builtin, source.split, source.size, source.seed, source.knobs)
     if not rows:
         raise InputError(f"built-in {source.builtin} has no rows for split {source.split!r}.")
-    columns = tuple(rows[0])
     turned = "".join(
         f", {name} {getattr(source, name)}" for name in DIFFICULTY_FIELDS if name in source.model_fields_set
     )
     origin = f"built-in {source.builtin} ({source.split}, {source.size} rows, seed {source.seed}{turned})"
-    return Table(columns, [tuple(row[name] for name in columns) for row in rows], origin)
+    return Table(origin, tuple(rows[0]), lambda: (SourceRow(number, dict(row)) for number, row in enumerate(rows)))
 
 
 def _find(task: Task, source: Source, data_dir: str) -> Path | None:
     """Where the source's file lies; None when it has none there."""
-    return next((path for path in _places(task, source, data_dir) if path.is_file()), None)
+    return next((path for path in _places(task, source, data_dir) if os.path.exists(path)), None)
 
 
 def _places(task: Task, source: Source, data_dir: str) -> Iterator[Path]:
@@ -145,7 +148,7 @@ def _places(task: Task, source: Source, data_dir: str) -> Iterator[Path]:
 
 def _must_stay(path: Path, folder: Path, name: str) -> None:
     """Refuse a link that leads out of the task's folder."""
-    if not path.resolve().is_relative_to(folder):
+    if not Path(os.path.realpath(path)).is_relative_to(folder):
         raise InputError(
             f"{path}: file {name!r} leads out of {folder}; put the file beside the task file, or allow it with "
             "--allow-outside true."

@@ -1,16 +1,39 @@
-"""Rows of a source become examples: rows are chosen, texts cleaned, labels mapped."""
+"""Rows of a source become examples: rows are chosen, texts normalised, labels mapped."""
 
-import ast
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from effft.data.examples import Example
-from effft.data.table import Table
+from effft.data.table import SourceRow, Table, listed, normalize_text
 from effft.errors import InputError, nearest
 from effft.tasks.source import LabelRule, Source
 
 UNKNOWN = "unknown"
 """Value of a slice dimension that a source has no column for."""
+
+TextReader = Callable[[SourceRow], tuple[str, ...]]
+
+
+def text_reader(table: Table, fields: Sequence[str], source: Source) -> TextReader:
+    """A function that gives the texts of a row, in the order of the fields.
+
+    Training, evaluation and `effft predict` all read texts through it.
+
+    Raises:
+        InputError: a field has no column; the function raises it for a value that is no text.
+    """
+    columns = [table.find(source.fields.get(field, (field,))) for field in fields]
+
+    def read(row: SourceRow) -> tuple[str, ...]:
+        texts = []
+        for column in columns:
+            try:
+                texts.append(normalize_text(row.values.get(column), source.clean == "bytes_repr"))
+            except ValueError as error:
+                raise InputError(f"{table.place(row)}: column {column!r} {error}.") from None
+        return tuple(texts)
+
+    return read
 
 
 def to_examples(
@@ -21,100 +44,66 @@ def to_examples(
     dimensions: what slices need: columns, or `label`.
 
     Raises:
-        InputError: a missing column, rows outside, a label value no one knows, a text that is none, nothing left.
+        InputError: a missing column, rows outside, an unknown label value, a value that is no text, nothing left.
     """
-    texts = [table.find(source.fields.get(field, (field,))) for field in fields]
-    label_at = table.find(source.label.column)
+    read_texts = text_reader(table, fields, source)
+    label_column = table.find(source.label.column)
     where = [(table.find((column,)), set(values)) for column, values in source.where.items()]
-    slices = [(d, None if d == "label" or d in source.lacks else _dimension(table, d)) for d in dimensions]
-    clean = {"": _text, "bytes_repr": _bytes_repr}[source.clean]
-    index_of = _labeller(source.label, labels)
-    examples = []
-    for number in _numbers(table, source):
-        row = table.rows[number]
-        if any(_plain(row[at]) not in kept for at, kept in where):
+    for dimension in dimensions:
+        if dimension not in ("label", *source.lacks, *table.columns):
+            known = ("label", *table.columns)
+            raise InputError(
+                f"{table.origin}: slice {dimension!r} is no column; known: {listed(known)}.{nearest(dimension, known)}"
+            )
+    label_of = _label_mapper(source.label, labels)
+    first, end = source.rows or (0, None)
+    examples, index = [], -1
+    for index, row in enumerate(table):
+        if index < first or (end is not None and index >= end):
             continue
-        label = index_of(_plain(row[label_at]), table, number)
+        if any(_as_written(row.values.get(column)) not in values for column, values in where):
+            continue
+        label = label_of(_as_written(row.values.get(label_column)), table, row)
         if label is None:
             continue
-        values = tuple(clean(row[at], table, number, at) for at in texts)
-        if not any(values):
-            raise InputError(f"{table.place(number)}: the text ({', '.join(fields)}) is empty; fill or remove the row.")
-        unmarked = {"label": labels[label]}
-        marks = tuple((d, unmarked.get(d, UNKNOWN) if at is None else _plain(row[at])) for d, at in slices)
-        examples.append(Example(values, label, number, marks))
+        texts = read_texts(row)
+        if not any(texts):
+            raise InputError(f"{table.place(row)}: the text ({', '.join(fields)}) is empty; fill or remove the row.")
+        slices = {name: UNKNOWN if name in source.lacks else _as_written(row.values.get(name)) for name in dimensions}
+        if "label" in slices:
+            slices["label"] = labels[label]
+        examples.append(Example(texts, label, index, tuple(slices.items())))
+    if end is not None and end > index + 1:
+        raise InputError(f"{table.origin}: rows [{first}, {end}] go past its end; it has {index + 1} rows.")
     if not examples:
-        said = [f"`where: {{{column}: {', '.join(values)}}}`" for column, values in source.where.items()]
-        said += [f"`label: {{drop: {', '.join(source.label.drop)}}}`"] if source.label.drop else []
-        raise InputError(f"{table.origin}: no row is left; change {' or '.join(said) or 'its rows'}.")
+        filters = [f"`where: {{{column}: {', '.join(values)}}}`" for column, values in source.where.items()]
+        filters += [f"`label: {{drop: {', '.join(source.label.drop)}}}`"] if source.label.drop else []
+        raise InputError(f"{table.origin}: no row is left; change {' or '.join(filters) or 'its rows'}.")
     return tuple(examples)
 
 
-def _numbers(table: Table, source: Source) -> Iterator[int] | range:
-    if source.rows is None:
-        return range(len(table.rows))
-    first, end = source.rows
-    if end > len(table.rows):
-        raise InputError(f"{table.origin}: rows [{first}, {end}] go past its end; it has {len(table.rows)} rows.")
-    return range(first, end)
-
-
-def _dimension(table: Table, name: str) -> int:
-    if name in table.columns:
-        return table.columns.index(name)
-    known = tuple(dict.fromkeys(("label", *table.columns)))
-    raise InputError(
-        f"{table.origin}: slice {name!r} is no column; known: {', '.join(known[:20])}.{nearest(name, known)}"
-    )
-
-
-def _labeller(rule: LabelRule, labels: Sequence[str]) -> Callable[[str, Table, int], int | None]:
-    table = {label: i for i, label in enumerate(labels)}
+def _label_mapper(rule: LabelRule, labels: Sequence[str]) -> Callable[[str, Table, SourceRow], int | None]:
+    """A function from a label value to its class index; None for a value whose rows are left out."""
+    index = {label: i for i, label in enumerate(labels)}
     dropped: dict[str, int | None] = dict.fromkeys(rule.drop)
-    known = table | {value: table[name] for value, name in rule.map.items()} | dropped
+    known = index | {value: index[name] for value, name in rule.map.items()} | dropped
 
-    def index_of(value: str, rows: Table, number: int) -> int | None:
-        try:
+    def label_of(value: str, table: Table, row: SourceRow) -> int | None:
+        if value in known:
             return known[value]
-        except KeyError:
-            raise InputError(
-                f"{rows.place(number)}: unknown label {value!r}; known: {', '.join(known)}.{nearest(value, known)} "
-                "Map it with `label: {map: {value: label}}` or leave such rows out with `label: {drop: [value]}`."
-            ) from None
+        what = f"unknown label {value!r}" if value else "the label is empty (or null)"
+        raise InputError(
+            f"{table.place(row)}: {what}; known: {', '.join(known)}.{nearest(value, known)} Map it with "
+            f"`label: {{map: {{{value!r}: {labels[0]}}}}}` or leave such rows out with `label: {{drop: [{value!r}]}}`."
+        )
 
-    return index_of
+    return label_of
 
 
-def _plain(value: Any) -> str:
-    """A value as text; 1.0 as '1', so that a column with gaps still matches."""
+def _as_written(value: Any) -> str:
+    """A label or slice value as text; 1.0 as '1', so that a column with gaps still matches, and null as ''."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value).strip()
-
-
-def _text(value: Any, table: Table, number: int, at: int) -> str:
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
-        return str(value)
-    raise InputError(
-        f"{table.place(number)}: column {table.columns[at]!r} holds {_short(value)}, no text; fill or remove it."
-    )
-
-
-def _short(value: Any) -> str:
-    return repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
-
-
-def _bytes_repr(value: Any, table: Table, number: int, at: int) -> str:
-    """The text of `b'...'`, Python's way to print bytes; other texts as they are."""
-    text = _text(value, table, number, at)
-    if text[:2] not in ("b'", 'b"'):
-        return text
-    try:
-        data = ast.literal_eval(text)
-        return str(data.decode()).strip()
-    except (ValueError, SyntaxError, UnicodeDecodeError, AttributeError):
-        raise InputError(f"{table.place(number)}: {text[:60]!r} looks like Python's bytes, but is not.") from None

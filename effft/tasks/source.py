@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from effft.config import DIFFICULTY_FIELDS
+from effft.data.files import Layout
 from effft.errors import nearest
 from effft.tasks.builtin.difficulty import DIFFICULTY_SETTINGS, LARGEST_LEXICON, SMALLEST_LEXICON, Difficulty
 
@@ -92,6 +93,11 @@ class Source(Record):
     def kind(self) -> str:
         """`file`, `hub`, `url` or `builtin`."""
         return next(kind for kind in OWN_KEYS if getattr(self, kind))
+
+    @property
+    def layout(self) -> Layout:
+        """What a delimited file of this source does not say itself."""
+        return Layout(self.columns, self.header, self.quoting, self.delimiter, self.skip_incomplete)
 
     @property
     def knobs(self) -> Difficulty:

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from effft.data.files import is_text
+from effft.data.table import is_text
+from effft.disk import check_regular
 from effft.errors import InputError, nearest
 from effft.tasks.source import LabelRule, Source, Split
 
@@ -118,6 +119,8 @@ def _text(path: Path) -> str:
     try:
         if path.is_dir():
             raise InputError(f"task file {path} is a folder; name the .yaml file in it.")
+        if path.exists():
+            check_regular(path)
         if path.stat().st_size > LARGEST:
             raise InputError(f"task file {path} has {path.stat().st_size:,} bytes; 1 MB is the most.")
         return path.read_bytes().decode("utf-8-sig")
@@ -125,7 +128,15 @@ def _text(path: Path) -> str:
         raise InputError(f"task file {path} is no UTF-8 text (byte {error.start}); save it as UTF-8.") from None
     except FileNotFoundError:
         beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise InputError(f"task file {path}: no such file.{nearest(path.name, beside)}") from None
+        place = (
+            ""
+            if path.is_absolute()
+            else (
+                f" It was looked for at {path.absolute()}; under `mlflow run` a relative path starts at the project's "
+                "folder, so give the whole path there."
+            )
+        )
+        raise InputError(f"task file {path}: no such file.{nearest(path.name, beside)}{place}") from None
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -16,7 +16,7 @@ from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, DataType, Schema
 
 from effft.errors import EffftError
-from effft.serving.manifest import Manifest, read_manifest
+from effft.serving.manifest import Manifest, answer_names, read_manifest
 from effft.tracking.store import configure_mlflow
 
 PACKAGE = Path(__file__).parent.parent
@@ -44,28 +44,17 @@ class ServedModel(PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row of answers per row of texts. The signature comes from `signature_of`: MLflow infers none here."""
         rows = [tuple(row) for row in model_input[list(self.model.fields)].itertuples(index=False)]
-        for number, row in enumerate(rows):
-            for name, value in zip(self.model.fields, row, strict=True):
-                if not isinstance(value, str):
-                    raise MlflowException.invalid_parameter_value(
-                        f"row {number}: {name!r} must be text, but got {value!r}."
-                    )
         try:
-            return pd.DataFrame(self.model.answers(rows), columns=list(output_names(self.model.labels)))
+            return pd.DataFrame(self.model.answers(rows), columns=list(answer_names(self.model.labels)))
         except EffftError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-
-
-def output_names(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns of an answer."""
-    return ("label", "label_name", *(f"probability_{name}" for name in labels))
 
 
 def signature_of(record: Manifest) -> ModelSignature:
     """The task's text fields in; label, its name and one probability per label out."""
     kinds = {"label": DataType.long, "label_name": DataType.string}
     texts = Schema([ColSpec(DataType.string, name) for name in record.fields])
-    answers = Schema([ColSpec(kinds.get(n, DataType.double), n) for n in output_names(record.labels)])
+    answers = Schema([ColSpec(kinds.get(n, DataType.double), n) for n in answer_names(record.labels)])
     return ModelSignature(texts, answers)
 
 

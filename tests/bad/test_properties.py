@@ -14,8 +14,8 @@ from made import LAYOUTS, SOURCE, files, task_texts
 
 from effft.cli.options import flag
 from effft.config import RunConfig, make_config
-from effft.data.files import Layout, read_file
-from effft.data.table import Table
+from effft.data.files import Layout, open_table
+from effft.data.table import normalize_text
 from effft.errors import InputError
 from effft.tasks.rows import to_examples
 from effft.tasks.task import load_task
@@ -87,32 +87,26 @@ def test_most_kinds_of_task_file_are_made(folder: Path) -> None:
 # ---- tables -------------------------------------------------------------------------------------------------------
 
 
-def rewritten(table: Table, folder: Path) -> Table:
-    """The table, written as CSV with every cell in quotes, and read again."""
-    path = folder / "again.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([list(table.columns), *table.rows])
-    return read_file(path)
-
-
 def check_table(folder: Path, made: tuple[str, bytes], layout: Layout) -> None:
     suffix, content = made
     path = folder / f"x.{suffix}"
     path.write_bytes(content)
-    table = attempt(lambda: read_file(path, layout), str(path))
-    if table is None:
+    table = attempt(lambda: open_table(path, layout), str(path))
+    rows = attempt(lambda: list(table), str(path)) if table else None
+    if rows is None:
         return
-    assert table.rows
-    assert all(len(row) == len(table.columns) for row in table.rows)
-    if table.columns and all(isinstance(cell, str) for row in table.rows for cell in row) and all(table.columns):
-        again = rewritten(table, folder)
-        assert [list(row) for row in again.rows] == [list(row) for row in table.rows]
-        assert again.columns == table.columns
+    assert rows
+    assert all(set(row.values) <= set(table.columns) for row in rows)
+    cells = [[row.values.get(name) for name in table.columns] for row in rows]
+    if table.columns and all(isinstance(cell, str) for row in cells for cell in row) and all(table.columns):
+        again = folder / "again.csv"
+        with again.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, quoting=csv.QUOTE_ALL).writerows([list(table.columns), *cells])
+        assert [list(row.values.values()) for row in open_table(again)] == cells
     examples = attempt(lambda: to_examples(table, SOURCE, ("text",), ("bad", "good"), ("label",)), str(path))
     for example in examples or ():
         assert example.label in (0, 1)
-        cell = table.rows[example.index][table.columns.index("text")]
-        assert example.texts == ((cell if isinstance(cell, str) else str(cell)).strip(),)
+        assert example.texts == (normalize_text(rows[example.index].values["text"]),)
 
 
 @FEW

@@ -10,10 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from place import make_place
 
 from effft.cli.exit_codes import run_command_line
-from effft.data.table import Table
 from effft.redaction import TOKENS, redact, secret_values
 
 PASSWORD, TOKEN = "hunter2SENTINELxyz", "anotherSENTINELtoken"
@@ -67,8 +67,8 @@ def hidden(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     make_place(tmp_path, "llama")
     (tmp_path / "told.yaml").write_text(TASK)
-    rows = [("old dog", "with_dog"), ("new cat", "without")]
-    monkeypatch.setattr("effft.data.hub._load", lambda _host, origin, *_, **__: Table(("text", "label"), rows, origin))
+    rows = [{"text": "old dog", "label": "with_dog"}, {"text": "new cat", "label": "without"}]
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: Dataset.from_list(rows))
     assert tracking_uri
     return tmp_path
 

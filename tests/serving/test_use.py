@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import re
+import resource
 import socket
 import subprocess
 import sys
@@ -18,17 +20,17 @@ from click.testing import CliRunner
 from place import Copying, go, make_place
 
 from effft.cli.app import app
+from effft.data.files import open_table
 from effft.errors import InputError, RunError
 from effft.evaluation.metrics import softmax
 from effft.runs.experiment import Result
-from effft.serving import batch_prediction as answering
-from effft.serving.batch_prediction import answer_file
 from effft.serving.export import export
 from effft.serving.load import SavedModel
-from effft.serving.rows import AnswerWriter, TextRows
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.registry import register
 from effft.tracking.tracker import tracked
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -70,40 +72,70 @@ def test_a_file_is_answered_in_its_own_format(lora: tuple[Path, Result], tmp_pat
     ("name", "content", "said"),
     [
         ("a.csv", "", "the file is empty"),
-        ("a.csv", "text\n", "no row of texts"),
-        ("a.csv", "texts\nx\n", r"line 1: no column 'text', .*Did you mean 'texts'"),
-        ("a.csv", 'text,b\nx,"y\nz",1\n', "line 2: 3 columns where the header has 2"),
-        ("a.jsonl", '{"text": "a dog"}\n{"text": 5}\n', r"line 2: 'text' must be text, but is 5.*1 rows before it"),
-        ("a.jsonl", '{"text": "a dog"}\nnothing\n', r"line 2: no JSON.*1 rows before it"),
-        ("a.jsonl", "[1]\n", "line 1: not an object"),
-        ("a.jsonl", "{}\n", "line 1: no 'text', which the model reads; it has: nothing"),
+        ("a.csv", "text\n", "a header and no rows"),
+        ("a.csv", "texts\nx\n", r"no column 'text'; .*Did you mean 'texts'"),
+        ("a.csv", 'text,b\nx,"y\nz",1\n', "line 2: 3 columns where 2 are expected"),
+        ("a.csv", "id,text,id\n7,a dog,8\n", "column 'id' stands there twice"),
+        ("a.jsonl", '{"text": "a dog"}\n{"text": [5]}\n', r"line 2: column 'text' holds \[5\], no text"),
+        ("a.jsonl", '{"text": "a dog"}\n{"text": null}\n', "line 2: column 'text' holds None, no text"),
+        ("a.jsonl", '{"text": "a dog"}\nnothing\n', r"line 2: no JSON"),
+        ("a.jsonl", "[1]\n", "line 1: each line must be an object"),
+        ("a.jsonl", "{}\n", "no column 'text'"),
         ("a.tsv", "text\tb\n\udcff\tx\n", "line 2: no UTF-8"),
     ],
 )
-def test_a_bad_row_is_a_sentence_with_its_line(
+def test_a_bad_row_is_a_sentence_and_the_old_answers_stay(
     lora: tuple[Path, Result], tmp_path: Path, name: str, content: str, said: str
 ) -> None:
-    model = SavedModel.load(lora[0])
-    (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
-    out = io.StringIO()
-    with pytest.raises(InputError, match=said):
-        rows = TextRows(tmp_path / name, model.fields)
-        answer_file(model, rows, AnswerWriter(out, rows.kind), lambda done, total: None)
-    assert ("label_name" in out.getvalue()) == ("before it" in said)
-
-
-def test_rows_already_answered_are_kept(
-    lora: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(answering, "BATCH", 3)
-    lines = [json.dumps({"text": "a dog"})] * 7 + ["broken"] + [json.dumps({"text": "a dog"})]
-    (tmp_path / "in.jsonl").write_text("\n".join(lines))
-    out = tmp_path / "out.jsonl"
-    words = ["predict", "--model", str(lora[0]), "--input", str(tmp_path / "in.jsonl"), "--output", str(out)]
-    done = CliRunner().invoke(app, words)
+    source, out = tmp_path / name, tmp_path / f"out{Path(name).suffix}"
+    source.write_bytes(content.encode(errors="surrogateescape"))
+    out.write_text("the answers of yesterday")
+    done = CliRunner().invoke(app, ["predict", "--model", str(lora[0]), "--input", str(source), "--output", str(out)])
     assert isinstance(done.exception, InputError)
-    assert "line 8" in str(done.exception)
-    assert len(out.read_text().splitlines()) == 7
+    assert re.search(said, str(done.exception))
+    assert out.read_text() == "the answers of yesterday"
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, out.name}
+
+
+def test_no_column_is_lost_and_no_name_stands_for_two_things(lora: tuple[Path, Result], tmp_path: Path) -> None:
+    rows = [
+        {"text": "a dog", "label": "good", "predicted_label": 7},
+        {"text": "a cat", "kind": [1, 2]},
+        {"text": " x "},
+    ]
+    source = tmp_path / "in.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)))
+    for suffix in ("jsonl", "csv", "tsv"):
+        out = tmp_path / f"out.{suffix}"
+        words = ["predict", "--model", str(lora[0]), "--input", str(source), "--output", str(out)]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+        table = list(open_table(out))
+        assert [row.values["text"] for row in table] == ["a dog", "a cat", " x "]
+        assert str(table[0].values["predicted_label"]) == "7"
+        assert all("predicted_predicted_label_name" in row.values for row in table)
+        assert "label" not in table[1].values or table[1].values["label"] == ""
+    words[words.index("--output") + 1] = str(tmp_path / "nowhere" / "out.csv")
+    assert "make it first" in str(CliRunner().invoke(app, words).exception)
+
+
+def test_a_disk_that_fills_leaves_the_old_answers(lora: tuple[Path, Result], tmp_path: Path) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("text\n" + "a dog runs\n" * 2000)
+    out.write_text("the answers of yesterday")
+    words = ["predict", "--model", str(lora[0]), "--input", str(source), "--output", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "effft", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)),
+    )
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr or "could not be written" in done.stderr
+    assert out.read_text() == "the answers of yesterday"
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "out.csv"}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +143,7 @@ def test_rows_already_answered_are_kept(
     [
         ([], "give one of the two"),
         (["--input", "x.pdf"], "unknown file format"),
-        (["--input", "x.csv"], "no such file"),
+        (["--input", "x.csv"], "x.csv: cannot be read: No such file"),
     ],
 )
 def test_what_predict_needs(lora: tuple[Path, Result], words: list[str], said: str) -> None:

@@ -1,0 +1,63 @@
+"""Files on disk: only regular ones are opened, bytes are their identity, a result is written whole or not at all."""
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from effft.errors import InputError
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no regular file before it is opened: a FIFO would block, a device would never end.
+
+    Raises:
+        InputError: says what it is instead.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe (FIFO)", stat.S_IFSOCK: "a socket"}
+        raise InputError(f"{path}: this is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file; name a file.")
+
+
+def file_digest(path: Path) -> str:
+    """64 hex digits of SHA-256 over a file's bytes: the identity of a local file, wherever it lies.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from None
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` for a file or a folder; renamed to `path` when the block ends well.
+
+    When the block fails (a full disk, an interruption), the temporary file or folder is removed, and what was at
+    `path` before is untouched. A folder at `path` must be empty or absent.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    with tempfile.TemporaryDirectory(prefix=f".{target.name[:40]}-", dir=target.parent) as place:
+        temporary = Path(place) / target.name
+        yield temporary
+        if temporary.is_file():
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            if target.exists():
+                shutil.copymode(target, temporary)
+        os.replace(temporary, target)
