@@ -216,7 +216,7 @@ def _resolve(
     steps = steps_in(config, len(few_shot.train)) if strategy.trains else 0
     precision = choose_precision(config.precision, backbone, threads)
     settings = config.model_dump(exclude={*PART_FIELDS, *DIFFICULTY_FIELDS})
-    settings |= strategy.parameters | task.knobs
+    settings |= strategy.parameters | task.difficulty
     settings |= {"metric": metric, "device": device, "width": backbone.width}
     if isinstance(strategy.input, Pattern):
         settings["pattern"] = strategy.input.pattern or next(iter(task.patterns), "")

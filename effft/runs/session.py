@@ -57,7 +57,7 @@ class Session:
         """The task record, at the difficulty that the configuration asks for."""
         key = (config.task, difficulty_of(config), config.allow_outside)
         if key not in self._tasks:
-            self._tasks[key] = load_task(config.task, config.allow_outside).turned(dict(key[1]))
+            self._tasks[key] = load_task(config.task, config.allow_outside).with_difficulty(dict(key[1]))
         return self._tasks[key]
 
     def split(self, config: RunConfig, name: str) -> ExampleSet:

@@ -113,13 +113,13 @@ def _remote(task: Task, record: Split, split: str) -> tuple[Source, Table]:
 
 
 def _built(source: Source) -> Table:
-    rows = generate(source.builtin, source.split, source.size, source.seed, source.knobs)
+    rows = generate(source.builtin, source.split, source.size, source.seed, source.difficulty)
     if not rows:
         raise InputError(f"built-in {source.builtin} has no rows for split {source.split!r}.")
-    turned = "".join(
+    changed = "".join(
         f", {name} {getattr(source, name)}" for name in DIFFICULTY_FIELDS if name in source.model_fields_set
     )
-    origin = f"built-in {source.builtin} ({source.split}, {source.size} rows, seed {source.seed}{turned})"
+    origin = f"built-in {source.builtin} ({source.split}, {source.size} rows, seed {source.seed}{changed})"
     return Table(origin, tuple(rows[0]), lambda: (SourceRow(number, dict(row)) for number, row in enumerate(rows)))
 
 

@@ -1,7 +1,6 @@
 """Where the rows of a split come from, and how a row becomes an example: the `train:`, `in_domain:` and `ood:` keys."""
 
 import re
-from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
@@ -17,7 +16,7 @@ Metric = Literal["accuracy", "balanced_accuracy", "mcc", "macro_f1"]
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 """What may be asked of the hub: `glue`, `nyu-mll/glue`; a path is none."""
 
-OWN_KEYS = {
+KEYS_OF = {
     "file": ("columns", "header", "quoting", "delimiter", "skip_incomplete"),
     "hub": ("config", "split", "revision"),
     "url": ("delimiter",),
@@ -37,13 +36,13 @@ def _many(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], BeforeValidator(_many)]
 
 
-class Record(BaseModel):
+class StrictModel(BaseModel):
     """Frozen, and strict about keys: a typo is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class LabelRule(Record):
+class LabelRule(StrictModel):
     """How a label value becomes a label name.
 
     column: where it stands (of several names the first that exists). map: value -> label name; values not named keep
@@ -55,14 +54,14 @@ class LabelRule(Record):
     drop: Names = ()
 
 
-class Source(Record):
+class Source(StrictModel):
     """One place to read a split from: exactly one of `file`, `hub`, `url`, `builtin`.
 
     fields: text field -> column (of several names the first that exists). where: column -> values to keep.
     rows: first row and the one after the last, before any filter. clean: `bytes_repr` undoes Python's b'...'.
     lacks: slice dimensions this source has no column for (their value is `unknown`).
     skip_incomplete: leave out lines with too few columns (GLUE's QQP has some). overlap_strength, lexicon_size,
-    ood_distance: the difficulty of a built-in task (effft.tasks.builtin.knobs).
+    ood_distance: the difficulty of a built-in task (effft.tasks.builtin.difficulty).
     """
 
     file: str = ""
@@ -77,7 +76,7 @@ class Source(Record):
     config: str = ""
     split: str = ""
     revision: str = ""
-    size: int = Field(default=0, ge=0)
+    size: int = Field(default=0, ge=0, le=1_000_000)
     seed: int = Field(default=0, ge=0)
     overlap_strength: float = Field(default=1.0, ge=0, le=1, allow_inf_nan=False)
     lexicon_size: int = Field(default=LARGEST_LEXICON, ge=SMALLEST_LEXICON, le=LARGEST_LEXICON)
@@ -92,7 +91,7 @@ class Source(Record):
     @property
     def kind(self) -> str:
         """`file`, `hub`, `url` or `builtin`."""
-        return next(kind for kind in OWN_KEYS if getattr(self, kind))
+        return next(kind for kind in KEYS_OF if getattr(self, kind))
 
     @property
     def layout(self) -> Layout:
@@ -100,17 +99,17 @@ class Source(Record):
         return Layout(self.columns, self.header, self.quoting, self.delimiter, self.skip_incomplete)
 
     @property
-    def knobs(self) -> Difficulty:
+    def difficulty(self) -> Difficulty:
         """The difficulty of a built-in source."""
         return Difficulty(self.overlap_strength, self.lexicon_size, self.ood_distance)
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
-        given = [kind for kind in OWN_KEYS if getattr(self, kind)]
+        given = [kind for kind in KEYS_OF if getattr(self, kind)]
         if len(given) != 1:
             said = "names none" if not given else f"names {' and '.join(given)}"
-            raise ValueError(f"a source is exactly one of {', '.join(OWN_KEYS)}; this one {said}")
-        foreign = self.model_fields_set - {given[0], *OWN_KEYS[given[0]], *ROW_KEYS}
+            raise ValueError(f"a source is exactly one of {', '.join(KEYS_OF)}; this one {said}")
+        foreign = self.model_fields_set - {given[0], *KEYS_OF[given[0]], *ROW_KEYS}
         if foreign:
             raise ValueError(f"key {min(foreign)!r} means nothing for a source of kind {given[0]!r}; remove it")
         absent = self.model_fields_set & set(DIFFICULTY_FIELDS) - set(
@@ -118,7 +117,7 @@ class Source(Record):
         )
         if absent:
             known = ", ".join(DIFFICULTY_SETTINGS[self.builtin])
-            raise ValueError(f"the built-in task {self.builtin!r} has no knob {min(absent)!r}; it has: {known}")
+            raise ValueError(f"the built-in task {self.builtin!r} has no setting {min(absent)!r}; it has: {known}")
         if self.builtin and self.builtin not in DIFFICULTY_SETTINGS:
             raise ValueError(
                 f"unknown built-in task {self.builtin!r}; known: {', '.join(DIFFICULTY_SETTINGS)}."
@@ -157,7 +156,7 @@ def _check_path(path: str, allow_outside: bool) -> None:
         )
 
 
-class Split(Record):
+class Split(StrictModel):
     """One split: alternatives for its rows, and the slices to report.
 
     slices: combinations of dimensions; a dimension is a column, or `label` for the gold label's name.
@@ -182,11 +181,6 @@ class Split(Record):
         if foreign or not isinstance(given["sources"], list | tuple):
             return given
         return out | {"sources": [shared | s if isinstance(s, dict) else s for s in given["sources"]]}
-
-    def turned(self, knobs: Mapping[str, float]) -> Self:
-        """A copy whose built-in sources have these knobs; other sources stay as they are."""
-        new = tuple(source.model_copy(update=dict(knobs)) if source.builtin else source for source in self.sources)
-        return self.model_copy(update={"sources": new})
 
     @property
     def dimensions(self) -> tuple[str, ...]:

@@ -1,22 +1,22 @@
 """A task: its texts, labels, patterns, metric and splits. A record, the built-in ones too."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Formatter
 from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from effft.errors import InputError, lookup, nearest
 from effft.tasks.builtin.difficulty import DIFFICULTY_SETTINGS
-from effft.tasks.source import Metric, Names, Record, Split
-from effft.tasks.wording import check_patterns, check_words
+from effft.tasks.source import Metric, Names, Split, StrictModel
 from effft.tasks.yaml_file import parse
 
 RECORDS = Path(__file__).parent / "records"
 NAME_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
 
-class Task(Record):
+class Task(StrictModel):
     """Texts, labels, patterns, metric and splits.
 
     labels: names; their order is the class index. label_words: label name -> word, exact, with its leading space.
@@ -52,10 +52,9 @@ class Task(Record):
     @model_validator(mode="after")
     def _check(self) -> Self:
         for what, names in (("label", self.labels), ("field", self.fields)):
-            twice = [n for i, n in enumerate(names) if n in names[:i]]
-            if twice:
+            if twice := [name for i, name in enumerate(names) if name in names[:i]]:
                 raise ValueError(f"{what} {twice[0]!r} is named twice in {what}s; each {what} once")
-            if not all(n.strip() for n in names):
+            if not all(name.strip() for name in names):
                 raise ValueError(f"{what}s holds an empty name; name every {what}")
         for field in self.fields:
             if not field.isidentifier() or field in ("answer", "label"):
@@ -66,26 +65,30 @@ class Task(Record):
         for what, name in (("name", self.name), *(("ood set", n) for n in self.ood)):
             if not set(name) <= NAME_CHARACTERS or not name.strip(".") or len(name) > 60:
                 raise ValueError(f"{what} {name!r}: use 1 to 60 letters, digits, '_', '-' and '.', not dots alone")
-        check_words(self.label_words, self.labels)
-        check_patterns(self.patterns, self.fields)
-        for split in self.split_names:
-            self._check_split(split)
+        self._check_label_words()
+        for name, pattern in self.patterns.items():
+            _check_pattern(name, pattern, self.fields)
+        for name in self.split_names:
+            for source in self.split(name).sources:
+                for field in source.fields:
+                    _must_be_known(f"{name}: fields names {field!r}, which is no text field", field, self.fields)
+                for label in source.label.map.values():
+                    _must_be_known(f"{name}: label map leads to {label!r}, which is no label", label, self.labels)
         return self
 
-    def _check_split(self, name: str) -> None:
-        for source in self.split(name).sources:
-            for field in source.fields:
-                if field not in self.fields:
-                    raise ValueError(
-                        f"{name}: fields names {field!r}, which is no text field; known: {', '.join(self.fields)}."
-                        f"{nearest(field, self.fields)}"
-                    )
-            for label in source.label.map.values():
-                if label not in self.labels:
-                    raise ValueError(
-                        f"{name}: label map leads to {label!r}, which is no label; known: {', '.join(self.labels)}."
-                        f"{nearest(label, self.labels)}"
-                    )
+    def _check_label_words(self) -> None:
+        """Each label has its own word, or there are none at all."""
+        labels: dict[str, str] = {}
+        for label, word in self.label_words.items():
+            _must_be_known(f"label_words names {label!r}, which is no label", label, self.labels)
+            if word in labels:
+                raise ValueError(
+                    f"label_words: {labels[word]!r} and {label!r} have the same word {word!r}; each its own"
+                )
+            labels[word] = label
+        for label in self.labels if self.label_words else ():
+            if not self.label_words.get(label, "").strip():
+                raise ValueError(f'label_words has no word for label {label!r}; add one (for example {label}: " Yes")')
 
     @property
     def folder(self) -> Path | None:
@@ -121,33 +124,33 @@ class Task(Record):
         return lookup(f"pattern of task {self.name!r}", name or next(iter(self.patterns)), self.patterns)
 
     @property
-    def knobs(self) -> dict[str, float]:
+    def difficulty(self) -> dict[str, float]:
         """The difficulty of the built-in task that the training examples come from; {} where they are real ones."""
         source = next((source for source in self.train.sources if source.builtin), None)
-        return (
-            {}
-            if source is None
-            else {name: getattr(source.knobs, name) for name in DIFFICULTY_SETTINGS[source.builtin]}
-        )
+        return {name: getattr(source, name) for name in DIFFICULTY_SETTINGS[source.builtin]} if source else {}
 
-    def turned(self, knobs: Mapping[str, float]) -> Self:
-        """A copy whose built-in sources have these knobs.
+    def with_difficulty(self, settings: Mapping[str, float]) -> Self:
+        """A copy whose built-in sources have these difficulty settings; other sources stay as they are.
 
         Raises:
-            InputError: none of the sources has such a knob, or the value is out of range.
+            InputError: none of the sources has such a setting.
         """
-        if not knobs:
+        if not settings:
             return self
-        owners = {source.builtin for name in self.split_names for source in self.split(name).sources} - {""}
-        for name in knobs:
-            if not any(name in DIFFICULTY_SETTINGS.get(owner, ()) for owner in owners):
-                known = ", ".join(task for task, own in DIFFICULTY_SETTINGS.items() if name in own)
+        splits = {name: self.split(name) for name in self.split_names}
+        builtin = {source.builtin for split in splits.values() for source in split.sources} - {""}
+        for name in settings:
+            if not any(name in DIFFICULTY_SETTINGS[task] for task in builtin):
+                known = ", ".join(task for task, names in DIFFICULTY_SETTINGS.items() if name in names)
                 raise InputError(
-                    f"task {self.name!r} has no knob {name} (flag --{name.replace('_', '-')}); the built-in tasks that "
-                    f"have it: {known}."
+                    f"task {self.name!r} has no setting {name} (flag --{name.replace('_', '-')}); the built-in tasks "
+                    f"that have it: {known}."
                 )
-        changed = {"train": self.train.turned(knobs), "in_domain": self.in_domain.turned(knobs)}
-        return self.model_copy(update=changed | {"ood": {n: split.turned(knobs) for n, split in self.ood.items()}})
+        for name, split in splits.items():
+            sources = (s.model_copy(update=dict(settings)) if s.builtin else s for s in split.sources)
+            splits[name] = split.model_copy(update={"sources": tuple(sources)})
+        ood = {name: splits[f"ood/{name}"] for name in self.ood}
+        return self.model_copy(update={"train": splits["train"], "in_domain": splits["in_domain"], "ood": ood})
 
     def split(self, name: str) -> Split:
         """The record of one split."""
@@ -181,3 +184,28 @@ def _read(path: Path, allow_outside: bool = False) -> Task:
     document = parse(path)
     values: dict[str, Any] = {"name": path.stem} | document.values
     return document.validate(Task, values, {"allow_outside": allow_outside})
+
+
+def _must_be_known(what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ValueError(f"{what}; known: {', '.join(known)}.{nearest(name, known)}")
+
+
+def _check_pattern(name: str, pattern: str, fields: Sequence[str]) -> None:
+    """A pattern has every field and at most one answer slot, and nothing else in braces."""
+    if not name:
+        raise ValueError("patterns holds a pattern without a name; name it, for example `minimal`")
+    try:
+        parts = [part for part in Formatter().parse(pattern) if part[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"pattern {name!r}: {error}; write a real brace as {{{{ or }}}}") from None
+    slots = [str(slot) for _, slot, _, _ in parts]
+    for slot, (_, _, form, conversion) in zip(slots, parts, strict=True):
+        if form or conversion:
+            raise ValueError(f"pattern {name!r}: {{{slot}}} takes no format and no conversion; write {{{slot}}}")
+        _must_be_known(f"pattern {name!r} has {{{slot}}}, which is no field", slot, (*fields, "answer"))
+    for field in fields:
+        if field not in slots:
+            raise ValueError(f"pattern {name!r} leaves out the field {{{field}}}; add it to {pattern!r}")
+    if slots.count("answer") > 1:
+        raise ValueError(f"pattern {name!r} has {slots.count('answer')} answer slots; keep one {{answer}}")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from effft.config import CONSTRAINT_MESSAGES
 from effft.data.table import is_text
 from effft.disk import check_regular
 from effft.errors import InputError, nearest
@@ -19,22 +20,15 @@ LARGEST = 1 << 20
 DEEPEST = 20
 """Levels of nesting; a task needs six."""
 
-LAWS = {
+LAWS = CONSTRAINT_MESSAGES | {
     "too_short": "needs at least {min_length}",
     "string_type": "must be a text",
-    "int_parsing": "must be a whole number",
-    "int_parsing_size": "must be a whole number with fewer digits",
-    "float_parsing": "must be a number",
-    "finite_number": "must be a finite number",
-    "bool_parsing": "must be true or false",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
     "dict_type": "must be a mapping of keys",
     "tuple_type": "must be a list",
     "model_type": "must be a mapping of keys",
     "missing_argument": "this value is missing",
 }
-"""Pydantic's fault types in our words."""
+"""Pydantic's kinds of error in our words."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -59,14 +53,13 @@ class Document:
         try:
             return model.model_validate(values, context=context)
         except ValidationError as error:
-            faults = error.errors(include_url=False)  # a mistyped key also makes the right one missing: say the typo
-            first = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")
+            # A mistyped key also makes the right one missing: report the typing error.
+            first = min(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         sentence = _sentence(first, set(model.model_fields))
-        said = sentence.split(":")[0].split()[0]
-        loc = first["loc"] or (*said.split("/"), f"{said}s", *sentence.split("'")[1:2])
-        where = f"{self.path}, line {self._line(loc)}"
-        raise InputError(f"{where}: {key + ': ' if key else ''}{sentence}")
+        subject = sentence.split(":")[0].split()[0]  # a check of the whole record names its key in the sentence
+        loc = first["loc"] or (*subject.split("/"), f"{subject}s", *sentence.split("'")[1:2])
+        raise InputError(f"{self.path}, line {self._line(loc)}: {key + ': ' if key else ''}{sentence}")
 
     def _line(self, loc: tuple[int | str, ...]) -> int:
         """The line of a key path, or of the nearest thing above it."""
@@ -84,85 +77,81 @@ class Document:
         return line + 1
 
 
+class _Loader(yaml.BaseLoader):
+    """Makes strings, lists and mappings only, and refuses what a task file does not need."""
+
+    path: Path
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """One node of the file, with everything below it."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError(f"{self.path}, line {line}: a task file has no aliases (*{event.anchor}); write it out.")
+        if self.depth == DEEPEST:
+            raise InputError(f"{self.path}: nested too deeply for a task file.")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if isinstance(node, yaml.ScalarNode) and not is_text(node.value):
+            raise InputError(f"{self.path}, line {line}: {node.value!r} is no text (NUL or half a pair); write it out.")
+        if isinstance(node, yaml.MappingNode):
+            self._check_keys(node)
+        return node
+
+    def _check_keys(self, node: yaml.MappingNode) -> None:
+        names = set()
+        for key, _ in node.value:
+            place = f"{self.path}, line {key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise InputError(f"{place}: a key must be a plain word; quote texts that start with a brace.")
+            if key.value in names:
+                raise InputError(f"{place}: key {key.value!r} stands there twice; keep one.")
+            names.add(key.value)
+
+
 def parse(path: Path) -> Document:
     """The file as nodes and values.
 
     Raises:
         InputError: not readable, too large, no YAML, aliases, a key twice, or no mapping.
     """
-    text = _text(path)
-    depth = 0
     try:
-        for event in yaml.parse(text, Loader=yaml.BaseLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:
-                raise RecursionError
-            if isinstance(event, yaml.AliasEvent):
-                line = event.start_mark.line + 1 if event.start_mark else 1
-                raise InputError(f"{path}, line {line}: a task file has no aliases (*{event.anchor}); write it out.")
-        root = yaml.compose(text, Loader=yaml.BaseLoader)
-        if not isinstance(root, yaml.MappingNode):
-            raise InputError(f"{path}: a task file is a mapping of keys (name, fields, labels, train, in_domain).")
-        _no_twins(path, root)
-        values = yaml.BaseLoader(text).get_single_data()  # makes only str, list and dict
+        loader = _Loader(_text(path))
+        loader.path = path
+        root = loader.get_single_node()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if isinstance(mark, yaml.Mark) else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise InputError(f"{path}{where}: no valid YAML: {problem}.") from None
-    except RecursionError:
-        raise InputError(f"{path}: nested too deeply for a task file.") from None
-    return Document(path, values, root)
+    if not isinstance(root, yaml.MappingNode):
+        raise InputError(f"{path}: a task file is a mapping of keys (name, fields, labels, train, in_domain).")
+    return Document(path, loader.construct_document(root), root)
 
 
 def _text(path: Path) -> str:
+    if not path.exists():
+        beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        place = ""
+        if not path.is_absolute():
+            place = (
+                f" It was looked for at {path.absolute()}; `mlflow run` works in the project's folder, so give it "
+                "the whole path."
+            )
+        raise InputError(f"task file {path}: no such file.{nearest(path.name, beside)}{place}")
+    if path.is_dir():
+        raise InputError(f"task file {path} is a folder; name the .yaml file in it.")
+    check_regular(path)
     try:
-        if path.is_dir():
-            raise InputError(f"task file {path} is a folder; name the .yaml file in it.")
-        if path.exists():
-            check_regular(path)
         if path.stat().st_size > LARGEST:
             raise InputError(f"task file {path} has {path.stat().st_size:,} bytes; 1 MB is the most.")
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"task file {path} is no UTF-8 text (byte {error.start}); save it as UTF-8.") from None
-    except FileNotFoundError:
-        beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        place = (
-            ""
-            if path.is_absolute()
-            else (
-                f" It was looked for at {path.absolute()}; under `mlflow run` a relative path starts at the project's "
-                "folder, so give the whole path there."
-            )
-        )
-        raise InputError(f"task file {path}: no such file.{nearest(path.name, beside)}{place}") from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"task file {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
-
-
-def _no_twins(path: Path, node: yaml.Node) -> None:
-    if isinstance(node, yaml.ScalarNode) and not is_text(node.value):
-        line = node.start_mark.line + 1
-        raise InputError(f"{path}, line {line}: {node.value!r} is no text (NUL or half a pair); write it out.")
-    if isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            _no_twins(path, child)
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
-                raise InputError(
-                    f"{path}, line {line}: a key must be a plain word; quote texts that start with a brace."
-                )
-            if key.value in seen:
-                raise InputError(f"{path}, line {line}: key {key.value!r} stands there twice; keep one.")
-            seen.add(key.value)
-            _no_twins(path, key)
-            _no_twins(path, value)
+    except OSError as error:
+        raise InputError(f"task file {path} cannot be read: {error.strerror or error}.") from None
 
 
 def _sentence(error: Any, top: set[str]) -> str:

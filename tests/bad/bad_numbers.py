@@ -61,7 +61,7 @@ CASES = [
     option("too few words", {"label-words": "Yes"}, "label_words=Yes: one word per label", strategy="pbft"),
     option("equal words", {"label-words": "Yes,Yes"}, "same word", "bad, good", strategy="pbft"),
     option("no room", {"max-length": "2"}, "max_length=2: the pattern alone takes", "--max-length", strategy="pbft"),
-    option("knob of no builtin", {"lexicon-size": "9"}, "has no knob lexicon_size", "--lexicon-size"),
+    option("difficulty of no builtin", {"lexicon-size": "9"}, "has no setting lexicon_size", "--lexicon-size"),
     option("the teacher's word for it", {"shots": "99"}, "has no parameter", strategy="lora"),
     option(
         "foreign option",

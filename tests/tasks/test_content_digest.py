@@ -51,7 +51,7 @@ def test_other_rows_or_another_record_are_another_task(folder: Path, name: str, 
 
 def test_difficulty_counts_and_data_dir_is_read(folder: Path, tmp_path: Path) -> None:
     task = load_task("overlap")
-    assert content_digest(task) != content_digest(task.turned({"overlap_strength": 0.5}))
+    assert content_digest(task) != content_digest(task.with_difficulty({"overlap_strength": 0.5}))
     other = shutil.copytree(folder, tmp_path / "copies")
     (other / "train.csv").write_text("text,label\nx,bad\ny,good\n")
     assert digest(folder, data_dir=str(other)) != digest(folder)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from effft.errors import InputError, lookup
 from effft.tasks.builtin import agreement, overlap
 from effft.tasks.builtin.difficulty import DEFAULT_DIFFICULTY, Difficulty
-from effft.tasks.builtin.sampling import Row
+from effft.tasks.builtin.sampling import BuiltinRow
 
-Generator = Callable[[str, bool, int, random.Random, Difficulty], list[Row]]
+Generator = Callable[[str, bool, int, random.Random, Difficulty], list[BuiltinRow]]
 
 GENERATORS: dict[str, Generator] = {"agreement": agreement.rows, "overlap": overlap.rows}
-"""Task name -> (part, ood, size, generator of randomness, knobs) -> rows."""
+"""Task name -> (part, ood, size, generator of randomness, difficulty) -> rows."""
 
 SPLITS: dict[str, tuple[str, bool]] = {
     "train": ("train", False),
@@ -26,7 +26,9 @@ The two development splits serve whoever pre-trains a model: they share no text 
 """
 
 
-def generate(name: str, split: str, size: int, seed: int, knobs: Difficulty = DEFAULT_DIFFICULTY) -> list[Row]:
+def generate(
+    name: str, split: str, size: int, seed: int, difficulty: Difficulty = DEFAULT_DIFFICULTY
+) -> list[BuiltinRow]:
     """`size` rows of a built-in task: text columns, `label` (a name), slice columns.
 
     Depends on its arguments alone; balanced by label in every slice; no text occurs in two splits.
@@ -38,4 +40,4 @@ def generate(name: str, split: str, size: int, seed: int, knobs: Difficulty = DE
     part, ood = lookup("built-in split", split, SPLITS)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed={seed!r}: the seed of a built-in task must be a whole number of at least 0.")
-    return rows(part, ood, size, random.Random(f"{name} {split} {seed}"), knobs)
+    return rows(part, ood, size, random.Random(f"{name} {split} {seed}"), difficulty)

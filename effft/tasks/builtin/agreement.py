@@ -24,7 +24,7 @@ from effft.tasks.builtin.lexicon import (
     WAS,
     Lexicon,
 )
-from effft.tasks.builtin.sampling import Row, balanced, part_of
+from effft.tasks.builtin.sampling import BuiltinRow, balanced, part_of
 
 LABELS = ("unacceptable", "acceptable")
 Maker = Callable[[random.Random, Lexicon, bool], Words]
@@ -153,12 +153,12 @@ OOD: dict[str, Maker] = {
 }
 
 
-def rows(part: str, ood: bool, size: int, rng: random.Random, knobs: Difficulty) -> list[Row]:
+def rows(part: str, ood: bool, size: int, rng: random.Random, difficulty: Difficulty) -> list[BuiltinRow]:
     """Rows with `sentence`, `label`, `phenomenon`; every sentence belongs to `part`."""
     makers = OOD if ood else IN_DOMAIN
-    core, far = knobs.words, knobs.ood_distance if ood else 0.0
+    core, far = difficulty.words, difficulty.ood_distance if ood else 0.0
 
-    def make(phenomenon: str, label: str) -> Row | None:
+    def make(phenomenon: str, label: str) -> BuiltinRow | None:
         words = HELD_OUT if far and rng.random() < far else core
         sentence = " ".join([*makers[phenomenon](rng, words, label == "acceptable"), "."])
         if part_of(sentence) != part:

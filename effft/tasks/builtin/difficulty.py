@@ -1,7 +1,7 @@
 """How hard a built-in task is: the shortcut's strength, the number of words, the distance of the OOD sets.
 
 Each knob is a key of a built-in source in a task file, a field of RunConfig, a flag and an MLproject parameter. The
-values here change nothing: with them the generators draw what they draw without knobs.
+values here change nothing: with them the generators draw what they draw without difficulty.
 """
 
 from dataclasses import dataclass
@@ -36,4 +36,4 @@ DIFFICULTY_SETTINGS: dict[str, tuple[str, ...]] = {
     "agreement": ("lexicon_size", "ood_distance"),
     "overlap": ("overlap_strength", "lexicon_size", "ood_distance"),
 }
-"""Built-in task -> the knobs it has."""
+"""Built-in task -> the difficulty settings it has."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from effft.tasks.builtin.difficulty import Difficulty
 from effft.tasks.builtin.grammar import Words, pick, the
 from effft.tasks.builtin.lexicon import CONNECTIVES, END_ADVERBS, HELD_OUT, HYPOTHETICAL, PREPOSITIONS, Lexicon
-from effft.tasks.builtin.sampling import Row, balanced, part_of
+from effft.tasks.builtin.sampling import BuiltinRow, balanced, part_of
 
 LABELS = ("non_entailment", "entailment")
 
@@ -233,16 +233,16 @@ def full_overlap(rng: random.Random, construction: str, words: Lexicon, said: Fa
     return TELLINGS[construction](rng, words, said.reversed, said)
 
 
-def rows(part: str, ood: bool, size: int, rng: random.Random, knobs: Difficulty) -> list[Row]:
+def rows(part: str, ood: bool, size: int, rng: random.Random, difficulty: Difficulty) -> list[BuiltinRow]:
     """Rows with `premise`, `hypothesis`, `label`, `construction`, `heuristic`; both texts belong to `part`.
 
     `heuristic` says whether word overlap tells the label (`holds`) or is full although nothing is entailed, or under
     both labels (`fails`).
     """
-    core, far = knobs.words, knobs.ood_distance if ood else 0.0
-    weak = 0.0 if ood else 1 - knobs.overlap_strength
+    core, far = difficulty.words, difficulty.ood_distance if ood else 0.0
+    weak = 0.0 if ood else 1 - difficulty.overlap_strength
 
-    def make(construction: str, label: str) -> Row | None:
+    def make(construction: str, label: str) -> BuiltinRow | None:
         words, inner = (HELD_OUT if far and rng.random() < far else core), construction
         if construction == "held_out_words":
             words, inner = HELD_OUT, pick(rng, IN_DOMAIN)

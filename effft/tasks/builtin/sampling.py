@@ -1,7 +1,7 @@
-"""Balanced draws, and the partition that keeps the splits apart.
+"""Balanced draws, and the partition by which no two splits share a text.
 
-Every text belongs to one part by the hash of its own letters, whatever the seed and the size: a text of the train
-pool can never be drawn for another split, nor for pre-training.
+A hash of its letters decides which part a text belongs to, whatever the seed and the size. So a text of the train pool
+is never drawn for another split or for pre-training.
 """
 
 import random
@@ -16,7 +16,8 @@ PARTS = ("train", "in_domain", "ood", "development", "pretraining", "pretraining
 TRIES = 2000
 """Attempts at one new row before the space of texts is called exhausted."""
 
-Row = dict[str, str]
+BuiltinRow = dict[str, str]
+"""A generated row: its text columns, its label and its slices."""
 
 
 def part_of(text: str) -> str:
@@ -30,9 +31,9 @@ def balanced(
     labels: Sequence[str],
     size: int,
     rng: random.Random,
-    make: Callable[[str, str], Row | None],
+    make: Callable[[str, str], BuiltinRow | None],
     fields: Sequence[str],
-) -> list[Row]:
+) -> list[BuiltinRow]:
     """`size` different rows, as many of each label in every slice, in random order.
 
     make: (slice, label) -> a row, or None for a draw that belongs to another part; called until it gives a new one.
@@ -46,33 +47,21 @@ def balanced(
             f"size={size}: the built-in task {name!r} is balanced by label in each of {len(slices)} slices, so its "
             f"size must be a multiple of {len(labels)} and at least {len(slices) * len(labels)}."
         )
-    rounds = size // len(labels)
-    rows: list[Row] = []
+    rows: list[BuiltinRow] = []
     seen: set[tuple[str, ...]] = set()
-    for number in range(rounds):
-        for label in labels:
-            rows.append(_new(name, slices[number % len(slices)], label, make, fields, seen))
+
+    def new_row(place: str, label: str) -> BuiltinRow:
+        for _ in range(TRIES):
+            row = make(place, label)
+            if row is not None and (key := tuple(row[field] for field in fields)) not in seen:
+                seen.add(key)
+                return row
+        raise InputError(
+            f"the built-in task {name!r} has no more than {len(seen)} rows of this kind (slice {place!r}, label "
+            f"{label!r}); ask for a smaller size."
+        )
+
+    for number in range(size // len(labels)):
+        rows += [new_row(slices[number % len(slices)], label) for label in labels]
     rng.shuffle(rows)
     return rows
-
-
-def _new(
-    name: str,
-    place: str,
-    label: str,
-    make: Callable[[str, str], Row | None],
-    fields: Sequence[str],
-    seen: set[tuple[str, ...]],
-) -> Row:
-    for _ in range(TRIES):
-        row = make(place, label)
-        if row is None:
-            continue
-        key = tuple(row[field] for field in fields)
-        if key not in seen:
-            seen.add(key)
-            return row
-    raise InputError(
-        f"the built-in task {name!r} has no more than {len(seen)} rows of this kind (slice {place!r}, label "
-        f"{label!r}); ask for a smaller size."
-    )

@@ -1,4 +1,4 @@
-"""The knobs of the built-in tasks do what they say, labels stay right, and bad values are sentences before any work."""
+"""Difficulty settings do what they say, labels stay right, and a bad value is a sentence before any work."""
 
 from collections import Counter
 from pathlib import Path
@@ -17,7 +17,7 @@ from effft.tasks.builtin.difficulty import DEFAULT_DIFFICULTY, LARGEST_LEXICON, 
 from effft.tasks.builtin.lexicon import CORE, HELD_OUT
 from effft.tasks.task import load_task
 
-KNOB_VALUES = st.builds(
+DIFFICULTIES = st.builds(
     Difficulty,
     overlap_strength=st.floats(0, 1),
     lexicon_size=st.integers(SMALLEST_LEXICON, LARGEST_LEXICON),
@@ -26,12 +26,14 @@ KNOB_VALUES = st.builds(
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**31), split=st.sampled_from(sorted(SPLITS)), knobs=KNOB_VALUES)
-def test_labels_follow_from_the_words_and_balance_whatever_the_knobs(seed: int, split: str, knobs: Difficulty) -> None:
-    for row in (rows := generate("agreement", split, 140, seed, knobs)):
+@given(seed=st.integers(0, 2**31), split=st.sampled_from(sorted(SPLITS)), difficulty=DIFFICULTIES)
+def test_labels_follow_from_the_words_and_balance_whatever_the_difficulty(
+    seed: int, split: str, difficulty: Difficulty
+) -> None:
+    for row in (rows := generate("agreement", split, 140, seed, difficulty)):
         assert grammar_checker.agreement_label(row["sentence"]) == row["label"], row
     assert len(set(Counter(row["label"] for row in rows).values())) == 1
-    for row in (rows := generate("overlap", split, 160, seed, knobs)):
+    for row in (rows := generate("overlap", split, 160, seed, difficulty)):
         assert grammar_checker.overlap_label(row["premise"], row["hypothesis"]) == row["label"], row
     assert len(set(Counter((row["construction"], row["label"]) for row in rows).values())) <= 2
 
@@ -66,29 +68,29 @@ def test_a_small_lexicon_and_a_far_ood_set(name: str) -> None:
     assert 0 < sum(held_out) < 200
 
 
-def test_knobs_left_alone_change_nothing() -> None:
+def test_the_default_difficulty_changes_nothing() -> None:
     for name in ("agreement", "overlap"):
         for split in ("train", "ood"):
             assert generate(name, split, 280 if name == "agreement" else 320, 0) == generate(
                 name, split, 280 if name == "agreement" else 320, 0, DEFAULT_DIFFICULTY
             )
     task = load_task("overlap")
-    assert task.turned({}) is task
+    assert task.with_difficulty({}) is task
     assert CORE.first(LARGEST_LEXICON) == CORE
 
 
-def test_a_run_carries_its_knobs_to_the_rows() -> None:
+def test_a_run_carries_its_difficulty_to_the_rows() -> None:
     session = Session()
-    plain = prepare(make_config({"strategy": "zero_shot", "task": "overlap"}), session)
-    turned = prepare(make_config({"strategy": "zero_shot", "task": "overlap", "overlap_strength": "0.5"}), session)
-    assert plain.few_shot.train != turned.few_shot.train
-    assert "overlap_strength 0.5" in turned.evaluated["in_domain"].origin
-    assert plain.evaluated["ood/traps"].digest == turned.evaluated["ood/traps"].digest
-    assert [plain.resolved.settings[name] for name in DIFFICULTY_FIELDS] == [1.0, 20, 0.0]
-    assert [turned.resolved.settings[name] for name in DIFFICULTY_FIELDS] == [0.5, 20, 0.0]
+    default = prepare(make_config({"strategy": "zero_shot", "task": "overlap"}), session)
+    harder = prepare(make_config({"strategy": "zero_shot", "task": "overlap", "overlap_strength": "0.5"}), session)
+    assert default.few_shot.train != harder.few_shot.train
+    assert "overlap_strength 0.5" in harder.evaluated["in_domain"].origin
+    assert default.evaluated["ood/traps"].digest == harder.evaluated["ood/traps"].digest
+    assert [default.resolved.settings[name] for name in DIFFICULTY_FIELDS] == [1.0, 20, 0.0]
+    assert [harder.resolved.settings[name] for name in DIFFICULTY_FIELDS] == [0.5, 20, 0.0]
 
 
-def test_every_knob_is_a_field_with_the_generators_bounds() -> None:
+def test_every_setting_is_a_field_with_the_generators_bounds() -> None:
     assert set(DIFFICULTY_FIELDS) <= set(RunConfig.model_fields)
     for value in (SMALLEST_LEXICON, LARGEST_LEXICON):
         assert make_config({"lexicon_size": value}).lexicon_size == value
@@ -104,11 +106,11 @@ def test_every_knob_is_a_field_with_the_generators_bounds() -> None:
         ({"lexicon_size": "7"}, "lexicon_size=7: must be at least 8"),
         ({"lexicon_size": "8.5"}, "must be a whole number"),
         ({"ood_distance": "2"}, "ood_distance=2: must be at most 1"),
-        ({"overlap_strength": "0.8"}, "task 'agreement' has no knob overlap_strength .* overlap"),
-        ({"lexicon_size": "12", "task": "mnli"}, "task 'mnli' has no knob lexicon_size .* agreement, overlap"),
+        ({"overlap_strength": "0.8"}, "task 'agreement' has no setting overlap_strength .* overlap"),
+        ({"lexicon_size": "12", "task": "mnli"}, "task 'mnli' has no setting lexicon_size .* agreement, overlap"),
     ],
 )
-def test_a_bad_knob_is_one_sentence_before_any_work(values: dict[str, str], said: str) -> None:
+def test_a_bad_setting_is_one_sentence_before_any_work(values: dict[str, str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         prepare(make_config(values), Session())
 
@@ -127,11 +129,11 @@ in_domain: {{builtin: agreement, split: in_domain, size: 100}}
     [
         ("seed: one", "line 4.*seed.*whole number"),
         ("seed: -1", "line 4.*seed.*at least 0"),
-        ("overlap_strength: 0.5", "line 4.*'agreement' has no knob 'overlap_strength'; it has: lexicon_size"),
+        ("overlap_strength: 0.5", "line 4.*'agreement' has no setting 'overlap_strength'; it has: lexicon_size"),
         ("lexicon_size: 3", "line 4.*lexicon_size.*8"),
     ],
 )
-def test_a_task_file_with_a_bad_knob_is_one_sentence_with_its_line(tmp_path: Path, extra: str, said: str) -> None:
+def test_a_task_file_with_a_bad_setting_is_one_sentence_with_its_line(tmp_path: Path, extra: str, said: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(TASK.format(extra), encoding="utf-8")
     with pytest.raises(InputError, match=said):
