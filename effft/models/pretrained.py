@@ -43,6 +43,8 @@ def from_pretrained(kind: str, source: str, name: str, revision: str, **options:
     if kind.startswith("AutoModel"):
         options["use_safetensors"] = True
     local = Path(source).is_dir()
+    if local:
+        _check_shards(Path(source), name)
     online = not local and _answers(constants.ENDPOINT)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns about every attempt
     try:
@@ -91,6 +93,19 @@ def _explain_hub(model: str, name: str, online: bool, error: Exception) -> Input
         f"{nowhere}the hub does not give it ({type(error).__name__}: {reason[:120]}); check the name, or give a "
         "downloaded folder with --model FOLDER."
     )
+
+
+def _check_shards(folder: Path, name: str) -> None:
+    """Refuse an index of shards that leads out of its folder: transformers would read whatever it names."""
+    try:
+        shards = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return  # no index, or a damaged one, which loading finds
+    for shard in shards:
+        if Path(str(shard)).name != shard:
+            raise InputError(
+                f"model {name!r}: {INDEX} names {shard!r}, which lies outside of the folder; fetch it again."
+            )
 
 
 def find_corruption(folder: Path) -> str:

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+from effft.disk import file_digest
 from effft.errors import InputError
 from effft.models.backbone import Backbone
 from effft.models.pretrained import BUILT_IN
@@ -13,7 +14,7 @@ from effft.serving.manifest import BaseReference
 SMALL = 100_000_000
 """Bytes below which the base goes inside the saved model."""
 
-WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")
+WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.codes", "*.bpe", "*.spm")
 """Configuration, weights, tokenizer: what a transformers folder is made of."""
 
 PLACE = "EFFFT_BASE"
@@ -41,13 +42,11 @@ def files_of(folder: Path) -> list[Path]:
     return sorted({path for pattern in WANTED for path in folder.glob(pattern) if path.is_file()})
 
 
-def fingerprint(folder: Path) -> str:
+def digest_of(folder: Path) -> str:
     """SHA-256 over names and contents of a transformers folder."""
     state = hashlib.sha256()
     for path in files_of(folder):
-        state.update(path.name.encode() + b"\0")
-        with path.open("rb") as file:
-            state.update(hashlib.file_digest(file, "sha256").digest())
+        state.update(path.name.encode() + b"\0" + bytes.fromhex(file_digest(path)))
     return state.hexdigest()
 
 
@@ -60,11 +59,11 @@ def pin(backbone: Backbone, folder: Path) -> BaseReference:
         inside.mkdir(parents=True)
         for path in files_of(source):
             shutil.copyfile(path, inside / path.name)
-        return BaseReference(kind="inside", name=backbone.name, revision=backbone.revision, sha256=fingerprint(inside))
+        return BaseReference(kind="inside", name=backbone.name, revision=backbone.revision)
     if hub:
         return BaseReference(kind="hub", name=backbone.name, revision=backbone.revision)
     assert source is not None
-    return BaseReference(kind="folder", name=backbone.name, path=str(source.resolve()), sha256=fingerprint(source))
+    return BaseReference(kind="folder", name=backbone.name, path=str(source.resolve()), sha256=digest_of(source))
 
 
 def locate(base: BaseReference, folder: Path) -> tuple[str, str]:
@@ -81,9 +80,9 @@ def locate(base: BaseReference, folder: Path) -> tuple[str, str]:
     place = Path(given or base.path).expanduser()
     if not place.is_dir():
         raise InputError(
-            f"the model stands on {base.name!r}, which was at {base.path or 'the hub'} and is not at {place}; "
+            f"the base of this model is {base.name!r}, which was at {base.path or 'the hub'} and is not at {place}; "
             f"set {PLACE} to its folder."
         )
-    if base.sha256 and fingerprint(place) != base.sha256:
+    if base.sha256 and digest_of(place) != base.sha256:
         raise InputError(f"{place} holds another model than {base.name!r}: its SHA-256 is not {base.sha256[:12]}....")
     return str(place), ""

@@ -1,4 +1,4 @@
-"""A saved model as a plain Hugging Face folder, which transformers and peft load without effft."""
+"""A saved model as a Hugging Face folder, which transformers and peft load without effft."""
 
 import json
 import shutil
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from effft.disk import written_whole
 from effft.errors import InputError, RunError
 from effft.models.backbone import Backbone
 from effft.models.lora import merge_lora
@@ -14,7 +15,7 @@ from effft.serving.base_model import files_of
 from effft.serving.load import SavedModel
 from effft.serving.model_card import card
 from effft.serving.save import save_whole
-from effft.strategies.parts import Verbalizer
+from effft.strategies.prompting import BETWEEN
 
 BIAS_SWITCHES = ("attention_bias", "mlp_bias", "bias")
 """Names of configuration keys that give linear maps a bias (BitFit adds some where there are none)."""
@@ -26,32 +27,40 @@ def export(saved: Path, to: Path, merge: bool) -> list[str]:
     LoRA stays an adapter beside its base unless `merge`; anything else is whole weights.
 
     Raises:
-        InputError: `to` holds something already. RunError: the architecture has no place for what was trained.
+        InputError: `to` holds something already. RunError: the architecture has no place for what was trained, or the
+            disk does not take it; then nothing is left at `to`.
     """
     if to.is_file() or (to.is_dir() and any(to.iterdir())):
         raise InputError(f"--to {to}: it is there already and is not empty; name a new folder.")
     model = SavedModel.load(saved, "cpu")
+    adapter = model.record.weights == "adapter" and not merge
     try:
-        to.mkdir(parents=True, exist_ok=True)
-        if model.record.weights == "adapter" and not merge:
-            _adapter(saved, to, model)
-        else:
-            _whole(to, model)
-        if (saved / "head.safetensors").is_file():
-            shutil.copyfile(saved / "head.safetensors", to / "head.safetensors")
-        (to / "labels.json").write_text(json.dumps(_labels(model), indent=1) + "\n")
-        merged = merge or model.record.weights != "adapter"
-        (to / "README.md").write_text(card(model.record) + "\n" + how_to_load(model, merged))
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(to) as folder:
+            folder.mkdir()
+            if adapter:
+                _adapter(saved, folder, model)
+            else:
+                _whole(folder, model)
+            if (saved / "head.safetensors").is_file():
+                shutil.copyfile(saved / "head.safetensors", folder / "head.safetensors")
+            (folder / "task.json").write_text(json.dumps(_how_it_reads(model), indent=1) + "\n")
+            (folder / "README.md").write_text(card(model.record) + "\n" + how_to_load(model, adapter))
     except OSError as error:
         raise RunError(f"--to {to}: it could not be written ({error.strerror or error}).") from None
     return sorted(str(path.relative_to(to)) for path in to.rglob("*") if path.is_file())
 
 
-def _labels(model: SavedModel) -> dict[str, object]:
+def _how_it_reads(model: SavedModel) -> dict[str, object]:
+    """What the code on the card reads: the fields and labels, and how texts become a prompt."""
     reader = model.learner.reader
-    words = {"label_words": list(reader.words), "label_word_ids": list(reader.label_ids)} if reader.label_ids else {}
-    pooling = {} if reader.label_ids else {"pooling": model.learner.pooling}
-    return {"fields": list(model.fields), "labels": list(model.labels)} | words | pooling
+    task: dict[str, object] = {"fields": list(model.fields), "labels": list(model.labels)}
+    if reader.template:
+        slot = "" if "{answer}" in reader.template else "{answer}"
+        task |= {"demonstrations": reader.prefix, "pattern": reader.template + slot}
+    if reader.label_ids:
+        return task | {"label_words": list(reader.words), "label_word_ids": list(reader.label_ids)}
+    return task | {"pooling": model.learner.pooling}
 
 
 def _adapter(saved: Path, to: Path, model: SavedModel) -> None:
@@ -83,49 +92,63 @@ def _whole(to: Path, model: SavedModel) -> None:
 
 def _must_load_equal(to: Path, backbone: Backbone) -> None:
     kind: Any = type(backbone.model)
-    again = kind.from_pretrained(to)
-    ours, theirs = backbone.model.state_dict(), again.state_dict()
-    for name, tensor in ours.items():
-        if name not in theirs or not torch.equal(tensor.cpu().float(), theirs[name].float()):
-            shutil.rmtree(to)
+    loaded = kind.from_pretrained(to).state_dict()
+    for name, tensor in backbone.model.state_dict().items():
+        if name not in loaded or not torch.equal(tensor.cpu().float(), loaded[name].float()):
             raise RunError(
-                f"the architecture {type(backbone.model).__name__} has no place for {name}, which was trained; "
-                "serve the model with `mlflow models serve` instead."
+                f"the architecture {kind.__name__} has no place for {name}, which was trained; serve the model with "
+                "`mlflow models serve` instead."
             )
 
 
-def how_to_load(model: SavedModel, merged: bool) -> str:
-    """The end of the card: Python that gives the scores, with transformers (and peft) alone."""
+def how_to_load(model: SavedModel, adapter: bool) -> str:
+    """The end of the card: Python that gives the model's scores, with transformers (and peft) alone."""
     record, learner = model.record, model.learner
-    verbal = isinstance(learner.strategy.head, Verbalizer)
-    kind = ("AutoModelForCausalLM" if learner.backbone.decoder else "AutoModelForMaskedLM") if verbal else "AutoModel"
-    place = '"."' if merged else ('"base"' if record.base.kind == "inside" else f'"{record.base.name}"')
-    revision = f', revision="{record.base.revision}"' if not merged and record.base.kind == "hub" else ""
-    lines = ["import json", "import torch", "from safetensors.torch import load_file"]
-    lines += [f"from transformers import {kind}, AutoTokenizer", *([] if merged else ["from peft import PeftModel"])]
+    reader, decoder = learner.reader, learner.backbone.decoder
+    kind = ("AutoModelForCausalLM" if decoder else "AutoModelForMaskedLM") if reader.label_ids else "AutoModel"
+    base = {"inside": "base", "folder": record.base.path, "hub": record.base.name}[record.base.kind]
+    revision = f", revision={record.base.revision!r}" if adapter and record.base.kind == "hub" else ""
+    dtype = "bfloat16" if record.precision == "bf16" else "float32"
+    lines = ["import json", "", "import torch"]
+    lines += ["from peft import PeftModel"] if adapter else []
+    lines += [] if reader.label_ids else ["from safetensors.torch import load_file"]
     lines += [
+        f"from transformers import {kind}, AutoTokenizer",
         "",
+        f"texts = {['a text'] * len(model.fields)}  # {', '.join(model.fields)}",
+        'task = json.load(open("task.json"))',
         'tokenizer = AutoTokenizer.from_pretrained(".")',
-        f"model = {kind}.from_pretrained({place}{revision})",
+        f"model = {kind}.from_pretrained({base if adapter else '.'!r}{revision}, dtype=torch.{dtype})",
     ]
-    lines += [] if merged else ['model = PeftModel.from_pretrained(model, ".")']
-    example = ["text"] * len(record.fields)
-    lines += ["model.eval()", f"ids = tokenizer({learner.reader.prompt(example)!r}, return_tensors='pt')"]
-    if verbal:
-        at = "-1" if learner.backbone.decoder else "(ids['input_ids'][0] == tokenizer.mask_token_id).nonzero()[-1, 0]"
-        lines += [
-            "words = json.load(open('labels.json'))['label_word_ids']",
-            f"scores = model(**ids).logits[0, {at}].log_softmax(-1)[words]",
-        ]
+    lines += ['model = PeftModel.from_pretrained(model, ".", autocast_adapter_dtype=False)'] if adapter else []
+    lines += ["model.eval()", "texts = [text.strip() for text in texts]"]
+    if reader.template:
+        mask = reader.tokenizer.mask_token
+        lines += [f'texts = [text.replace({mask!r}, "") for text in texts]'] if mask else []
+        lines += [f'fields = dict(zip(task["fields"], texts), answer={reader.slot()!r})']
+        lines += ['ids = tokenizer(task["demonstrations"] + task["pattern"].format(**fields), return_tensors="pt")']
+        if decoder and tokenizer_ends(reader.tokenizer):
+            lines += ["ids = {name: values[:, :-1] for name, values in ids.items()}  # no end before the answer"]
+    elif reader.encodes_pairs:
+        lines += [f'ids = tokenizer(texts[0], {BETWEEN!r}.join(texts[1:]), return_tensors="pt")']
     else:
-        pick = {"last": "[:, -1]", "first": "[:, 0]", "mean": ".mean(1)"}[learner.pooling]
-        lines += [
-            "head = load_file('head.safetensors')",
-            f"state = model(**ids).last_hidden_state{pick}",
-            "scores = torch.nn.functional.linear(state.float(), head['linear.weight'], head['linear.bias'])[0]",
-        ]
-    lines.append("print(dict(zip(json.load(open('labels.json'))['labels'], scores.softmax(-1).tolist())))")
-    body = "\n".join(lines)
+        lines += [f'ids = tokenizer({BETWEEN!r}.join(texts), return_tensors="pt")']
+    lines += ["with torch.no_grad():"]
+    if reader.label_ids:
+        slot = "-1" if decoder else '(ids["input_ids"][0] == tokenizer.mask_token_id).nonzero()[-1, 0]'
+        lines += [f"    logits = model(**ids).logits[0, {slot}].float()"]
+        lines += ['scores = logits.log_softmax(-1)[task["label_word_ids"]]']
+    else:
+        pooled = {"last": "[:, -1]", "first": "[:, 0]", "mean": ".mean(1)"}[learner.pooling]
+        lines += [f"    state = model(**ids).last_hidden_state{pooled}.float()", 'head = load_file("head.safetensors")']
+        lines += ['scores = torch.nn.functional.linear(state, head["linear.weight"], head["linear.bias"])[0]']
+    lines += ['print(dict(zip(task["labels"], scores.softmax(-1).tolist())))']
     return (
-        f"## Loading it\n\nIn this folder, with the prompt written as it was in training:\n\n```python\n{body}\n```\n"
+        "## Loading it\n\nRun this in the folder. It writes the prompt as in training; the run also cut texts of more "
+        f"than {record.max_length} tokens.\n\n```python\n" + "\n".join(lines) + "\n```\n"
     )
+
+
+def tokenizer_ends(tokenizer: Any) -> bool:
+    """Whether the tokenizer puts its end token after a text."""
+    return tokenizer.eos_token_id is not None and tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]

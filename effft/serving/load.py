@@ -18,30 +18,27 @@ from effft.evaluation.metrics import softmax
 from effft.models.backbone import load
 from effft.models.device_map import is_device_map
 from effft.models.lora import read_adapter
-from effft.models.pretrained import find_corruption
+from effft.models.precision import NARROW
 from effft.progress import ProgressCallback, silent
 from effft.serving.base_model import locate
 from effft.serving.manifest import Manifest, answer_names, read_manifest
 from effft.strategies.learner import Learner
-from effft.strategies.parts import Verbalizer
+from effft.strategies.parts import Everything, Verbalizer
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import predict
-
-NARROW = 256
-"""Hidden size below which a second CPU thread costs more than it gives."""
 
 
 class SavedModel:
     """A learner as it was when its run ended.
 
-    record: what it says of itself. fields: the text fields a row must have. Requests that come at the same time, as a
-    server's threads send them, are answered one after another: a pass puts hooks on the model.
+    record: its manifest. fields: the text fields that a row must have. Requests that come at the same time, as from a
+    server's threads, are answered one after another, because a pass puts hooks on the model.
     """
 
     def __init__(self, record: Manifest, learner: Learner) -> None:
         self.record, self.learner = record, learner
         self.fields, self.labels = record.fields, record.labels
-        self._alone = threading.Lock()
+        self._lock = threading.Lock()
 
     @staticmethod
     def load(folder: Path, device: str = "auto") -> "SavedModel":
@@ -52,7 +49,7 @@ class SavedModel:
         """
         if is_device_map(device):
             raise InputError(f"device={device}: a saved model is put back whole; give auto, cpu or cuda (--device).")
-        record = read_manifest(folder)
+        record = read_manifest(folder, verify=True)
         strategy, task = record.read_strategy(), record.read_task()
         name, revision = locate(record.base, folder)
         backbone = load(name, revision, isinstance(strategy.head, Verbalizer), device)
@@ -60,7 +57,7 @@ class SavedModel:
         reader = PromptEncoder(strategy, task, backbone, record.max_length, demos)
         generator = torch.Generator().manual_seed(record.seeds[0])
         learner = Learner(strategy, task, backbone, reader, generator, record.precision)
-        _put_back(learner, read_tensors(folder, record), folder)
+        _put_back(learner, _read_tensors(folder, record), folder)
         backbone.model.requires_grad_(False).eval()
         return SavedModel(record, learner)
 
@@ -73,7 +70,7 @@ class SavedModel:
         examples = [Example(tuple(row), 0, number) for number, row in enumerate(texts)]
         if not examples:
             return np.empty((0, len(self.labels)))
-        with self._alone:
+        with self._lock:
             scores = predict(self.learner, self.learner.items(examples), watch=partial(progress, "predict"))
         values: NDArray[np.float64] = scores.double().numpy()
         if not np.isfinite(values).all():
@@ -117,41 +114,32 @@ def use_few_threads(model: SavedModel) -> None:
         torch.set_num_threads(1)
 
 
-def read_tensors(folder: Path, record: Manifest) -> dict[str, torch.Tensor]:
+def _read_tensors(folder: Path, record: Manifest) -> dict[str, torch.Tensor]:
     """Name -> values of everything that moved outside `base/`; the head's names begin with 'head.'."""
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     try:
         if record.weights == "adapter":
-            found |= read_adapter(folder / "adapter")
+            tensors |= read_adapter(folder / "adapter")
         if record.weights == "part":
-            found |= load_file(folder / "weights.safetensors")
+            tensors |= load_file(folder / "weights.safetensors")
         if (folder / "head.safetensors").is_file():
-            found |= {f"head.{name}": tensor for name, tensor in load_file(folder / "head.safetensors").items()}
+            tensors |= {f"head.{name}": tensor for name, tensor in load_file(folder / "head.safetensors").items()}
     except (OSError, SafetensorError) as error:
-        said = next((f for f in (find_corruption(folder / part) for part in ("", "adapter", "base")) if f), str(error))
-        raise InputError(f"the weights of the model in {folder} cannot be read: {said}.") from None
-    return found
+        raise InputError(f"the weights of the model in {folder} cannot be read: {error}.") from None
+    return tensors
 
 
 def _put_back(learner: Learner, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Copy values into the parameters of the same names; a name or shape that does not fit is an InputError."""
-    own = dict(learner.backbone.model.named_parameters())
-    own |= {f"head.{n}": p for n, p in (learner.head.named_parameters() if learner.head else ())}
+    parameters = dict(learner.backbone.model.named_parameters())
+    parameters |= {f"head.{n}": p for n, p in (learner.head.named_parameters() if learner.head else ())}
     expected = set(learner.trainable_parameters) if learner.strategy.trains else set()
-    if learner_is_whole(learner):
+    if isinstance(learner.strategy.trainable, Everything):  # then `base/` holds them
         expected = {name for name in expected if name.startswith("head.")}
-    if set(tensors) != expected:
-        odd = sorted(set(tensors) ^ expected)[0]
-        raise InputError(f"the model in {folder} does not fit its record: {odd!r} is on one side only.")
+    odd = sorted(set(tensors) ^ expected)
+    odd = odd or [name for name, tensor in tensors.items() if parameters[name].shape != tensor.shape]
+    if odd:
+        raise InputError(f"the model in {folder} does not fit its record: {odd[0]!r} is missing or has another shape.")
     with torch.no_grad():
         for name, tensor in tensors.items():
-            if own[name].shape != tensor.shape:
-                raise InputError(f"the model in {folder} does not fit its record: {name!r} has another shape.")
-            own[name].copy_(tensor)
-
-
-def learner_is_whole(learner: Learner) -> bool:
-    """Whether every pre-trained parameter moved, so that `base/` holds them."""
-    from effft.strategies.parts import Everything
-
-    return isinstance(learner.strategy.trainable, Everything)
+            parameters[name].copy_(tensor)

@@ -1,27 +1,27 @@
 """`effft.json`: what a saved model says of itself, and all that is needed to build it again."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from effft.disk import file_digest
 from effft.errors import InputError
 from effft.strategies.strategy import Strategy, compose
+from effft.tasks.source import StrictModel
 from effft.tasks.task import Task
 
 MANIFEST_FILE = "effft.json"
 FORMAT = 1
 
+WeightsKind = Literal["adapter", "full", "part", "none"]
 
-class StrictRecord(BaseModel):
-    """Frozen, and strict about keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+READ_SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja")
+"""Files that a loader might read, so none of them may lie in a saved model beside those that were saved."""
 
 
-class BaseReference(StrictRecord):
+class BaseReference(StrictModel):
     """The pre-trained model under the strategy: `inside` the folder, a `folder` elsewhere, or on the `hub`.
 
     sha256 covers configuration, tokenizer and weights of a folder; a hub model is pinned by its revision.
@@ -34,19 +34,22 @@ class BaseReference(StrictRecord):
     sha256: str = ""
 
 
-class Demonstration(StrictRecord):
+class Demonstration(StrictModel):
     """A solved example that stands in every prompt."""
 
     texts: tuple[str, ...]
     label: int
 
 
-class Manifest(StrictRecord):
+class Manifest(StrictModel):
     """weights: where what moved is: a PEFT `adapter`, the whole model in `base/`, `part` of it, or `none`.
 
     metrics: flat keys as the run logged them. run: the run's readable name. normalization: how a value becomes a text:
-    `strip` writes numbers out and removes white space at both ends, `bytes_repr` also undoes Python's b'...'.
+    `strip` writes numbers out and removes white space at both ends, `bytes_repr` also undoes Python's b'...'. files:
+    SHA-256 of every other file in the folder by its relative name, but for the model card.
     """
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     format: Literal[1] = 1
     run: str
@@ -54,7 +57,7 @@ class Manifest(StrictRecord):
     parameters: dict[str, Any]
     task: dict[str, Any]
     base: BaseReference
-    weights: Literal["adapter", "full", "part", "none"]
+    weights: WeightsKind
     precision: str
     max_length: int
     metric: str
@@ -63,6 +66,16 @@ class Manifest(StrictRecord):
     normalization: Literal["strip", "bytes_repr"] = "strip"
     demonstrations: tuple[Demonstration, ...] = ()
     metrics: dict[str, float] = Field(default_factory=dict)
+    files: dict[str, str]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        labels = self.read_task().labels
+        self.read_strategy()
+        for shown in self.demonstrations:
+            if not 0 <= shown.label < len(labels) or len(shown.texts) != len(self.fields):
+                raise ValueError("a demonstration does not fit the task's labels and fields")
+        return self
 
     def read_strategy(self) -> Strategy:
         """The composed strategy with its parameters."""
@@ -93,17 +106,47 @@ def write_manifest(folder: Path, record: Manifest) -> None:
     (folder / MANIFEST_FILE).write_text(record.model_dump_json(indent=1) + "\n")
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The record of a saved model.
+def hash_files(folder: Path) -> dict[str, str]:
+    """Relative name -> SHA-256 of the files of a saved model, but for its manifest and its card."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {str(path.relative_to(folder)): path for path in paths}
+    return {name: file_digest(path) for name, path in names.items() if name not in (MANIFEST_FILE, "README.md")}
+
+
+def read_manifest(folder: Path, verify: bool = False) -> Manifest:
+    """The record of a saved model. verify: compare every file of the folder with it too.
 
     Raises:
-        InputError: the folder holds none, or one of another format.
+        InputError: the folder holds none, or one of another format; a file is missing, was changed or added.
     """
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise InputError(f"{folder} holds no {MANIFEST_FILE}, so it is not a model that effft saved.")
     try:
-        return Manifest(**json.loads(path.read_text()))
-    except (ValueError, TypeError, ValidationError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} cannot be read as format {FORMAT} of a saved model ({said}).") from None
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        reason = " ".join(first["msg"].removeprefix("Value error, ").split())[:300].rstrip(".")
+        raise InputError(
+            f"{path} cannot be read as format {FORMAT} of a saved model: {key + ': ' if key else ''}{reason}. "
+            "Fetch the model again, or save it anew with --log-model true."
+        ) from None
+    if verify:
+        _verify(folder, manifest)
+    return manifest
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    present = hash_files(folder)
+    for name, digest in manifest.files.items():
+        if present.get(name) != digest:
+            what = "was changed after it was saved" if name in present else "is missing"
+            raise InputError(f"the model in {folder}: its file {name} {what}; fetch the model again.")
+    added = [name for name in present if name.endswith(READ_SUFFIXES) and name not in manifest.files]
+    if added:
+        raise InputError(
+            f"the model in {folder}: {added[0]} is none of its files; remove it, or fetch the model again."
+        )

@@ -15,8 +15,8 @@ from effft.data.examples import Example
 from effft.errors import RunError
 from effft.models.lora import save_adapter
 from effft.redaction import redact
-from effft.serving.base_model import fingerprint, pin
-from effft.serving.manifest import BaseReference, Demonstration, Manifest, write_manifest
+from effft.serving.base_model import pin
+from effft.serving.manifest import BaseReference, Demonstration, Manifest, WeightsKind, hash_files, write_manifest
 from effft.serving.model_card import card
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Everything, LoRA
@@ -34,38 +34,54 @@ class RunSummary:
     metrics: Mapping[str, float]
 
 
-def save_model(folder: Path, learner: Learner, story: RunSummary) -> Manifest:
+def save_model(folder: Path, learner: Learner, summary: RunSummary) -> Manifest:
     """Write everything that gives the same scores again into `folder`, which must be empty.
 
     Raises:
         RunError: the disk does not take it.
     """
+    config, task = summary.config, learner.task
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        kind, base = _weights(folder, learner)
+        weights, base = _weights(folder, learner)
         if learner.head is not None:
             head = {name: p.detach().cpu().contiguous() for name, p in learner.head.named_parameters()}
             save_file(head, folder / "head.safetensors")
         learner.backbone.tokenizer.save_pretrained(folder / "tokenizer")
-        record = _record(learner, story, kind, base)
-        write_manifest(folder, record)
-        (folder / "README.md").write_text(card(record))
+        manifest = Manifest(
+            run=summary.run,
+            strategy=learner.strategy.name,
+            parameters=learner.strategy.parameters,
+            task=_without_passwords(task.model_dump(mode="json", exclude_unset=True)),
+            base=base,
+            weights=weights,
+            precision=summary.precision,
+            max_length=config.max_length,
+            metric=summary.metric,
+            per_label=config.per_label,
+            seeds=(config.seed, config.data_seed),
+            normalization=task.train.sources[0].clean or "strip",
+            demonstrations=tuple(Demonstration(texts=e.texts, label=e.label) for e in summary.demonstrations),
+            metrics=dict(summary.metrics),
+            files=hash_files(folder),
+        )
+        write_manifest(folder, manifest)
+        (folder / "README.md").write_text(card(manifest))
     except (OSError, SafetensorError) as error:
         raise RunError(
             f"the model could not be saved in {folder} ({error}); make room there, or let TMPDIR name another folder."
         ) from error
-    return record
+    return manifest
 
 
-def _weights(folder: Path, learner: Learner) -> tuple[str, BaseReference]:
+def _weights(folder: Path, learner: Learner) -> tuple[WeightsKind, BaseReference]:
     """Write what moved, and pin what it stands on."""
     part, backbone = learner.strategy.trainable, learner.backbone
     if isinstance(part, Everything):
         config = getattr(backbone.model, "config", None)
         save_whole(backbone.model, folder / "base", list(getattr(config, "architectures", None) or []))
         backbone.tokenizer.save_pretrained(folder / "base")
-        whole = BaseReference(kind="inside", name=backbone.name, revision=backbone.revision)
-        return "full", whole.model_copy(update={"sha256": fingerprint(folder / "base")})
+        return "full", BaseReference(kind="inside", name=backbone.name, revision=backbone.revision)
     base = pin(backbone, folder)
     moved = {n: p.detach().cpu().contiguous() for n, p in backbone.model.named_parameters() if p.requires_grad}
     if isinstance(part, LoRA):
@@ -96,24 +112,3 @@ def _without_passwords(task: Any) -> Any:
     if isinstance(task, dict):
         return {k: redact(v) if k == "url" else _without_passwords(v) for k, v in task.items()}
     return [_without_passwords(value) for value in task] if isinstance(task, list) else task
-
-
-def _record(learner: Learner, story: RunSummary, kind: str, base: BaseReference) -> Manifest:
-    config = story.config
-    shown = tuple(Demonstration(texts=e.texts, label=e.label) for e in story.demonstrations)
-    return Manifest(
-        run=story.run,
-        strategy=learner.strategy.name,
-        parameters=learner.strategy.parameters,
-        task=_without_passwords(learner.task.model_dump(mode="json", exclude_unset=True)),
-        base=base,
-        weights=kind,  # type: ignore[arg-type] # one of four words, checked by the record
-        precision=story.precision,
-        max_length=config.max_length,
-        metric=story.metric,
-        per_label=config.per_label,
-        seeds=(config.seed, config.data_seed),
-        normalization=learner.task.train.sources[0].clean or "strip",
-        demonstrations=shown,
-        metrics=dict(story.metrics),
-    )

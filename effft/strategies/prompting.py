@@ -74,9 +74,10 @@ class PromptEncoder:
         """What the model reads, as text (without the special tokens of the tokenizer)."""
         if not self.template:
             return BETWEEN.join(texts)
-        return self.prefix + self.fill(texts, self._slot())
+        return self.prefix + self.fill(texts, self.slot())
 
-    def _slot(self) -> str:
+    def slot(self) -> str:
+        """What stands in the answer slot while the answer is unknown: nothing, or an encoder's mask."""
         if self.decoder or not self.words:
             return ""
         return (" " if self.words[0].startswith(" ") else "") + str(self.tokenizer.mask_token)
@@ -110,7 +111,7 @@ class PromptEncoder:
             mask = self.tokenizer.mask_token
             clean = [[t.replace(mask, "") if mask else t for t in texts] for texts in examples]
             out = self.tokenizer([self.prompt(texts) for texts in clean], verbose=False)
-        elif len(self.task.fields) > 1 and self._knows_pairs():
+        elif self.encodes_pairs:
             firsts = [texts[0] for texts in examples]
             out = self.tokenizer(firsts, [BETWEEN.join(texts[1:]) for texts in examples], verbose=False)
         else:
@@ -119,9 +120,11 @@ class PromptEncoder:
         segments = out.get("token_type_ids") if self.segmented else None
         return [(row, segments[i][: len(row)] if segments else None) for i, row in enumerate(ids)]
 
-    def _knows_pairs(self) -> bool:
+    @property
+    def encodes_pairs(self) -> bool:
+        """Whether several texts without a pattern are read as a pair, with the tokenizer's own marks between them."""
         count = self.tokenizer.num_special_tokens_to_add
-        return bool(count(pair=True) > count(pair=False))
+        return not self.template and len(self.task.fields) > 1 and bool(count(pair=True) > count(pair=False))
 
     def _without_end(self, ids: list[int]) -> list[int]:
         end = self.tokenizer.eos_token_id

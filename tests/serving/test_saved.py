@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from place import Copying, go, make_place
+from safetensors.torch import load_file
 
 from effft.data.examples import Example
 from effft.errors import InputError
+from effft.models.backbone import load
 from effft.runs.experiment import Result
-from effft.serving import base_model as base
 from effft.serving.load import SavedModel
 from effft.strategies.strategy import NAMED
 
@@ -100,8 +101,9 @@ def test_peft_loads_the_adapter(place: Path, tmp_path: Path, kind: str, strategy
 
 
 def test_a_large_base_stays_where_it_is(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "SMALL", 0)
     own = shutil.copytree(place / "llama", tmp_path / "llama")
+    with (own / "notes.txt").open("wb") as file:
+        file.truncate(100_000_000)  # a hole on disk
     result = go(place, Copying(to=tmp_path / "m"), "lora", model=str(own))
     record = json.loads((tmp_path / "m" / "effft.json").read_text())["base"]
     assert (record["kind"], record["path"]) == ("folder", str(own))
@@ -122,9 +124,52 @@ def test_a_broken_folder_is_a_sentence(place: Path, tmp_path: Path) -> None:
     saved(place, tmp_path / "m", "adaptive")
     with pytest.raises(InputError, match=r"holds no effft\.json"):
         SavedModel.load(tmp_path)
-    (tmp_path / "m" / "weights.safetensors").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="cannot be read"):
-        SavedModel.load(tmp_path / "m")
-    (tmp_path / "m" / "effft.json").write_text("{}")
+    manifest = tmp_path / "m" / "effft.json"
+    record = json.loads(manifest.read_text())
+    for change, said in [
+        ({"precision": 5}, "precision: Input should be a valid string"),
+        ({"weights": "some"}, "weights: Input should be 'adapter'"),
+        ({"strategy": "lroa"}, "Did you mean 'lora'"),
+        ({"task": {**record["task"], "labels": ["one"]}}, "labels"),
+        ({"files": None}, "files: "),
+        ({"more": 1}, "more: Extra inputs are not permitted"),
+        ({"demonstrations": [{"texts": ["a"], "label": 7}]}, "a demonstration does not fit"),
+    ]:
+        manifest.write_text(json.dumps({**record, **change}))
+        with pytest.raises(InputError, match=rf"format 1 of a saved model: .*{said}") as caught:
+            SavedModel.load(tmp_path / "m")
+        assert "\n" not in str(caught.value)
+    manifest.write_text("{")
     with pytest.raises(InputError, match="format 1 of a saved model"):
         SavedModel.load(tmp_path / "m")
+
+
+def test_a_saved_model_is_what_was_saved(place: Path, tmp_path: Path) -> None:
+    saved(place, tmp_path / "m", "lora")
+    files = sorted(path for path in (tmp_path / "m").rglob("*") if path.is_file())
+    assert any("base" in path.parts for path in files)
+    for path in files:
+        if path.name in ("README.md", "effft.json"):
+            continue
+        content = path.read_bytes()
+        path.write_bytes(content + b" ")
+        with pytest.raises(InputError, match=f"{path.name} was changed after it was saved"):
+            SavedModel.load(tmp_path / "m")
+        path.unlink()
+        with pytest.raises(InputError, match=f"{path.name} is missing"):
+            SavedModel.load(tmp_path / "m")
+        path.write_bytes(content)
+    (tmp_path / "m" / "base" / "generation_config.json.txt").touch()
+    with pytest.raises(InputError, match="is none of its files"):
+        SavedModel.load(tmp_path / "m")
+
+
+def test_an_index_of_shards_stays_in_its_folder(place: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(place / "llama", tmp_path / "inside")
+    shutil.move(folder / "model.safetensors", tmp_path / "model.safetensors")
+    names = load_file(tmp_path / "model.safetensors")
+    shutil.copy(tmp_path / "model.safetensors", folder / "other.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "../model.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"names '\.\./model.safetensors', which lies outside of the folder"):
+        load(str(folder))

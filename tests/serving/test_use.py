@@ -21,11 +21,9 @@ from place import Copying, go, make_place
 
 from effft.cli.app import app
 from effft.data.files import open_table
-from effft.errors import InputError, RunError
+from effft.errors import InputError
 from effft.evaluation.metrics import softmax
 from effft.runs.experiment import Result
-from effft.serving.export import export
-from effft.serving.load import SavedModel
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.registry import register
 from effft.tracking.tracker import tracked
@@ -150,53 +148,6 @@ def test_what_predict_needs(lora: tuple[Path, Result], words: list[str], said: s
     done = CliRunner().invoke(app, ["predict", "--model", str(lora[0]), *words])
     assert isinstance(done.exception, InputError)
     assert said in str(done.exception)
-
-
-@pytest.mark.parametrize("kind", ["llama", "bert", "opt"])
-@pytest.mark.parametrize(
-    ("strategy", "merge"),
-    [("lora", False), ("lora", True), ("lora+pbft", False), ("lora+pbft", True), ("vanilla", False), ("bitfit", False)],
-)
-@pytest.mark.slow
-def test_the_exported_folder_loads_without_effft(
-    place: Path, tmp_path: Path, kind: str, strategy: str, merge: bool
-) -> None:
-    result = go(place, Copying(to=tmp_path / "m"), strategy, kind, precision="fp32")
-    files = export(tmp_path / "m", tmp_path / "plain", merge)
-    assert ("adapter_model.safetensors" in files) == (strategy.startswith("lora") and not merge)
-    assert {path.suffix for path in (tmp_path / "plain").rglob("*") if path.is_file()} <= {
-        ".json", ".safetensors", ".md", ".txt",
-    }  # fmt: skip
-    card = (tmp_path / "plain" / "README.md").read_text()
-    assert "| in_domain |" in card
-    text = str(result.tables["in_domain"]["text"][0])
-    code = card.split("```python\n")[1].split("```")[0]
-    model = SavedModel.load(tmp_path / "m")
-    prompt, mine = (model.learner.reader.prompt([words]) for words in ("text", text))
-    assert repr(prompt) in code
-    before = os.getcwd()
-    scope: dict[str, object] = {}
-    try:
-        os.chdir(tmp_path / "plain")
-        exec(code.replace(repr(prompt), repr(mine)), scope)
-    finally:
-        os.chdir(before)
-    wanted = [result.tables["in_domain"][f"score_{name}"][0] for name in ("without", "with_dog")]
-    found = scope["scores"].detach().numpy()  # type: ignore[attr-defined]
-    np.testing.assert_allclose(found, wanted, atol=2e-5)
-
-
-def test_export_never_overwrites(lora: tuple[Path, Result], tmp_path: Path) -> None:
-    (tmp_path / "x").write_text("mine")
-    with pytest.raises(InputError, match="not empty"):
-        export(lora[0], tmp_path, merge=False)
-
-
-def test_what_an_architecture_cannot_hold_is_said(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go(place, Copying(to=tmp_path / "m"), "bitfit")
-    monkeypatch.setattr("effft.serving.export.BIAS_SWITCHES", ())
-    with pytest.raises(RunError, match="has no place for"):
-        export(tmp_path / "m", tmp_path / "plain", merge=True)
 
 
 @pytest.fixture

@@ -1,0 +1,90 @@
+"""An exported folder: the code on its card, run without effft, gives the saved model's scores."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from place import Copying, go, make_place
+
+from effft.errors import InputError, RunError
+from effft.runs.experiment import Result
+from effft.serving.export import export
+from effft.serving.load import SavedModel
+
+PAIRS = """
+name: pairs
+fields: [first, second]
+labels: [without, with_dog]
+label_words: {without: " No", with_dog: " Yes"}
+patterns: {minimal: "{first} , {second} ?"}
+train: {file: train.csv, fields: {first: text, second: length}}
+in_domain: {file: test.csv, fields: {first: text, second: length}}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_place(tmp_path_factory.mktemp("export"), "llama", "bert", "opt", "qwen3")
+    (folder / "pairs.yaml").write_text(PAIRS)
+    return folder
+
+
+def scores_of_the_card(folder: Path, texts: list[str]) -> np.ndarray:
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert "effft" not in code
+    code, replaced = re.subn(r"^texts = \[.*?\]  #", lambda _: f"texts = {texts!r}  #", code, count=1, flags=re.M)
+    assert replaced
+    before, scope = os.getcwd(), dict[str, object]()
+    try:
+        os.chdir(folder)
+        exec(code, scope)
+    finally:
+        os.chdir(before)
+    return scope["scores"].float().numpy()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("task", ["task", "pairs"])
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+@pytest.mark.parametrize("strategy", ["vanilla", "lora", "pbft", "icl"])
+def test_the_cards_code_gives_the_saved_models_scores(
+    place: Path, tmp_path: Path, strategy: str, kind: str, task: str, precision: str
+) -> None:
+    shots = {"shots": 2} if strategy == "icl" else {}
+    values = {"task": str(place / f"{task}.yaml"), "precision": precision, "epochs": 1, **shots}
+    check_export(place, tmp_path, strategy, kind, merge=False, **values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "merge"), [("lora", True), ("lora+pbft", False), ("lora+pbft", True), ("bitfit", False)]
+)
+@pytest.mark.parametrize("kind", ["llama", "bert", "opt"])
+def test_other_weights(place: Path, tmp_path: Path, strategy: str, kind: str, merge: bool) -> None:
+    check_export(place, tmp_path, strategy, kind, merge, precision="fp32")
+
+
+def check_export(place: Path, tmp_path: Path, strategy: str, kind: str, merge: bool, **values: object) -> None:
+    result: Result = go(place, Copying(to=tmp_path / "m"), strategy, kind, **values)
+    files = export(tmp_path / "m", tmp_path / "plain", merge)
+    assert ("adapter_model.safetensors" in files) == (strategy.startswith("lora") and not merge)
+    assert {Path(name).suffix for name in files} <= {".json", ".safetensors", ".md", ".txt"}
+    assert "| in_domain |" in (tmp_path / "plain" / "README.md").read_text()
+    model, table = SavedModel.load(tmp_path / "m"), result.tables["in_domain"]
+    exact = values.get("precision") == "fp32"
+    for row in range(4):
+        texts = [f" {table[field][row]} " for field in model.fields]
+        wanted = model.scores([texts])[0]
+        found = scores_of_the_card(tmp_path / "plain", texts)
+        np.testing.assert_allclose(found, wanted, atol=2e-5 if exact else 0.05, rtol=0 if exact else 0.05)
+
+
+def test_export_never_overwrites_and_leaves_nothing_half_made(place: Path, tmp_path: Path) -> None:
+    go(place, Copying(to=tmp_path / "m"), "bitfit", "qwen3", precision="fp32")
+    with pytest.raises(InputError, match="not empty"):
+        export(tmp_path / "m", tmp_path, merge=False)
+    with pytest.raises(RunError, match="has no place for"):  # qwen3's feed-forward maps never have a bias
+        export(tmp_path / "m", tmp_path / "plain", merge=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
