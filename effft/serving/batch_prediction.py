@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path, PurePath
 from types import SimpleNamespace
 from typing import IO, Any
@@ -59,15 +59,20 @@ def open_input(path: Path, task: Task) -> PredictionInput:
 def _as_the_task_says(path: Path, task: Task) -> tuple[Table, Source] | None:
     """The rows of a file of the task's own; None for another file."""
     sources = [source for name in task.split_names for source in task.split(name).sources if source.file]
-    name = path.name.removesuffix(".gz")
-    source = next((s for s in sources if PurePath(s.file).name.removesuffix(".gz") == name), None)
-    if source is None:
+    source = max(sources, key=lambda source: _shared_parts(path, source.file), default=None)
+    if source is None or not _shared_parts(path, source.file):
         return None
     table = open_table(path, source.layout, limited=False)
     columns = {column for field in task.fields for column in source.fields.get(field, (field,))}
     first = next(iter(table)).values.values()
     headed = bool(source.columns) and not source.header and not columns.isdisjoint(first)
     return None if headed else (table, source)  # the user gave the columns' names where the task's file has none
+
+
+def _shared_parts(path: Path, name: str) -> int:
+    """How many parts of two paths agree, counted from their ends; whether they are gzipped does not matter."""
+    ends = [PurePath(str(one).removesuffix(".gz")).parts[::-1] for one in (path, name)]
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*ends, strict=False)))
 
 
 def _any_source(task: Task) -> Source:
