@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from effft.data import hub
 from effft.errors import InputError
 from effft.models.description import check_name, describe, max_positions, resolve_device
 from effft.models.device_map import device_map_options, explain_no_place, is_device_map
@@ -195,7 +196,7 @@ def load(
     if not storage:
         model.to(target)
     mark_quantized(body_of(model), options.quantize)
-    commit = getattr(known.config, "_commit_hash", None) or revision
+    commit = hub.cached_commit(name, revision) or revision
     return Backbone(
         name,
         commit,

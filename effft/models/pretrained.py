@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,12 @@ def from_pretrained(kind: str, source: str, name: str, revision: str, **options:
     online = not local and _answers(constants.ENDPOINT)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns about every attempt
     try:
-        return getattr(transformers, kind).from_pretrained(
-            source, revision=revision or "main", local_files_only=not online, trust_remote_code=False, **options
-        )
+        with hub.checked_downloads() if online else nullcontext():
+            return getattr(transformers, kind).from_pretrained(
+                source, revision=revision or "main", local_files_only=not online, trust_remote_code=False, **options
+            )
+    except InputError:
+        raise
     except Exception as error:
         model = f"model {name!r}" + (f" at revision {revision!r}" if revision else "")
         if out_of_memory(error):
@@ -90,8 +94,7 @@ def _explain_hub(model: str, name: str, online: bool, error: Exception) -> Input
     if "safetensors" in reason:
         return InputError(f"{model}: it has no safetensors weights, and pickle is never loaded; convert it first.")
     return InputError(
-        f"{nowhere}the hub does not give it ({type(error).__name__}: {reason[:120]}); check the name, or give a "
-        "downloaded folder with --model FOLDER."
+        f"{nowhere}the hub does not give it: {hub.refusal(error)}; or give a downloaded folder with --model FOLDER."
     )
 
 
