@@ -1,6 +1,6 @@
 """One split, scored: its metrics, its slices, and a row per example."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,9 @@ import numpy as np
 from effft.data.examples import Example
 from effft.evaluation.metric_keys import MetricKey, Slice, collect
 from effft.evaluation.metrics import calibration_error, four_metrics, intervals, majority, softmax
+from effft.progress import ProgressCallback, silent
 from effft.strategies.learner import Learner
-from effft.strategies.scoring import Recall, predict
+from effft.strategies.scoring import FrozenFeatures, predict
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,28 @@ def evaluate(
     examples: Sequence[Example],
     slices: Sequence[tuple[str, ...]] = (),
     resamples: int = 1000,
-    watch: Callable[[int, int], None] = lambda done, total: None,
-    recall: Recall | None = None,
+    progress: ProgressCallback = silent,
+    frozen_features: FrozenFeatures | None = None,
 ) -> Evaluation:
-    """Score `examples` and summarise: the four metrics with 95 % intervals, calibration, reference rows, slices.
+    """Score `examples`: the four metrics with 95 % intervals, calibration, reference values, slices.
 
-    `outside_mass` is the mean probability that a verbalizer gives to words other than the label words (a
-    classifier has none: 0). A slice of one label has accuracy only. recall: as in `predict`.
+    `outside_mass` is the mean probability that a verbalizer gives to words other than the label words (0 for a
+    classifier). A slice with examples of one label has its accuracy only.
+
+    Args:
+        learner: what scores them.
+        examples: the examples of the split.
+        split: name of the split, which the keys begin with.
+        slices: combinations of dimensions; every combination of their values is a slice.
+        resamples: of the bootstrap; 0 computes no intervals.
+        progress: called with the examples that are scored.
+        frozen_features: as in `predict`.
+
+    Raises:
+        RunError: a score is not finite.
     """
     items = learner.items(examples)
-    scores = predict(learner, items, watch=watch, recall=recall).double().numpy()
+    scores = predict(learner, items, 0, progress, f"evaluate {split}", frozen_features).double().numpy()
     labels = np.array([e.label for e in examples])
     answers = scores.argmax(axis=1)
     count = len(learner.task.labels)

@@ -8,49 +8,54 @@ from torch import Tensor
 from effft.evaluation.metrics import four_metrics
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
-from effft.strategies.scoring import Recall, predict
+from effft.strategies.scoring import FrozenFeatures, predict
 
 
 class Best:
     """The best value so far and its epoch; a later epoch must be better, not equal.
 
-    patience: epochs without a better one after which `spent` is true; 0 = never.
+    Args:
+        patience: epochs without a better one after which `exhausted` is true; 0 never.
     """
 
     def __init__(self, patience: int) -> None:
-        self.patience, self.value, self.epoch, self.spent = patience, float("-inf"), 0, False
+        self.patience, self.value, self.epoch, self.exhausted = patience, float("-inf"), 0, False
 
-    def note(self, epoch: int, value: float) -> bool:
+    def update(self, epoch: int, value: float) -> bool:
         """Whether the epoch that just ended is the best."""
         better = value > self.value
         if better:
             self.value, self.epoch = value, epoch
-        self.spent = 0 < self.patience <= epoch - self.epoch
+        self.exhausted = 0 < self.patience <= epoch - self.epoch
         return better
 
 
 class BestEpoch(Best):
-    """Scores the validation items after an epoch and keeps the best epoch's moving parameters in memory.
+    """Scores the validation items after an epoch and keeps the best epoch's trained parameters in memory.
 
-    metric: the one that decides. Without items every epoch is as good as another, and the last is kept.
-    recall: as in `predict`; one that remembers, as the items are scored after every epoch.
+    Args:
+        items: without any, every epoch is as good as another, and the last is kept.
+        metric: the metric that decides.
+        frozen_features: as in `predict`; a cache, as the items are scored after every epoch.
     """
 
-    def __init__(self, learner: Learner, items: Sequence[Item], metric: str, patience: int, recall: Recall) -> None:
+    def __init__(
+        self, learner: Learner, items: Sequence[Item], metric: str, patience: int, frozen_features: FrozenFeatures
+    ) -> None:
         super().__init__(patience)
-        self.learner, self.items, self.metric, self.recall = learner, items, metric, recall
+        self.learner, self.items, self.metric, self.frozen_features = learner, items, metric, frozen_features
         self.labels = torch.tensor([item.label for item in items]).numpy()
         self.weights: dict[str, Tensor] = {}
 
-    def look(self, epoch: int) -> dict[str, float]:
-        """The metrics of the epoch that just ended; {} without items."""
+    def evaluate_epoch(self, epoch: int) -> dict[str, float]:
+        """The validation metrics of the epoch that just ended; {} without items."""
         if not self.items:
             return {}
-        answers = predict(self.learner, self.items, recall=self.recall).argmax(dim=1).numpy()
-        found = four_metrics(self.labels, answers, len(self.learner.task.labels))
-        if self.note(epoch, found[self.metric]):
+        answers = predict(self.learner, self.items, frozen_features=self.frozen_features).argmax(dim=1).numpy()
+        metrics = four_metrics(self.labels, answers, len(self.learner.task.labels))
+        if self.update(epoch, metrics[self.metric]):
             self.weights = {n: p.detach().clone() for n, p in self.learner.trainable_parameters.items()}
-        return found
+        return metrics
 
     def restore(self) -> None:
         """Put the best epoch's parameters back."""

@@ -68,9 +68,9 @@ class _Run:
         """What `experiment` does after an epoch: tell the pace, keep the best, and perhaps end."""
         self.last = value
         if self.selects or self.pace is not None:
-            self.best.note(step.epoch, value)
+            self.best.update(step.epoch, value)
         paced = self.pace is not None and self.pace(step.epoch, value)
-        self.ended = step.index == step.total or paced or (self.selects and self.best.spent)
+        self.ended = step.index == step.total or paced or (self.selects and self.best.exhausted)
 
 
 def packable(plan: Plan) -> bool:

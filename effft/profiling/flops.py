@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 
 class Flops:
-    """`total`: operations so far, a multiply and an add being two.
+    """Counts operations in `total`; a multiply and an add are two.
 
-    A product of (rows, inputs) with (inputs, outputs) takes 2 x rows x inputs x outputs; the way back takes as many
-    again for the gradient of what came in, where that is wanted, and for that of the weight, where that moves, once
-    the way back comes there (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Attention scores, norms and the
-    optimizer are not counted.
+    A product of (rows, inputs) with (inputs, outputs) takes 2 x rows x inputs x outputs. The backward pass takes as
+    many for the gradient of the input, where that is needed, and as many for that of the weight, where that trains
+    (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Attention scores, norms and the optimizer are not counted.
     """
 
     def __init__(self) -> None:

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 
 ROWS, IN, OUT, REPEATS = 512, 1024, 4096, 8
-"""Size of the product, as of a linear map with weights (OUT, IN) on ROWS tokens: 4 GFLOP, the best of REPEATS."""
+"""Size of the product: a linear map with weights (OUT, IN) on ROWS tokens, 4 GFLOP; the fastest of REPEATS counts."""
 
 
 @lru_cache
 def matmul_rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
-    """Floating-point operations a second of a large matrix product, the best of some; asked once a process."""
+    """Floating-point operations per second of a large matrix product; measured once per process."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -1,4 +1,4 @@
-"""What a computation on torch's meta device would take: bytes alive at once, and floating-point operations."""
+"""What a computation would take, run on torch's meta device: bytes alive at once, floating-point operations."""
 
 import weakref
 from collections.abc import Iterable, Iterator
@@ -11,19 +11,22 @@ from torch.utils._pytree import tree_leaves
 
 
 class MetaMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Use as a context: `peak` is the most bytes that tensors made inside hold at once, `now` what they hold.
+    """A context in which tensors are counted: `peak` is the most bytes that they hold at once, `now` what they hold.
 
-    there: tensors that are there already and are not counted, nor are views of them.
-    flops: of the matrix products inside, as torch counts them (a multiply and an add are two).
+    Args:
+        existing: tensors that are not counted, nor are views of them.
+
+    Attributes:
+        flops: operations of the matrix products inside, as torch counts them (a multiply and an add are two).
     """
 
-    def __init__(self, there: Iterable[torch.Tensor] = ()) -> None:
+    def __init__(self, existing: Iterable[torch.Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = self.flops = 0
-        self._known = {tensor.untyped_storage()._cdata: 0 for tensor in there}
+        self._known = {tensor.untyped_storage()._cdata: 0 for tensor in existing}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation, and look at what it made."""
+        """Run the operation and count the tensors that it made."""
         out = func(*args, **(kwargs or {}))
         for made in tree_leaves(out):
             if isinstance(made, torch.Tensor):
@@ -44,10 +47,10 @@ class MetaMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def measure_meta(there: Iterable[torch.Tensor] = ()) -> Iterator[MetaMemory]:
+def measure_meta(existing: Iterable[torch.Tensor] = ()) -> Iterator[MetaMemory]:
     """`MetaMemory` with `flops`, which are known when it ends."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter, MetaMemory(there) as live:
-        yield live
-    live.flops = int(counter.get_total_flops())
+    with FlopCounterMode(display=False) as counter, MetaMemory(existing) as memory:
+        yield memory
+    memory.flops = int(counter.get_total_flops())

@@ -19,21 +19,21 @@ from effft.profiling.matmul_rate import matmul_rate
 from effft.strategies.learner import Learner
 
 INTERVAL = 0.02
-"""Seconds between two looks at the resident memory."""
+"""Seconds between two samples of the resident memory."""
 
 PAGE = 512
-"""Numbers that lie in one page of memory at least (4096 bytes, 8 a number)."""
+"""Numbers in one page of memory, at least (4096 bytes, 8 bytes each)."""
 
 
 def _give_back_free_memory() -> None:
     """Return what earlier runs of this process freed to the system, so that their peak is not our start.
 
-    What is there at the first run (a million objects of libraries) is not looked through again: 0.3 s a run.
+    The objects that exist at the first run (a million, of libraries) are not collected again: that takes 0.3 s per run.
     """
     gc.collect()
     if not gc.get_freeze_count():
         gc.freeze()
-    with suppress(OSError, AttributeError):  # only glibc keeps freed memory, and only it has this call
+    with suppress(OSError, AttributeError):  # only glibc keeps freed memory and has this call
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -41,22 +41,22 @@ def _give_back_free_memory() -> None:
 class ResourceMeter:
     """Use as a context; then `peak_bytes` is the highest resident set (CUDA: allocated) minus that at the start.
 
-    held: bytes that the run has taken already (its backbone, loaded to check the plan), which count as its own.
+    Args:
+        held: bytes that the run holds already (its backbone, loaded to check the plan) and that count as its own.
     """
 
     device: torch.device
     held: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    tokens: dict[str, int] = field(default_factory=dict)
     peak_bytes: int = 0
     _start: int = 0
     _sum: int = 0
-    _looks: int = 0
+    _samples: int = 0
 
     @property
     def average_bytes(self) -> float:
         """Mean over time of the memory above the start, from samples."""
-        return self._sum / max(1, self._looks)
+        return self._sum / max(1, self._samples)
 
     def __enter__(self) -> "ResourceMeter":
         self._stop = threading.Event()
@@ -65,20 +65,20 @@ class ResourceMeter:
         else:
             _give_back_free_memory()
         self._start = self._now() - self.held
-        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread = threading.Thread(target=self._sample_until_stopped, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._look()
+        self._sample()
         if self.device.type == "cuda":  # its allocator knows the true peak
             self.peak_bytes = torch.cuda.max_memory_allocated(self.device) - self._start
 
     def peak(self) -> int:
         """`peak_bytes` so far, while it is still measured."""
-        self._look()
+        self._sample()
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) - self._start
         return self.peak_bytes
@@ -88,14 +88,14 @@ class ResourceMeter:
             return torch.cuda.memory_allocated(self.device)
         return int(psutil.Process().memory_info().rss)
 
-    def _sample(self) -> None:
+    def _sample_until_stopped(self) -> None:
         while not self._stop.wait(INTERVAL):
-            self._look()
+            self._sample()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         above = self._now() - self._start
         self.peak_bytes = max(self.peak_bytes, above)
-        self._sum, self._looks = self._sum + above, self._looks + 1
+        self._sum, self._samples = self._sum + above, self._samples + 1
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -108,15 +108,15 @@ class ResourceMeter:
 
 
 def held_by(backbone: Backbone) -> int:
-    """Bytes of a backbone's weights; a file that is mapped is read through, so that all of them are resident."""
+    """Bytes of a backbone's weights; a mapped file is read through first, so that all of them are resident."""
     for parameter in backbone.model.parameters():
         if parameter.device.type == "cpu":
             parameter.data.reshape(-1)[::PAGE].sum()
     return sum(p.numel() * p.element_size() for p in backbone.model.parameters())
 
 
-class Work(NamedTuple):
-    """What was done in the time. tokens: those that training read; flops: of the linear maps (models/flops.py)."""
+class Workload(NamedTuple):
+    """What a run did. tokens: those that training read; flops: of the linear maps (`effft.profiling.flops`)."""
 
     tokens: int
     train_flops: int
@@ -125,7 +125,7 @@ class Work(NamedTuple):
 
 
 def _rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
-    """Operations a second; infinite where memory is too short to ask: a run that got through must not end on this."""
+    """Operations per second; infinite when memory is short, so that a finished run cannot fail here."""
     try:
         return matmul_rate(device, dtype, threads)
     except (RuntimeError, MemoryError) as error:
@@ -135,11 +135,12 @@ def _rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
         return float("inf")
 
 
-def resources(learner: Learner, meter: ResourceMeter, work: Work) -> dict[str, float]:
-    """What a run cost, same keys for every strategy.
+def resources(learner: Learner, meter: ResourceMeter, work: Workload) -> dict[str, float]:
+    """What a run cost, with the same keys for every strategy.
 
-    matmul_share: of the rate at which this machine multiplies a large matrix, in the run's precision, measured now; 0
-    where there is no memory to measure it. Of several processes: the memory and seconds of this one, the work of all.
+    `matmul_share` is the share of the rate at which this machine multiplies a large matrix in the run's precision,
+    measured now; 0 where memory is too short to measure it. With several processes, memory and seconds are those of
+    this one, tokens and operations those of all.
     """
     moved = sum(trainable for trainable, _ in learner.groups.values())
     total = sum(size for _, size in learner.groups.values())

@@ -158,7 +158,7 @@ def _held(learner: Learner, plan: Plan) -> Held:
 def _words(learner: Learner, plan: Plan) -> int:
     """Different tokens that training reads or answers with."""
     read = {token for item in learner.items([*plan.few_shot.train, *plan.unlabelled]) for token in item.prompt.ids}
-    return len(read | set(learner.reader.label_ids))
+    return len(read | set(learner.encoder.label_ids))
 
 
 def _weights(learner: Learner) -> list[Tensor]:

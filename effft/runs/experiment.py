@@ -18,7 +18,7 @@ from effft.evaluation.metric_keys import collect, ood_sets
 from effft.evaluation.selection import BestEpoch
 from effft.models.description import resolve_device
 from effft.profiling.flops import counted
-from effft.profiling.resources import ResourceMeter, Work, held_by, resources
+from effft.profiling.resources import ResourceMeter, Workload, held_by, resources
 from effft.progress import ProgressCallback, silent
 from effft.runs.plan import Plan, prepare, prompt_encoders
 from effft.runs.session import Session
@@ -92,21 +92,20 @@ def execute(
     with ResourceMeter(resolve_device(config.device), held) as meter:
         with meter.stage("load"):
             backbone = session.working_backbone(config, lm_head, frozen)
-            reader, teacher = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)
+            encoder, teacher = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)
             generator = torch.Generator().manual_seed(config.seed)
-            learner = Learner(plan.strategy, plan.task, backbone, reader, generator, resolved.precision)
+            learner = Learner(plan.strategy, plan.task, backbone, encoder, generator, resolved.precision)
         with meter.stage("train"), counted(learner.backbone.model, learner.head) as trained:
             items = training_items(plan, learner, teacher)
             notes += _cut_note("train", sum(i.prompt.cut for i in items))
             tokens = _adapt(plan, learner, items, tracker, progress, should_stop)
-        recall = partial(session.feature_cache.recall, learner) if session.keep else learner.recall
+        features = partial(session.feature_cache.frozen_features, learner) if session.keep else learner.frozen_features
         metrics: dict[str, float] = {}
         tables, evaluation_flops = {}, 0
         for name, split in plan.evaluated.items():
             slices = plan.task.split(name).slices if name != "validation" else ()
             with meter.stage("evaluation"), counted(learner.backbone.model, learner.head) as flops:
-                split_progress = partial(progress, f"evaluate {name}")
-                result = evaluate(learner, name, split.examples, slices, config.bootstrap, split_progress, recall)
+                result = evaluate(learner, name, split.examples, slices, config.bootstrap, progress, features)
             evaluation_flops += flops.total
             leaks = {f"{name}/leaks": float(plan.leaks[name])} if name in plan.leaks else {}
             split_metrics = collect(result.metrics, leaks)
@@ -120,7 +119,7 @@ def execute(
     ood = ood_sets(metrics, primary)
     closing = {f"ood/{o}/gap": metrics[f"in_domain/{primary}"] - metrics[f"ood/{o}/{primary}"] for o in ood}
     total = process_group().total
-    work = Work(tokens, int(total(trained.total)), int(total(evaluation_flops)), resolved.threads)
+    work = Workload(tokens, int(total(trained.total)), int(total(evaluation_flops)), resolved.threads)
     closing |= resources(learner, meter, work)
     tracker.metrics(closing, resolved.steps)
     if config.log_model and process_group().rank == 0:
@@ -188,19 +187,19 @@ def _adapt(
         return 0
     selects = config.selection == "validation"
     validation = learner.items(plan.few_shot.validation) if selects or should_stop is not None else []
-    recall = partial(plan.session.feature_cache.recall, learner)
-    best = BestEpoch(learner, validation, plan.resolved.metric, config.patience, recall)
+    features = partial(plan.session.feature_cache.frozen_features, learner)
+    best = BestEpoch(learner, validation, plan.resolved.metric, config.patience, features)
     tokens = 0
     with private_randomness(config.seed + (process_group().rank << 32)):  # every process has dropout masks of its own
-        for step in train(learner, recall(items), config, rate, random.Random(f"order {config.seed}")):
+        for step in train(learner, features(items), config, rate, random.Random(f"order {config.seed}")):
             tokens += step.tokens
             tracker.metrics(_step_metrics(step), step.index)
             progress("train", step.index, step.total)
-            if step.ends_epoch and (epoch_metrics := best.look(step.epoch)):
+            if step.ends_epoch and (epoch_metrics := best.evaluate_epoch(step.epoch)):
                 tracker.metrics({f"validation/{key}": value for key, value in epoch_metrics.items()}, step.index)
                 if should_stop is not None and should_stop(step.epoch, epoch_metrics[best.metric]):
                     break
-            if selects and best.spent:
+            if selects and best.exhausted:
                 break
     if selects:
         best.restore()

@@ -53,13 +53,13 @@ def export(saved: Path, to: Path, merge: bool) -> list[str]:
 
 def _how_it_reads(model: SavedModel) -> dict[str, object]:
     """What the code on the card reads: the fields and labels, and how texts become a prompt."""
-    reader = model.learner.reader
+    encoder = model.learner.encoder
     task: dict[str, object] = {"fields": list(model.fields), "labels": list(model.labels)}
-    if reader.template:
-        slot = "" if "{answer}" in reader.template else "{answer}"
-        task |= {"demonstrations": reader.prefix, "pattern": reader.template + slot}
-    if reader.label_ids:
-        return task | {"label_words": list(reader.words), "label_word_ids": list(reader.label_ids)}
+    if encoder.template:
+        slot = "" if "{answer}" in encoder.template else "{answer}"
+        task |= {"demonstrations": encoder.prefix, "pattern": encoder.template + slot}
+    if encoder.label_ids:
+        return task | {"label_words": list(encoder.words), "label_word_ids": list(encoder.label_ids)}
     return task | {"pooling": model.learner.pooling}
 
 
@@ -104,14 +104,14 @@ def _must_load_equal(to: Path, backbone: Backbone) -> None:
 def how_to_load(model: SavedModel, adapter: bool) -> str:
     """The end of the card: Python that gives the model's scores, with transformers (and peft) alone."""
     record, learner = model.record, model.learner
-    reader, decoder = learner.reader, learner.backbone.decoder
-    kind = ("AutoModelForCausalLM" if decoder else "AutoModelForMaskedLM") if reader.label_ids else "AutoModel"
+    encoder, decoder = learner.encoder, learner.backbone.decoder
+    kind = ("AutoModelForCausalLM" if decoder else "AutoModelForMaskedLM") if encoder.label_ids else "AutoModel"
     base = {"inside": "base", "folder": record.base.path, "hub": record.base.name}[record.base.kind]
     revision = f", revision={record.base.revision!r}" if adapter and record.base.kind == "hub" else ""
     dtype = "bfloat16" if record.precision == "bf16" else "float32"
     lines = ["import json", "", "import torch"]
     lines += ["from peft import PeftModel"] if adapter else []
-    lines += [] if reader.label_ids else ["from safetensors.torch import load_file"]
+    lines += [] if encoder.label_ids else ["from safetensors.torch import load_file"]
     lines += [
         f"from transformers import {kind}, AutoTokenizer",
         "",
@@ -122,19 +122,19 @@ def how_to_load(model: SavedModel, adapter: bool) -> str:
     ]
     lines += ['model = PeftModel.from_pretrained(model, ".", autocast_adapter_dtype=False)'] if adapter else []
     lines += ["model.eval()", "texts = [text.strip() for text in texts]"]
-    if reader.template:
-        mask = reader.tokenizer.mask_token
+    if encoder.template:
+        mask = encoder.tokenizer.mask_token
         lines += [f'texts = [text.replace({mask!r}, "") for text in texts]'] if mask else []
-        lines += [f'fields = dict(zip(task["fields"], texts), answer={reader.slot()!r})']
+        lines += [f'fields = dict(zip(task["fields"], texts), answer={encoder.slot()!r})']
         lines += ['ids = tokenizer(task["demonstrations"] + task["pattern"].format(**fields), return_tensors="pt")']
-        if decoder and tokenizer_ends(reader.tokenizer):
+        if decoder and tokenizer_ends(encoder.tokenizer):
             lines += ["ids = {name: values[:, :-1] for name, values in ids.items()}  # no end before the answer"]
-    elif reader.encodes_pairs:
+    elif encoder.encodes_pairs:
         lines += [f'ids = tokenizer(texts[0], {BETWEEN!r}.join(texts[1:]), return_tensors="pt")']
     else:
         lines += [f'ids = tokenizer({BETWEEN!r}.join(texts), return_tensors="pt")']
     lines += ["with torch.no_grad():"]
-    if reader.label_ids:
+    if encoder.label_ids:
         slot = "-1" if decoder else '(ids["input_ids"][0] == tokenizer.mask_token_id).nonzero()[-1, 0]'
         lines += [f"    logits = model(**ids).logits[0, {slot}].float()"]
         lines += ['scores = logits.log_softmax(-1)[task["label_word_ids"]]']

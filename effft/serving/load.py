@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +53,9 @@ class SavedModel:
         name, revision = locate(record.base, folder)
         backbone = load(name, revision, isinstance(strategy.head, Verbalizer), device)
         demos = [Example(d.texts, d.label, row) for row, d in enumerate(record.demonstrations)]
-        reader = PromptEncoder(strategy, task, backbone, record.max_length, demos)
+        encoder = PromptEncoder(strategy, task, backbone, record.max_length, demos)
         generator = torch.Generator().manual_seed(record.seeds[0])
-        learner = Learner(strategy, task, backbone, reader, generator, record.precision)
+        learner = Learner(strategy, task, backbone, encoder, generator, record.precision)
         _put_back(learner, _read_tensors(folder, record), folder)
         backbone.model.requires_grad_(False).eval()
         return SavedModel(record, learner)
@@ -71,7 +70,7 @@ class SavedModel:
         if not examples:
             return np.empty((0, len(self.labels)))
         with self._lock:
-            scores = predict(self.learner, self.learner.items(examples), watch=partial(progress, "predict"))
+            scores = predict(self.learner, self.learner.items(examples), progress=progress, stage="predict")
         values: NDArray[np.float64] = scores.double().numpy()
         if not np.isfinite(values).all():
             raise RunError("the model's scores are not numbers (NaN or infinite), so there is no answer to give.")

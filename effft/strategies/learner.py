@@ -1,4 +1,4 @@
-"""A strategy put on a backbone for a task: it collates, scores, and says how wrong it is."""
+"""A strategy applied to a backbone for a task: it collates, scores, and computes the loss."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,22 +22,26 @@ from effft.models.precision import store_in_bf16
 from effft.models.quantization import elements
 from effft.strategies import parts
 from effft.strategies.batch import Batch, Counts, Item, collate, token_budget
-from effft.strategies.losses import distill_kl
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
 
 GROUPS = ("embeddings", "blocks", "final_norm", "lm_head", "other", "adapter", "head")
-"""Where a parameter is: five kinds we were given, two we add."""
+"""Where a parameter is: five groups of the pre-trained model, then what a strategy adds."""
 
 
 class Learner:
-    """The backbone with what the strategy adds, and the parameters that move.
+    """A backbone with what the strategy adds to it; building it changes the backbone in place (LoRA, biases, bf16).
 
-    Building it changes the backbone in place (LoRA, biases, bf16); `generator` draws every new weight. precision:
-    'bf16' stores the backbone in bf16; what that took from the fp32 values of what moves is in `remainders` (by id).
-    in_rows: ids of those of them whose gradient is sparse: the rows of the words that a pass has. Where the processes
-    of a run are sharded, the backbone is left in pieces.
+    Args:
+        generator: draws every new weight.
+        precision: 'bf16' stores the backbone in bf16.
+
+    Attributes:
+        groups: group of parameters -> (trainable, total); tied weights count once.
+        remainders: id of a trainable bf16 parameter -> what rounding took from its fp32 value.
+        in_rows: ids of those whose gradient is sparse: it has the rows of the words that a pass reads.
+        packs_sequences: whether prompts are packed into one row without padding.
     """
 
     def __init__(
@@ -45,11 +49,11 @@ class Learner:
         strategy: Strategy,
         task: Task,
         backbone: Backbone,
-        reader: PromptEncoder,
+        encoder: PromptEncoder,
         generator: torch.Generator,
         precision: str = "fp32",
     ) -> None:
-        self.strategy, self.task, self.backbone, self.reader = strategy, task, backbone, reader
+        self.strategy, self.task, self.backbone, self.encoder = strategy, task, backbone, encoder
         given = {id(p) for p in backbone.model.parameters()}
         chosen = strategy.trainable.open(backbone, generator)
         self.head: Classifier | None = None
@@ -57,7 +61,7 @@ class Learner:
             self.head = Classifier(backbone.width, len(task.labels), generator).to(backbone.device)
             how = strategy.head.pooling
             self.pooling = ("last" if backbone.decoder else "mean") if how == "auto" else how
-        self.label_ids = torch.tensor(reader.label_ids, device=backbone.device)
+        self.label_ids = torch.tensor(encoder.label_ids, device=backbone.device)
         wanted = {id(p) for p in chosen} if strategy.trains else set()
         for parameter in backbone.model.parameters():
             parameter.requires_grad_(id(parameter) in wanted)
@@ -78,19 +82,18 @@ class Learner:
             self._keep_gradients_to_rows()
 
     def _keep_gradients_to_rows(self) -> None:
-        """A pass of some hundred tokens has no gradient for most words: on a CPU only the others are made and moved."""
+        """On a CPU, compute and apply the gradients of only those embeddings whose words a pass reads."""
         model: Any = self.backbone.model
-        here = (
-            self.backbone.device.type in ("cpu", "meta") and process_group().size == 1
-        )  # processes add whole gradients up
-        if not here or (self.head is None and not self.can_project_label_words):
+        alone = process_group().size == 1  # several processes add up dense gradients
+        needs_vocabulary = self.head is None and not self.can_project_label_words
+        if not alone or needs_vocabulary or self.backbone.device.type not in ("cpu", "meta"):
             return
         ends = [model.get_input_embeddings(), model.get_output_embeddings() if self.can_project_label_words else None]
         self.in_rows = {id(end.weight) for end in ends if end is not None} & self.remainders.keys()
         ends[0].sparse = id(ends[0].weight) in self.in_rows
 
     def _shard(self, bf16: bool) -> None:
-        """Every process keeps its piece; what is whole (head, label ids) follows to where the pieces are."""
+        """Shard the backbone over the processes; the head and the label ids stay whole, on the same device."""
         backbone = self.backbone
         root = backbone.model if self.head is None else backbone.body  # what `scores` calls
         apply_fsdp(root, backbone.layout.blocks, process_group().device, bf16)
@@ -118,7 +121,7 @@ class Learner:
 
     @property
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """Name -> parameter, for all that moves, the backbone's first."""
+        """Name -> trainable parameter, the backbone's first."""
         named = {n: p for n, p in self.backbone.model.named_parameters() if p.requires_grad}
         return named | {f"head.{n}": p for n, p in (self.head.named_parameters() if self.head else ())}
 
@@ -129,7 +132,7 @@ class Learner:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """While open, dropout works in the blocks that train wholly and before LoRA; frozen parts have none."""
+        """While open, dropout is active before LoRA and in the blocks that train as a whole, nowhere else."""
         body = self.backbone.body
         whole = [m for m in (body, *self.backbone.layout.blocks) if all(p.requires_grad for p in m.parameters())]
         active = whole + [m for n, m in body.named_modules() if "lora_dropout" in n]
@@ -142,11 +145,11 @@ class Learner:
 
     def items(self, examples: Sequence[Example], labelled: bool = True) -> list[Item]:
         """Examples as items; unlabelled ones get -1."""
-        prompts = self.reader.encode([e.texts for e in examples])
+        prompts = self.encoder.encode([e.texts for e in examples])
         return [Item(p, e.label if labelled else -1) for p, e in zip(prompts, examples, strict=True)]
 
     def collate(self, items: Sequence[Item]) -> Batch:
-        """One batch; close together where the model can read it so. Nothing real ever sees padding."""
+        """One batch, packed where the model supports it; no token ever attends to padding."""
         return collate(items, self.backbone, self.packs_sequences)
 
     def scores(self, batch: Batch, label_words_only: bool = False) -> Tensor:
@@ -162,26 +165,25 @@ class Learner:
         with self._from(batch.states):
             answers = batch.answers + (batch.packing.starts if batch.packing else 0)
             logits = self.backbone.answer_logits(batch.inputs, answers, packing=batch.packing, words=words)
-        return self._words(logits, whole=words is None)
+        return self._label_scores(logits, whole_vocabulary=words is None)
 
     def scores_after(self, start: SharedPrefix, items: Sequence[Item]) -> Tensor:
         """Label scores of prompts that begin with `start`, (items, labels)."""
         rests = [item.prompt.ids[start.size :] for item in items]
         answers = torch.tensor([item.prompt.answer - start.size for item in items], device=self.backbone.device)
         if self.head is None:
-            return self._words(start.logits(rests, answers))
+            return self._label_scores(start.logits(rests, answers))
         return self._classify(start.states(rests, answers))
 
     @property
     def shares_starts(self) -> bool:
-        """Whether scores come from one position that a shared start leaves as it is."""
-        if process_group().sharded:  # it calls the body alone, which holds no whole parameters then
-            return False
-        return can_share(self.backbone) and (self.head is None or self.pooling == "last")
+        """Whether a common start of prompts can be computed once: scores depend on one position after it."""
+        sharded = process_group().sharded  # sharing calls the body alone, which holds no whole parameters then
+        return not sharded and can_share(self.backbone) and (self.head is None or self.pooling == "last")
 
-    def _words(self, logits: Tensor, whole: bool = True) -> Tensor:
+    def _label_scores(self, logits: Tensor, whole_vocabulary: bool = True) -> Tensor:
         scores = (logits.float() if logits.dtype == torch.bfloat16 else logits).log_softmax(dim=-1)
-        return scores[:, self.label_ids] if whole else scores
+        return scores[:, self.label_ids] if whole_vocabulary else scores
 
     def _pooled(self, batch: Batch) -> Tensor:
         if batch.states is not None and batch.states.ndim == 2:
@@ -202,7 +204,7 @@ class Learner:
 
     @property
     def frozen_blocks(self) -> int:
-        """Blocks at the bottom whose outcome never changes: nothing below or in them moves."""
+        """Number of blocks at the bottom whose output never changes: nothing in or below them trains."""
         layout = self.backbone.layout
         if any(p.requires_grad for module in layout.embeddings for p in module.parameters()):
             return 0
@@ -211,33 +213,31 @@ class Learner:
 
     @property
     def has_frozen_part(self) -> bool:
-        """Whether `recall` has something to keep."""
-        index, whole = self.frozen_blocks, len(self.backbone.layout.blocks)
-        if (
-            not self.strategy.trains or index == 0 or process_group().sharded
-        ):  # pieces come together in whole passes only
+        """Whether `frozen_features` has something to compute."""
+        frozen = self.frozen_blocks
+        if not self.strategy.trains or frozen == 0 or process_group().sharded:  # shards are gathered in whole passes
             return False
-        if index < whole:
+        if frozen < len(self.backbone.layout.blocks):
             return True
         return self.head is not None and not any(p.requires_grad for p in self.backbone.model.parameters())
 
-    def recall(self, items: Sequence[Item]) -> list[Item]:
-        """The items with what the frozen part makes of them, computed once; unchanged where nothing is frozen.
+    def frozen_features(self, items: Sequence[Item]) -> list[Item]:
+        """The items with the output of the frozen part as their state; unchanged where nothing is frozen.
 
-        With a frozen body and a classifier that is the pooled state; else the hidden states entering the lowest
-        block that moves. It depends on the items as a set only, so the same items give the same bits.
+        That is the pooled state where the whole body is frozen below a classifier, else the hidden states entering
+        the lowest block that trains. It depends on the items as a set only: the same items give the same bits.
         """
         if not self.has_frozen_part:
             return list(items)
         order = sorted(range(len(items)), key=lambda i: (items[i].length, items[i].prompt.ids))
-        found: dict[int, Tensor] = {}
+        states: dict[int, Tensor] = {}
         for group in by_budget(order, lambda i: items[i].length, token_budget(self.backbone)):
             parts = run_in_parts(self._states, [items[i]._replace(state=None) for i in group])
-            found |= dict(zip(group, (state for part in parts for state in part), strict=True))
-        return [item._replace(state=found[i]) for i, item in enumerate(items)]
+            states |= dict(zip(group, (state for part in parts for state in part), strict=True))
+        return [item._replace(state=states[i]) for i, item in enumerate(items)]
 
     def _states(self, items: Sequence[Item]) -> list[Tensor]:
-        """What the frozen part makes of each item of one batch."""
+        """The output of the frozen part for each item of one batch."""
         batch = self.collate(items)
         with torch.no_grad():
             if self.frozen_blocks == len(self.backbone.layout.blocks):
@@ -248,20 +248,53 @@ class Learner:
         return [states[row, : item.length].clone() for row, item in enumerate(items)]
 
     def loss(self, batch: Batch, step_counts: Counts | None = None) -> Tensor:
-        """What the strategy minimises on one batch, a scalar: the batch mean.
+        """The loss of the strategy on one batch, a scalar: the batch mean.
 
-        step_counts: the counts of the optimizer step the batch is a part of; then the losses of the parts add up to the
-        loss of the step, whatever the cut.
+        Args:
+            batch: a whole optimizer step, or a part of one.
+            step_counts: the counts of the optimizer step that the batch is a part of. The losses of the batches then
+                add up to the loss of the step, however it is cut into batches.
         """
         scores = self.scores(batch, label_words_only=True)
-        known = batch.labels >= 0
-        taught = ~batch.teacher[:, 0].isnan() if batch.teacher is not None else torch.zeros_like(known)
-        of = step_counts or Counts(len(scores), int(known.sum()), int(taught.sum()))
-        ce = F.cross_entropy(scores[known], batch.labels[known], reduction="sum")
-        part = self.strategy.loss
-        if not isinstance(part, parts.DistillKL) or not of.taught:
-            return ce / max(1, of.labelled)
-        kl = scores.sum() * 0
-        if batch.teacher is not None:
-            kl = distill_kl(scores[taught], batch.teacher[taught].to(scores.dtype), part.temperature)
-        return (part.kl_weight * kl + (1 - part.kl_weight) * ce) / of.examples
+        return step_loss(self.strategy.loss, scores, batch.labels, batch.teacher, step_counts)
+
+
+def step_loss(
+    part: parts.Part, scores: Tensor, labels: Tensor, teacher: Tensor | None, step_counts: Counts | None = None
+) -> Tensor:
+    """The loss of given scores, a scalar: cross-entropy, mixed with the KL to the teacher where `part` says so.
+
+    Args:
+        part: the loss of the strategy.
+        scores: (batch, labels).
+        labels: (batch,); -1 where there is none.
+        teacher: (batch, labels) with rows of NaN for examples without a teacher; None without any.
+        step_counts: as in `Learner.loss`.
+    """
+    known = labels >= 0
+    taught = ~teacher[:, 0].isnan() if teacher is not None else torch.zeros_like(known)
+    counts = step_counts or Counts(len(scores), int(known.sum()), int(taught.sum()))
+    ce = F.cross_entropy(scores[known], labels[known], reduction="sum")
+    if not isinstance(part, parts.DistillKL) or not counts.taught:
+        return ce / max(1, counts.labelled)
+    kl = scores.sum() * 0
+    if teacher is not None:
+        kl = distill_kl(scores[taught], teacher[taught].to(scores.dtype), part.temperature)
+    return (part.kl_weight * kl + (1 - part.kl_weight) * ce) / counts.examples
+
+
+def distill_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(teacher || student) over the labels, summed over the batch; zero when they agree.
+
+    Args:
+        student: scores, (batch, labels); renormalised over the labels, as the teacher's are.
+        teacher: scores, (batch, labels).
+        temperature: divides both; the result is multiplied by its square, so that gradients keep their size
+            (Hinton et al. 2015, arXiv 1503.02531, section 2).
+    """
+    return temperature**2 * F.kl_div(
+        (student / temperature).log_softmax(dim=-1),
+        (teacher / temperature).log_softmax(dim=-1),
+        reduction="sum",
+        log_target=True,
+    )

@@ -1,4 +1,4 @@
-"""Scores of many prompts: equal ones once, in batches that suit the machine, a common start read once."""
+"""Scores of many prompts: equal ones once, in batches that suit the machine, a common prefix computed once."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,65 +7,96 @@ import torch
 from torch import Tensor
 
 from effft.distributed.process_group import process_group
+from effft.errors import RunError
 from effft.models.forward.batching import by_budget
 from effft.models.forward.shared_prefix import SharedPrefix, common_prefix
 from effft.models.out_of_memory import run_in_parts
+from effft.progress import ProgressCallback, silent
 from effft.strategies.batch import Item, token_budget
 from effft.strategies.learner import Learner
 
-PACKED = 512
-"""Tokens of one packed row: attention over a row costs its square, so rows stay short."""
+PREFIX_BUDGET = 512
+"""Tokens of a batch after a shared prefix: attention over the prefix costs its square, so batches stay small."""
 
-RECALLED = 1 << 16
-"""Tokens of prompts whose kept states are held at a time: a large evaluation set needs no more memory than a small."""
+FEATURE_BUDGET = 1 << 16
+"""Tokens of prompts whose features are held at a time, so that memory does not grow with the evaluation set."""
 
-Recall = Callable[[Sequence[Item]], list[Item]]
-"""`Learner.recall`, or one that remembers."""
-
-
-def _scores(learner: Learner, start: SharedPrefix | None, items: Sequence[Item]) -> Tensor:
-    found = learner.scores_after(start, items) if start else learner.scores(learner.collate(items))
-    return found.float().cpu()
+FrozenFeatures = Callable[[Sequence[Item]], list[Item]]
+"""`Learner.frozen_features`, or a cache of it."""
 
 
 def predict(
     learner: Learner,
     items: Sequence[Item],
     budget: int = 0,
-    watch: Callable[[int, int], None] = lambda done, total: None,
-    recall: Recall | None = None,
+    progress: ProgressCallback = silent,
+    stage: str = "score",
+    frozen_features: FrozenFeatures | None = None,
 ) -> Tensor:
     """Scores of all items, (items, labels) fp32 on the CPU, in their order.
 
-    Equal prompts are scored once; prompts are sorted by length and batched up to `budget` padded tokens (0: what
-    suits the machine), so little is spent on padding; a start common to all is read once. Several processes score a
-    share each. watch: called with (prompts done, prompts in all) of this process. recall: called with some thousand
-    tokens of prompts at a time.
+    Equal prompts are scored once, prompts are sorted by length and batched, a common prefix is computed once, and
+    several processes score a share each.
+
+    Args:
+        learner: what scores them.
+        items: the prompts; their labels are not read.
+        budget: padded tokens of a batch; 0 is what suits the machine.
+        progress: called with `stage` and the number of prompts scored by this process.
+        stage: what is shown as the stage.
+        frozen_features: called with some thousand tokens of prompts at a time.
+
+    Raises:
+        RunError: a score is not finite.
     """
-    here = process_group()
+    group = process_group()
     unique: dict[tuple[tuple[int, ...], int], int] = {}
-    where = [unique.setdefault((item.prompt.ids, item.prompt.answer), len(unique)) for item in items]
+    places = [unique.setdefault((item.prompt.ids, item.prompt.answer), len(unique)) for item in items]
     first: dict[int, Item] = {}
-    for place, item in zip(where, items, strict=True):
+    for place, item in zip(places, items, strict=True):
         first.setdefault(place, item)
-    order = here.share(sorted(first, key=lambda place: first[place].length))
+    order = group.share(sorted(first, key=lambda place: first[place].length))
     scores = torch.zeros((len(first), len(learner.task.labels)), dtype=torch.float32)
     done = 0
     size = common_prefix([item.prompt.ids for item in first.values()]) if learner.shares_starts else 0
-    with torch.no_grad() if here.sharded else torch.inference_mode():
-        start = SharedPrefix(learner.backbone, first[0].prompt.ids[:size]) if size and order else None
-        padded = PACKED if start else budget or token_budget(learner.backbone)
-        holds = by_budget(order, lambda place: first[place].length, RECALLED) if recall else [order]
-        cut = [(held, list(by_budget(held, lambda place: first[place].length - size, padded))) for held in holds]
-        for _ in range(here.extra_passes(sum(len(groups) for _, groups in cut))):
+    with torch.no_grad() if group.sharded else torch.inference_mode():
+        prefix = SharedPrefix(learner.backbone, first[0].prompt.ids[:size]) if size and order else None
+        padded = PREFIX_BUDGET if prefix else budget or token_budget(learner.backbone)
+        chunks = by_budget(order, lambda place: first[place].length, FEATURE_BUDGET) if frozen_features else [order]
+        batches = [
+            (chunk, list(by_budget(chunk, lambda place: first[place].length - size, padded))) for chunk in chunks
+        ]
+        for _ in range(group.extra_passes(sum(len(parts) for _, parts in batches))):
             _scores(learner, None, [first[0]])
-        for held, groups in cut:
-            if recall:
-                first.update(zip(held, recall([first[place] for place in held]), strict=True))
-            for group in groups:
-                found = run_in_parts(partial(_scores, learner, start), [first[place] for place in group])
-                scores[group] = torch.cat(found)
-                done += len(group)
-                watch(done, len(order))
-            first.update((place, first[place]._replace(state=None)) for place in held if recall)
-    return here.all_reduce_sum(scores)[where]
+        for chunk, parts in batches:
+            if frozen_features:
+                first.update(zip(chunk, frozen_features([first[place] for place in chunk]), strict=True))
+            for part in parts:
+                rows = run_in_parts(partial(_scores, learner, prefix), [first[place] for place in part])
+                scores[part] = torch.cat(rows)
+                done += len(part)
+                progress(stage, done, len(order))
+            first.update((place, first[place]._replace(state=None)) for place in chunk if frozen_features)
+    scores = group.all_reduce_sum(scores)
+    check_finite(scores, learner.backbone.name)
+    return scores[places]
+
+
+def check_finite(scores: Tensor, model: str) -> None:
+    """Refuse to make answers of scores that are no numbers.
+
+    Raises:
+        RunError: a score is NaN or infinite.
+    """
+    bad = int((~torch.isfinite(scores).all(dim=1)).sum())
+    if bad:
+        raise RunError(
+            f"the scores of {bad} of {len(scores)} prompts are not finite (NaN or infinite), so they are no answers; "
+            f"the weights of {model!r} or what was trained on them hold such values, or --precision cannot hold the "
+            "activations: try --precision fp32, a lower --learning-rate, or another --model."
+        )
+
+
+def _scores(learner: Learner, prefix: SharedPrefix | None, items: Sequence[Item]) -> Tensor:
+    scores = learner.scores_after(prefix, items) if prefix else learner.scores(learner.collate(items))
+    return scores.float().cpu()

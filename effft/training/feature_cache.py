@@ -34,15 +34,15 @@ class FeatureCache:
         self._files: dict[str, Path] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def recall(self, learner: Learner, items: Sequence[Item]) -> list[Item]:
-        """`Learner.recall`, remembered."""
+    def frozen_features(self, learner: Learner, items: Sequence[Item]) -> list[Item]:
+        """`Learner.frozen_features`, computed once for each set of items."""
         if not learner.has_frozen_part or not items:
             return list(items)
         key = _key(learner, items)
         states = self._find(key)
         if states is None:
             self.computed += 1
-            states = [item.state for item in learner.recall(items) if item.state is not None]
+            states = [item.state for item in learner.frozen_features(items) if item.state is not None]
             self._kept[key] = states
             self._spill()
         return [item._replace(state=state) for item, state in zip(items, states, strict=True)]

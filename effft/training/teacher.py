@@ -10,16 +10,20 @@ from effft.strategies.scoring import predict
 
 
 def teach(
-    learner: Learner, reader: PromptEncoder, labelled: Sequence[Example], unlabelled: Sequence[Example], demos: set[int]
+    learner: Learner,
+    encoder: PromptEncoder,
+    labelled: Sequence[Example],
+    unlabelled: Sequence[Example],
+    demos: set[int],
 ) -> list[Item]:
-    """The student's items: its own prompts, with the frozen model's scores from the prompts of `reader`.
+    """The student's items: its own prompts, with the frozen model's scores from the prompts of `encoder`.
 
     A labelled example that is itself a demonstration (its row index in `demos`) has no teacher: the teacher would
     read its answer. Unlabelled examples have no label. Must run before the first update, while the model is still
     the frozen backbone (LoRA starts at zero, so it is).
     """
     asked = [e for e in labelled if e.index not in demos] + list(unlabelled)
-    prompts = reader.encode([e.texts for e in asked])
+    prompts = encoder.encode([e.texts for e in asked])
     scores = predict(learner, [Item(prompt, -1) for prompt in prompts])
     rows = [tuple(row) for row in scores.tolist()]
     known = {e.index: row for e, row in zip(asked, rows, strict=True)}

@@ -58,7 +58,7 @@ def passed(learner: Learner, packs: bool) -> tuple[torch.Tensor, dict[str, torch
     """Loss and gradients of one batch."""
     assert learner.packs_sequences
     learner.packs_sequences = packs
-    batch = learner.collate(learner.recall(learner.items(EXAMPLES)))
+    batch = learner.collate(learner.frozen_features(learner.items(EXAMPLES)))
     assert (batch.packing is not None) == packs
     loss = learner.loss(batch)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -97,7 +97,7 @@ def test_label_words_alone_give_the_same_loss(kind: str, spec: str, folders: dic
         assert learner.can_project_label_words
         learner.can_project_label_words, learner.backbone.model.get_input_embeddings().sparse = alone, rows
         items = [item._replace(teacher=(-1.0, -0.1 * i)) for i, item in enumerate(learner.items(EXAMPLES), start=1)]
-        loss = learner.loss(learner.collate(items if "distill" in spec else learner.recall(items)))
+        loss = learner.loss(learner.collate(items if "distill" in spec else learner.frozen_features(items)))
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = {n: p.grad for n, p in learner.trainable_parameters.items() if p.grad is not None}
         assert any(g.is_sparse for g in gradients.values()) == (rows and spec == "pbft")

@@ -83,7 +83,7 @@ def test_kept_states_change_nothing(folders: dict[str, Path], kind: str, spec: s
         items = learner.items(EXAMPLES)
         if "distill" in spec:
             items = [item._replace(teacher=(-1.0 - i, -2.0)) for i, item in enumerate(items)]
-        items = learner.recall(items) if keep else items
+        items = learner.frozen_features(items) if keep else items
         assert all((item.state is not None) == keep for item in items)
         config = RunConfig(steps=4, batch_size=4, schedule="constant", warmup=0)
         with private_randomness(0):  # dropout above the frozen part draws the same masks
@@ -109,4 +109,4 @@ def test_kept_states_change_nothing(folders: dict[str, Path], kind: str, spec: s
 )
 def test_nothing_is_kept_where_the_bottom_moves(folders: dict[str, Path], spec: str, values: dict[str, object]) -> None:
     learner = learner_on(folders["opt"], compose(spec).with_parameters(values))
-    assert all(item.state is None for item in learner.recall(learner.items(EXAMPLES)))
+    assert all(item.state is None for item in learner.frozen_features(learner.items(EXAMPLES)))

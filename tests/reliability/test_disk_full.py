@@ -127,13 +127,13 @@ def test_states_that_cannot_be_kept_cost_only_time(tmp_path: Path, monkeypatch: 
     with small_disk(tmp_path / "disk", "16k") as disk, monkeypatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(disk))
         fill(disk, 0)
-        one, two = (kept.recall(learner, items) for _ in range(2))
+        one, two = (kept.frozen_features(learner, items) for _ in range(2))
         assert kept.computed == 2
         fill(disk, 12 * KB)
-        three = kept.recall(learner, items)
+        three = kept.frozen_features(learner, items)
         (path,) = disk.glob("effft-states-*/*.safetensors")
         path.write_bytes(path.read_bytes()[:100])  # half of it is lost
-        four = kept.recall(learner, items)
+        four = kept.frozen_features(learner, items)
         assert kept.computed == 4
     for other in (two, three, four):
         assert all(torch.equal(a.state, b.state) for a, b in zip(one, other, strict=True))

@@ -43,7 +43,7 @@ def test_a_pass_that_broke_off_leaves_no_trace(tmp_path: Path, monkeypatch: pyte
     learner = learner_on(save_backbone(tmp_path / "m", "llama"), strategy, demos=EXAMPLES[:4] if spec == "icl" else ())
     learner.backbone.model.eval()
     items = learner.items(EXAMPLES[2:])
-    whole, last = predict(learner, items, recall=learner.recall), learner.backbone.layout.blocks[-1]
+    whole, last = predict(learner, items, frozen_features=learner.frozen_features), learner.backbone.layout.blocks[-1]
     plain, calls = last.forward, []
 
     def forward(states: torch.Tensor, *words: object, **named: object) -> object:
@@ -53,7 +53,7 @@ def test_a_pass_that_broke_off_leaves_no_trace(tmp_path: Path, monkeypatch: pyte
         return plain(states, *words, **named)
 
     monkeypatch.setattr(last, "forward", forward)
-    torch.testing.assert_close(predict(learner, items, recall=learner.recall), whole)
+    torch.testing.assert_close(predict(learner, items, frozen_features=learner.frozen_features), whole)
     assert len(calls) == (4 if spec == "icl" else 3)
 
 

@@ -22,12 +22,12 @@ def test_a_set_is_computed_once(folder: Path, spec: str, memory: int) -> None:
     store = FeatureCache(memory)
     learner = learner_on(folder, compose(spec).with_parameters({"layers": 1} if spec == "adaptive" else {}))
     items = learner.items(EXAMPLES)
-    first = learner.recall(items)
+    first = learner.frozen_features(items)
     for _ in range(3):
-        for got, expected in zip(store.recall(learner, items), first, strict=True):
+        for got, expected in zip(store.frozen_features(learner, items), first, strict=True):
             assert torch.equal(got.state, expected.state)
     assert store.computed == 1
-    store.recall(learner, items[:3])
+    store.frozen_features(learner, items[:3])
     assert store.computed == 2
 
 
@@ -35,7 +35,7 @@ def test_another_layer_or_precision_is_another_set(folder: Path) -> None:
     store = FeatureCache()
     for layers, dtype in ((1, torch.float32), (2, torch.float32), (1, torch.float64), (1, torch.float32)):
         learner = learner_on(folder, compose("adaptive").with_parameters({"layers": layers}), dtype=dtype)
-        states = store.recall(learner, learner.items(EXAMPLES))
+        states = store.frozen_features(learner, learner.items(EXAMPLES))
         assert states[0].state.dtype == dtype
     assert store.computed == 3
 
@@ -43,5 +43,5 @@ def test_another_layer_or_precision_is_another_set(folder: Path) -> None:
 def test_where_nothing_is_frozen_nothing_is_kept(folder: Path) -> None:
     store = FeatureCache()
     learner = learner_on(folder, compose("lora"))
-    assert store.recall(learner, learner.items(EXAMPLES)) == learner.items(EXAMPLES)
+    assert store.frozen_features(learner, learner.items(EXAMPLES)) == learner.items(EXAMPLES)
     assert store.computed == 0
