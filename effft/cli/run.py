@@ -131,6 +131,8 @@ def run_once(values: Mapping[str, Any], tracking_uri: str, experiment: str, no_t
     with join_process_group(config.device) as here, Progress(silent=here.rank > 0) as progress, with_estimate(config):
         progress("load", 0, 0)
         plan = prepare(config, Session(keep=False))
+        for note in plan.notes:
+            progress.line(note)
         quiet = no_tracking or here.rank > 0
         tracker = open_tracker(experiment or plan.experiment, plan.name, plan.tags, tracking_uri, quiet)
         with tracked(tracker):

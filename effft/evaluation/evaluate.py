@@ -8,6 +8,7 @@ import numpy as np
 from effft.data.examples import Example
 from effft.evaluation.metric_keys import MetricKey, Slice, collect
 from effft.evaluation.metrics import calibration_error, four_metrics, intervals, majority, softmax
+from effft.evaluation.remarks import chance_note, cut_note, missing_labels_note
 from effft.progress import ProgressCallback, silent
 from effft.strategies.learner import Learner
 from effft.strategies.scoring import FrozenFeatures, predict
@@ -15,17 +16,18 @@ from effft.strategies.scoring import FrozenFeatures, predict
 
 @dataclass(frozen=True)
 class Evaluation:
-    """metrics: key (see `metric_keys`) -> value. table: column -> one value per example. cut: texts that were cut."""
+    """metrics: key (see `metric_keys`) -> value. table: column -> one value per example. notes: for the user."""
 
     metrics: dict[str, float]
     table: dict[str, list[object]]
-    cut: int
+    notes: tuple[str, ...]
 
 
 def evaluate(
     learner: Learner,
     split: str,
     examples: Sequence[Example],
+    metric: str,
     slices: Sequence[tuple[str, ...]] = (),
     resamples: int = 1000,
     progress: ProgressCallback = silent,
@@ -40,6 +42,7 @@ def evaluate(
         learner: what scores them.
         examples: the examples of the split.
         split: name of the split, which the keys begin with.
+        metric: the primary metric, which the notes are about.
         slices: combinations of dimensions; every combination of their values is a slice.
         resamples: of the bootstrap; 0 computes no intervals.
         progress: called with the examples that are scored.
@@ -70,7 +73,12 @@ def evaluate(
         shown = part if len(set(labels[rows])) > 1 else {"accuracy": part["accuracy"]}
         shown |= {"examples": float(len(rows))}
         groups.append({str(MetricKey(split, name, pairs)): value for name, value in shown.items()})
-    return Evaluation(collect(*groups), _table(learner, examples, scores, answers), sum(i.prompt.cut for i in items))
+    prompts = [item.prompt for item in items]
+    notes = cut_note(split, prompts)
+    if split != "validation":
+        notes += missing_labels_note(split, learner.task.labels, set(labels.tolist()))
+        notes += chance_note(learner, split, metric, metrics, prompts)
+    return Evaluation(collect(*groups), _table(learner, examples, scores, answers), tuple(notes))
 
 
 def slice_rows(

@@ -14,7 +14,7 @@ METRICS = {
     "accuracy": "share of right answers",
     "balanced_accuracy": "mean over labels of the share of right answers",
     "mcc": "Matthews correlation, -1 to 1, 0 at chance",
-    "macro_f1": "mean F1 over labels",
+    "macro_f1": "mean F1 over the labels that occur or are answered",
 }
 """What a task may name as its metric."""
 
@@ -29,14 +29,20 @@ def check_metric(name: str) -> str:
 
 
 def four_metrics(labels: Labels, answers: Labels, count: int) -> dict[str, float]:
-    """The METRICS of `answers` against `labels`, both (examples,) class indices below `count`."""
+    """The METRICS of `answers` against `labels`, both (examples,) class indices below `count`.
+
+    Macro F1 is the mean over the labels in truth or answers, as in scikit-learn. The correlation is 0 where it is not
+    defined (one label in truth or answers), but for answers that are all right, which score 1 in every metric.
+    """
     from sklearn import metrics
+
+    perfect = bool((labels == answers).all())
 
     return {
         "accuracy": float(metrics.accuracy_score(labels, answers)),
         "balanced_accuracy": balanced_accuracy(labels, answers, count),
-        "mcc": float(metrics.matthews_corrcoef(labels, answers)) if len(set(labels)) > 1 else 0.0,
-        "macro_f1": float(metrics.f1_score(labels, answers, labels=range(count), average="macro", zero_division=0.0)),
+        "mcc": 1.0 if perfect else float(metrics.matthews_corrcoef(labels, answers)) if len(set(labels)) > 1 else 0.0,
+        "macro_f1": float(metrics.f1_score(labels, answers, average="macro", zero_division=0.0)),
     }
 
 
@@ -76,13 +82,13 @@ def intervals(labels: Labels, answers: Labels, count: int, resamples: int, seed:
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(table.sum(), table / table.sum(), size=resamples).reshape(-1, count, count)
     bounds: dict[str, float] = {}
-    for name, values in _from_confusions(drawn.astype(np.float64)).items():
+    for name, values in metrics_of_counts(drawn.astype(np.float64)).items():
         low, high = np.quantile(values, [0.025, 0.975])
         bounds |= {f"{name}_low": float(low), f"{name}_high": float(high)}
     return bounds
 
 
-def _from_confusions(tables: Array) -> dict[str, Array]:
+def metrics_of_counts(tables: Array) -> dict[str, Array]:
     """METRICS of many confusion tables at once: (resamples, labels, answers) -> (resamples,) each."""
     total = tables.sum(axis=(1, 2))
     hits = np.diagonal(tables, axis1=1, axis2=2)
@@ -90,10 +96,10 @@ def _from_confusions(tables: Array) -> dict[str, Array]:
     right = hits.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         balanced = np.nanmean(np.where(rows > 0, hits / rows, np.nan), axis=1)
-        f1 = np.nan_to_num(2 * hits / (rows + columns)).mean(axis=1)
+        f1 = np.nanmean(2 * hits / (rows + columns), axis=1)  # 0 / 0 where a label is neither in truth nor answers
         top = right * total - (rows * columns).sum(axis=1)
         bottom = np.sqrt((total**2 - (columns**2).sum(axis=1)) * (total**2 - (rows**2).sum(axis=1)))
-        mcc = np.where(bottom > 0, top / bottom, 0.0)
+        mcc = np.where(right == total, 1.0, np.where(bottom > 0, top / bottom, 0.0))
     return {"accuracy": right / total, "balanced_accuracy": balanced, "mcc": mcc, "macro_f1": f1}
 
 

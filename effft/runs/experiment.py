@@ -15,6 +15,7 @@ from effft.data.examples import ExampleSet, digest
 from effft.distributed.process_group import process_group
 from effft.evaluation.evaluate import evaluate
 from effft.evaluation.metric_keys import collect, ood_sets
+from effft.evaluation.remarks import cut_note
 from effft.evaluation.selection import BestEpoch
 from effft.models.description import resolve_device
 from effft.profiling.flops import counted
@@ -97,7 +98,7 @@ def execute(
             learner = Learner(plan.strategy, plan.task, backbone, encoder, generator, resolved.precision)
         with meter.stage("train"), counted(learner.backbone.model, learner.head) as trained:
             items = training_items(plan, learner, teacher)
-            notes += _cut_note("train", sum(i.prompt.cut for i in items))
+            notes += cut_note("train", [item.prompt for item in items])
             tokens = _adapt(plan, learner, items, tracker, progress, should_stop)
         features = partial(session.feature_cache.frozen_features, learner) if session.keep else learner.frozen_features
         metrics: dict[str, float] = {}
@@ -105,13 +106,15 @@ def execute(
         for name, split in plan.evaluated.items():
             slices = plan.task.split(name).slices if name != "validation" else ()
             with meter.stage("evaluation"), counted(learner.backbone.model, learner.head) as flops:
-                result = evaluate(learner, name, split.examples, slices, config.bootstrap, progress, features)
+                result = evaluate(
+                    learner, name, split.examples, resolved.metric, slices, config.bootstrap, progress, features
+                )
             evaluation_flops += flops.total
             leaks = {f"{name}/leaks": float(plan.leaks[name])} if name in plan.leaks else {}
             split_metrics = collect(result.metrics, leaks)
             metrics = collect(metrics, split_metrics)
             tables[name] = result.table
-            notes += _cut_note(name, result.cut)
+            notes += result.notes
             tracker.metrics(split_metrics, resolved.steps)
             tracker.table(f"predictions/{name.replace('/', '_')}", result.table)
             tracker.flush()
@@ -164,10 +167,6 @@ def training_items(plan: Plan, learner: Learner, teacher: PromptEncoder | None) 
         return teach(learner, teacher, plan.few_shot.train, plan.unlabelled, demonstrated)
     rest = [e for e in plan.few_shot.train if e.index not in demonstrated]
     return learner.items(rest or plan.few_shot.train)
-
-
-def _cut_note(name: str, cut: int) -> list[str]:
-    return [f"{cut} texts of {name} were longer than max_length and lost their end."] if cut else []
 
 
 def _adapt(

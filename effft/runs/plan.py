@@ -18,7 +18,7 @@ from effft.models.precision import choose_precision
 from effft.models.quantization import check_quantize
 from effft.runs.session import Session
 from effft.strategies.parts import DistillKL, LoRA, Nothing, Pattern, Verbalizer
-from effft.strategies.prompting import PromptEncoder, check_pattern_name
+from effft.strategies.prompting import MANY_UNKNOWN, PromptEncoder, check_pattern_name
 from effft.strategies.strategy import Strategy, compose
 from effft.tasks.loading import missing_ood
 from effft.tasks.task import Task
@@ -52,6 +52,10 @@ class ResolvedSettings:
     device: str
     threads: int
     settings: Mapping[str, object]
+
+
+READ_AHEAD = 200
+"""Training texts that are read before training, to see whether the model knows their words."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,13 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
             "log_model=true: a model in pieces (FSDP2) cannot be saved whole; leave it out, or train data parallel "
             "(deploy/accelerate/ddp.yaml)."
         )
-    prompt_encoders(strategy, task, backbone, config, demos)
+    encoder, _ = prompt_encoders(strategy, task, backbone, config, demos)
+    unknown = encoder.unknown_share(encoder.encode([example.texts for example in few_shot.train[:READ_AHEAD]]))
+    if unknown > MANY_UNKNOWN:
+        notes.append(
+            f"{config.model} does not know {100 * unknown:.0f} % of the tokens of the training texts, so it can hardly "
+            "tell them apart; take a --model that reads them."
+        )
     resolved = _resolve(config, strategy, task, backbone, few_shot)
     return Plan(config, strategy, task, session, few_shot, demos, unlabelled, evaluated, resolved, tuple(notes))
 

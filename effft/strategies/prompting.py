@@ -26,6 +26,10 @@ COMMON_PAIRS = (
 """Label words to suggest when the task's own are no single tokens in this vocabulary."""
 
 
+MANY_UNKNOWN = 0.2
+"""Share of unknown tokens above which a model is said not to read a text."""
+
+
 class EncodedPrompt(NamedTuple):
     """One prompt as ids. answer: position whose state predicts the label word; cut: whether a text was shortened."""
 
@@ -120,6 +124,15 @@ class PromptEncoder:
         segments = out.get("token_type_ids") if self.segmented else None
         return [(row, segments[i][: len(row)] if segments else None) for i, row in enumerate(ids)]
 
+    def unknown_share(self, prompts: Sequence[EncodedPrompt]) -> float:
+        """Share of the texts' tokens that the vocabulary does not hold; 0 for tokenizers that know every text."""
+        unknown = self.tokenizer.unk_token_id
+        if unknown is None or unknown in (self.tokenizer.eos_token_id, self.tokenizer.pad_token_id):
+            return 0.0
+        tokens = sum(len(prompt.ids) - len(self._frame) for prompt in prompts)
+        count = sum(prompt.ids.count(unknown) - self._frame.count(unknown) for prompt in prompts)
+        return max(0.0, count / max(1, tokens))
+
     @property
     def encodes_pairs(self) -> bool:
         """Whether several texts without a pattern are read as a pair, with the tokenizer's own marks between them."""
@@ -159,7 +172,8 @@ class PromptEncoder:
     def _limit(self, max_length: int, shots: int) -> int:
         bare = [""] * len(self.task.fields)
         self.limit = 1 << 30
-        full = len(self._tokenize([bare])[0][0])
+        self._frame = self._tokenize([bare])[0][0]
+        full = len(self._frame)
         prefix, self.prefix = self.prefix, ""
         own = len(self._tokenize([bare])[0][0])
         self.prefix = prefix

@@ -1,0 +1,71 @@
+"""Sentences about a split's result: texts that were cut, labels that do not occur, why a score is at chance."""
+
+from collections.abc import Mapping, Sequence
+
+from effft.evaluation.statistics import chance_remark, uninformed_scores
+from effft.strategies.learner import Learner
+from effft.strategies.prompting import MANY_UNKNOWN, EncodedPrompt
+
+MANY_CUT = 0.5
+"""Share of cut texts above which the cuts are a likely cause of a score at chance."""
+
+SMALL_MODEL = 20_000_000
+"""Parameters below which a model may be too small for natural text."""
+
+MOST_NAMED = 5
+"""Labels that a sentence names."""
+
+
+def cut_note(split: str, prompts: Sequence[EncodedPrompt]) -> list[str]:
+    """How many texts lost their end."""
+    cut = sum(prompt.cut for prompt in prompts)
+    return [f"{cut} texts of {split} were longer than max_length and lost their end."] if cut else []
+
+
+def missing_labels_note(split: str, labels: Sequence[str], present: set[int]) -> list[str]:
+    """Which labels a split has no example of."""
+    missing = [name for number, name in enumerate(labels) if number not in present]
+    if not missing:
+        return []
+    more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+    return [
+        f"{split} has no example of {', '.join(map(repr, missing[:MOST_NAMED]))}{more}; "
+        "its means over labels are over the others."
+    ]
+
+
+def chance_note(
+    learner: Learner, split: str, metric: str, metrics: Mapping[str, float], prompts: Sequence[EncodedPrompt]
+) -> list[str]:
+    """Why a score that is not above chance may be there; [] for one above, and where no cause is known.
+
+    Args:
+        learner: what made the answers.
+        split: name of the split.
+        metric: the run's primary metric.
+        metrics: metric -> value of the whole split, with intervals or without.
+        prompts: what the model read.
+    """
+
+    def bounds(name: str) -> tuple[float, float]:
+        return metrics.get(f"{name}_low", metrics[name]), metrics.get(f"{name}_high", metrics[name])
+
+    majority, chance = uninformed_scores(metric, metrics["majority"], metrics["chance"])
+    remark = chance_remark(metrics[metric], *bounds(metric), majority, chance)
+    if remark not in ("at chance", "below chance"):
+        return []
+    unknown = learner.encoder.unknown_share(prompts)
+    cut = sum(prompt.cut for prompt in prompts) / len(prompts)
+    parameters = sum(total for _, total in learner.groups.values())
+    if bounds("accuracy")[1] < metrics["chance"]:
+        shortcut = ", or what was learned in training fails on it" if split.startswith("ood/") else ""
+        cause = f"its labels may be swapped (the label map of the task, the order of --label-words){shortcut}"
+    elif unknown > MANY_UNKNOWN:
+        cause = f"the model does not know {100 * unknown:.0f} % of its tokens; take a --model that reads this text"
+    elif cut > MANY_CUT:
+        cause = f"{100 * cut:.0f} % of its texts were cut; raise --max-length"
+    elif parameters < SMALL_MODEL:
+        cause = f"the model may be too small ({parameters / 1e6:.1f} million parameters); try another --model"
+    else:
+        return []
+    return [f"{split} {metric} is {remark}. A likely cause: {cause}."]
