@@ -23,7 +23,8 @@ class MetaMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, existing: Iterable[torch.Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = self.flops = 0
-        self._known = {tensor.untyped_storage()._cdata: 0 for tensor in existing}
+        self._existing = list(existing)  # storages are known by id, so the tensors must live
+        self._known = {id(tensor.untyped_storage()): 0 for tensor in self._existing}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation and count the tensors that it made."""
@@ -35,7 +36,7 @@ class MetaMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _add(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
+        key = id(storage)
         if key not in self._known:
             self._known[key] = storage.nbytes()
             self.now += storage.nbytes()

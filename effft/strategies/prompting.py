@@ -13,7 +13,7 @@ from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
 
 BETWEEN = "\n"
-"""What stands between two demonstrations."""
+"""The separator of demonstrations."""
 
 COMMON_PAIRS = (
     (" No", " Yes"),
@@ -42,8 +42,10 @@ class EncodedPrompt(NamedTuple):
 class PromptEncoder:
     """Turns texts into ids for one strategy, task and tokenizer.
 
-    demonstrations: solved examples put before every prompt. max_length bounds the example's own tokens; with the
-    demonstrations the prompt must fit into the model's positions.
+    Args:
+        max_length: bounds the tokens of an example with its pattern; with the demonstrations before it, the prompt
+            must fit into the model's positions.
+        demos: solved examples (demonstrations) before every prompt.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class PromptEncoder:
         return self.prefix + self.fill(texts, self.slot())
 
     def slot(self) -> str:
-        """What stands in the answer slot while the answer is unknown: nothing, or an encoder's mask."""
+        """The text of the answer slot while the answer is unknown: nothing, or an encoder's mask token."""
         if self.decoder or not self.words:
             return ""
         return (" " if self.words[0].startswith(" ") else "") + str(self.tokenizer.mask_token)
@@ -152,10 +154,7 @@ class PromptEncoder:
         return EncodedPrompt(tuple(ids), tuple(segments) if segments is not None else None, answer, cut)
 
     def _shorten(self, texts: Sequence[str]) -> EncodedPrompt:
-        spans = [
-            self.tokenizer(t, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-            for t in texts
-        ]
+        spans = [self._spans(text) for text in texts]
         keep = [len(span) for span in spans]
         while True:
             shorter = [t[: span[n - 1][1]] if n else "" for t, span, n in zip(texts, spans, keep, strict=True)]
@@ -169,23 +168,31 @@ class PromptEncoder:
             others = max((n for i, n in enumerate(keep) if i != longest), default=0)
             keep[longest] -= min(over, max(1, keep[longest] - others))
 
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        """Where the pieces lie at whose ends a text may be cut: its tokens, or characters for a slow tokenizer."""
+        if not self.tokenizer.is_fast:
+            return [(place, place + 1) for place in range(len(text))]
+        out = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        spans: list[tuple[int, int]] = out["offset_mapping"]
+        return spans
+
     def _limit(self, max_length: int, shots: int) -> int:
         bare = [""] * len(self.task.fields)
         self.limit = 1 << 30
         self._frame = self._tokenize([bare])[0][0]
         full = len(self._frame)
         prefix, self.prefix = self.prefix, ""
-        own = len(self._tokenize([bare])[0][0])
+        pattern = len(self._tokenize([bare])[0][0])
         self.prefix = prefix
-        if own >= max_length:
-            raise InputError(f"max_length={max_length}: the pattern alone takes {own} tokens (flag --max-length).")
+        if pattern >= max_length:
+            raise InputError(f"max_length={max_length}: the pattern alone takes {pattern} tokens (flag --max-length).")
         room = self.max_positions - full
         if room < 8:
             raise InputError(
                 f"the prompt with {shots} demonstrations takes {full} tokens before its example, but "
                 f"{self.model_name!r} reads {self.max_positions} at most; lower --shots (or --teacher-shots)."
             )
-        return min(full - own + max_length, self.max_positions)
+        return min(full - pattern + max_length, self.max_positions)
 
 
 def label_words(task: Task, given: str) -> tuple[str, ...]:

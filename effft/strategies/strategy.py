@@ -1,4 +1,4 @@
-"""Names compose to a strategy; what cannot compose says why in one sentence."""
+"""Names compose to a strategy; invalid combinations are rejected with an explanation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -45,23 +45,25 @@ class Strategy:
     loss: Part = CrossEntropy()
 
     def __post_init__(self) -> None:
-        said = f"strategy {self.name!r}"
+        subject = f"strategy {self.name!r}"
         if isinstance(self.head, Verbalizer) and isinstance(self.input, Plain):
             raise InputError(
-                f"{said}: a verbalizer reads an answer slot, so its input must be a pattern; add '+pattern'."
+                f"{subject}: a verbalizer reads an answer slot, so its input must be a pattern; add '+pattern'."
             )
         if isinstance(self.loss, DistillKL) and not isinstance(self.head, Verbalizer):
-            raise InputError(f"{said}: the teacher answers through the LM head, so distillation needs a verbalizer.")
+            raise InputError(f"{subject}: the teacher answers through the LM head, so distillation needs a verbalizer.")
         if isinstance(self.loss, DistillKL) and isinstance(self.input, Pattern) and self.input.shots:
-            raise InputError(f"{said}: the student reads no demonstrations; --teacher-shots gives them to the teacher.")
+            raise InputError(
+                f"{subject}: the student reads no demonstrations; --teacher-shots gives them to the teacher."
+            )
         idle = isinstance(self.trainable, Nothing) and isinstance(self.head, Verbalizer)
         if idle and not isinstance(self.loss, NoLoss):
             raise InputError(
-                f"{said}: nothing would train (frozen backbone, no new parameters); take icl or zero_shot."
+                f"{subject}: nothing would train (frozen backbone, no new parameters); take icl or zero_shot."
             )
         if isinstance(self.loss, NoLoss) and not idle:
             raise InputError(
-                f"{said}: {self.name.split('+')[0]!r} trains nothing, so it cannot hold a part that trains."
+                f"{subject}: {self.name.split('+')[0]!r} trains nothing, so it cannot hold a part that trains."
             )
 
     @property
@@ -81,12 +83,12 @@ class Strategy:
 
     def with_parameters(self, values: Mapping[str, object]) -> "Strategy":
         """A copy with the parts' parameters replaced; a name no part has is an InputError."""
-        own = self.parameters
+        known = self.parameters
         for name in values:
-            if name not in own:
-                known = ", ".join(sorted(own)) or "none"
+            if name not in known:
+                names = ", ".join(sorted(known)) or "none"
                 raise InputError(
-                    f"strategy {self.name!r} has no parameter {name!r}; it has: {known}.{nearest(name, own)}"
+                    f"strategy {self.name!r} has no parameter {name!r}; it has: {names}.{nearest(name, known)}"
                 )
         changed: dict[str, Part] = {}
         for axis in AXES:

@@ -1,4 +1,4 @@
-"""What the frozen part of a model makes of a set of prompts, kept for the epochs, folds and trials that ask again."""
+"""The output of the frozen part of a model for a set of prompts, cached across epochs, folds and trials."""
 
 import hashlib
 import logging
@@ -17,20 +17,23 @@ from effft.strategies.learner import Learner
 log = logging.getLogger(__name__)
 
 MEMORY = 1 << 30
-"""Bytes of kept states in memory; the least recently used go to a file that is mapped, not read."""
+"""Bytes of states in memory; the least recently used sets go to files, which are mapped, not read."""
 
 
 class FeatureCache:
-    """Kept states by backbone, revision, layer, precision and prompts.
+    """States by backbone, revision, layer, precision and prompts.
 
-    A set of prompts is kept and found as a whole: the states of one prompt depend, in their last bits, on what it was
-    batched with, and a run must give the same numbers whether or not another ran before it.
+    A set of prompts is cached as a whole: the last bits of a prompt's states depend on what it was batched with, and
+    a run must give the same numbers whether or not another ran before it.
+
+    Attributes:
+        computed: sets of prompts that were computed, not found.
     """
 
     def __init__(self, memory: int = MEMORY) -> None:
         self.memory = memory
         self.computed = 0
-        self._kept: OrderedDict[str, list[Tensor]] = OrderedDict()
+        self._sets: OrderedDict[str, list[Tensor]] = OrderedDict()
         self._files: dict[str, Path] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -43,38 +46,38 @@ class FeatureCache:
         if states is None:
             self.computed += 1
             states = [item.state for item in learner.frozen_features(items) if item.state is not None]
-            self._kept[key] = states
+            self._sets[key] = states
             self._spill()
         return [item._replace(state=state) for item, state in zip(items, states, strict=True)]
 
     def _find(self, key: str) -> list[Tensor] | None:
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
+        if key in self._sets:
+            self._sets.move_to_end(key)
+            return self._sets[key]
         if key in self._files:
             try:
                 return _read(self._files[key])
             except (OSError, SafetensorError) as error:
                 path = self._files.pop(key)
-                log.warning("kept states in %s cannot be read (%s); they are computed again.", path, error)
+                log.warning("cached states in %s cannot be read (%s); they are computed again.", path, error)
         return None
 
     def _spill(self) -> None:
         """Write the least recently used sets to files until the rest fits."""
-        while sum(map(_size, self._kept.values())) > self.memory:
-            key, states = self._kept.popitem(last=False)
+        while sum(map(_size, self._sets.values())) > self.memory:
+            key, states = self._sets.popitem(last=False)
             try:
                 self._folder = self._folder or tempfile.TemporaryDirectory(prefix="effft-states-")
                 path = Path(self._folder.name) / f"{key}.safetensors"
                 _write(path, states)
             except (OSError, SafetensorError) as error:  # it is computed again when it is asked for
-                log.warning("kept states cannot be written (%s); they cost time, not results.", error)
+                log.warning("cached states cannot be written (%s); they cost time, not results.", error)
                 continue
             self._files[key] = path
 
 
 def _write(path: Path, states: Sequence[Tensor]) -> None:
-    """Whole, or not at all."""
+    """Write the file, or leave none."""
     from safetensors.torch import save_file
 
     lengths = torch.tensor([len(state) if state.ndim == 2 else 0 for state in states])

@@ -15,8 +15,8 @@ from effft.training.optimizer import Optimizer
 BUDGET = 2048
 """Padded tokens a micro-batch may have at the start; between 256 and 4096 the time of a step was flat."""
 
-CLOSE, CLOSE_WHOLE = 1536, 1024
-"""Tokens of a micro-batch without padding, at the start; where most weights move, their moments need the memory."""
+PACKED, PACKED_WHOLE = 1536, 1024
+"""Tokens of a packed micro-batch at the start; fewer where most weights train, as their moments need the memory."""
 
 PASS, WRITE = 48, 120
 """Fixed cost of a pass, in tokens: of the calls (at width 768), and of writing the gradient of the whole model."""
@@ -26,10 +26,10 @@ class MicroBatches:
     """Sums the gradient of a step over micro-batches; halves the token budget when memory is short, and goes on."""
 
     def __init__(self, learner: Learner, budget: int = 0) -> None:
-        moved = sum(trainable for trainable, _ in learner.groups.values())
-        share = moved / sum(total for _, total in learner.groups.values())
-        close = CLOSE if share < 0.5 else CLOSE_WHOLE
-        self.learner, self.budget = learner, budget or (close if learner.packs_sequences else BUDGET)
+        trained = sum(trainable for trainable, _ in learner.groups.values())
+        share = trained / sum(total for _, total in learner.groups.values())
+        packed = PACKED if share < 0.5 else PACKED_WHOLE
+        self.learner, self.budget = learner, budget or (packed if learner.packs_sequences else BUDGET)
         self.overhead = round(PASS * max(1.0, 768 / learner.backbone.width) + WRITE * share)
 
     def backward(self, items: Sequence[Item], optimizer: Optimizer) -> float:
@@ -53,12 +53,12 @@ class MicroBatches:
         return process_group().total(value)
 
     def _sum(self, items: Sequence[Item]) -> float:
-        own = process_group().share(sorted(items, key=lambda item: item.length))
-        cut = self.cut([item.length for item in own])
-        whole, idle = count(items), process_group().extra_passes(len(cut))
-        value = sum((self._pass(own[part], whole) for part in cut), 0.0)
+        mine = process_group().share(sorted(items, key=lambda item: item.length))
+        cut = self.cut([item.length for item in mine])
+        step_counts, idle = count(items), process_group().extra_passes(len(cut))
+        value = sum((self._pass(mine[part], step_counts) for part in cut), 0.0)
         for _ in range(idle):
-            self._pass(items[:1], whole, weight=0.0)
+            self._pass(items[:1], step_counts, weight=0.0)
         return value
 
     def cut(self, lengths: Sequence[int]) -> list[slice]:
@@ -67,9 +67,9 @@ class MicroBatches:
             return even_cut(lengths, self.budget)
         return cheapest_cut(lengths, self.budget, self.overhead)
 
-    def _pass(self, items: Sequence[Item], whole: Counts, weight: float = 1.0) -> float:
+    def _pass(self, items: Sequence[Item], step_counts: Counts, weight: float = 1.0) -> float:
         """One batch forwards and backwards."""
-        loss = self.learner.loss(self.learner.collate(items), whole) * weight
+        loss = self.learner.loss(self.learner.collate(items), step_counts) * weight
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 

@@ -19,10 +19,10 @@ CHUNK = 1 << 20
 class Optimizer:
     """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), fused; no decay on biases and norms.
 
-    A parameter with a remainder (`Learner.remainders`) is a bf16 copy of an fp32 master, which the two make together:
-    its gradient is taken to fp32, the master moves, and the copy is rounded from it once an update. State is fp32. Of
-    a matrix whose gradient comes in rows (`Learner.in_rows`) only those move; of a sharded parameter (FSDP2) every
-    process moves its own piece.
+    A parameter with a remainder (`Learner.remainders`) is the rounded half of an fp32 master weight: its gradient is
+    converted to fp32, the master is updated, and the bf16 copy is rounded from it once per update. The optimizer's
+    state is fp32. A matrix with sparse gradients (`Learner.in_rows`) is updated in their rows only; each process
+    updates its own shard of a sharded parameter (FSDP2).
     """
 
     def __init__(self, learner: Learner, weight_decay: float) -> None:
@@ -34,18 +34,18 @@ class Optimizer:
             for p in self.copies
             if id(p) in learner.in_rows
         ]
-        self.own = [p for p in self.parameters if id(p) not in learner.remainders]
-        self._own = [_adamw([p for p in self.own if is_shard(p) == piece], weight_decay) for piece in (False, True)]
-        # one block, which the allocator gets from the system, so that its heap is left to what comes and goes
+        self.full = [p for p in self.parameters if id(p) not in learner.remainders]
+        self._adamws = [_adamw([p for p in self.full if is_shard(p) == piece], weight_decay) for piece in (False, True)]
+        # one block: the allocator gets it from the system, which leaves its heap to short-lived tensors
         moments = torch.zeros(2, sum(p.numel() for p in whole), device=learner.backbone.device)
         self._chunks = []
         for chunk in _chunks(whole):
-            own, moments = moments.tensor_split([sum(piece.stop - piece.start for piece in chunk)], dim=1)
-            self._chunks.append(_Chunk(chunk, learner.remainders, weight_decay, own))
+            first, moments = moments.tensor_split([sum(piece.stop - piece.start for piece in chunk)], dim=1)
+            self._chunks.append(_Chunk(chunk, learner.remainders, weight_decay, first))
 
     def zero(self) -> None:
-        """Forget all gradients."""
-        for parameter in (*self.copies, *self.own):
+        """Clear all gradients."""
+        for parameter in (*self.copies, *self.full):
             parameter.grad = None
 
     def norm(self) -> float:
@@ -53,7 +53,7 @@ class Optimizer:
         for parameter in self.copies:
             if parameter.grad is not None and parameter.grad.is_sparse:
                 parameter.grad = parameter.grad.coalesce()
-        gradients = [p.grad for p in (*self.own, *self.copies) if p.grad is not None]
+        gradients = [p.grad for p in (*self.full, *self.copies) if p.grad is not None]
         norms = [n for g in gradients if not is_shard(g) for n in _norms(g)]
         if pieces := [n for g in gradients if is_shard(g) for n in _norms(g.to_local())]:  # type: ignore[attr-defined]
             norms.append(process_group().all_reduce_sum(torch.stack(pieces).square().sum()).sqrt())
@@ -62,12 +62,12 @@ class Optimizer:
     def step(self, rate: float, norm: float, clip: float) -> None:
         """One update at learning rate `rate`; a gradient `norm` above `clip` is scaled down to it (0 = off)."""
         scale = min(1.0, clip / (norm + 1e-6)) if clip else 1.0
-        for parameter in self.own:
+        for parameter in self.full:
             if parameter.grad is not None and scale < 1:
                 parameter.grad.mul_(scale)
-        for optimizer in self._own:
+        for optimizer in self._adamws:
             if optimizer is not None:
-                _at(optimizer, rate)
+                _step_at(optimizer, rate)
         for chunk in self._chunks:
             chunk.step(rate, scale)
         for rows in self._rows:
@@ -95,12 +95,12 @@ class _Piece(NamedTuple):
         return master_of(self.of(self.copy.data), remainder)
 
     def round(self, master: Tensor, remainder: Tensor) -> None:
-        """Keep a master that has moved."""
+        """Store a master that was updated."""
         self.of(self.copy.data).copy_(master)
         remainder.copy_(remainder_of(master, self.of(self.copy.data)))
 
     def gradient(self, scale: float) -> Tensor | None:
-        """In fp32, and forgotten in bf16 with the last piece."""
+        """The gradient in fp32; the bf16 one is freed with the last piece."""
         if self.copy.grad is None:
             return None
         gradient = self.of(self.copy.grad.contiguous()).float().mul_(scale)
@@ -110,18 +110,18 @@ class _Piece(NamedTuple):
 
 
 class _Chunk:
-    """Pieces of bf16 parameters, what their masters have beyond them, and both moments of these, (2, elements)."""
+    """Pieces of bf16 parameters, the remainders of their masters, and both moments of the masters, (2, elements)."""
 
     def __init__(
         self, pieces: list[_Piece], remainders: Mapping[int, Tensor], weight_decay: float, moments: Tensor
     ) -> None:
         self.pieces = pieces
         self.remainders = [piece.of(remainders[id(piece.copy)]) for piece in pieces]
-        self.masters = [nn.Parameter(piece.nothing) for piece in pieces]  # whole during a step only
+        self.masters = [nn.Parameter(piece.nothing) for piece in pieces]  # filled during a step only
         self.adamw = _adamw(self.masters, weight_decay, [piece.copy.ndim > 1 for piece in pieces])
         assert self.adamw is not None
-        own = torch.split(moments, [piece.stop - piece.start for piece in pieces], dim=1)
-        for master, (mean, square) in zip(self.masters, own, strict=True):
+        per_piece = torch.split(moments, [piece.stop - piece.start for piece in pieces], dim=1)
+        for master, (mean, square) in zip(self.masters, per_piece, strict=True):
             count = torch.zeros((), device=moments.device)
             self.adamw.state[master] = {"step": count, "exp_avg": mean, "exp_avg_sq": square}
 
@@ -132,7 +132,7 @@ class _Chunk:
             master.data = piece.master(remainder)
             master.grad = piece.gradient(scale)
         assert self.adamw is not None
-        _at(self.adamw, rate)
+        _step_at(self.adamw, rate)
         for master, piece, remainder in parts:
             if master.grad is not None:
                 piece.round(master.data, remainder)
@@ -142,24 +142,24 @@ class _Chunk:
 def _adamw(
     parameters: list[nn.Parameter], weight_decay: float, decays: list[bool] | None = None
 ) -> torch.optim.AdamW | None:
-    """None without parameters. decays: whether each has weight decay, where its own shape does not say so."""
+    """An optimizer of these, or None without any. decays: whether each has weight decay; by default, by its shape."""
     decays = decays or [p.ndim > 1 for p in parameters]
     groups = [
-        {"params": [p for p, own in zip(parameters, decays, strict=True) if own == decay], "weight_decay": value}
+        {"params": [p for p, has in zip(parameters, decays, strict=True) if has == decay], "weight_decay": value}
         for decay, value in ((True, weight_decay), (False, 0.0))
     ]
     filled = [group for group in groups if group["params"]]
     return torch.optim.AdamW(filled, fused=True) if filled else None
 
 
-def _at(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def _step_at(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
 
 
 def _norms(gradient: Tensor) -> list[Tensor]:
-    """Norms of its parts: a bf16 gradient is taken to fp32 for it, which may not be all of it at once."""
+    """Norms of its parts, in fp32; a bf16 gradient is converted in parts, so that memory does not double."""
     gradient = gradient.values() if gradient.is_sparse else gradient
     wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
     whole = gradient.dtype == wide
@@ -168,17 +168,17 @@ def _norms(gradient: Tensor) -> list[Tensor]:
 
 
 def _chunks(parameters: list[nn.Parameter]) -> list[list[_Piece]]:
-    found: list[list[_Piece]] = []
+    chunks: list[list[_Piece]] = []
     room = 0
     for parameter in parameters:
         for start in range(0, parameter.numel(), CHUNK):
             piece = _Piece(parameter, start, min(start + CHUNK, parameter.numel()))
             if piece.stop - piece.start > room:
-                found.append([])
+                chunks.append([])
                 room = CHUNK
-            found[-1].append(piece)
+            chunks[-1].append(piece)
             room -= piece.stop - piece.start
-    return found
+    return chunks
 
 
 def schedule_factor(kind: str, warmup: float, step: int, total: int) -> float:
