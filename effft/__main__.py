@@ -1,23 +1,31 @@
 """`python -m effft`, and the console script `effft`."""
 
-import atexit
 import os
 import sys
-
-from effft.cli.exit_codes import is_distributed_launch, run_command_line
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    code = run_command_line(sys.argv[1:])
-    if (
-        is_distributed_launch()
-    ):  # torch's threads abort now and then as the interpreter ends beside others, when all is done
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
+    ignore_current_folder()
+    from effft.cli.exit_codes import is_distributed_launch, run_command_line
+    from effft.cli.streams import flush_streams, protect_streams
+
+    protect_streams()
+    code = flush_streams(run_command_line(sys.argv[1:]))
+    if is_distributed_launch():
+        import logging
+
+        # Threads of torch.distributed now and then abort the interpreter's shutdown, after all work is done: skip it.
+        logging.shutdown()
         os._exit(code)
     sys.exit(code)
+
+
+def ignore_current_folder() -> None:
+    """Remove the current folder, which `python -m` puts first on the path: a `random.py` there would be imported."""
+    here = os.getcwd()
+    if sys.path[:1] == [here] and here != os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
+        del sys.path[0]
 
 
 if __name__ == "__main__":

@@ -109,11 +109,12 @@ def default_of(name: str, strategy: Strategy | None = None) -> Any:
 def option(name: str, strategy: Strategy | None = None, hidden: bool = False) -> Option:
     """One field as an option. Values stay strings: `make_config` checks them all at once."""
     default = default_of(name, strategy)
+    text = str(RunConfig.model_fields[name].description).removesuffix(".")
     shown = "" if default is None or default == "" else f"  [default: {spell(default)}]"
     complete = {"shell_complete": _complete_files} if name in ("task", "model", "data_dir") else {}
     return Option(
         name,
-        f"{RunConfig.model_fields[name].description}{shown}",
+        f"{text}{shown}",
         None,
         SECTION_OF[name],
         type=Words(choices(name)) if choices(name) else str,
