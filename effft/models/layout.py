@@ -67,7 +67,7 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def in_out_features(module: nn.Module) -> tuple[int, ...]:
-    """Both sizes of a linear map, in either order."""
+    """(inputs, outputs) of a linear map."""
     if isinstance(module, nn.Linear):
         return (module.in_features, module.out_features)
     return tuple(module.get_parameter("weight").shape)

@@ -1,7 +1,6 @@
-"""Several trials trained side by side over one frozen backbone; each goes exactly as it would alone."""
+"""Trains several members side by side over one frozen backbone; each ends exactly as it would alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -10,48 +9,29 @@ from effft.errors import MemoryShortError, RunError
 from effft.models.backbone import Backbone
 from effft.models.forward.batching import by_budget, even_cut
 from effft.models.out_of_memory import out_of_memory, release_memory, run_in_parts
-from effft.multi_adapter.batch import AdapterBatch
-from effft.multi_adapter.lora import MultiAdapterLora
+from effft.multi_adapter.adapters import AdapterBatch, adapters_on
 from effft.multi_adapter.member import Member
-from effft.multi_adapter.stacked_parameters import StackedParameters
-from effft.multi_adapter.steps import MemberUpdate, adamw, row_losses, terms_of
 from effft.strategies.batch import Batch, Counts, Item, count, token_budget
-from effft.training.loop import Step, must_be_finite
+from effft.strategies.learner import step_loss
+from effft.training.loop import Step
 from effft.training.microbatch import BUDGET
-from effft.training.optimizer import schedule_factor
 
-FILL = 16384
-"""Padded tokens of a training pass on a GPU, which is there to be filled; a CPU takes as many as a lone run."""
+GPU_BUDGET = 16384
+"""Padded tokens of a training pass on a GPU; a CPU takes as many as a lone run."""
 
-Row = tuple[int, Item]
-"""Which member of the pack, and what it reads."""
+OwnedItem = tuple[int, Item]
+"""Index of a member, and an item that it reads."""
 
 
 class MultiAdapterTrainer:
-    """Trains its members one update at a time, and scores prompts for all of them in shared passes.
+    """Trains its `members` one update at a time, and scores prompts for all of them in shared passes.
 
-    They must share backbone, task, kind of head and label words. The layout is made anew whenever the members change,
-    so it is as wide as the highest rank among them.
+    The members must share backbone, task, kind of head and label words. They may come and go between two steps.
     """
 
     def __init__(self, backbone: Backbone, budget: int = 0) -> None:
         self.backbone, self.members = backbone, list[Member]()
-        self.budget = budget or (FILL if backbone.device.type == "cuda" else BUDGET)
-        self._stacks: tuple[StackedParameters, ...] = ()
-
-    def change(self, leave: Sequence[Member] = (), enter: Sequence[Member] = ()) -> None:
-        """Let members go, with what is theirs written back to them, and take others in."""
-        for stacked in self._stacks:
-            stacked.unload()
-        self.members = [m for m in self.members if m not in leave] + list(enter)
-        owns = [m.own for m in self.members]
-        names = list(dict.fromkeys(name for own in owns for name in own.weights))
-        heads = [name for name in names if name.startswith("head.")]
-        kind = next(self.backbone.model.parameters()).dtype
-        wide = owns[0].weights[heads[0]].dtype if heads else kind
-        adapters = StackedParameters(owns, [n for n in names if n not in heads], kind, self.backbone.device)
-        self._stacks = (adapters, StackedParameters(owns, heads, wide, self.backbone.device))
-        self._lora = MultiAdapterLora(self.backbone, *self._stacks, [m.scale for m in self.members])
+        self.budget = budget or (GPU_BUDGET if backbone.device.type == "cuda" else BUDGET)
 
     def step(self) -> list[Step | RunError]:
         """One update of every member, in their order; a RunError for one whose loss is not finite: it must leave.
@@ -60,40 +40,22 @@ class MultiAdapterTrainer:
             MemoryShortError: a single example does not fit into memory.
         """
         drawn = [next(member.batches) for member in self.members]
-        chosen = [[m.items[i] for i in places] for m, (_, places, _) in zip(self.members, drawn, strict=True)]
+        chosen = [[m.items[i] for i in indices] for m, (_, indices, _) in zip(self.members, drawn, strict=True)]
         losses = self._backward(chosen)
-        norms = torch.stack([stacked.norms().double() for stacked in self._stacks]).square().sum(dim=0).sqrt().tolist()
-        found = []
-        for at, (epoch, _, ends) in enumerate(drawn):
-            tokens = sum(item.length for item in chosen[at])
-            found.append(self._step_of(self.members[at], epoch, ends, tokens, losses[at], norms[at]))
-        moves = [_move(member, step) for member, step in zip(self.members, found, strict=True)]
-        for stacked in self._stacks:
-            adamw(stacked, moves)
-        return found
-
-    def _step_of(
-        self, member: Member, epoch: int, ends: bool, tokens: int, loss: float, norm: float
-    ) -> Step | RunError:
-        member.index += 1
-        config, index, total = member.config, member.index, member.total
-        rate = member.rate * schedule_factor(config.schedule, config.warmup, index - 1, total)
-        try:
-            must_be_finite("loss", loss, index, rate)
-            must_be_finite("gradient norm", norm, index, rate)
-        except RunError as error:
-            return error
-        return Step(index, total, epoch, loss, rate, norm, tokens, ends or index == total, self.budget)
+        return [
+            member.update(epoch, ends_epoch, sum(item.length for item in items), loss, self.budget)
+            for member, (epoch, _, ends_epoch), items, loss in zip(self.members, drawn, chosen, losses, strict=True)
+        ]
 
     def _backward(self, chosen: Sequence[Sequence[Item]]) -> list[float]:
-        """The loss of every member's step, its gradient in the stacks; short memory halves the passes."""
-        rows = [(at, item) for at, items in enumerate(chosen) for item in items]
-        longest = max(item.length for _, item in rows)
+        """The loss of every member's step, with its gradient left in the parameters; short memory halves the passes."""
+        owned = [(index, item) for index, items in enumerate(chosen) for item in items]
+        longest = max(item.length for _, item in owned)
         while True:
-            for stacked in self._stacks:
-                stacked.gradient.zero_()
+            for member in self.members:
+                member.optimizer.zero_grad()
             try:
-                return self._sum(rows, [count(items) for items in chosen])
+                return self._accumulate(owned, [count(items) for items in chosen])
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -102,66 +64,54 @@ class MultiAdapterTrainer:
             self.budget //= 2
             release_memory()
 
-    def _sum(self, rows: Sequence[Row], whole: Sequence[Counts]) -> list[float]:
-        """Rows of like length pass together, whosever they are."""
-        values = torch.zeros(len(self.members), dtype=torch.float64)
-        for part in self._cut(rows, self.budget):
-            scores, batch = self._pass(part)
-            terms = [terms_of(self.members[at].strategy.loss, whole[at], item) for at, item in part]
-            losses = row_losses(scores, batch, terms)
-            self._collect(losses)
-            values.index_add_(0, torch.tensor([at for at, _ in part]), losses.detach().double().cpu())
-        found: list[float] = values.tolist()
-        return found
+    def _accumulate(self, owned: Sequence[OwnedItem], counts: Sequence[Counts]) -> list[float]:
+        """The losses of the members' steps; prompts of similar length share a pass, whichever member they belong to."""
+        totals = torch.zeros(len(self.members), dtype=torch.float64)
+        for part in self._cut(owned, self.budget):
+            owners = [index for index, _ in part]
+            scores, batch = self._forward(part, label_words_only=True)
+            losses = []
+            for index in dict.fromkeys(owners):
+                rows = slice(owners.index(index), owners.index(index) + owners.count(index))
+                teacher = None if batch.teacher is None else batch.teacher[rows]
+                loss_part = self.members[index].strategy.loss
+                losses.append(step_loss(loss_part, scores[rows], batch.labels[rows], teacher, counts[index]))
+            stacked = torch.stack(losses)
+            stacked.sum().backward()  # type: ignore[no-untyped-call]
+            totals.index_add_(0, torch.tensor(list(dict.fromkeys(owners))), stacked.detach().double().cpu())
+        return [float(total) for total in totals]
 
-    def _collect(self, losses: Tensor) -> None:
-        """Add the gradient of the rows' losses to the stacks'."""
-        moving = [list(stacked.parameters.values()) for stacked in self._stacks]
-        found = iter(torch.autograd.grad(losses.sum(), [p for own in moving for p in own], allow_unused=True))
-        for stacked, own in zip(self._stacks, moving, strict=True):
-            stacked.add_gradients(islice(found, len(own)))
-
-    def _pass(self, rows: Sequence[Row]) -> tuple[Tensor, Batch]:
-        """Scores of the rows, (rows, labels), those of a member standing together."""
+    def _forward(self, owned: Sequence[OwnedItem], label_words_only: bool = False) -> tuple[Tensor, Batch]:
+        """Scores of the items, (items, labels); the items of a member are adjacent."""
         learner = self.members[0].learner
-        batch = learner.collate([item for _, item in rows])
-        layout = AdapterBatch([at for at, _ in rows], len(self.members), self.backbone.device, batch.packing)
-        with self._lora.over(layout, learner.head.linear if learner.head is not None else None):
-            return learner.scores(batch), batch
+        batch = learner.collate([item for _, item in owned])
+        head = learner.head.linear if learner.head is not None else None
+        deltas = [member.deltas_with_head(head) for member in self.members]
+        with adapters_on(deltas, AdapterBatch([index for index, _ in owned], batch.packing)):
+            return learner.scores(batch, label_words_only), batch
 
-    def _cut(self, rows: Sequence[Row], budget: int) -> Iterator[list[Row]]:
-        """Passes over rows of like length, each ordered by member."""
-        ordered = sorted(rows, key=lambda row: row[1].length)
+    def _cut(self, owned: Sequence[OwnedItem], budget: int) -> Iterator[list[OwnedItem]]:
+        """Passes over items of similar length, each ordered by member."""
+        ordered = sorted(owned, key=lambda pair: pair[1].length)
         lengths = [item.length for _, item in ordered]
         if self.members[0].learner.packs_sequences:
             groups = even_cut(lengths, budget)
         else:
-            groups = [slice(g[0], g[-1] + 1) for g in by_budget(range(len(rows)), lengths.__getitem__, budget)]
+            groups = [slice(g[0], g[-1] + 1) for g in by_budget(range(len(owned)), lengths.__getitem__, budget)]
         for group in groups:
-            yield sorted(ordered[group], key=lambda row: row[0])
+            yield sorted(ordered[group], key=lambda pair: pair[0])
 
     def scores(self, wanted: Mapping[int, Sequence[Item]]) -> dict[int, Tensor]:
-        """Which member -> its scores of these items, (items, labels) fp32 on the CPU; equal prompts are read once."""
-        unique: dict[tuple[int, tuple[int, ...], int], Item] = {}
-        for at, items in wanted.items():
-            for item in items:
-                unique.setdefault((at, item.prompt.ids, item.prompt.answer), item)
+        """Member index -> its scores of these items, (items, labels) in fp32 on the CPU; equal prompts run once."""
+        unique = {
+            (index, item.prompt.ids, item.prompt.answer): item for index, items in wanted.items() for item in items
+        }
         known: dict[tuple[int, tuple[int, ...], int], Tensor] = {}
         with torch.inference_mode():
             for part in self._cut([(key[0], item) for key, item in unique.items()], token_budget(self.backbone)):
-                found = torch.cat(run_in_parts(lambda rows: self._pass(rows)[0].float().cpu(), part))
-                keys = [(at, item.prompt.ids, item.prompt.answer) for at, item in part]
-                known |= dict(zip(keys, found, strict=True))
+                rows = torch.cat(run_in_parts(lambda owned: self._forward(owned)[0].float().cpu(), part))
+                known |= {(i, item.prompt.ids, item.prompt.answer): r for (i, item), r in zip(part, rows, strict=True)}
         return {
-            at: torch.stack([known[at, item.prompt.ids, item.prompt.answer] for item in items])
-            for at, items in wanted.items()
+            index: torch.stack([known[index, item.prompt.ids, item.prompt.answer] for item in items])
+            for index, items in wanted.items()
         }
-
-
-def _move(member: Member, step: Step | RunError) -> MemberUpdate:
-    """What an update does to a member; nothing where its step failed."""
-    if not isinstance(step, Step):
-        return MemberUpdate(member.index, 0.0, 0.0, 0.0)
-    clip = member.config.clip_norm
-    scale = min(1.0, clip / (step.gradient_norm + 1e-6)) if clip else 1.0
-    return MemberUpdate(step.index, step.learning_rate, scale, member.config.weight_decay)

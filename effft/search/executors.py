@@ -1,4 +1,4 @@
-"""Who measures the trials of a study: this process, several, a Ray cluster, or a pack that shares its passes."""
+"""Who measures the trials of a study: this process, several, a Ray cluster, or shared passes."""
 
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from effft.search.settings import StudyPlan
 
 EXECUTORS = {
-    "auto": "a pack where a short probe says that it pays, else one trial after another; processes with --workers",
+    "auto": "one trial after another; processes with --workers",
     "processes": "one trial a process, `workers` of them (1: in this process)",
     "ray": "one trial a task of a Ray cluster, `workers` of them at a time",
-    "packed": "LoRA or BitFit trials side by side over one backbone, `pack` of them",
+    "packed": "LoRA or BitFit trials that share the passes over one backbone, `pack` of them",
 }
 
-ROUNDS = 4
-"""A pack of automatic size is at most this part of the trials: what is asked side by side learns nothing of another."""
+PACK = 8
+"""Trials of `--pack auto`; where memory runs short, half as many go on."""
 
 
 def check_executor(name: str, workers: int, pack: str) -> None:
@@ -49,33 +49,18 @@ def open_executor(plan: "StudyPlan", session: "Session") -> Executor:
         return LocalProcesses(settings.workers)
     if settings.executor == "processes":
         return InProcess(session)
-    size = pack_size(plan, session)
-    if size > 1 and (settings.executor == "packed" or _pays(plan, session, size)):
+    if settings.executor == "packed" and (size := pack_size(plan, session)) > 1:
         return MultiAdapterExecutor(session, size)
     return InProcess(session)
 
 
 def pack_size(plan: "StudyPlan", session: "Session") -> int:
-    """Members of the pack: as asked, or what memory and the number of trials allow; 1 where nothing can be packed."""
-    from effft.multi_adapter.probe import bytes_each, room
-    from effft.multi_adapter.runs import original, packable
-    from effft.strategies.search_space import Choice
+    """Trials that share their passes, at most; 1 where the strategy's cannot."""
+    from effft.multi_adapter.runs import can_share_passes
 
-    settings, first = plan.settings, _first(plan, session)
-    if not packable(first):
+    if not can_share_passes(_first(plan, session)):
         return 1
-    if settings.pack != "auto":
-        return int(settings.pack)
-    rank = plan.space.get("rank")
-    highest = int(rank.high) if rank is not None and not isinstance(rank, Choice) else plan.config.rank or 8
-    few = settings.trials // ROUNDS if settings.executor == "auto" else settings.trials
-    return max(1, min(room(original(first), bytes_each(first, highest)), few))
-
-
-def _pays(plan: "StudyPlan", session: "Session", size: int) -> bool:
-    from effft.multi_adapter.probe import pays
-
-    return pays(_first(plan, session), size)
+    return min(PACK if plan.settings.pack == "auto" else int(plan.settings.pack), plan.settings.trials)
 
 
 def _first(plan: "StudyPlan", session: "Session") -> "Plan":

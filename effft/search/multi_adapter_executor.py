@@ -3,114 +3,93 @@
 import logging
 from collections import deque
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from effft.search.jobs import JobResult, TrainingJob, below_threshold, failed_result, measure
 
 if TYPE_CHECKING:
-    from effft.multi_adapter.runs import MultiAdapterRuns, Scored
-    from effft.runs.plan import Plan
+    from effft.multi_adapter.runs import MultiAdapterRuns, RunResult
     from effft.runs.session import Session
-
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Given:
-    """A unit in hand; curve: what its pace was told, when it asks for bars."""
-
-    unit: TrainingJob
-    curve: list[float]
-
-    def pace(self, epoch: int, value: float) -> bool:
-        """As `measure` has it; epoch 1 begins anew (where memory was short a pack starts again)."""
-        if epoch == 1:
-            self.curve.clear()
-        self.curve.append(value)
-        return below_threshold(self.unit.epoch_thresholds or (), epoch, value)
-
-
 class MultiAdapterExecutor:
-    """Measures up to `width` units side by side; what cannot share passes (vanilla, top layers) is measured alone.
+    """Measures up to `width` jobs side by side; a job that cannot share passes (vanilla, top layers) is measured alone.
 
-    `give` a unit and `take` what ends next, so that a trial that ends or is pruned makes room for another at once.
-    The order is a function of the units alone.
+    The order of the results depends on the jobs alone.
     """
 
     def __init__(self, session: "Session", width: int) -> None:
         self.session, self.width = session, width
-        self._given: dict[Hashable, _Given] = {}
+        self._jobs: dict[Hashable, TrainingJob] = {}
+        self._curves: dict[Hashable, list[float]] = {}
         self._ready: deque[tuple[Hashable, JobResult]] = deque()
         self._alone: deque[Hashable] = deque()
-        self._packs: dict[tuple[object, ...], MultiAdapterRuns] = {}
-        self._refused: set[tuple[object, ...]] = set()
+        self._groups: dict[tuple[object, ...], MultiAdapterRuns] = {}
+        self._broken: set[tuple[object, ...]] = set()
 
-    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
-        """The results in the order of the units; a single one is measured as in process."""
-        if len(units) == 1 and not self._given:
-            return [measure(units[0], self.session)]
-        for place, unit in enumerate(units):
-            self.submit(place, unit)
-        found = dict(self.next_result() for _ in units)
-        return [found[place] for place in range(len(units))]
+    def run(self, jobs: Sequence[TrainingJob]) -> list[JobResult]:
+        """The results in the order of the jobs."""
+        for index, job in enumerate(jobs):
+            self.submit(index, job)
+        results = dict(self.next_result() for _ in jobs)
+        return [results[index] for index in range(len(jobs))]
 
-    def submit(self, key: Hashable, unit: TrainingJob) -> None:
-        """Take a unit in hand."""
-        from effft.multi_adapter.runs import kind_of, packable
+    def submit(self, key: Hashable, job: TrainingJob) -> None:
+        """Queue a job."""
+        from effft.multi_adapter.runs import MultiAdapterRuns, can_share_passes, group_key, shared_backbone
         from effft.runs.plan import prepare_validation
 
-        self._given[key] = given = _Given(unit, [])
+        self._jobs[key], self._curves[key] = job, []
         try:
-            plan = prepare_validation(unit.config, self.session, unit.fold)
-            if not packable(plan) or (kind := kind_of(plan)) in self._refused:
+            plan = prepare_validation(job.config, self.session, job.fold)
+            if not can_share_passes(plan) or (group := group_key(plan)) in self._broken:
                 self._alone.append(key)
                 return
-            self._pack(kind, plan).enter(key, plan, given.pace if unit.epoch_thresholds is not None else None)
+            if group not in self._groups:
+                self._groups[group] = MultiAdapterRuns(shared_backbone(plan), self.width)
+            should_stop = None if job.epoch_thresholds is None else lambda e, v: self._should_stop(key, e, v)
+            self._groups[group].enter(key, plan, should_stop)
         except Exception as error:
             self._ready.append((key, failed_result(error)))
 
-    def _pack(self, kind: tuple[object, ...], plan: "Plan") -> "MultiAdapterRuns":
-        from effft.multi_adapter.runs import MultiAdapterRuns, working
-
-        if kind not in self._packs:
-            self._packs[kind] = MultiAdapterRuns(working(plan), self.width)
-        return self._packs[kind]
+    def _should_stop(self, key: Hashable, epoch: int, value: float) -> bool:
+        """As in `measure`; epoch 1 starts the curve anew, as trials do where memory was short."""
+        self._curves[key] = [*(self._curves[key] if epoch > 1 else ()), value]
+        return below_threshold(self._jobs[key].epoch_thresholds or (), epoch, value)
 
     def next_result(self) -> tuple[Hashable, JobResult]:
-        """The next unit that ends, with its key."""
+        """The next job that ends, with its key."""
         while not self._ready:
             if self._alone:
                 key = self._alone.popleft()
-                self._ready.append((key, measure(self._given[key].unit, self.session)))
-                continue
-            self._advance(next(kind for kind, pack in self._packs.items() if len(pack)))
-        key, found = self._ready.popleft()
-        del self._given[key]
-        return key, found
+                self._ready.append((key, measure(self._jobs[key], self.session)))
+            else:
+                self._advance(next(group for group, runs in self._groups.items() if len(runs)))
+        key, result = self._ready.popleft()
+        del self._jobs[key], self._curves[key]
+        return key, result
 
-    def _advance(self, kind: tuple[object, ...]) -> None:
-        """One step of a pack; one that cannot work (a model that calls its maps in its own way) is given up."""
-        pack = self._packs[kind]
+    def _advance(self, group: tuple[object, ...]) -> None:
+        """One update of a group; one that fails for no trial's own fault is given up."""
+        runs = self._groups[group]
         try:
-            self._ready += [(one.key, self._measured(one)) for one in pack.advance()]
+            self._ready += [(result.key, self._job_result(result)) for result in runs.advance()]
         except Exception as error:
-            log.warning("effft: the pack failed (%s: %s); its trials are measured alone.", type(error).__name__, error)
-            self._alone += pack.abandon()
-            self._refused.add(kind)
+            log.warning("effft: packing failed (%s: %s); its trials are measured alone.", type(error).__name__, error)
+            self._alone += runs.abandon()
+            self._broken.add(group)
 
-    def _measured(self, one: "Scored") -> JobResult:
-        if one.failure is not None:
-            return failed_result(one.failure)
-        given = self._given[one.key]
-        stopped = bool(given.curve) and below_threshold(
-            given.unit.epoch_thresholds or (), len(given.curve), given.curve[-1]
-        )
-        return JobResult(one.value, one.resources, "", tuple(given.curve), stopped)
+    def _job_result(self, result: "RunResult") -> JobResult:
+        if result.failure is not None:
+            return failed_result(result.failure)
+        curve, thresholds = self._curves[result.key], self._jobs[result.key].epoch_thresholds or ()
+        stopped = bool(curve) and below_threshold(thresholds, len(curve), curve[-1])
+        return JobResult(result.value, result.resources, "", tuple(curve), stopped)
 
     def close(self) -> None:
-        """Let the packs go."""
-        for pack in self._packs.values():
-            pack.close()
-        self._packs.clear()
+        """Let all groups go."""
+        for runs in self._groups.values():
+            runs.close()
+        self._groups.clear()

@@ -1,4 +1,6 @@
-"""`effft run` whose second process dies after its first step: `python -m tests.scale.dies run ...` under a launcher.
+"""`effft run` whose second process dies after its first step.
+
+Under a launcher: `python -m tests.distributed.dying_process run ...`.
 
 Which comes first at the other process is chance, so FIRST chooses: "silence", its next message to the dead one fails
 (the launcher's signal is ignored); "signal", the launcher stops it while it computes.

@@ -1,6 +1,6 @@
 """Runs in float64, in one process or in several launched together; the first writes what came out.
 
-`python -m tests.scale.exact PLACE OUT`, alone or under a launcher.
+`python -m tests.distributed.float64_runs PLACE OUT`, alone or under a launcher.
 """
 
 import json

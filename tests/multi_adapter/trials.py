@@ -1,8 +1,8 @@
-"""Five trials that differ in everything a search may vary, alone and packed, on tiny backbones in float64."""
+"""Five trials that differ in everything a search may vary, alone and packed, on small backbones in float64."""
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from effft.config import RunConfig
 from effft.models.backbone import Backbone, load
-from effft.multi_adapter.member import Member, frozen_learner
+from effft.multi_adapter.member import Member, new_member
 from effft.multi_adapter.trainer import MultiAdapterTrainer
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
@@ -95,36 +95,32 @@ def shared(folder: Path, spec: str, dtype: torch.dtype = torch.float64) -> Backb
 
 def member(backbone: Backbone, trial: Trial) -> Member:
     """The trial at its start, on a shared backbone."""
-    task = small_task()
-    reader = PromptEncoder(trial.strategy, task, backbone, 64)
-    generator = torch.Generator().manual_seed(trial.config.seed)
-    learner, own = frozen_learner(trial.strategy, task, backbone, reader, generator)
-    dtype = next(backbone.model.parameters()).dtype
-    if learner.head is not None and dtype == torch.float64:
-        learner.head.to(dtype)
-        own = replace(own, weights={n: w.to(dtype) for n, w in own.weights.items()}, mean={}, square={})
-    return Member(learner, trial.strategy, own, trial.items(learner), trial.config, trial.config.learning_rate or 0.0)
+    task, config = small_task(), trial.config
+    encoder = PromptEncoder(trial.strategy, task, backbone, 64)
+    return new_member(trial.strategy, task, backbone, encoder, config, config.learning_rate or 0.0, trial.items)
 
 
 def packed(backbone: Backbone, members: Sequence[Member], width: int = 5, budget: int = 0) -> list[Outcome]:
-    """The trials in one pack of at most `width`, the next taking the place of one that ends."""
-    pack, waiting, told = MultiAdapterTrainer(backbone, budget), list(members), {id(m): list[Step]() for m in members}
-    scores: dict[int, Tensor] = {}
-    leave: list[Member] = []
-    while waiting or pack.members:
-        room = width - len(pack.members) + len(leave)
-        pack.change(leave, waiting[:room])
+    """The trials side by side, at most `width` of them at a time, the next taking the place of one that ends."""
+    trainer, waiting = MultiAdapterTrainer(backbone, budget), list(members)
+    steps, scores = {id(m): list[Step]() for m in members}, dict[int, Tensor]()
+    while waiting or trainer.members:
+        room = width - len(trainer.members)
+        trainer.members += waiting[:room]
         waiting = waiting[room:]
-        if not pack.members:
-            break
-        for m, step in zip(pack.members, pack.step(), strict=True):
+        for m, step in zip(trainer.members, trainer.step(), strict=True):
             assert isinstance(step, Step), step
-            told[id(m)].append(step)
-        leave = [m for m in pack.members if m.index == m.total]
-        places = {at: m.learner.items(EXAMPLES) for at, m in enumerate(pack.members) if m in leave}
-        found = pack.scores(places) if places else {}
-        scores |= {id(pack.members[at]): value for at, value in found.items()}
+            steps[id(m)].append(step)
+        ended = {i: m for i, m in enumerate(trainer.members) if m.index == m.total}
+        found = trainer.scores({i: m.learner.items(EXAMPLES) for i, m in ended.items()})
+        scores |= {id(ended[i]): value for i, value in found.items()}
+        trainer.members = [m for m in trainer.members if m.index < m.total]
     return [
-        Outcome([s.loss for s in told[id(m)]], [s.gradient_norm for s in told[id(m)]], m.own.weights, scores[id(m)])
+        Outcome(
+            [s.loss for s in steps[id(m)]],
+            [s.gradient_norm for s in steps[id(m)]],
+            {name: p.detach() for name, p in m.parameters.items()},
+            scores[id(m)],
+        )
         for m in members
     ]

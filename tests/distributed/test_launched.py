@@ -8,9 +8,9 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
+from tests.distributed.float64_runs import CASES, everything
+from tests.distributed.launching import launched
 from tests.place import make_place
-from tests.scale.exact import CASES, everything
-from tests.scale.launching import launched
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -32,7 +32,7 @@ def alone(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_reach_the_weights_and_metrics_of_one(
     configuration: str, place: Path, alone: Path, tmp_path: Path
 ) -> None:
-    done = launched(configuration, "tests.scale.exact", str(place), str(tmp_path), cwd=tmp_path)
+    done = launched(configuration, "tests.distributed.float64_runs", str(place), str(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     for strategy in CASES:
         one, two = load_file(alone / f"{strategy}.safetensors"), load_file(tmp_path / f"{strategy}.safetensors")
@@ -75,7 +75,7 @@ def test_the_death_of_one_process_ends_the_run(
     first: str, said: str, status: str, place: Path, tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FIRST", first)
-    done = launched("ddp", "tests.scale.dies", *run_words(place, tracking_uri), cwd=tmp_path)
+    done = launched("ddp", "tests.distributed.dying_process", *run_words(place, tracking_uri), cwd=tmp_path)
     assert done.returncode != 0
     assert f"effft: {said}" in done.stderr
     client = MlflowClient(tracking_uri)

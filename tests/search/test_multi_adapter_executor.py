@@ -1,14 +1,15 @@
-"""The packed executor measures what the one in process measures, whatever its units are."""
+"""The packed executor measures what lone runs measure, whatever its jobs are."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 import torch
 from backbones import save_backbone
 
 from effft.config import RunConfig
-from effft.multi_adapter.runs import MultiAdapterRuns
-from effft.multi_adapter.trainer import MultiAdapterTrainer
 from effft.runs.session import Session
-from effft.search.jobs import REPORTED_RESOURCES, InProcess, TrainingJob
+from effft.search.jobs import REPORTED_RESOURCES, JobResult, TrainingJob, measure
 from effft.search.multi_adapter_executor import MultiAdapterExecutor
 
 SMALL = {"per_label": 8, "bootstrap": 0, "precision": "fp32", "max_length": 16, "threads": 1}
@@ -37,6 +38,33 @@ def units(folder: str, strategy: str = "lora", **more: object) -> list[TrainingJ
     return [TrainingJob(config, (fold, 4, 0), bars) for fold, config in enumerate(configs)]  # type: ignore[arg-type]
 
 
+def alone(session: Session, asked: Sequence[TrainingJob]) -> list[JobResult]:
+    return [measure(job, session) for job in asked]
+
+
+def results(executor: MultiAdapterExecutor, asked: Sequence[TrainingJob]) -> list[JobResult]:
+    for index, job in enumerate(asked):
+        executor.submit(index, job)
+    ended = dict(executor.next_result() for _ in asked)
+    return [ended[index] for index in range(len(asked))]
+
+
+@contextmanager
+def failing(session: Session, job: TrainingJob, error: Exception, times: int) -> Iterator[None]:
+    """While open, the first passes over the session's backbone fail."""
+    left = [error] * times
+
+    def fail(*_: object) -> None:
+        if left:
+            raise left.pop()
+
+    handle = session.pristine_backbone(job.config, False).body.register_forward_pre_hook(fail)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 @pytest.mark.slow
 def test_lora_among_others(folder: str, session: Session) -> None:
     """Three places for four packed units; vanilla and adaptive ones between them; one that cannot be."""
@@ -45,9 +73,9 @@ def test_lora_among_others(folder: str, session: Session) -> None:
     mixed.insert(1, TrainingJob(RunConfig(strategy="vanilla", model=folder, **short)))
     mixed.insert(3, TrainingJob(RunConfig(strategy="adaptive", layers=1, model=folder, **short), (0, 4, 0)))
     mixed.append(TrainingJob(RunConfig(strategy="lora", rank=4096, model=folder, **short)))
-    wanted = InProcess(session).run(mixed)
+    wanted = alone(session, mixed)
     executor = MultiAdapterExecutor(session, 3)
-    found = executor.run(mixed)
+    found = results(executor, mixed)
     for one, other in zip(found, wanted, strict=True):
         assert one.failure == other.failure
         assert one.value == pytest.approx(other.value, abs=1e-12, nan_ok=True)
@@ -74,7 +102,7 @@ def test_lora_among_others(folder: str, session: Session) -> None:
 def test_what_decides_a_trial_is_the_same(session: Session, strategy: str, more: dict[str, object]) -> None:
     """On a model that learns the task, so that the scores differ: the last epoch, the best one, and bars."""
     asked = units("tiny-lm", strategy, per_label=16, max_length=64, **more)
-    wanted, found = InProcess(session).run(asked), MultiAdapterExecutor(session, 4).run(asked)
+    wanted, found = alone(session, asked), results(MultiAdapterExecutor(session, 4), asked)
     assert [one.failure for one in wanted] == [""] * 4
     assert len({one.value for one in wanted}) > 1
     assert {one.stopped for one in wanted} == ({True, False} if "epoch_thresholds" in more else {False})
@@ -88,50 +116,34 @@ def test_what_decides_a_trial_is_the_same(session: Session, strategy: str, more:
 def test_a_trial_that_diverges_fails_alone(folder: str, session: Session) -> None:
     asked = units(folder)
     asked[1] = TrainingJob(asked[1].config.model_copy(update={"learning_rate": 1e30, "clip_norm": 0.0}), asked[1].fold)
-    wanted, found = InProcess(session).run(asked), MultiAdapterExecutor(session, 4).run(asked)
+    wanted, found = alone(session, asked), results(MultiAdapterExecutor(session, 4), asked)
     assert "lower --learning-rate" in wanted[1].failure
     assert [one.failure for one in found] == [one.failure for one in wanted]
     assert [one.value for one in found] == pytest.approx([one.value for one in wanted], nan_ok=True)
 
 
 @pytest.mark.slow
-def test_where_memory_is_short_the_pack_is_halved(
-    folder: str, session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked, real, crowds = units(folder), MultiAdapterTrainer.step, []
-    wanted = [one.value for one in InProcess(session).run(asked)]
-
-    def short(pack: MultiAdapterTrainer) -> object:
-        crowds.append(len(pack.members))
-        if len(pack.members) > 2:
-            raise torch.OutOfMemoryError("made up")
-        return real(pack)
-
-    monkeypatch.setattr(MultiAdapterTrainer, "step", short)
-    assert [one.value for one in MultiAdapterExecutor(session, 4).run(asked)] == pytest.approx(wanted)
-    assert crowds[0] == 4
-    assert set(crowds[1:]) <= {1, 2}
-
-
-@pytest.mark.slow
-def test_a_trial_without_room_for_itself_alone_fails(
-    folder: str, session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def short(_pack: MultiAdapterTrainer) -> object:
-        raise torch.OutOfMemoryError("made up")
-
-    monkeypatch.setattr(MultiAdapterTrainer, "step", short)
-    found = MultiAdapterExecutor(session, 4).run(units(folder))
-    assert all("made up" in one.failure for one in found)
-
-
-@pytest.mark.slow
-def test_a_pack_that_cannot_work_is_given_up(folder: str, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_runs: MultiAdapterRuns) -> object:
-        raise ValueError("a map was called in a way of its own")
-
-    monkeypatch.setattr(MultiAdapterRuns, "_step", broken)
+def test_where_memory_is_short_half_as_many_go_on(folder: str, session: Session) -> None:
+    """Passes are halved from 2,048 tokens to one example, then the trials: all start again, two at a time."""
     asked = units(folder)
-    assert [one.value for one in MultiAdapterExecutor(session, 4).run(asked)] == [
-        one.value for one in InProcess(session).run(asked)
-    ]
+    wanted = alone(session, asked)
+    with failing(session, asked[0], torch.OutOfMemoryError("made up"), 9):
+        found = results(MultiAdapterExecutor(session, 4), asked)
+    assert [one.value for one in found] == pytest.approx([one.value for one in wanted])
+    assert max(one.resources["pack"] for one in found) <= 2
+
+
+@pytest.mark.slow
+def test_a_trial_without_room_for_itself_alone_fails(folder: str, session: Session) -> None:
+    asked = units(folder)
+    with failing(session, asked[0], torch.OutOfMemoryError("made up"), 1000):
+        found = results(MultiAdapterExecutor(session, 4), asked)
+    assert all("memory is short even for one example" in one.failure for one in found)
+
+
+@pytest.mark.slow
+def test_packing_that_does_not_work_is_given_up(folder: str, session: Session) -> None:
+    asked = units(folder)
+    wanted = alone(session, asked)
+    with failing(session, asked[0], ValueError("a map was called in a way of its own"), 1):
+        assert [one.value for one in results(MultiAdapterExecutor(session, 4), asked)] == [one.value for one in wanted]

@@ -5,15 +5,12 @@ from pathlib import Path
 
 import optuna
 import pytest
-import torch
 from backbones import save_backbone
 from optuna.trial import TrialState
 
 from effft.cli.exit_codes import run_command_line
-from effft.multi_adapter import probe
 from effft.runs.session import Session
 from effft.search.executors import open_executor
-from effft.search.jobs import InProcess
 from effft.search.multi_adapter_executor import MultiAdapterExecutor
 from effft.search.settings import Settings, StudyPlan
 from effft.search.study import plan_study
@@ -64,54 +61,21 @@ def plan(folder: str, session: Session, strategy: str = "lora", **changes: objec
     return plan_study(values, {}, settings, "", session)
 
 
-def test_a_pack_is_taken_where_it_pays_or_is_asked_for(
-    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("strategy", "changes", "width"),
+    [
+        ("lora", {}, 1),
+        ("lora", {"executor": "processes"}, 1),
+        ("lora", {"executor": "packed"}, 8),
+        ("bitfit", {"executor": "packed", "pack": "3"}, 3),
+        ("vanilla", {"executor": "packed"}, 1),
+        ("probe", {"executor": "packed"}, 1),
+    ],
+)
+def test_trials_are_packed_only_when_asked_for(
+    folder: str, strategy: str, changes: dict[str, object], width: int
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    session, gains = Session(), [3.0, 0.5]
-    monkeypatch.setattr(probe, "measured_gain", lambda *_: gains.pop(0))
-    auto = open_executor(plan(folder, session), session)
-    assert isinstance(auto, MultiAdapterExecutor)
-    assert auto.width == 5  # a quarter of the trials
-    assert isinstance(
-        open_executor(plan(folder, session), session), MultiAdapterExecutor
-    )  # remembered, though the next says no
-    assert isinstance(open_executor(plan(folder, session, trials=24), session), InProcess)  # another size
-    assert isinstance(open_executor(plan(folder, session, trials=7), session), InProcess)  # a pack of one
-    asked = open_executor(plan(folder, session, executor="packed", pack="3"), session)
-    assert (isinstance(asked, MultiAdapterExecutor), asked.width) == (True, 3)
-    assert open_executor(plan(folder, session, executor="packed"), session).width == probe.MOST["cpu"]
-    for strategy in ("vanilla", "adaptive", "probe"):
-        assert isinstance(open_executor(plan(folder, session, strategy, executor="packed"), session), InProcess)
-    assert isinstance(open_executor(plan(folder, session, executor="processes"), session), InProcess)
-    assert gains == []
-
-
-def test_memory_bounds_the_pack(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session()
-    known = plan(folder, session, executor="packed")
-    rank = int(known.space["rank"].high)  # type: ignore[union-attr]
-    backbone = session.pristine_backbone(known.config, False)
-    each = 4 * 4 * 3 * rank * sum(sum(layer.weight.shape) for layer in linear_maps(backbone.layout.blocks[0]))
-    for free, width in ((each * 4 * 3 + 1, 3), (each * 4, 1), (1 << 40, 8)):
-        monkeypatch.setattr(probe.psutil, "virtual_memory", lambda free=free: Memory(free))
-        assert open_executor(known, session).width == width
-
-
-class Memory:
-    def __init__(self, available: int) -> None:
-        self.available = available
-
-
-def linear_maps(block: object) -> list[torch.nn.Linear]:
-    return [m for m in block.modules() if isinstance(m, torch.nn.Linear)]  # type: ignore[attr-defined]
-
-
-def test_the_probe_measures(folder: str) -> None:
-    from effft.runs.plan import prepare_validation
-
-    session = Session()
-    known = plan(folder, session)
-    for strategy, more in (("lora", {}), ("context_distillation", {"teacher_shots": 4})):
-        config = known.config.model_copy(update={"strategy": strategy, "batch_size": 4, **more})
-        assert probe.measured_gain(prepare_validation(config, session), 3) > 0
+    executor = open_executor(plan(folder, session, strategy, **changes), session)
+    assert executor.width == width
+    assert isinstance(executor, MultiAdapterExecutor) == (width > 1)
