@@ -23,14 +23,20 @@ class Optimizer:
     converted to fp32, the master is updated, and the bf16 copy is rounded from it once per update. The optimizer's
     state is fp32. A matrix with sparse gradients (`Learner.in_rows`) is updated in their rows only; each process
     updates its own shard of a sharded parameter (FSDP2).
+
+    Args:
+        learner: whose trainable parameters are updated.
+        weight_decay: decoupled, of matrices.
+        chunk: elements whose masters and gradients are held in fp32 at a time.
     """
 
-    def __init__(self, learner: Learner, weight_decay: float) -> None:
+    def __init__(self, learner: Learner, weight_decay: float, chunk: int = CHUNK) -> None:
+        self.chunk = chunk
         self.parameters = list(learner.trainable_parameters.values())
         self.copies = [p for p in self.parameters if id(p) in learner.remainders]
         whole = [p for p in self.copies if id(p) not in learner.in_rows]
         self._rows = [
-            SparseRowAdamW(p, learner.remainders[id(p)], weight_decay, CHUNK)
+            SparseRowAdamW(p, learner.remainders[id(p)], weight_decay, chunk)
             for p in self.copies
             if id(p) in learner.in_rows
         ]
@@ -39,9 +45,9 @@ class Optimizer:
         # one block: the allocator gets it from the system, which leaves its heap to short-lived tensors
         moments = torch.zeros(2, sum(p.numel() for p in whole), device=learner.backbone.device)
         self._chunks = []
-        for chunk in _chunks(whole):
-            first, moments = moments.tensor_split([sum(piece.stop - piece.start for piece in chunk)], dim=1)
-            self._chunks.append(_Chunk(chunk, learner.remainders, weight_decay, first))
+        for pieces in _chunks(whole, chunk):
+            first, moments = moments.tensor_split([sum(piece.stop - piece.start for piece in pieces)], dim=1)
+            self._chunks.append(_Chunk(pieces, learner.remainders, weight_decay, first))
 
     def zero(self) -> None:
         """Clear all gradients."""
@@ -54,8 +60,8 @@ class Optimizer:
             if parameter.grad is not None and parameter.grad.is_sparse:
                 parameter.grad = parameter.grad.coalesce()
         gradients = [p.grad for p in (*self.full, *self.copies) if p.grad is not None]
-        norms = [n for g in gradients if not is_shard(g) for n in _norms(g)]
-        if pieces := [n for g in gradients if is_shard(g) for n in _norms(g.to_local())]:  # type: ignore[attr-defined]
+        norms = [n for g in gradients if not is_shard(g) for n in _norms(g, self.chunk)]
+        if pieces := [n for g in gradients if is_shard(g) for n in _norms(g.to_local(), self.chunk)]:  # type: ignore[attr-defined]
             norms.append(process_group().all_reduce_sum(torch.stack(pieces).square().sum()).sqrt())
         return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
 
@@ -158,24 +164,24 @@ def _step_at(optimizer: torch.optim.Optimizer, rate: float) -> None:
     optimizer.step()
 
 
-def _norms(gradient: Tensor) -> list[Tensor]:
+def _norms(gradient: Tensor, at_once: int) -> list[Tensor]:
     """Norms of its parts, in fp32; a bf16 gradient is converted in parts, so that memory does not double."""
     gradient = gradient.values() if gradient.is_sparse else gradient
     wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
     whole = gradient.dtype == wide
-    parts = [gradient] if whole else torch.split(gradient.reshape(-1), CHUNK)
+    parts = [gradient] if whole else torch.split(gradient.reshape(-1), at_once)
     return [torch.linalg.vector_norm(part, dtype=wide) for part in parts]
 
 
-def _chunks(parameters: list[nn.Parameter]) -> list[list[_Piece]]:
+def _chunks(parameters: list[nn.Parameter], size: int) -> list[list[_Piece]]:
     chunks: list[list[_Piece]] = []
     room = 0
     for parameter in parameters:
-        for start in range(0, parameter.numel(), CHUNK):
-            piece = _Piece(parameter, start, min(start + CHUNK, parameter.numel()))
+        for start in range(0, parameter.numel(), size):
+            piece = _Piece(parameter, start, min(start + size, parameter.numel()))
             if piece.stop - piece.start > room:
                 chunks.append([])
-                room = CHUNK
+                room = size
             chunks[-1].append(piece)
             room -= piece.stop - piece.start
     return chunks

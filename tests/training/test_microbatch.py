@@ -16,7 +16,6 @@ from effft.models.forward.batching import cheapest_cut
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
 from effft.strategies.strategy import compose
-from effft.training import microbatch
 from effft.training.loop import private_randomness, train
 from effft.training.microbatch import MicroBatches
 from effft.training.optimizer import Optimizer
@@ -56,35 +55,32 @@ def test_micro_batches_add_up_to_the_padded_batch(folder: Path, spec: str) -> No
             torch.testing.assert_close(gradient, found[0][name], rtol=1e-10, atol=1e-12)
 
 
-def losses(folder: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> tuple[list[float], list[int]]:
+def losses(folder: Path, room: int) -> tuple[list[float], list[int]]:
     """Training where a batch of more than `room` padded tokens does not fit into memory."""
     learner = learner_on(folder, compose("vanilla"), dtype=torch.float64)
-    plain = learner.loss
 
-    def loss(batch, whole=None):  # type: ignore[no-untyped-def]
-        if batch.inputs["input_ids"].numel() > room:
+    def run_out_of_memory(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].numel() > room:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return plain(batch, whole)
 
-    monkeypatch.setattr(learner, "loss", loss)
+    learner.backbone.model.get_input_embeddings().register_forward_pre_hook(run_out_of_memory)
     config = RunConfig(steps=3, batch_size=6)
     with private_randomness(0):
         steps = list(train(learner, learner.items(EXAMPLES), config, 1e-3, random.Random(0)))
     return [s.loss for s in steps], [s.budget for s in steps]
 
 
-def test_short_memory_halves_the_budget_and_changes_no_update(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(microbatch, "BUDGET", 256)
-    full, at_ease = losses(folder, monkeypatch, 1 << 20)
-    tight, budgets = losses(folder, monkeypatch, 24)
+def test_short_memory_halves_the_budget_and_changes_no_update(folder: Path) -> None:
+    full, at_ease = losses(folder, 1 << 20)
+    tight, budgets = losses(folder, 24)
     assert tight == pytest.approx(full, rel=1e-10)
     assert max(budgets) < min(at_ease)
 
 
 @pytest.mark.slow
-def test_memory_too_short_for_one_example_is_a_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_too_short_for_one_example_is_a_sentence(folder: Path) -> None:
     with pytest.raises(RunError, match="even for one example of 12 tokens"):
-        losses(folder, monkeypatch, 4)
+        losses(folder, 4)
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 300), st.integers(0, 80))

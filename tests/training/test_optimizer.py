@@ -12,16 +12,14 @@ from hypothesis import strategies as st
 from effft.models.out_of_memory import out_of_memory
 from effft.models.precision import master_of, remainder_of, store_in_bf16
 from effft.strategies.strategy import compose
-from effft.training import optimizer as module
 from effft.training.optimizer import Optimizer
 from effft.training.sparse_adamw import SparseRowAdamW
 
 
-def moved(folder: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
-    monkeypatch.setattr(module, "CHUNK", chunk)
+def moved(folder: Path, chunk: int) -> dict[str, torch.Tensor]:
     learner = learner_on(folder, compose("vanilla"))
     learner.remainders = store_in_bf16(learner.backbone.model)
-    optimizer = Optimizer(learner, 0.1)
+    optimizer = Optimizer(learner, 0.1, chunk)
     for _ in range(3):
         learner.loss(learner.collate(learner.items(EXAMPLES))).backward()
         optimizer.step(1e-2, optimizer.norm(), 0.5)
@@ -33,21 +31,20 @@ def moved(folder: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> dict[str
     return {n: p.detach().float().clone() for n, p in learner.trainable_parameters.items()}
 
 
-def test_pieces_change_no_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_change_no_update(tmp_path: Path) -> None:
     folder = save_backbone(tmp_path, "opt")
-    whole, pieces = moved(folder, 1 << 30, monkeypatch), moved(folder, 100, monkeypatch)
+    whole, pieces = moved(folder, 1 << 30), moved(folder, 100)
     for name, value in whole.items():
         torch.testing.assert_close(pieces[name], value, rtol=1e-2, atol=1e-6)  # a bf16 step is 0.4 %
 
 
-def test_the_updates_are_those_of_fp32_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_updates_are_those_of_fp32_parameters(tmp_path: Path) -> None:
     """The same gradients, given to masters in two parts and to plain fp32 parameters, move both alike."""
-    monkeypatch.setattr(module, "CHUNK", 1000)
     learner = learner_on(save_backbone(tmp_path, "opt"), compose("pbft"))
     names = {n: p.detach().clone().requires_grad_() for n, p in learner.trainable_parameters.items()}
     plain = torch.optim.AdamW(names.values(), lr=3e-3, weight_decay=0.0, fused=True)
     learner.remainders = store_in_bf16(learner.backbone.model)
-    optimizer, rng = Optimizer(learner, 0.0), torch.Generator().manual_seed(0)
+    optimizer, rng = Optimizer(learner, 0.0, 1000), torch.Generator().manual_seed(0)
     for _ in range(30):
         for name, parameter in learner.trainable_parameters.items():
             parameter.grad = torch.randn(parameter.shape, generator=rng).bfloat16()
