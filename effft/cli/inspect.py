@@ -67,7 +67,7 @@ def strategies() -> None:
     ],
     epilog=examples(
         "effft show agreement",
-        "effft show overlap --strategy icl --shots 4 --examples 1 --split ood/far",
+        "effft show overlap --strategy icl --shots 4 --examples 1 --split ood/traps",
         "effft show my_task.yaml --strategy vanilla --model path/to/model",
     ),
 )

@@ -21,7 +21,7 @@ LOCAL = "http://127.0.0.1:5000/"
     help="Read the runs of a task back from MLflow and write a report: one HTML page that needs no network, the same "
     "in Markdown, and CSVs. They are kept as artifacts of an MLflow run too.",
     epilog="\b\nExamples:\n  effft report\n  effft report --task cola --out report-cola\n"
-    "  effft report --parent 6f0c... (the runs of one comparison)",
+    "  effft report --parent RUN_ID",
 )
 @click.option("--task", default="agreement", show_default=True, help="task name, or the path of a task file (.yaml)")
 @click.option("--out", default="", help="folder to write to  [default: report-<task>]")

@@ -1,0 +1,81 @@
+"""Every example in a help page is a command that would start; the cheap ones run."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from effft.cli.app import COMMANDS, app
+from effft.cli.exit_codes import run_command_line
+from effft.cli.run import COMPOSED
+from effft.config import RunConfig, make_config
+from effft.strategies.strategy import NAMED
+
+ROOT = Path(__file__).parents[2]
+QUICK = ("--evaluation-limit=4", "--bootstrap=0", "--threads=1", "--no-tracking")
+RUNS = {"run lora": ("--steps=2", *QUICK), "show": (), "estimate": (), "completion": (), "tasks": ()}
+"""Beginnings of examples that run, and flags that make them quick (a later flag wins)."""
+
+
+def pages() -> list[click.Command]:
+    """Every command and every strategy."""
+    context = click.Context(app)
+    commands = [app.get_command(context, name) for name in COMMANDS]
+    (group,) = (command for command in commands if isinstance(command, click.Group))
+    return [app, *commands, *(group.get_command(context, name) for name in (*NAMED, *COMPOSED))]
+
+
+def written() -> list[str]:
+    """The examples of the help pages, and the README's commands that call effft."""
+    lines = [line for page in pages() for line in (page.epilog or "").splitlines()]
+    readme = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"^```\w*\n(.*?)^```", readme, re.S | re.M)
+    lines += [
+        line.split("  #")[0].replace("python -m effft", "effft") for block in blocks for line in block.splitlines()
+    ]
+    return sorted({match.group(1) for line in lines if (match := re.search(r"(?:^|\s|\()effft (\w[^>)]*)", line))})
+
+
+def parsed(words: list[str]) -> click.Context:
+    """The command line as click reads it; nothing runs."""
+    context, command = app.make_context("effft", [], resilient_parsing=True), app
+    while isinstance(command, click.Group):
+        command = command.get_command(context, words.pop(0))
+    return command.make_context(command.name, words, parent=context)
+
+
+@pytest.mark.parametrize("example", written())
+def test_examples_parse_and_their_values_are_valid(example: str) -> None:
+    words = shlex.split(example)
+    if "--help" in words:
+        assert run_command_line(words) == 0
+        return
+    context = parsed(words)
+    ranged = context.command.name in ("search", "compare")  # a range or a list where one value would stand
+    values = {k: v for k, v in context.params.items() if k in RunConfig.model_fields and not (ranged and ":" in str(v))}
+    make_config({k: v for k, v in values.items() if k != "task" and "," not in str(v)})
+
+
+@pytest.mark.parametrize("example", [e for e in written() if e.startswith(tuple(RUNS)) and "path/to" not in e])
+def test_cheap_examples_run(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if re.search(r"mnli|cola|pretrained/|my_", example):
+        pytest.skip("needs data or a model that is not here")
+    monkeypatch.chdir(tmp_path)
+    quick = next(flags for start, flags in RUNS.items() if example.startswith(start))
+    assert run_command_line([*shlex.split(example), *(quick if "--help" not in example else ())]) == 0
+
+
+def test_the_name_of_a_strategy_is_answered_with_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["lora+pbft"]) == 2
+    assert "type `effft run lora+pbft`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_help_wraps_between_words(width: int) -> None:
+    for page in pages():
+        text = page.get_help(page.context_class(page, info_name=page.name, terminal_width=width))
+        lines = text.split("Examples:")[0].splitlines()
+        assert max(map(len, lines)) <= width, page.name
+        assert not [line for line in lines if line.rstrip().endswith("-")], page.name
