@@ -2,7 +2,9 @@
 
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote, unquote
 
 TOKENS = (
     "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY",
@@ -10,12 +12,18 @@ TOKENS = (
 )  # fmt: skip
 """Environment variables whose value is a secret."""
 
-MIN_SECRET_LENGTH = 6
-"""Characters; a shorter value is no token, and leaving it out would maim every sentence."""
+ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "EFFFT_STORAGE")
+"""Environment variables that hold an address, perhaps with a password."""
 
-IN_ADDRESS = re.compile(r"(:/{1,2})[^/\s'\"]*@")  # a path made of an address has one slash
+MIN_SECRET_LENGTH = 6
+"""Characters. Shorter values are not masked: they would match ordinary text."""
+
+IN_ADDRESS = re.compile(r"(\b(?!models:|runs:)[A-Za-z][\w+.-]*:/{1,2})[^/\s'\"]*@")
+"""User and password of an address; a path made of an address has one slash. `models:/NAME@champion` has neither."""
 IN_DATABASE = re.compile(r"\b((?:postgres(?:ql)?|mysql|mariadb|mssql|oracle)(?:\+\w+)?:/{1,2})\S*@")
 """Of a database: its password may hold '/' and quotes."""
+USERINFO = re.compile(r"://[^/:@]*:(.+)@")
+"""A whole address with a password, which may hold any character."""
 
 IN_QUERY = re.compile(
     r"([?&;](?:key|sig|[^=&\s'\"]*(?:token|secret|passw(?:or)?d|pwd|signature|credential|"
@@ -26,16 +34,21 @@ ALONE = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|ghp_[A-Za-z0-9]{16,}|Bearer\s+[\w.
 
 
 def redact(text: str) -> str:
-    """The text with '***' for the user and password of addresses, for tokens, and for those of this process."""
+    """The text with '***' for the user and password of addresses, for tokens, and for the secrets of this process."""
+    for value in secret_values(os.environ, sys.argv):
+        text = text.replace(value, "***")
     text = IN_ADDRESS.sub(r"\1***@", IN_DATABASE.sub(r"\1***@", text))
     text = IN_QUERY.sub(r"\1***", text)
-    text = ALONE.sub("***", text)
-    for value in secret_values(os.environ):
-        text = text.replace(value, "***")
-    return text
+    return ALONE.sub("***", text)
 
 
-def secret_values(environment: Mapping[str, str]) -> list[str]:
-    """The secrets in an environment, the longest first."""
-    found = {environment.get(name, "").strip() for name in TOKENS}
-    return sorted((value for value in found if len(value) >= MIN_SECRET_LENGTH), key=len, reverse=True)
+def secret_values(environment: Mapping[str, str], words: Sequence[str] = ()) -> list[str]:
+    """The secrets in an environment and a command line, the longest first.
+
+    Passwords of addresses count as they were given and decoded (`%20` is a space): libraries print either.
+    """
+    secrets = {environment.get(name, "").strip() for name in TOKENS}
+    for address in (*(environment.get(name, "") for name in ADDRESSES), *words):
+        if given := USERINFO.search(address):
+            secrets |= {given[1], unquote(given[1]), quote(unquote(given[1]), safe="")}
+    return sorted((value for value in secrets if len(value) >= MIN_SECRET_LENGTH), key=len, reverse=True)

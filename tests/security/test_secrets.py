@@ -8,9 +8,12 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
 from place import make_place
 
 from effft.cli.exit_codes import run_command_line
@@ -46,6 +49,8 @@ ood: {far: {url: "https://user:hunter2SENTINELxyz@example.com/far.tsv?token=hunt
         ("https://h/x?api-key=SECRET1&key=SECRET1&sig=SECRET1", "https://h/x?api-key=***&key=***&sig=***"),
         ("sqlite:////tmp/a@b.db", "sqlite:////tmp/a@b.db"),
         ("https:/u:SECRET1@host/x", "https:/***@host/x"),
+        ("models:/effft-cola@champion", "models:/effft-cola@champion"),
+        ('a?b:/x/.test(c)&&d(":/e@f")', 'a?b:/x/.test(c)&&d(":/e@f")'),
     ],
 )
 def test_what_is_taken_out(text: str, clean: str) -> None:
@@ -59,6 +64,15 @@ def test_secrets_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "abc")  # too short to be told from a word
     assert redact(f"abc {TOKEN}s") == "abc ***s"
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=6), st.booleans())
+def test_a_password_of_any_characters_is_masked(password: str, is_quoted: bool) -> None:
+    address = f"postgresql://me:{quote(password, safe='') if is_quoted else password}@host/db"
+    for said in (address, f"cannot reach {address} now", f"password {password!s} refused"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", address)
+            assert password not in redact(said).replace("***", "")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from plotly.offline import get_plotlyjs
 
 from effft.errors import EffftError, InputError
 from effft.tracking.mlflow_tracker import MlflowTracker
@@ -165,3 +166,17 @@ def test_tables_are_listed_as_mlflow_lists_its_own(tracking_uri: str) -> None:
         path = Path(client.download_artifacts(run_id, "ours.json"))
         read.append((client.get_run(run_id).data.tags[tag], json.loads(path.read_text())))
     assert read[0] == read[1]
+
+
+def test_code_in_a_page_is_stored_as_it_is(tracking_uri: str) -> None:
+    """The filter of secrets once corrupted plotly's script, and no chart was drawn in the MLflow UI."""
+    tracker = MlflowTracker.open("e", "r", {}, tracking_uri)
+    script = get_plotlyjs()
+    tracker.text("report/report.html", f"<script>{script}</script>")
+    tracker.text("notes.txt", "read from https://user:password1@host/x")
+    tracker.close()
+    stored = [
+        Path(tracker.client.download_artifacts(tracker.run_id, name)) for name in ("report/report.html", "notes.txt")
+    ]
+    assert script in stored[0].read_text(encoding="utf-8")
+    assert stored[1].read_text() == "read from https://***@host/x"
