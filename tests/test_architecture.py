@@ -26,10 +26,11 @@ LAYERS = (
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 VENDORS = {
-    "mlflow": ("effft/tracking/", "effft/reports/", "effft/cli/"),
+    "mlflow": ("effft/tracking/", "effft/cli/"),
     "peft": ("effft/models/lora.py", "benchmarks/"),
     "optuna": ("effft/search/", "benchmarks/"),
     "plotly": ("effft/reports/",),
+    "matplotlib": ("effft/reports/drawing.py",),
     "ray": ("effft/search/ray_executor.py",),
     "datasets": ("effft/data/",),
     "accelerate": ("effft/models/device_map.py",),

@@ -139,18 +139,19 @@ def report_on(task: str, parent: "Tracker") -> None:
         return
     from mlflow.exceptions import MlflowException
 
-    from effft.cli.report import keep, say
+    from effft.cli.report import log_report, print_report
     from effft.errors import EffftError
     from effft.reports.report import build
+    from effft.tracking.reading import RunReader
 
     command = f"effft report --task {task} --parent {parent.run_id}"
     if parent.unsent:
         click.echo(f"effft: the report is made later: {parent.unsent} Then `{command}`.", err=True)
         return
     try:
-        made = build(parent.client, task, parent.home, parent.run_id, command)
-        view = keep(parent, made)
-        say(made, made.write(Path(f"report-{task}")), view)
+        made = build(RunReader(parent.client), task, parent.home, parent.run_id, command)
+        view = log_report(parent, made)
+        print_report(made, made.write(Path(f"report-{task}")), view)
     except (EffftError, MlflowException) as error:
         click.echo(f"effft: the report could not be made: {error}", err=True)
 

@@ -19,13 +19,14 @@ from effft.cli.compare import words
 from effft.errors import InputError
 from effft.reports.report import Report, build
 from effft.tasks.task import load_task
+from effft.tracking.reading import RunReader
 from effft.tracking.store import open_client
 
 ROOT = Path(__file__).parent.parent
 CURVE = "vanilla,pbft,lora"
 """Strategies that are also run at other strengths of the shortcut."""
 
-KEPT = ("report.md", "cells.csv", "differences.csv")
+KEPT = ("report.md", "results.csv", "differences.csv")
 ENDED = {"FINISHED", "FAILED", "KILLED"}
 
 
@@ -85,7 +86,7 @@ def start(workers: int, out: str, tracking_uri: str, **given: str | int) -> None
                 client.set_terminated(job.run, "FAILED")
     total, command = 0, said(grid)
     for task in dict.fromkeys(job.task for job in jobs):
-        made = build(client, task, "", ",".join(job.run for job in jobs if job.task == task), command)
+        made = build(RunReader(client), task, "", ",".join(job.run for job in jobs if job.task == task), command)
         total += made.runs + made.other_difficulty
         click.echo(f"report of {made.runs} runs: {made.write(Path(f'report-{task}'))}")
         keep(made, Path(out) / task)

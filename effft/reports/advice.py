@@ -25,89 +25,66 @@ def size(count: float) -> str:
     return f"{count:.0f} B"
 
 
-def pareto(cells: list[RunGroup], key: str, gain: Callable[[RunGroup], float]) -> list[RunGroup]:
-    """The cells that no other beats in both, the cheapest first."""
-    known = [cell for cell in cells if not np.isnan(cell.median(key)) and np.isfinite(gain(cell))]
-    return [known[i] for i in front([cell.median(key) for cell in known], [gain(cell) for cell in known])]
+def pareto(groups: list[RunGroup], key: str, gain: Callable[[RunGroup], float]) -> list[RunGroup]:
+    """The groups that no other beats in both cost and gain, the cheapest first."""
+    known = [group for group in groups if not np.isnan(group.median(key)) and np.isfinite(gain(group))]
+    return [known[i] for i in front([group.median(key) for group in known], [gain(group) for group in known])]
 
 
-def recommendation(material: ReportData, backbone: str) -> Text:
+def recommendation(data: ReportData, backbone: str) -> Text:
     """One paragraph from the front of memory, at the largest number of examples per label."""
-    per_label = max(material.per_labels(backbone))
-    cells = material.groups_on(backbone, per_label)
-    return Text((" ".join(_sentences(material, cells, per_label)),))
+    per_label = max(data.per_labels(backbone))
+    return Text((" ".join(_sentences(data, data.groups_on(backbone, per_label), per_label)),))
 
 
-def _sentences(material: ReportData, cells: list[RunGroup], per_label: int) -> Iterator[str]:
-    best = max(cells, key=lambda cell: material.mean(cell, "in_domain"))
-    yield (
-        f"With {per_label} examples per label, {_named(material, best, 'in_domain')} is best in domain"
-        f"{_ties(material, best, cells)}."
-    )
-    if material.sets:
-        far = max(cells, key=lambda cell: _outside(material, cell))
-        who = "it has the highest mean too" if far is best else f"{far.variant} has the highest mean"
-        yield f"Out of domain ({', '.join(material.sets)}) {who}, {_outside(material, far):.3f}."
+def _sentences(data: ReportData, groups: list[RunGroup], per_label: int) -> Iterator[str]:
+    def named(group: RunGroup) -> str:
+        return f"{group.variant} ({data.primary} {data.mean(group, 'in_domain'):.3f})"
+
+    best = groups[0]  # the groups come best first
+    yield f"With {per_label} examples per label, {named(best)} is best in domain{_ties(data, best, groups)}."
+    ood = [(stat.mean, group) for group in groups if (stat := data.ood_mean(group)) is not None]
+    if ood:
+        highest, group = max(ood, key=lambda pair: pair[0])
+        who = "it has the highest mean too" if group is best else f"{group.variant} has the highest mean"
+        yield f"Out of domain ({', '.join(data.sets)}) {who}, {highest:.3f}."
     memory = "resources/peak_memory_bytes"
-    steps = pareto(cells, memory, lambda cell: material.mean(cell, "in_domain"))
-    said = None
+    steps = pareto(groups, memory, lambda group: data.mean(group, "in_domain"))
+    last = None
     for limit in LIMITS:
-        fitting = [cell for cell in steps if cell.median(memory) <= limit]
-        if fitting and fitting[-1] is not said:
-            said = fitting[-1]
-            peak = size(said.median(memory))
-            yield f"Under {size(limit)} above the start: {_named(material, said, 'in_domain')}, peak {peak}."
-    idle = [cell for cell in cells if not cell.trains]
+        fitting = [group for group in steps if group.median(memory) <= limit]
+        if fitting and fitting[-1] is not last:
+            last = fitting[-1]
+            yield f"Best under {size(limit)} of memory: {named(last)}, which peaks at {size(last.median(memory))}."
+    idle = [group for group in groups if not group.trains]
     if idle:
-        top = max(idle, key=lambda cell: material.mean(cell, "in_domain"))
-        yield f"Without any training: {_named(material, top, 'in_domain')}."
-    if all(len(cell.runs) < 2 for cell in cells):
-        yield "Every number is from a single run, so none of this is more than a first look."
+        yield f"Best without any training: {named(idle[0])}."
+    if all(len(group.runs) < 2 for group in groups):
+        yield "Every number comes from a single run, so none of this is more than a first impression."
 
 
-def _named(material: ReportData, cell: RunGroup, split: str) -> str:
-    return f"{cell.variant} ({material.primary} {material.mean(cell, split):.3f})"
-
-
-def _ties(material: ReportData, best: RunGroup, cells: list[RunGroup]) -> str:
+def _ties(data: ReportData, best: RunGroup, groups: list[RunGroup]) -> str:
     """Those whose interval reaches the best one's mean."""
-    mean = material.mean(best, "in_domain")
-    near = []
-    for cell in cells:
-        stat = material.stat(cell, "in_domain")
-        if cell is not best and stat is not None and stat.high is not None and stat.high >= mean:
-            near.append(cell.variant)
-    return f", not told apart from {', '.join(near)} by the intervals" if near else ""
+    mean = data.mean(best, "in_domain")
+    near = [
+        group.variant
+        for group in groups
+        if group is not best and (stat := data.stat(group, "in_domain")) and stat.high is not None and stat.high >= mean
+    ]
+    return f"; the intervals do not separate it from {', '.join(near)}" if near else ""
 
 
-def _outside(material: ReportData, cell: RunGroup) -> float:
-    stat = material.ood_mean(cell)
-    return stat.mean if stat else float("-inf")
-
-
-def oracle(material: ReportData, backbone: str) -> Table | None:
+def oracle(data: ReportData, backbone: str) -> Table | None:
     """OOD metric of the run chosen by validation, and of the run one would choose if OOD labels were known."""
-    if not material.sets:
+    if not data.sets:
         return None
     rows = []
-    for cell in material.groups_on(backbone):
-        validation = cell.values(f"validation/{material.primary}")
-        away = material.ood_values(cell)
-        if len(cell.runs) < 2 or np.isnan(away).all() or np.isnan(validation).all():
+    for group in data.groups_on(backbone):
+        validation, ood = group.values(f"validation/{data.primary}"), data.ood_values(group)
+        if len(group.runs) < 2 or np.isnan(ood).all() or np.isnan(validation).all():
             continue
-        chosen = away[int(np.nanargmax(validation))]
-        mean, best = float(np.nanmean(away)), float(np.nanmax(away))
-        rows.append(
-            (cell.variant, str(cell.per_label), f"{mean:.3f}", f"{chosen:.3f}", f"{best:.3f}", f"{best - chosen:+.3f}")
-        )
-    if not rows:
-        return None
-    heads = (
-        "strategy",
-        "per label",
-        "mean of runs",
-        "chosen on validation",
-        "oracle: chosen on OOD",
-        "oracle - honest",
-    )
-    return Table(f"oracle-{backbone}", heads, rows)
+        chosen, best = ood[int(np.nanargmax(validation))], float(np.nanmax(ood))
+        numbers = (f"{value:.3f}" for value in (float(np.nanmean(ood)), chosen, best))
+        rows.append((group.variant, str(group.per_label), *numbers, f"{best - chosen:+.3f}"))
+    heads = ("strategy", "per label", "mean of runs", "chosen on validation", "chosen on OOD", "difference")
+    return Table(f"oracle-{backbone}", heads, rows) if rows else None

@@ -1,4 +1,4 @@
-"""Tidy CSVs: one row a run, a cell and metric, a pair."""
+"""Tidy CSV files: a line for every run, for every group and split, for every pair of strategies."""
 
 import csv
 import io
@@ -6,18 +6,19 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from effft.redaction import redact
 from effft.reports.data import ReportData
 from effft.reports.pairwise import Pair
 from effft.runs.compare import Outcome
 
-ABOUT = (
-    "run_id", "name", "backbone", "strategy", "variant", "condition", "per_label", "seed", "data_seed", "study",
+COLUMNS = (
+    "run_id", "name", "backbone", "strategy", "variant", "difficulty", "per_label", "seed", "data_seed", "study",
     "git_commit",
 )  # fmt: skip
 
 
-def text_of(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """CSV with Unix line ends; a cell that a spreadsheet would run as a formula is quoted by an apostrophe."""
+def csv_text(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """CSV with Unix line ends, without secrets; an apostrophe stands before what a spreadsheet would run."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(heads)
@@ -26,52 +27,52 @@ def text_of(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _safe(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value
-
-
-def runs_csv(material: ReportData) -> str:
-    """A line a finished run with every metric, unrounded; runs with other knobs (`condition`) have no variant."""
-    frame = pd.concat([material.frame, material.other_difficulty]) if len(material.other_difficulty) else material.frame
-    columns = [*(c for c in ABOUT if c in frame), *sorted(str(c) for c in frame if str(c).startswith("metric:"))]
-    heads = [str(c).removeprefix("metric:") for c in columns]
-    filled = frame[columns].astype(object).where(frame[columns].notna(), "")
-    return text_of(heads, filled.itertuples(index=False))
+    if not isinstance(value, str):
+        return value
+    return f"'{redact(value)}" if value[:1] in ("=", "+", "-", "@", "\t") else redact(value)
 
 
 def outcomes_csv(outcomes: Sequence[Outcome]) -> str:
-    """A line a run of a comparison, every metric unrounded; failed runs with their reason."""
+    """A line for every run of a comparison, every metric unrounded; failed runs with their reason."""
     keys = sorted({key for o in outcomes if o.result for key in o.result.metrics})
     rows = [
         [o.config.strategy, o.config.per_label, o.config.seed, o.config.data_seed, o.failure]
         + [o.result.metrics.get(key, "") if o.result else "" for key in keys]
         for o in outcomes
     ]
-    return text_of(("strategy", "per_label", "seed", "data_seed", "failure", *keys), rows)
+    return csv_text(("strategy", "per_label", "seed", "data_seed", "failure", *keys), rows)
 
 
-def cells_csv(material: ReportData) -> str:
-    """A line a cell and split: mean, sd, interval, distinct runs, majority, chance."""
+def runs_csv(data: ReportData) -> str:
+    """A line for every finished run with every metric, unrounded; runs at another difficulty have no variant."""
+    frame = pd.concat([data.frame, data.other_difficulty]) if len(data.other_difficulty) else data.frame
+    columns = [*(c for c in COLUMNS if c in frame), *sorted(str(c) for c in frame if str(c).startswith("metric:"))]
+    heads = [str(column).removeprefix("metric:") for column in columns]
+    filled = frame[columns].astype(object).where(frame[columns].notna(), "")
+    return csv_text(heads, filled.itertuples(index=False))
+
+
+def results_csv(data: ReportData) -> str:
+    """A line for every group and split, then its gap and OOD mean: mean, sd, interval, majority, chance."""
     rows: list[list[object]] = []
-    for cell in material.groups:
-        place = [cell.backbone, cell.strategy, cell.variant, cell.per_label]
-        for split in material.splits:
-            stat, known = material.stat(cell, split), material.references([cell], split) or ("", "")
+    for group in data.groups:
+        stats = {split: data.stat(group, split) for split in data.splits}
+        stats |= {"gap": data.gap(group), "ood mean": data.ood_mean(group)}
+        for name, stat in stats.items():
             if stat is not None:
-                values = [stat.mean, stat.sd, stat.low, stat.high, stat.count]
-                rows.append([*place, split, material.primary, *("" if v is None else v for v in values), *known])
-        for name, stat in (("gap", material.gap(cell)), ("ood mean", material.ood_mean(cell))):
-            if stat is not None:
-                values = [stat.mean, stat.sd, stat.low, stat.high, stat.count]
-                rows.append([*place, name, material.primary, *("" if v is None else v for v in values), "", ""])
+                references = (data.references([group], name) if name in data.splits else None) or ("", "")
+                values = ["" if v is None else v for v in (stat.mean, stat.sd, stat.low, stat.high, stat.count)]
+                place = [group.backbone, group.strategy, group.variant, group.per_label, name, data.primary]
+                rows.append([*place, *values, *references])
     heads = (
         "backbone", "strategy", "variant", "per_label", "split", "metric", "mean", "sd", "low", "high", "distinct_runs",
         "majority", "chance",
     )  # fmt: skip
-    return text_of(heads, rows)
+    return csv_text(heads, rows)
 
 
 def pairs_csv(pairs: Sequence[Pair]) -> str:
-    """A line a pair of strategies and split."""
+    """A line for every pair of strategies and split."""
     heads = ("backbone", "per_label", "split", "one", "other", "difference", "pairs", "p", "p_holm")
     rows = [[p.backbone, p.per_label, p.split, p.one, p.other, p.difference, p.count, p.p, p.corrected] for p in pairs]
-    return text_of(heads, rows)
+    return csv_text(heads, rows)

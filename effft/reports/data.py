@@ -1,4 +1,4 @@
-"""The runs of one report, sorted: what was measured, what was not and why."""
+"""The runs of one report: what was measured, what was not and why."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,10 +6,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from effft.evaluation.metric_keys import ood_sets
 from effft.evaluation.statistics import Array, uninformed_scores
-from effft.reports.collect import KINDS_APART, Collected, metric_names
-from effft.reports.difficulty import usual_condition, with_conditions
-from effft.reports.groups import RunGroup, Statistic, group_runs, with_variants
+from effft.reports.collect import NO_RESULT, Collected, metric_names
+from effft.reports.groups import RunGroup, Statistic, difficulty_of, group_runs, usual_difficulty, with_variants
 
 RESULT = ("in_domain/calibration_error", "train/loss")
 """Continuous numbers that tell two results apart even where all answers are the same."""
@@ -17,15 +17,22 @@ RESULT = ("in_domain/calibration_error", "train/loss")
 
 @dataclass(frozen=True)
 class ReportData:
-    """frame: finished runs with the primary metric. left_out: the others, by reason.
+    """The runs of a task that a report is about.
 
-    turned: measured runs of the same task with other knobs, in no mean with those of `frame`, which have `condition`.
+    Args:
+        task: Its name.
+        frame: Finished runs with the primary metric, all at the same difficulty.
+        other_difficulty: Runs of the task at another difficulty, which no mean mixes with those of `frame`.
+        difficulty: The difficulty of `frame`, '' where the task has none.
+        primary: The primary metric.
+        sets: The names of the OOD sets.
+        left_out: The other runs, by the reason why they are left out.
     """
 
     task: str
     frame: pd.DataFrame
     other_difficulty: pd.DataFrame
-    condition: str
+    difficulty: str
     primary: str
     sets: tuple[str, ...]
     left_out: dict[str, pd.DataFrame]
@@ -37,72 +44,70 @@ class ReportData:
 
     @cached_property
     def groups(self) -> list[RunGroup]:
-        """Every cell, by backbone, examples per label and variant."""
+        """Every group of runs, by backbone, examples per label and variant."""
         return self.groups_in(self.frame)
 
     def groups_in(self, frame: pd.DataFrame) -> list[RunGroup]:
-        """The cells of some runs."""
+        """The groups of some runs."""
         return group_runs(frame, [*(f"{split}/{self.primary}" for split in self.splits), *RESULT])
 
     @cached_property
     def backbones(self) -> list[str]:
-        """In the order they came."""
-        return list(dict.fromkeys(cell.backbone for cell in self.groups))
+        """In the order of their first runs."""
+        return list(dict.fromkeys(group.backbone for group in self.groups))
 
     def groups_on(self, backbone: str, per_label: int | None = None) -> list[RunGroup]:
-        """The cells of a backbone, best in domain first within each number of examples per label."""
-        found = [c for c in self.groups if c.backbone == backbone and per_label in (None, c.per_label)]
-        return sorted(found, key=lambda c: (c.per_label, -self.mean(c, "in_domain")))
+        """The groups of a backbone by number of examples per label, best in domain first."""
+        chosen = [g for g in self.groups if g.backbone == backbone and per_label in (None, g.per_label)]
+        return sorted(chosen, key=lambda group: (group.per_label, -self.mean(group, "in_domain")))
 
     def per_labels(self, backbone: str) -> list[int]:
-        """Ascending."""
-        return sorted({cell.per_label for cell in self.groups if cell.backbone == backbone})
+        """Numbers of examples per label, ascending."""
+        return sorted({group.per_label for group in self.groups if group.backbone == backbone})
 
-    def stat(self, cell: RunGroup, split: str) -> Statistic | None:
+    def stat(self, group: RunGroup, split: str) -> Statistic | None:
         """The primary metric of a split."""
-        return cell.stat(f"{split}/{self.primary}")
+        return group.stat(f"{split}/{self.primary}")
 
-    def mean(self, cell: RunGroup, split: str) -> float:
-        """Its mean; below everything where there is none."""
-        stat = self.stat(cell, split)
+    def mean(self, group: RunGroup, split: str) -> float:
+        """Its mean; minus infinity where there is none."""
+        stat = self.stat(group, split)
         return stat.mean if stat else float("-inf")
 
-    def ood_mean(self, cell: RunGroup) -> Statistic | None:
-        """The mean over the OOD sets of every run."""
-        if not self.sets:
-            return None
-        return cell.stat_of(self.ood_values(cell))
+    def ood_mean(self, group: RunGroup) -> Statistic | None:
+        """The mean over the OOD sets."""
+        return group.stat_of(self.ood_values(group)) if self.sets else None
 
-    def ood_values(self, cell: RunGroup) -> Array:
-        """The mean over the OOD sets, a number a run; NaN where a set is missing."""
-        found: Array = np.array([cell.values(f"ood/{name}/{self.primary}") for name in self.sets]).mean(axis=0)
-        return found
+    def ood_values(self, group: RunGroup) -> Array:
+        """The mean over the OOD sets of every run; NaN where a set is missing."""
+        values: Array = np.array([group.values(f"ood/{name}/{self.primary}") for name in self.sets]).mean(axis=0)
+        return values
 
-    def gap(self, cell: RunGroup) -> Statistic | None:
+    def gap(self, group: RunGroup) -> Statistic | None:
         """In domain minus the mean of the OOD sets, run by run."""
         if not self.sets:
             return None
-        return cell.stat_of(cell.values(f"in_domain/{self.primary}") - self.ood_values(cell))
+        return group.stat_of(group.values(f"in_domain/{self.primary}") - self.ood_values(group))
 
-    def references(self, cells: list[RunGroup], split: str) -> tuple[float, float] | None:
-        """What always answering the most frequent label, and guessing, get; None where no run says."""
-        for cell in cells:
-            majority, chance = cell.stat(f"{split}/majority"), cell.stat(f"{split}/chance")
+    def references(self, groups: list[RunGroup], split: str) -> tuple[float, float] | None:
+        """What always answering the most frequent label, and guessing, score; None where no run logged it."""
+        for group in groups:
+            majority, chance = group.stat(f"{split}/majority"), group.stat(f"{split}/chance")
             if majority and chance:
                 return uninformed_scores(self.primary, majority.mean, chance.mean)
         return None
 
 
 def select_runs(collected: Collected, task: str) -> ReportData:
-    """Keep the finished runs of the task that measured its primary metric in domain; name the rest by reason."""
+    """Keep the finished runs of the task that measured its primary metric in domain; keep the others by reason."""
     frame = collected.frame
-    frame = frame[~frame["kind"].isin(KINDS_APART)]
-    left: dict[str, pd.DataFrame] = {}
+    frame = frame[~frame["kind"].isin(NO_RESULT)]
+    left_out: dict[str, pd.DataFrame] = {}
 
     def leave(reason: str, rows: "pd.Series[bool]") -> None:
         nonlocal frame
         if rows.any():
-            left[reason] = frame[rows]
+            left_out[reason] = frame[rows]
             frame = frame[~rows]
 
     leave("no run of effft (no strategy tag)", frame["strategy"] == "")
@@ -114,20 +119,33 @@ def select_runs(collected: Collected, task: str) -> ReportData:
     missing = frame[column].isna() if column in frame else pd.Series(True, index=frame.index)
     leave(f"without in_domain/{metric}", missing)
     leave("without a number of examples per label", frame["per_label"].isna())
-    frame = with_conditions(frame)
-    usual = usual_condition(frame)
-    here = frame["condition"].isin([usual, ""])  # '': a task without knobs, or a run that did not say how they stood
-    sets = _sets(frame[here], metric)
-    return ReportData(task, with_variants(frame[here]), frame[~here], usual, metric, sets, left)
+    frame = with_contents(frame)
+    frame = frame.assign(difficulty=difficulty_of(frame))
+    usual = usual_difficulty(frame)
+    here = frame["difficulty"].isin([usual, ""])  # '': the task has none, or the run did not log it
+    sets = tuple(sorted(ood_sets(metric_names(frame[here].dropna(axis=1, how="all")), metric)))
+    return ReportData(task, with_variants(frame[here]), frame[~here], usual, metric, sets, left_out)
+
+
+CONTENTS = {"task_digest": "task", "model_digest": "weights"}
+"""Resolved digests of what a run read -> what they name."""
+
+
+def with_contents(frame: pd.DataFrame) -> pd.DataFrame:
+    """Treat runs that read other weights, or other data under one task name, as runs on another backbone.
+
+    So that nothing averages or pairs them: 'tiny-lm (weights 1f2e3d4c)'. Nothing changes where all runs read the same.
+    """
+    for digest, name in CONTENTS.items():
+        column = f"param:resolved.{digest}"
+        if column in frame:
+            several = frame.groupby("backbone")[column].transform("nunique") > 1
+            words = frame["backbone"] + f" ({name} " + frame[column].str[:8].replace("", "unknown") + ")"
+            frame = frame.assign(backbone=frame["backbone"].where(~several, words))
+    return frame
 
 
 def _primary(frame: pd.DataFrame) -> str:
     column = "param:resolved.metric"
     named = frame[column][frame[column] != ""] if column in frame else pd.Series(dtype=str)
     return str(named.mode().iloc[0]) if len(named) else "accuracy"
-
-
-def _sets(frame: pd.DataFrame, metric: str) -> tuple[str, ...]:
-    known = frame.dropna(axis=1, how="all")
-    keys = [k for k in metric_names(known) if k.startswith("ood/") and k.endswith(f"/{metric}") and k.count("/") == 2]
-    return tuple(key.split("/")[1] for key in sorted(keys))

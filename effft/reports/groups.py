@@ -1,4 +1,4 @@
-"""What is one thing: runs that differ in nothing but their two seeds, and what a mean over them is."""
+"""Which runs belong together: they differ in nothing but their two seeds. And what a mean over them is."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from effft.evaluation.statistics import Array, Numbers, crossed_weights, interva
 from effft.strategies.strategy import compose
 
 NO_SETTING = {
-    "seed", "data_seed", "per_label", "train_digest", "validation_digest", "steps", "device", "threads", "task",
-    "model", "strategy", "log_model", "processes", "data_dir", "bootstrap", "metric", "width", "shots", "teacher_shots",
-    *DIFFICULTY_FIELDS,
+    "seed", "data_seed", "per_label", "train_digest", "validation_digest", "task_digest", "model_digest", "steps",
+    "device", "threads", "task", "model", "strategy", "log_model", "processes", "data_dir", "bootstrap", "metric",
+    "width", "shots", "teacher_shots", *DIFFICULTY_FIELDS,
 }  # fmt: skip
-"""Resolved values that do not make two runs different things; the demonstrations count as they were asked for."""
+"""Resolved values that do not make two runs different; demonstrations count as they were asked for (`ASKED`)."""
+
+ASKED = ("param:shots", "param:teacher_shots")
 
 TUNED = " tuned"
 """After the name of a strategy whose settings a study chose."""
-
-ASKED = ("param:shots", "param:teacher_shots")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Statistic:
     high: float | None
     count: int
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its ends; the mean itself where there is no interval."""
+        return (self.mean, self.mean) if self.low is None or self.high is None else (self.low, self.high)
+
     def __str__(self) -> str:
         spread = "" if self.sd is None else f" ± {self.sd:.3f}"
         return f"{self.mean:.3f}{spread}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
@@ -41,7 +46,13 @@ class Statistic:
 
 @dataclass(frozen=True)
 class RunGroup:
-    """One variant of a strategy at one number of examples per label, on one backbone. runs: its distinct runs."""
+    """One variant of a strategy at one number of examples per label, on one backbone.
+
+    Args:
+        runs: Its distinct runs.
+        repeats: Runs left out because a later run has the same seeds and settings.
+        copies: Runs left out because another run has exactly the same results.
+    """
 
     backbone: str
     variant: str
@@ -53,22 +64,22 @@ class RunGroup:
 
     @property
     def trains(self) -> bool:
-        """Whether the seed moves anything."""
+        """Whether the seed changes anything."""
         return trains(self.strategy)
 
     @property
     def seeds(self) -> Numbers:
-        """Of every run; all alike where the seed moves nothing."""
+        """The seed of every run; all alike where the seed changes nothing."""
         return self.runs["seed"].fillna(0).to_numpy(dtype=np.int64) * int(self.trains)
 
     @property
     def draws(self) -> Numbers:
-        """`data_seed` of every run."""
+        """The `data_seed` of every run."""
         return self.runs["data_seed"].fillna(0).to_numpy(dtype=np.int64)
 
     @cached_property
     def weights(self) -> Array:
-        """Bootstrap weights, drawn once for all numbers of the cell."""
+        """Bootstrap weights, drawn once for all numbers of the group."""
         return crossed_weights(self.seeds, self.draws)
 
     def values(self, key: str) -> Array:
@@ -77,6 +88,11 @@ class RunGroup:
         if column not in self.runs:
             return np.full(len(self.runs), np.nan)
         return self.runs[column].to_numpy(dtype=np.float64)
+
+    def setting(self, name: str) -> str:
+        """A resolved setting of the first run; '' where it is not logged."""
+        column = f"param:resolved.{name}"
+        return str(self.runs[column].iloc[0]) if column in self.runs else ""
 
     def median(self, key: str) -> float:
         """The median of a metric over runs; NaN where it was not measured."""
@@ -88,19 +104,19 @@ class RunGroup:
         return self.stat_of(self.values(key))
 
     def stat_of(self, values: Array) -> Statistic | None:
-        """The same for one number a run."""
+        """The same for one number of every run."""
         known = ~np.isnan(values)
-        found = values[known]
-        if not len(found):
+        kept = values[known]
+        if not len(kept):
             return None
-        bounds = interval(found, self.seeds[known], self.draws[known], self.weights[:, known] if known.all() else None)
+        bounds = interval(kept, self.seeds[known], self.draws[known], self.weights[:, known] if known.all() else None)
         low, high = bounds or (None, None)
-        sd = float(found.std(ddof=1)) if len(found) > 1 else None
-        return Statistic(float(found.mean()), sd, low, high, len(found))
+        sd = float(kept.std(ddof=1)) if len(kept) > 1 else None
+        return Statistic(float(kept.mean()), sd, low, high, len(kept))
 
 
 def trains(strategy: str) -> bool:
-    """Whether a strategy moves any parameter; a name of another version counts as one that does."""
+    """Whether a strategy trains any parameter; a name that this version does not know counts as one that does."""
     try:
         return compose(strategy).trains
     except ValueError:
@@ -110,7 +126,8 @@ def trains(strategy: str) -> bool:
 def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with `variant`: the strategy's name, and in brackets the settings that differ among its runs.
 
-    What a study chose is called `tuned`, whatever it is; at one number of examples the choices of two studies differ.
+    What a study chose is called `tuned`, whatever its settings; the choices of two studies at one number of examples
+    per label are told apart.
     """
     tuned = frame["tuned"] == "true"
     frame = frame.assign(variant=frame["strategy"].where(~tuned, frame["strategy"] + TUNED))
@@ -124,22 +141,20 @@ def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
         if not differing:
             continue
         names = [c.removeprefix("param:").removeprefix("resolved.") for c in differing]
-        labels = [
+        frame.loc[group.index, "variant"] = [
             f"{name} [{', '.join(f'{n}={v}' for n, v in zip(names, values, strict=True) if v != '')}]"
             for name, values in zip(group["variant"], group[differing].to_numpy(), strict=True)
         ]
-        frame.loc[group.index, "variant"] = labels
     return frame
 
 
 def group_runs(frame: pd.DataFrame, keys: Sequence[str]) -> list[RunGroup]:
-    """The cells, by backbone, examples per label and variant, in the order they came. keys: metrics of a result."""
-    return list(_cells(frame, [f"metric:{key}" for key in keys]))
+    """The groups in the order of their first runs. keys: the metrics that make two results the same or not."""
+    return list(_groups(frame, [f"metric:{key}" for key in keys]))
 
 
-def _cells(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[RunGroup]:
-    grouped = frame.groupby(["backbone", "per_label", "variant"], sort=False)
-    for (backbone, per_label, variant), group in grouped:
+def _groups(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[RunGroup]:
+    for (backbone, per_label, variant), group in frame.groupby(["backbone", "per_label", "variant"], sort=False):
         strategy = str(group["strategy"].iloc[0])
         place = ["seed", "data_seed"] if trains(strategy) else ["data_seed"]
         latest = group.drop_duplicates(place, keep="last")
@@ -148,3 +163,32 @@ def _cells(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[RunGroup]:
         repeats = len(group) - len(latest)
         copies = len(latest) - len(distinct) if trains(strategy) else 0  # zero-shot is the same for every draw
         yield RunGroup(str(backbone), str(variant), strategy, int(str(per_label)), distinct, repeats, copies)
+
+
+def difficulty_values(frame: pd.DataFrame, field: str) -> "pd.Series[str]":
+    """One field of the task's difficulty in every run; '' where the task does not have it."""
+    name = f"param:resolved.{field}"
+    if name not in frame:
+        return pd.Series("", index=frame.index, dtype=str)
+    return frame[name].replace("None", "")
+
+
+def difficulty_of(frame: pd.DataFrame, without: str = "") -> "pd.Series[str]":
+    """The difficulty of every run in words, 'overlap_strength=0.5, lexicon_size=20', one field left out if asked."""
+    words = pd.Series("", index=frame.index, dtype=str)
+    for field in DIFFICULTY_FIELDS:
+        values = difficulty_values(frame, field)
+        if field != without and len(frame):
+            more = (field + "=" + values).where(values != "", "")
+            words = words + more.where((words == "") | (more == ""), ", " + more)
+    return words
+
+
+def usual_difficulty(frame: pd.DataFrame) -> str:
+    """The difficulty that the report is about: of the runs that set none by hand, else the most frequent one."""
+    asked = pd.Series(False, index=frame.index)
+    for field in DIFFICULTY_FIELDS:
+        if f"param:{field}" in frame:
+            asked |= ~frame[f"param:{field}"].isin(["", "None"])
+    chosen = frame["difficulty"][~asked] if (~asked).any() else frame["difficulty"]
+    return str(chosen.mode().iloc[0]) if len(chosen) else ""

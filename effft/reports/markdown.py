@@ -1,51 +1,50 @@
 """A report as Markdown: the same sections, tables and still figures."""
 
+import re
 from collections.abc import Iterator, Sequence
 
-from effft.reports.blocks import Figure, Section, Table, Text
+from effft.redaction import redact
+from effft.reports.blocks import Block, Figure, Section, Table, Text
 
 
-def plain(text: str) -> str:
-    """Shown as text: no HTML, no Markdown of the data's own, no cell that ends early."""
-    for mark in ("\\", "|", "*", "_", "`", "[", "]", "#"):
-        text = text.replace(mark, "\\" + mark) if mark in "\\|`[]*_" else text
+def escaped(text: str) -> str:
+    """Text from runs as Markdown that shows it: without secrets, HTML, or marks of its own."""
+    text = re.sub(r"([\\|`\[\]*_])", r"\\\1", redact(text))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
 
 
 def markdown(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """The whole document; figures that have a still picture are files beside it, named by their key."""
-    text = f"# {plain(title)}\n\n{plain(lead)}\n"
+    """The whole document; a figure with a still picture is a file beside it, named by its key."""
+    text = f"# {escaped(title)}\n\n{escaped(lead)}\n"
     for section in sections:
-        text += f"\n## {plain(section.title)}\n\n{markdown_blocks(section.parts)}"
+        text += f"\n## {escaped(section.title)}\n\n{markdown_blocks(section.blocks)}"
     return text
 
 
-def markdown_blocks(blocks: Sequence[Text | Table | Figure]) -> str:
+def markdown_blocks(blocks: Sequence[Block]) -> str:
     """Paragraphs, tables and links to figures, an empty line between them."""
-    return "\n".join("\n".join(_part(block)) + "\n" for block in blocks)
+    return "\n".join("\n".join(_lines(block)) + "\n" for block in blocks)
 
 
-def _part(part: Text | Table | Figure) -> Iterator[str]:
-    if isinstance(part, Text):
-        yield from (f"{'- ' if part.bullets else ''}{plain(line)}" for line in part.lines)
-    elif isinstance(part, Table):
-        if part.caption:
-            yield from (plain(part.caption), "")
-        yield _row(part.heads)
-        yield _row(["---" if place in part.left else "---:" for place in range(len(part.heads))], raw=True)
-        yield from (_row(row) for row in part.rows)
-    elif part.svg:
-        yield f"![{plain(part.title)}]({file_name(part)})"
-        yield ""
-        yield plain(part.about)
+def _lines(block: Block) -> Iterator[str]:
+    if isinstance(block, Text):
+        yield from (f"{'- ' if block.bullets else ''}{escaped(line)}" for line in block.lines)
+    elif isinstance(block, Table):
+        if block.caption:
+            yield from (escaped(block.caption), "")
+        yield _row(map(escaped, block.heads))
+        yield _row("---" if place in block.left else "---:" for place in range(len(block.heads)))
+        yield from (_row(map(escaped, row)) for row in block.rows)
+    elif block.still:
+        yield from (f"![{escaped(block.title)}]({file_name(block)})", "", escaped(block.about))
     else:
-        yield f"{plain(part.title)}: see the HTML page."
+        yield f"{escaped(block.title)}: see the HTML page."
 
 
-def _row(cells: Sequence[str], raw: bool = False) -> str:
-    return "| " + " | ".join(c if raw else plain(c) for c in cells) + " |"
+def _row(texts: Iterator[str]) -> str:
+    return f"| {' | '.join(texts)} |"
 
 
 def file_name(figure: Figure) -> str:
-    """A file name without anything a path or a link could trip over."""
+    """A file name without anything that a path or a link could trip over."""
     return "".join(c if c.isalnum() or c in "-." else "-" for c in figure.key) + ".svg"

@@ -2,33 +2,32 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from html import escape
 from pathlib import Path
 
-from effft.reports.blocks import Figure, Section, Table, Text
+from effft.reports.blocks import Block, Figure, Section, Table
+from effft.reports.drawing import plotly_figure, shown
 
 HERE = Path(__file__).parent
 
 
 def page(title: str, lead: str, sections: Sequence[Section], foot: str) -> str:
-    """The whole document. Everything that comes from runs is escaped, in HTML, in plotly texts and in the JSON."""
-    figures = [part for section in sections for part in section.parts if isinstance(part, Figure)]
+    """The whole document. Everything that comes from runs is escaped: in HTML, in plotly's texts and in the JSON."""
+    figures = [block for section in sections for block in section.blocks if isinstance(block, Figure)]
     body = "\n".join(line for section in sections for line in _section(section))
-    links = "".join(f'<li><a href="#{_id(s.key)}">{escape(s.title)}</a></li>' for s in sections)
+    links = "".join(f'<li><a href="#{_id(s.key)}">{shown(s.title)}</a></li>' for s in sections)
     style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
-    plotly = f"<script>{_plotly()}</script>" if figures else ""
-    data = json.dumps({_id(f.key): {"data": f.data, "layout": f.layout} for f in figures}, allow_nan=False)
+    data = json.dumps({_id(figure.key): plotly_figure(figure) for figure in figures}, allow_nan=False)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline'; "
         "style-src 'unsafe-inline'; img-src data: blob:\">"
-        f"<title>{escape(title)}</title><style>{style}</style></head><body>"
-        f'<a class="skip" href="#main">To the results</a><header><h1>{escape(title)}</h1>'
-        f'<p class="soft">{escape(lead)}</p></header><nav aria-label="Sections"><ul>{links}</ul></nav>'
-        f'<main id="main">{body}</main><footer><p>{escape(foot)}</p></footer>'
+        f"<title>{shown(title)}</title><style>{style}</style></head><body>"
+        f'<a class="skip" href="#main">To the results</a><header><h1>{shown(title)}</h1>'
+        f'<p class="soft">{shown(lead)}</p></header><nav aria-label="Sections"><ul>{links}</ul></nav>'
+        f'<main id="main">{body}</main><footer><p>{shown(foot)}</p></footer>'
         f'<script type="application/json" id="figures">{_in_script(data)}</script>'
-        f"{plotly}<script>{script if figures else ''}</script>"
+        f"{f'<script>{_plotly()}</script>' if figures else ''}<script>{script}</script>"
         "</body></html>\n"
     )
 
@@ -49,55 +48,46 @@ def _id(key: str) -> str:
 
 
 def _section(section: Section) -> Iterator[str]:
-    inner = [line for part in section.parts for line in _part(part, section.key)]
-    if section.folded:
-        yield f'<section id="{_id(section.key)}"><details><summary>{escape(section.title)}</summary>'
-        yield from (*inner, "</details></section>")
-    else:
-        yield f'<section id="{_id(section.key)}"><h2>{escape(section.title)}</h2>'
-        yield from (*inner, "</section>")
+    yield f'<section id="{_id(section.key)}"><h2>{shown(section.title)}</h2>'
+    for block in section.blocks:
+        yield from _block(block, section.key)
+    yield "</section>"
 
 
-def _part(part: Text | Table | Figure, key: str) -> Iterator[str]:
-    if isinstance(part, Table):
-        yield from _table(part)
-    elif isinstance(part, Figure):
-        name = _id(part.key)
-        yield f'<h3 id="{name}-name">{escape(part.title)}</h3>'
+def _block(block: Block, key: str) -> Iterator[str]:
+    if isinstance(block, Table):
+        yield from _table(block)
+    elif isinstance(block, Figure):
+        name = _id(block.key)
+        yield f'<h3 id="{name}-name">{shown(block.title)}</h3>'
         yield f'<figure><div class="plot" id="{name}" role="img" aria-labelledby="{name}-name"></div>'
-        yield f"<figcaption>{escape(part.about)}</figcaption></figure>"
-    elif part.bullets:
-        yield "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in part.lines) + "</ul>"
+        yield f"<figcaption>{shown(block.about)}</figcaption></figure>"
+    elif block.bullets:
+        yield "<ul>" + "".join(f"<li>{shown(line)}</li>" for line in block.lines) + "</ul>"
     else:
-        words = "".join(f"<p>{escape(line)}</p>" for line in part.lines)
+        words = "".join(f"<p>{shown(line)}</p>" for line in block.lines)
         yield f'<div class="callout">{words}</div>' if key.startswith("advice") else words
 
 
 def _table(table: Table) -> Iterator[str]:
-    name = table.caption or table.heads[0]
-    yield f'<div class="wide" role="region" tabindex="0" aria-label="{escape(name)}"><table>'
+    yield f'<div class="wide" role="region" tabindex="0" aria-label="{shown(table.caption or table.heads[0])}"><table>'
     if table.caption:
-        yield f"<caption>{escape(table.caption)}</caption>"
-    heads = (
-        f'<th scope="col"{_left(place, table)}><button type="button">{escape(head)}</button></th>'
-        for place, head in enumerate(table.heads)
-    )
-    yield f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"
+        yield f"<caption>{shown(table.caption)}</caption>"
+    left = [' class="l"' if place in table.left else "" for place in range(len(table.heads))]
+    heads = zip(left, map(shown, table.heads), strict=True)
+    heads_html = (f'<th scope="col"{look}><button type="button">{head}</button></th>' for look, head in heads)
+    yield f"<thead><tr>{''.join(heads_html)}</tr></thead><tbody>"
     for number, row in enumerate(table.rows):
-        cells = [f'<th scope="row" class="l">{escape(row[0])}</th>']
-        cells += [f"<td{_left(place, table)}>{escape(breakable(cell))}</td>" for place, cell in enumerate(row) if place]
+        first, *others = (shown(breakable(text)) for text in row)
+        cells = (f"<td{look}>{text}</td>" for look, text in zip(left[1:], others, strict=True))
         look = ' class="q"' if number in table.quiet else ""
-        yield f"<tr{look}>{''.join(cells)}</tr>"
+        yield f'<tr{look}><th scope="row" class="l">{first}</th>{"".join(cells)}</tr>'
     yield "</tbody></table></div>"
 
 
-def breakable(cell: str) -> str:
+def breakable(text: str) -> str:
     """A mean with its interval may break before the bracket and nowhere else."""
-    head, bracket, tail = cell.partition(" [")
-    if not bracket or not head[:1].isdigit():
-        return cell
-    return head.replace(" ", "\u00a0") + " " + ("[" + tail).replace(" ", "\u00a0")
-
-
-def _left(place: int, table: Table) -> str:
-    return ' class="l"' if place in table.left else ""
+    head, bracket, tail = text.partition(" [")
+    if " ± " not in head:
+        return text
+    return head.replace(" ", "\u00a0") + (" [" + tail.replace(" ", "\u00a0") if bracket else "")

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from effft.reports.blocks import Part, Table, Text
+from pydantic import TypeAdapter
+
+from effft.reports.blocks import Block, Table, Text
 from effft.reports.data import ReportData
 from effft.reports.groups import RunGroup
 
 FILE = Path(__file__).parent / "published.csv"
-SETS: dict[str, str] = {}
-"""Their name of an OOD set -> ours, where they differ."""
 
 STRATEGIES = {
     "vanilla": "vanilla",
@@ -28,10 +28,10 @@ STRATEGIES = {
 }
 """Their name -> our strategy."""
 
-OURS = ("learning_rate", "epochs", "batch_size")
+OUR_SETTINGS = ("learning_rate", "epochs", "batch_size")
 """Settings of ours that stand beside theirs (1e-5, 40, 32)."""
 
-DIFFERS = (
+DIFFERENCES = (
     "Published numbers are accuracies of the last epoch at learning rate 1e-5 for every strategy, 40 epochs, all "
     "padded to 128 tokens.",
     "In the published adaptive runs the embeddings, the final norm and the head train as well; here only the top "
@@ -53,72 +53,54 @@ class Published:
     per_label: int
     rank: str
     runs: int
-    distinct: int
-    in_domain: float
-    outside: float
+    distinct_runs: int
+    in_domain_accuracy: float
+    ood_accuracy: float
 
 
 def published() -> list[Published]:
     """The table."""
     with FILE.open(newline="") as file:
-        return [
-            Published(
-                row["task"], row["ood"], row["strategy"], row["model"], int(row["per_label"]), row["rank"],
-                int(row["runs"]), int(row["distinct_runs"]), float(row["in_domain_accuracy"]),
-                float(row["ood_accuracy"]),
-            )
-            for row in csv.DictReader(file)
-        ]  # fmt: skip
+        return TypeAdapter(list[Published]).validate_python(list(csv.DictReader(file)))
 
 
-def published_parts(material: ReportData) -> Iterator[Part]:
-    """The comparison; nothing where no cell of ours matches."""
-    rows = []
-    for theirs in published():
-        for cell in material.groups:
-            if matches(theirs, cell, material.task):
-                rows.append(_row(theirs, cell))
+def published_section(data: ReportData) -> Iterator[Block]:
+    """The comparison; nothing where no group of ours matches."""
+    rows = [_row(theirs, group) for theirs in published() for group in data.groups if matches(theirs, group, data.task)]
     if rows:
         heads = (
             "strategy", "per label", "published runs (distinct)", "published in domain", "ours in domain", "OOD set",
             "published OOD", "ours OOD", "our settings",
         )  # fmt: skip
         yield Table("published", heads, rows, "accuracy", (0, 5, 8))
-        yield Text(DIFFERS, bullets=True)
-        yield Text(
-            ("Source: the authors' runs of arXiv 2405.13181; means over distinct runs, typed in published.csv.",)
-        )
+        yield Text(DIFFERENCES, bullets=True)
+        yield Text(("Source: the authors' runs of arXiv 2405.13181, means over distinct runs (published.csv).",))
 
 
-def matches(theirs: Published, cell: RunGroup, task: str) -> bool:
+def matches(theirs: Published, group: RunGroup, task: str) -> bool:
     """Whether task, model (its last name), strategy, examples per label, rank and depth are the same."""
-    if (theirs.task, theirs.per_label) != (task, cell.per_label) or STRATEGIES[theirs.strategy] != cell.strategy:
+    if (theirs.task, theirs.per_label) != (task, group.per_label) or STRATEGIES[theirs.strategy] != group.strategy:
         return False
-    if cell.backbone.rstrip("/").rsplit("/", 1)[-1].lower() != theirs.model:
+    if group.backbone.rstrip("/").rsplit("/", 1)[-1].lower() != theirs.model:
         return False
     wanted = {"rank": theirs.rank}
     if theirs.strategy.startswith("adaptive_top"):
         wanted["layers"] = theirs.strategy[-1]
-    return all(_setting(cell, name) == value for name, value in wanted.items() if value)
+    return all(group.setting(name) == value for name, value in wanted.items() if value)
 
 
-def _setting(cell: RunGroup, name: str) -> str:
-    column = f"param:resolved.{name}"
-    return str(cell.runs[column].iloc[0]) if column in cell.runs else ""
-
-
-def _row(theirs: Published, cell: RunGroup) -> tuple[str, ...]:
-    own = [cell.stat("in_domain/accuracy"), cell.stat(f"ood/{SETS.get(theirs.ood, theirs.ood)}/accuracy")]
-    shown = ["-" if stat is None else str(stat) for stat in own]
+def _row(theirs: Published, group: RunGroup) -> tuple[str, ...]:
+    ours = [group.stat(f"{split}/accuracy") for split in ("in_domain", f"ood/{theirs.ood}")]
+    in_domain, ood = ("-" if stat is None else str(stat) for stat in ours)
     name = f"{theirs.strategy} r{theirs.rank}" if theirs.rank else theirs.strategy
     return (
-        f"{name} / {cell.variant}",
+        f"{name} / {group.variant}",
         str(theirs.per_label),
-        f"{theirs.runs} ({theirs.distinct})",
-        f"{theirs.in_domain:.3f}",
-        shown[0],
+        f"{theirs.runs} ({theirs.distinct_runs})",
+        f"{theirs.in_domain_accuracy:.3f}",
+        in_domain,
         theirs.ood,
-        f"{theirs.outside:.3f}",
-        shown[1],
-        ", ".join(f"{name.replace('_', ' ')} {value}" for name in OURS if (value := _setting(cell, name))),
+        f"{theirs.ood_accuracy:.3f}",
+        ood,
+        ", ".join(f"{name.replace('_', ' ')} {value}" for name in OUR_SETTINGS if (value := group.setting(name))),
     )

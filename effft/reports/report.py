@@ -1,184 +1,179 @@
-"""A report: which sections there are, and its files."""
+"""The report of a task: what its runs say, as a page, as Markdown, as CSV files and as still figures."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mlflow import MlflowClient
-
+from effft.disk import written_whole
 from effft.errors import RunError
-from effft.progress import ProgressCallback
-from effft.reports.advice import COSTS, oracle, recommendation, size
-from effft.reports.blocks import Figure, Part, Section, Table, Text
+from effft.progress import ProgressCallback, silent
+from effft.reports.advice import COSTS, oracle, recommendation
+from effft.reports.blocks import Block, Figure, Section, Text
 from effft.reports.collect import collect
-from effft.reports.csv_files import cells_csv, pairs_csv, runs_csv
+from effft.reports.csv_files import pairs_csv, results_csv, runs_csv
 from effft.reports.data import ReportData, select_runs
-from effft.reports.figures import costs, overview, scatter, slices
-from effft.reports.line_charts import learning_curve
+from effft.reports.difficulty import difficulty_section
+from effft.reports.drawing import still_figure
+from effft.reports.figures import costs, learning_curve, overview, scatter, slices
 from effft.reports.markdown import file_name, markdown
 from effft.reports.page import page
-from effft.reports.pairwise import Pair, pair_parts, pairs_of
-from effft.reports.published import published_parts
-from effft.reports.searches import search_parts, trials_csv
-from effft.reports.studies import Study, read_studies
-from effft.reports.summary import main_part
-from effft.reports.sweeps import knob_parts, sweeps
+from effft.reports.pairwise import Pair, pairs_of, pairs_section
+from effft.reports.published import published_section
+from effft.reports.results import ResultsTable, results_table
+from effft.reports.searches import StudyRecord, read_studies, search_section, trials_csv
 from effft.reports.warnings import find_warnings
+from effft.tracking.reading import RunReader
+
+RESULTS = (
+    "Mean ± standard deviation over distinct runs of {metric}, with a 95 % bootstrap interval over seed x data_seed; "
+    "gap is in domain minus the mean of the OOD sets; costs are medians. “At chance” means that the interval holds "
+    "what guessing scores. An interval from fewer than 5 runs is rough."
+)
+ORACLE = (
+    "What choosing a run by its OOD score would have given. No one can choose so without OOD labels, and nothing in "
+    "this project does. The last column shows how much such a choice would have added."
+)
 
 
 @dataclass(frozen=True)
 class Report:
-    """files: name -> text, of the page, its Markdown twin, the CSVs and the still figures. runs: how many it holds.
+    """A finished report.
 
-    turned: runs of the task with other knobs, which stand in a section of their own. metric, sets: the primary metric
-    and the OOD sets.
+    Args:
+        task: Its name.
+        files: Name -> text: the page, its Markdown twin, the CSV files and the still figures.
+        tables: The table of results of every backbone.
+        warnings: Sentences that a reader must know.
+        runs: How many runs it holds.
+        other_difficulty: Runs at another difficulty of the task, in a section of their own.
+        metric: The primary metric.
+        sets: The names of the OOD sets.
     """
 
     task: str
     files: dict[str, str]
-    runs: int
+    tables: dict[str, ResultsTable]
     warnings: tuple[str, ...]
-    other_difficulty: int = 0
-    metric: str = ""
-    sets: tuple[str, ...] = ()
+    runs: int
+    other_difficulty: int
+    metric: str
+    sets: tuple[str, ...]
 
     def write(self, folder: Path) -> Path:
-        """Write the files; returns the page.
+        """Write every file whole or not at all; returns the page.
 
         Raises:
-            RunError: the folder cannot be written.
+            RunError: The folder cannot be written; files of an earlier report stay as they were.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name, content in self.files.items():
-                (folder / name).write_text(content, encoding="utf-8")
+            with ExitStack() as drafts:
+                for name, content in self.files.items():
+                    drafts.enter_context(written_whole(folder / name)).write_text(content, encoding="utf-8")
         except OSError as error:
             raise RunError(f"the report cannot be written to {folder} ({error}); name another with --out.") from None
         return folder / "report.html"
 
 
 def build(
-    client: MlflowClient,
+    reader: RunReader,
     task: str,
     experiment: str = "",
     parent: str = "",
     command: str = "",
-    watch: ProgressCallback = lambda stage, done, total: None,
+    progress: ProgressCallback = silent,
 ) -> Report:
     """Read the runs of a task back from MLflow and make everything of the report.
 
-    experiment: '' is `effft/<task>`. parent: only the runs under it, or under several ('id,id').
-    command: what makes the report again, for its foot.
+    Args:
+        reader: Reads the store.
+        task: Name of the task.
+        experiment: MLflow experiment ('' = `effft/<task>`).
+        parent: Only the runs under this run, or under several ('id,id').
+        command: What makes the report again; stands at its foot.
+        progress: Told the stages.
 
     Raises:
-        InputError: there is no such experiment.
+        InputError: There is no such experiment.
     """
-    watch("read runs", 0, 0)
-    collected = collect(client, experiment or f"effft/{task}", parent)
-    material = select_runs(collected, task)
-    studies = read_studies(client, task, collected.studies)
-    watch("statistics", 0, 0)
-    pairs = [p for b in material.backbones for n in material.per_labels(b) for p in pairs_of(material, b, n)]
-    wrong = find_warnings(material)
-    watch("figures", 0, 0)
-    sections = list(_sections(material, pairs, wrong, studies))
+    progress("read runs", 0, 0)
+    collected = collect(reader, experiment or f"effft/{task}", parent)
+    data = select_runs(collected, task)
+    studies = read_studies(reader, task, collected.studies)
+    progress("statistics", 0, 0)
+    pairs = [p for b in data.backbones for n in data.per_labels(b) for p in pairs_of(data, b, n)]
+    tables = {backbone: results_table(data, backbone) for backbone in data.backbones}
+    warnings = find_warnings(data)
+    progress("figures", 0, 0)
+    sections = list(_sections(data, tables, pairs, warnings, studies))
     day = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    title = f"{task}: which way of adapting works best, and at what cost"
-    lead = _lead(material)
+    title, lead = f"{task}: which strategy works best, and at what cost", _lead(data)
     foot = f"Made {day} from {collected.experiment} by effft." + (f" Again: {command}" if command else "")
-    figures = [part for section in sections for part in section.parts if isinstance(part, Figure) and part.svg]
+    figures = [block for section in sections for block in section.blocks if isinstance(block, Figure) and block.still]
     files = {
         "report.html": page(title, lead, sections, foot),
         "report.md": markdown(title, lead, sections) + (f"\n`{command}`\n" if command else ""),
-        "runs.csv": runs_csv(material),
-        "cells.csv": cells_csv(material),
+        "runs.csv": runs_csv(data),
+        "results.csv": results_csv(data),
         "differences.csv": pairs_csv(pairs),
         **({"trials.csv": trials_csv(studies)} if studies else {}),
-        **{file_name(figure): figure.svg for figure in figures},
+        **{file_name(figure): still_figure(figure) for figure in figures},
     }
-    numbers = len(material.frame), tuple(wrong), len(material.other_difficulty)
-    return Report(task, files, *numbers, material.primary, material.sets)
+    counts = len(data.frame), len(data.other_difficulty)
+    return Report(task, files, tables, tuple(warnings), *counts, data.primary, data.sets)
 
 
-def _lead(material: ReportData) -> str:
-    if not len(material.frame):
+def _lead(data: ReportData) -> str:
+    frame = data.frame
+    if not len(frame):
         return "No finished run of this task has been measured yet."
-    frame = material.frame
     return (
-        f"{len(frame)} finished runs of {frame['strategy'].nunique()} strategies on {', '.join(material.backbones)}; "
-        f"{frame['seed'].nunique()} seeds and {frame['data_seed'].nunique()} draws of the shots; "
-        f"metric {material.primary}."
+        f"{len(frame)} finished runs of {frame['strategy'].nunique()} strategies on {', '.join(data.backbones)}; "
+        f"{frame['seed'].nunique()} seeds and {frame['data_seed'].nunique()} draws of the shots; metric {data.primary}."
     )
 
 
-def _sections(material: ReportData, pairs: list[Pair], wrong: list[str], studies: list[Study]) -> Iterator[Section]:
-    several = len(material.backbones) > 1
-    said = Text(tuple(wrong) or ("None found.",), bullets=bool(wrong))
-    searches = [Section("searches", "Searches", list(search_parts(studies)))] if studies else []
-    if not material.groups:
-        yield from searches
-        yield Section("faults", "What is missing", [said])
-        return
-    for backbone in material.backbones:
-        on = f" on {backbone}" if several else ""
-        last = material.per_labels(backbone)[-1]
-        yield Section(f"advice-{backbone}", f"In short{on}", [recommendation(material, backbone)])
-        parts: list[Part] = list(main_part(material, backbone))
-        parts.append(overview(material, backbone, last))
-        yield Section(f"results-{backbone}", f"Results{on}", parts)
-        yield Section(
-            f"pairs-{backbone}",
-            f"Differences between strategies{on}",
-            pair_parts(material, backbone, [pair for pair in pairs if pair.backbone == backbone]),
-        )
-        figures = [scatter(material, backbone) if material.sets else None, learning_curve(material, backbone)]
-        figures += [slices(material, backbone, last, split) for split in material.splits]
-        kept: list[Part] = [figure for figure in figures if figure is not None]
-        if kept:
-            yield Section(f"where-{backbone}", f"Where it works and where not{on}", kept)
-        yield Section(f"cost-{backbone}", f"What it costs{on}", list(_costs(material, backbone, last)))
-        table = oracle(material, backbone)
-        if table is not None:
-            yield Section(f"oracle-{backbone}", f"Oracle, not attainable{on}", [Text((ORACLE,)), table])
-    if len(material.other_difficulty):
-        yield Section("knobs", "With the task's knobs turned", list(knob_parts(material, sweeps(material))))
-    yield from searches
-    theirs = list(published_parts(material))
-    if theirs:
-        yield Section("published", "Beside what was published", theirs)
-    yield Section("faults", "Faults found", [said])
+def _sections(
+    data: ReportData,
+    tables: dict[str, ResultsTable],
+    pairs: list[Pair],
+    warnings: list[str],
+    studies: list[StudyRecord],
+) -> Iterator[Section]:
+    for backbone in data.backbones:
+        for title, blocks in _about(data, backbone, tables[backbone], pairs):
+            on = f" on {backbone}" if len(data.backbones) > 1 else ""
+            if blocks:
+                yield Section(f"{'advice' if title == 'In short' else title}-{backbone}", f"{title}{on}", blocks)
+    if len(data.other_difficulty):
+        yield Section("difficulty", "At another difficulty", list(difficulty_section(data)))
+    if studies:
+        yield Section("searches", "Searches", list(search_section(studies)))
+    published = list(published_section(data))
+    if published:
+        yield Section("published", "Beside published results", published)
+    listed = Text(tuple(warnings) or ("There are none.",), bullets=bool(warnings))
+    yield Section("warnings", "Warnings" if data.groups else "What is missing", [listed])
 
 
-ORACLE = (
-    "What choosing a run on its OOD numbers would have given. No one can choose so without OOD labels; nothing in this "
-    "project does. It is here to show how much an unfair selection would have added."
-)
-
-
-def _costs(material: ReportData, backbone: str, per_label: int) -> Iterator[Part]:
-    cells = material.groups_on(backbone, per_label)
-    rows = []
-    for cell in cells:
-        memory, moved, total, seconds, evaluation = (
-            cell.median(f"resources/{name}")
-            for name in (
-                "peak_memory_bytes", "trainable_parameters", "total_parameters", "train_seconds", "evaluation_seconds",
-            )
-        )  # fmt: skip
-        known = moved == moved and total == total
-        rows.append(
-            (
-                cell.variant,
-                size(memory) if memory == memory else "-",
-                f"{moved:,.0f} ({100 * moved / total:.3g} %)" if known else "-",
-                f"{seconds:.2f} s" if seconds == seconds else "-",
-                f"{evaluation:.2f} s" if evaluation == evaluation else "-",
-            )
-        )
-    heads = ("strategy", "peak memory", "trainable parameters", "training", "evaluation")
-    yield Table(f"costs-{backbone}", heads, rows, f"{per_label} examples per label; medians over distinct runs")
-    for key in COSTS:
-        figure = costs(material, backbone, per_label, key)
-        if figure is not None:
-            yield figure
+def _about(
+    data: ReportData, backbone: str, table: ResultsTable, pairs: list[Pair]
+) -> Iterator[tuple[str, list[Block]]]:
+    """Title and blocks of the sections on one backbone."""
+    last = data.per_labels(backbone)[-1]
+    main = replace(table.block(intervals=True), key=f"results-{backbone}")
+    choice = oracle(data, backbone)
+    yield "In short", [recommendation(data, backbone)]
+    yield "Results", [main, Text((RESULTS.format(metric=data.primary),)), overview(data, backbone, last)]
+    yield (
+        "Differences between strategies",
+        pairs_section(data, backbone, [pair for pair in pairs if pair.backbone == backbone]),
+    )
+    figures = [scatter(data, backbone), learning_curve(data, backbone)]
+    figures += [slices(data, backbone, last, split) for split in data.splits]
+    yield "Where it works and where not", [figure for figure in figures if figure is not None]
+    costs_drawn = (costs(data, backbone, last, key) for key in COSTS)
+    yield "What it costs", [figure for figure in costs_drawn if figure is not None]
+    yield "Choosing on OOD data, which no one can", [Text((ORACLE,)), choice] if choice else []

@@ -1,6 +1,5 @@
 """The table of results, for the terminal, Markdown, HTML and JSON: of runs in memory and of runs read from MLflow."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -107,6 +106,7 @@ class ResultsTable:
         """Print the table in all its columns where they fit, else in few; remarks and warnings below it."""
         from rich.measure import Measurement
         from rich.table import Table as RichTable
+        from rich.text import Text as RichText
 
         unlimited = console.options.update(width=1000)
         for narrow in (False, True):
@@ -119,7 +119,7 @@ class ResultsTable:
                 words = "\n".join(head.rsplit(" ", 1))
                 table.add_column(words, justify="left" if place in block.left else "right", no_wrap=place > 0)
             for number, row in enumerate(block.rows):
-                table.add_row(*row[:count], style="dim" if number in block.quiet else None)
+                table.add_row(*map(RichText, row[:count]), style="dim" if number in block.quiet else None)
             if narrow or Measurement.get(console, unlimited, table).maximum <= console.width:
                 console.print(table)
                 break
@@ -130,14 +130,14 @@ class ResultsTable:
         """The table and its warnings as Markdown."""
         return markdown_blocks([self.block()]) + "".join(f"\n- {sentence}" for sentence in self.warnings) + "\n"
 
-    def json(self) -> str:
-        """The table as JSON: unrounded, null for what was not measured."""
+    def json(self) -> object:
+        """The table as a value for JSON: unrounded, null for what was not measured."""
         known = {
             name: {split: scores[place] for split, scores in self.references.items()}
             for place, name in enumerate(REFERENCES)
         }
         table = {"metric": self.metric, "rows": [asdict(row) for row in self.rows], **known, "warnings": self.warnings}
-        return json.dumps(_without_nan(table), indent=2, ensure_ascii=False)
+        return _without_nan(table)
 
     def metrics(self) -> dict[str, float]:
         """Flat metrics for the parent run: 'lora-pbft/32/in_domain/mcc', with '_sd' where there are several runs."""
@@ -214,11 +214,11 @@ def _row(data: ReportData, group: RunGroup, failed: int) -> ResultRow:
         peak_memory_bytes=group.median("resources/peak_memory_bytes"),
         train_seconds=group.median("resources/train_seconds"),
         evaluation_seconds=group.median("resources/evaluation_seconds"),
-        remarks=(*_remarks(data, group), *((f"{failed} FAILED",) if failed else ())),
+        remarks=(*remarks(data, group), *((f"{failed} FAILED",) if failed else ())),
     )
 
 
-def _remarks(data: ReportData, group: RunGroup) -> Iterator[str]:
+def remarks(data: ReportData, group: RunGroup) -> Iterator[str]:
     """'in domain at chance', 'ood/x below majority': which scores knowing nothing would reach too."""
     for split in data.splits:
         stat, known = data.stat(group, split), data.references([group], split)
@@ -227,7 +227,7 @@ def _remarks(data: ReportData, group: RunGroup) -> Iterator[str]:
             if remark:
                 yield f"{split.replace('in_domain', 'in domain')} {remark}"
     if group.copies:
-        yield f"{group.copies} identical results left out"
+        yield f"{group.copies} identical results counted once"
 
 
 def score_bounds(data: ReportData, group: RunGroup, split: str, stat: Statistic) -> tuple[float, float]:
@@ -244,8 +244,9 @@ def identical_results(group: RunGroup) -> str:
     if not group.copies:
         return ""
     return (
-        f"{group.variant} at {group.per_label} per label on {group.backbone}: {group.copies} runs with other seeds "
-        "gave exactly the numbers of another run: a fault, not a result; each result counts once."
+        f"{group.variant} at {group.per_label} per label on {group.backbone}: {group.copies} runs have exactly the "
+        "results of another run with other seeds; each result counts once. That is right where neither seed changes "
+        "the training (the same examples are drawn, nothing is random); otherwise a seed did not reach the training."
     )
 
 

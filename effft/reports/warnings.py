@@ -1,4 +1,4 @@
-"""What a reader must know before believing the numbers: copies, leaks, gaps in the grid, runs that did not end."""
+"""What a reader must know before believing the numbers: copies, leaks, chance, gaps in the grid, unfinished runs."""
 
 import re
 from collections.abc import Iterator
@@ -7,101 +7,112 @@ from itertools import product
 import pandas as pd
 
 from effft.reports.data import ReportData
-from effft.reports.groups import TUNED
-from effft.reports.results import identical_results
-from effft.reports.sweeps import not_drawn, sweeps, turned_words
+from effft.reports.difficulty import difficulty_words, without_curve
+from effft.reports.groups import TUNED, RunGroup
+from effft.reports.results import identical_results, remarks
 
 MOST = 12
-"""Names or sentences of one kind that are listed; the rest is counted."""
+"""Names or sentences of one kind that are listed; the others are counted."""
 LEAK = re.compile(r"(\d+) of the training texts also occur in ([^\s]+?)\.(?=\s|$)")
+STATUSES = {"RUNNING": "not ended yet", "FAILED": "failed", "KILLED": "were stopped", "SCHEDULED": "never started"}
 
 
-def find_warnings(material: ReportData) -> list[str]:
+def find_warnings(data: ReportData) -> list[str]:
     """Sentences, the gravest first; none when nothing is wrong."""
-    return [*_copies(material), *_unlike(material), *_leaks(material), *_left_out(material), *_missing(material)]
+    return [
+        *filter(None, map(identical_results, data.groups)),
+        *_chance(data),
+        *_unlike(data),
+        *_leaks(data),
+        *_left_out(data),
+        *_missing(data),
+    ]
 
 
-def _copies(material: ReportData) -> Iterator[str]:
-    yield from filter(None, map(identical_results, material.groups))
-    repeats = sum(cell.repeats for cell in material.groups)
+def _chance(data: ReportData) -> Iterator[str]:
+    """Strategies that are at or below chance in domain, with the likely cause where it can be known."""
+    for remark, cause in (
+        ("in domain at chance", "Too few examples, too few steps or too small a model are the usual causes."),
+        ("in domain below chance", "A score below chance beyond its interval is usually a sign of swapped labels."),
+    ):
+        names = [f"{g.variant} at {g.per_label}" for g in data.groups if g.trains and remark in remarks(data, g)]
+        if names:
+            yield f"{remark[0].upper()}{remark[1:]}: {_some(names)} per label. {cause}"
+
+
+def _unlike(data: ReportData) -> Iterator[str]:
+    repeats = sum(group.repeats for group in data.groups)
     if repeats:
-        yield f"{repeats} runs repeat the seeds and settings of a later one, which alone counts."
-
-
-def _unlike(material: ReportData) -> Iterator[str]:
-    if len(material.backbones) > 1:
-        yield f"{len(material.backbones)} backbones are here ({', '.join(material.backbones)}); no mean mixes them."
-    several: dict[tuple[str, str], set[str]] = {}
-    for cell in (cell for cell in material.groups if TUNED not in cell.variant):
-        several.setdefault((cell.backbone, cell.strategy), set()).add(cell.variant)
-    for (_, strategy), variants in several.items():
-        if len(variants) > 1:
-            yield f"{strategy} was run with {len(variants)} different settings; each stands in a row of its own."
-    for cell in material.groups:
-        commits = set(cell.runs["git_commit"]) - {""}
+        yield f"{repeats} runs have the seeds and settings of a later run; only the later run counts."
+    if len(data.backbones) > 1:
+        yield f"The runs use {len(data.backbones)} backbones ({', '.join(data.backbones)}); no mean mixes them."
+    variants: dict[tuple[str, str], set[str]] = {}
+    for group in data.groups:
+        if TUNED not in group.variant:
+            variants.setdefault((group.backbone, group.strategy), set()).add(group.variant)
+    for (_, strategy), names in variants.items():
+        if len(names) > 1:
+            yield f"{strategy} was run with {len(names)} different settings; each has a row of its own."
+    for group in data.groups:
+        commits = sorted(commit[:8] for commit in set(group.runs["git_commit"]) - {""})
         if len(commits) > 1:
             yield (
-                f"{cell.variant} at {cell.per_label} per label mixes runs of {len(commits)} versions of the code "
-                f"({', '.join(sorted(c[:8] for c in commits))})."
+                f"{group.variant} at {group.per_label} per label mixes runs of {len(commits)} versions of the code "
+                f"({', '.join(commits)})."
             )
 
 
-def _leaks(material: ReportData) -> Iterator[str]:
-    found: dict[str, list[int]] = {}
-    for note in material.frame["notes"] if len(material.frame) else ():
-        for count, split in LEAK.findall(str(note)):
-            found.setdefault(split, []).append(int(count))
-    for split, counts in found.items():
+def _leaks(data: ReportData) -> Iterator[str]:
+    leaks: dict[str, list[int]] = {}
+    for notes in data.frame["notes"]:
+        for count, split in LEAK.findall(str(notes)):
+            leaks.setdefault(split, []).append(int(count))
+    for split, counts in leaks.items():
         yield f"Training texts also occur in {split}, in {len(counts)} runs ({min(counts)} to {max(counts)} texts)."
 
 
-def _left_out(material: ReportData) -> Iterator[str]:
-    words = {"RUNNING": "not ended yet", "FAILED": "failed", "KILLED": "were stopped", "SCHEDULED": "never started"}
-    for reason, rows in material.left_out.items():
-        names = [str(name) for name in rows["name"][:MOST]]
+def _left_out(data: ReportData) -> Iterator[str]:
+    for reason, rows in data.left_out.items():
+        names = "; ".join(str(name) for name in rows["name"][:MOST])
         more = f" and {len(rows) - MOST} more" if len(rows) > MOST else ""
-        said = f"{words[reason]} and are left out" if reason in words else f"left out, {reason}"
-        yield f"{len(rows)} runs {said}: {'; '.join(names)}{more}."
-    lost = not_drawn(material, sweeps(material))
-    if len(lost):
-        knobs = turned_words(lost, material.frame)
-        yield f"{len(lost)} runs with other knobs of the task ({knobs}) have nothing to stand beside: left out."
+        why = f"{STATUSES[reason]} and are left out" if reason in STATUSES else f"left out, {reason}"
+        yield f"{len(rows)} runs {why}: {names}{more}."
+    alone = without_curve(data)
+    if len(alone):
+        words = difficulty_words(alone, data.frame)
+        yield f"{len(alone)} runs at another difficulty of the task ({words}) have nothing to stand beside: left out."
 
 
-def _missing(material: ReportData) -> Iterator[str]:
-    """Places of the grid that some strategies have and others lack."""
-    for backbone in material.backbones:
-        cells = [cell for cell in material.groups if cell.backbone == backbone]
-        for per_label in material.per_labels(backbone):
-            here = [cell for cell in cells if cell.per_label == per_label]
-            places = {p for cell in here if cell.trains for p in _places(cell.runs)}
-            lacking = []
-            for cell in here:
-                wanted = places if cell.trains else {(0, draw) for _, draw in places if _draws_matter(cell.runs)}
-                own = _places(cell.runs) if cell.trains else {(0, draw) for _, draw in _places(cell.runs)}
-                lost = len(wanted - own) - cell.copies
-                if lost > 0:
-                    lacking.append(f"{cell.variant} ({lost})")
+def _missing(data: ReportData) -> Iterator[str]:
+    """Seeds, and numbers of examples per label, that some strategies have and others lack."""
+    for backbone in data.backbones:
+        groups = [group for group in data.groups if group.backbone == backbone]
+        for per_label in data.per_labels(backbone):
+            here = [group for group in groups if group.per_label == per_label]
+            seeds = {pair for group in here if group.trains for pair in _seeds(group)}
+            lacking = [f"{group.variant} ({lost})" for group in here if (lost := _lost(group, seeds)) > 0]
             if lacking:
                 yield f"{per_label} per label on {backbone}: seeds that others have are missing for {_some(lacking)}."
-        absent = [
-            f"{variant} at {per_label}"
-            for variant, per_label in product(
-                dict.fromkeys(c.variant for c in cells if "[" not in c.variant), material.per_labels(backbone)
-            )
-            if not any((c.variant, c.per_label) == (variant, per_label) for c in cells)
-        ]
+        known = {(group.variant, group.per_label) for group in groups}
+        plain = dict.fromkeys(group.variant for group in groups if "[" not in group.variant)
+        absent = [f"{v} at {n}" for v, n in product(plain, data.per_labels(backbone)) if (v, n) not in known]
         if absent:
             yield f"No run on {backbone} of {_some(absent)} per label."
 
 
-def _places(runs: pd.DataFrame) -> set[tuple[int, int]]:
-    return {(int(s), int(d)) for s, d in zip(runs["seed"].fillna(0), runs["data_seed"].fillna(0), strict=True)}
-
-
-def _draws_matter(runs: pd.DataFrame) -> bool:
+def _lost(group: RunGroup, seeds: set[tuple[int, int]]) -> int:
+    """How many of the seeds a group lacks; where nothing trains, draws count only if it shows demonstrations."""
+    own = _seeds(group)
+    if group.trains:
+        return len(seeds - own) - group.copies
     column = "param:resolved.shots"
-    return column in runs and any(str(value) not in ("", "0") for value in runs[column])
+    demonstrates = column in group.runs and any(str(value) not in ("", "0") for value in group.runs[column])
+    return len({draw for _, draw in seeds} - {draw for _, draw in own}) if demonstrates else 0
+
+
+def _seeds(group: RunGroup) -> set[tuple[int, int]]:
+    pairs: pd.DataFrame = group.runs[["seed", "data_seed"]].fillna(0).astype(int)
+    return set(pairs.itertuples(index=False, name=None))
 
 
 def _some(names: list[str]) -> str:

@@ -44,7 +44,7 @@ def test_it_leaves_pages_and_a_folder_to_commit(
     assert (tmp_path / "report-agreement" / "report.html").is_file()
     names = {path.name for path in (tmp_path / "kept" / "agreement").iterdir()}
     pictures = {"overview-tiny-lm-4.svg", "cost-tiny-lm-peak-memory-bytes.svg"}
-    assert names == {"report.md", "cells.csv", "differences.csv", *pictures}
+    assert names == {"report.md", "results.csv", "differences.csv", *pictures}
     assert "2 runs on `tiny-lm`: probe,zero_shot" in (tmp_path / "kept" / "README.md").read_text()
     client = MlflowClient(tracking_uri)
     home = client.get_experiment_by_name("effft/agreement")

@@ -26,7 +26,7 @@ def outcome(strategy: str, seed: int = 0, score: float = 0.5, ood: float = 0.2, 
     for split, value in (("in_domain", score), ("ood/far", ood)):
         metrics |= {f"{split}/{primary}": value, f"{split}/majority": 0.6, f"{split}/chance": 0.5}
     config = make_config({"strategy": strategy, "seed": seed})
-    return Outcome(config, Result(config, f"{strategy} {seed}", metrics, {}, primary, ("far",), ()))
+    return Outcome(config, Result(config, f"{strategy} {seed}", metrics, primary, ("far",), ()))
 
 
 def failure(strategy: str, seed: int = 0) -> Outcome:
@@ -82,7 +82,7 @@ def test_uninformed_scores_by_metric() -> None:
 
 def test_identical_results_count_once_and_are_named() -> None:
     table = outcomes_table([outcome("lora", 0), outcome("lora", 1), outcome("vanilla", 0)])
-    assert table.warnings[0].startswith("lora at 32 per label on tiny-lm: 1 runs with other seeds gave exactly")
+    assert table.warnings[0].startswith("lora at 32 per label on tiny-lm: 1 runs have exactly the results")
     assert [row.runs for row in table.rows] == [1, 1]
     assert outcomes_table([outcome("icl", 0), outcome("icl", 1)]).warnings == ()
     assert outcomes_table([outcome("lora", 0, 0.5), outcome("lora", 1, 0.51)]).warnings == ()
@@ -100,7 +100,7 @@ def test_every_form_of_the_table_holds_everything() -> None:
     text = table.markdown()
     assert text.startswith("| strategy | per label |")
     assert text.endswith("- FAILED vanilla 1: RunError: the loss is nan.\n")
-    found = json.loads(table.json())
+    found = json.loads(json.dumps(table.json(), allow_nan=False))
     assert found["rows"][1]["in_domain"]["mean"] == 0.5
     assert found["rows"][1]["ood"]["far"]["count"] == 2
     assert found["chance"] == {"in_domain": 0.0, "ood/far": 0.0}

@@ -10,6 +10,7 @@ from runs import log
 
 from effft.errors import InputError
 from effft.reports.report import Report, build
+from effft.tracking.reading import RunReader
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def home(client: MlflowClient) -> str:
 
 
 def means(made: Report, split: str = "in_domain") -> dict[tuple[str, str], float]:
-    rows = csv.DictReader(io.StringIO(made.files["cells.csv"]))
+    rows = csv.DictReader(io.StringIO(made.files["results.csv"]))
     return {(r["variant"], r["per_label"]): float(r["mean"]) for r in rows if r["split"] == split}
 
 
@@ -39,36 +40,39 @@ def test_turned_knobs_make_a_curve_and_no_mean(client: MlflowClient, home: str) 
             log(client, home, strategy, seed, knobs=knobs(0.5), score=0.7 + seed / 100)
             log(client, home, strategy, seed, knobs=knobs(0), score=0.6 + seed / 100)
     log(client, home, "probe", 0, knobs=knobs(1.0, asked=False), score=0.905)
-    made = build(client, "dogs")
+    made = build(RunReader(client), "dogs")
     assert means(made) == {(s, "8"): pytest.approx(0.905) for s in ("vanilla", "pbft", "lora", "probe")}
     assert made.runs == 7
     text = made.files["report.md"]
     assert "| probe | in domain |" not in text, "a single point is no curve"
-    assert "12 runs were made with other knobs of the task (overlap strength 0, 0.5)" in text
-    assert "those are about overlap strength 1." in text
+    assert "12 runs were made at another difficulty of the task (overlap strength 0, 0.5)" in text
+    assert "the others are about overlap strength 1." in text
     assert "| strategy | split | 0 | 0.5 | 1 |" in text
     row = next(line for line in text.splitlines() if line.startswith("| lora | in domain | 0.605"))
     assert "0.705" in row
     assert "0.905" in row
-    assert "<svg" in made.files["knob-m-overlap-strength-8.svg"]
+    assert "<svg" in made.files["difficulty-m-overlap-strength-8.svg"]
     assert "In domain and OOD accuracy against overlap strength, 8 examples per label" in made.files["report.html"]
     kept = list(csv.DictReader(io.StringIO(made.files["runs.csv"])))
     assert len(kept) == 19
-    assert {r["condition"] for r in kept} == {f"overlap_strength={s}, lexicon_size=20" for s in ("1.0", "0.5", "0")}
+    assert {r["difficulty"] for r in kept} == {f"overlap_strength={s}, lexicon_size=20" for s in ("1.0", "0.5", "0")}
 
 
 def test_one_turned_run_alone_is_said_and_left_out(client: MlflowClient, home: str) -> None:
     log(client, home, "lora", 0, knobs=knobs(1.0, asked=False))
     log(client, home, "lora", 0, knobs=knobs(0.5) | {"resolved.lexicon_size": 8})
-    made = build(client, "dogs")
+    made = build(RunReader(client), "dogs")
     assert made.runs == 1
-    assert "1 runs with other knobs of the task (overlap strength 0.5; lexicon size 8) have nothing" in made.warnings[0]
+    assert (
+        "1 runs at another difficulty of the task (overlap strength 0.5; lexicon size 8) have nothing"
+        in made.warnings[0]
+    )
 
 
 def test_runs_that_all_turned_a_knob_are_the_report(client: MlflowClient, home: str) -> None:
     for seed in (0, 1):
         log(client, home, "lora", seed, knobs=knobs(0.5))
-    assert build(client, "dogs").runs == 2
+    assert build(RunReader(client), "dogs").runs == 2
 
 
 def study(client: MlflowClient, place: str, name: str, over: bool = True) -> str:
@@ -97,7 +101,7 @@ def test_a_search_is_told_from_mlflow_alone(client: MlflowClient, home: str) -> 
     for seed in (0, 1):
         log(client, home, "lora", seed, score=0.6 + seed / 100)
         log(client, home, "lora", seed, rank="64", score=0.8 + seed / 100, tuned="true", study="dogs/lora/8/m/0-0")
-    made = build(client, "dogs")
+    made = build(RunReader(client), "dogs")
     assert means(made) == {("lora", "8"): pytest.approx(0.605), ("lora tuned", "8"): pytest.approx(0.805)}
     text, page = made.files["report.md"], made.files["report.html"]
     assert "| lora, 8 per label | m | 3 complete, 1 pruned, 1 failed | 0.900 | 0.770 |" in text
@@ -112,7 +116,7 @@ def test_a_search_is_told_from_mlflow_alone(client: MlflowClient, home: str) -> 
 
 def test_a_search_without_an_end_or_a_final_run_is_told(client: MlflowClient, home: str) -> None:
     study(client, home, "one", over=False)
-    made = build(client, "dogs")
+    made = build(RunReader(client), "dogs")
     assert "3 complete, 1 pruned, 1 failed" in made.files["report.md"]
     assert "What mattered" not in made.files["report.html"]
 
@@ -126,17 +130,17 @@ def test_a_tuned_comparison_is_reported_with_its_own_studies(client: MlflowClien
     log(client, home, "lora", 0, tuned="true", study="mine", kind="final")
     log(client, home, "lora", 1, tuned="true", study="other", kind="final")
     log(client, "0", "vanilla", 0, **{"mlflow.parentRunId": parent, "effft.runs.experiment": "effft/dogs"})
-    made = build(client, "dogs", parent=parent)
+    made = build(RunReader(client), "dogs", parent=parent)
     assert set(means(made)) == {("lora tuned", "8"), ("vanilla", "8")}
     assert made.runs == 2
     assert "mine" in made.files["trials.csv"]
     assert "other" not in made.files["trials.csv"]
-    assert build(client, "dogs", parent=other).runs == 1
+    assert build(RunReader(client), "dogs", parent=other).runs == 1
     with pytest.raises(InputError, match="there is no such run"):
-        build(client, "dogs", parent="0" * 32)
+        build(RunReader(client), "dogs", parent="0" * 32)
 
 
 def test_runs_that_mlflow_run_put_into_default_are_found(client: MlflowClient) -> None:
     log(client, "0", "lora", 0, **{"effft.runs.experiment": "effft/dogs"})
     log(client, "0", "lora", 1, **{"effft.runs.experiment": "effft/cats"})
-    assert build(client, "dogs").runs == 1
+    assert build(RunReader(client), "dogs").runs == 1
