@@ -1,5 +1,6 @@
 """The model card: what a person reads on the registry's page and in the exported folder."""
 
+from effft.evaluation.metric_keys import splits_with
 from effft.serving.manifest import Manifest
 
 FOUR = ("accuracy", "balanced_accuracy", "mcc", "macro_f1")
@@ -8,13 +9,6 @@ FOUR = ("accuracy", "balanced_accuracy", "mcc", "macro_f1")
 def plain(text: str) -> str:
     """Text that Markdown shows as it is: no HTML, no table cell that ends early."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|").replace("\n", " ")
-
-
-def splits_of(record: Manifest) -> list[str]:
-    """validation, in_domain, ood/...: the splits that have metrics."""
-    ends = f"/{record.metric}"
-    names = [key.removesuffix(ends) for key in record.metrics if key.endswith(ends)]
-    return [n for n in names if n in ("validation", "in_domain") or (n.startswith("ood/") and n.count("/") == 1)]
 
 
 def card(record: Manifest) -> str:
@@ -49,7 +43,7 @@ def _base(record: Manifest) -> str:
 def _table(record: Manifest) -> list[str]:
     metrics = record.metrics
     rows = [f"| split | examples | {' | '.join(FOUR)} | majority |", "| --- " * (len(FOUR) + 3) + "|"]
-    for split in splits_of(record):
+    for split in splits_with(record.metrics, record.metric):
         cells = [f"{metrics.get(f'{split}/{name}', float('nan')):.3f}" for name in FOUR]
         count, majority = metrics.get(f"{split}/examples", 0), metrics.get(f"{split}/majority", float("nan"))
         rows.append(f"| {split} | {count:.0f} | {' | '.join(cells)} | {majority:.3f} |")
