@@ -126,7 +126,7 @@ def start(
             if any(outcome.failure for outcome in outcomes):
                 parent.close("FAILED")
     if not no_tracking:
-        click.echo(f"look: {how_to_view(parent, tracking_uri)}")
+        click.echo(f"view: {how_to_view(parent, tracking_uri)}")
     if any(outcome.failure for outcome in outcomes):
         raise click.exceptions.Exit(1)
 

@@ -76,7 +76,7 @@ def start(
             if failed:
                 parent.close("FAILED")
     if not no_tracking:
-        click.echo(f"look: {how_to_view(parent, tracking_uri)}")
+        click.echo(f"view: {how_to_view(parent, tracking_uri)}")
     if failed:
         raise click.exceptions.Exit(1)
 

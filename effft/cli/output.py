@@ -88,7 +88,7 @@ def summary_lines(result: "Result", run_id: str, view: str) -> list[tuple[str, s
     if not run_id:
         return lines
     follow = f"effft register {run_id}" if config.log_model else f"effft report --task {config.task}"
-    return [*lines, ("run id", run_id), ("look", view), ("next", follow)]
+    return [*lines, ("run id", run_id), ("view", view), ("next", follow)]
 
 
 def print_summary(result: "Result", run_id: str, view: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from effft.cli.options import Command, Option, examples, tracking_options
+from effft.config import TrackingTarget
 from effft.errors import InputError
 
 OUT = "pretrained"
@@ -37,9 +38,10 @@ def pretrain(
     A command that was stopped continues from what is in the folder.
     """
     from effft.cli.output import Progress
-    from effft.cli.tracking import how_to_view, open_tracker
+    from effft.cli.tracking import how_to_view
     from effft.tiny_lm.recipe import DEFAULT, read_recipe
     from effft.tiny_lm.train import pretrain as train_model
+    from effft.tracking import open_tracker
     from effft.tracking.tracker import tracked
 
     if Path(out).is_file():
@@ -47,7 +49,8 @@ def pretrain(
     plan = read_recipe(Path(recipe) if recipe else DEFAULT)
     tags = {"kind": "pretraining", "seed": str(seed), "recipe": plan.digest}
     with Progress() as progress:
-        tracker = open_tracker(experiment or EXPERIMENT, f"pretrain · seed {seed}", tags, tracking_uri, no_tracking)
+        target = TrackingTarget(tracking_uri, experiment, no_tracking)
+        tracker = open_tracker(target, EXPERIMENT, f"pretrain · seed {seed}", tags)
         with tracked(tracker):
             tracker.params({"out": out, "seed": seed, "save_every": save_every, "recipe_digest": plan.digest})
             tracker.text("recipe.json", plan.model_dump_json(indent=2) + "\n")
@@ -60,4 +63,4 @@ def pretrain(
                     tracker.flush()
     click.echo(f"the model is in {Path(out) / 'model'}; use it: effft run lora --model {shlex.quote(f'{out}/model')}")
     if not no_tracking:
-        click.echo(f"look: {how_to_view(tracker, tracking_uri)}")
+        click.echo(f"view: {how_to_view(tracker, tracking_uri)}")

@@ -1,13 +1,14 @@
 """`effft run STRATEGY`: a command for every strategy, with exactly the options it has."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from effft.cli.options import FIELDS, Command, Context, examples, fields_of, flag, option, tracking_options
-from effft.config import PART_FIELDS, make_config
+from effft.config import PART_FIELDS, TrackingTarget, make_config
 from effft.errors import InputError
 from effft.strategies.strategy import NAMED, PARTS, SUMMARY, Strategy, compose
 
@@ -76,7 +77,7 @@ def command_for(strategy: Strategy) -> Command:
 
     def run_strategy(tracking_uri: str, experiment: str, no_tracking: bool, **values: str | None) -> None:
         check_applicable(strategy, values)
-        run_once({**values, "strategy": strategy.name}, tracking_uri, experiment, no_tracking)
+        run_once({**values, "strategy": strategy.name}, TrackingTarget(tracking_uri, experiment, no_tracking))
 
     call = f"effft run {strategy.name}"
     part = next((text for name, text in PART_EXAMPLES.items() if name in strategy.parameters), "--max-length 128")
@@ -114,12 +115,13 @@ def check_applicable(strategy: Strategy, values: Mapping[str, str | None]) -> No
         raise InputError(f"strategy {strategy.name!r} trains nothing, so {flag(name)} has no meaning; leave it out.")
 
 
-def run_once(values: Mapping[str, Any], tracking_uri: str, experiment: str, no_tracking: bool) -> None:
+def run_once(values: Mapping[str, Any], target: TrackingTarget) -> None:
     """Check everything, open the MLflow run, train and evaluate, and print the numbers."""
     config = make_config(values)
-    from effft.cli.tracking import check_tracker, how_to_view, open_tracker
+    from effft.cli.tracking import how_to_view
+    from effft.tracking import check_target, open_tracker
 
-    check_tracker(tracking_uri, no_tracking)
+    check_target(target)
     from effft.cli.exit_codes import with_estimate
     from effft.cli.output import Progress, print_summary
     from effft.distributed.process_group import join_process_group
@@ -133,12 +135,12 @@ def run_once(values: Mapping[str, Any], tracking_uri: str, experiment: str, no_t
         plan = prepare(config, Session(keep=False))
         for note in plan.notes:
             progress.line(note)
-        quiet = no_tracking or here.rank > 0
-        tracker = open_tracker(experiment or plan.experiment, plan.name, plan.tags, tracking_uri, quiet)
+        target = replace(target, disabled=target.disabled or here.rank > 0)
+        tracker = open_tracker(target, plan.experiment, plan.name, plan.tags)
         with tracked(tracker):
             result = execute(plan, tracker, progress)
     if here.rank == 0:
-        print_summary(result, tracker.run_id, how_to_view(tracker, tracking_uri))
+        print_summary(result, tracker.run_id, how_to_view(tracker, target.uri))
 
 
 run = Strategies(

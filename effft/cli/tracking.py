@@ -67,4 +67,4 @@ def resend(file: str, tracking_uri: str) -> None:
         click.echo(f"{file} has been sent already; nothing was done.")
         return
     runs = f"{len(sent.runs)} runs" if len(sent.runs) > 1 else f"run {sent.runs[0]}"
-    click.echo(f"sent: {sent.operations} operations of {runs}; {file} may be removed. look: {ui_line(tracking_uri)}")
+    click.echo(f"sent: {sent.operations} operations of {runs}; {file} may be removed. view: {ui_line(tracking_uri)}")

@@ -100,7 +100,7 @@ def test_the_panel_has_the_numbers() -> None:
     assert lines["peak memory"] == "120 MB above the start"
     assert lines["time"] == "training 3.2 s, evaluation 0.5 s"
     assert lines["note"] == "2 texts were cut."
-    assert (lines["run id"], lines["look"]) == ("5f3a", "effft ui")
+    assert (lines["run id"], lines["view"]) == ("5f3a", "effft ui")
     assert lines["next"] == "effft report --task agreement"
     assert "run id" not in dict(summary_lines(result, "", ""))
 
