@@ -98,8 +98,12 @@ def _table(
 ) -> dict[str, list[object]]:
     names = learner.task.labels
     table: dict[str, list[object]] = {"row": [e.index for e in examples]}
+    others = {"label", "answer", *(f"score_{name}" for name in names)}
     for i, field in enumerate(learner.task.fields):
-        table[field] = [e.texts[i] for e in examples]
+        column = field
+        while column in table or column in others:  # a field may be called as one of our columns
+            column = f"text_{column}"
+        table[column] = [e.texts[i] for e in examples]
     table["label"] = [names[e.label] for e in examples]
     table["answer"] = [names[a] for a in answers]
     for i, name in enumerate(names):

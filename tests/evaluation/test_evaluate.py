@@ -1,0 +1,25 @@
+"""The table of a split: a row per example, a column for every text, whatever the fields are called."""
+
+from pathlib import Path
+
+import torch
+from backbones import save_backbone
+from helpers import EXAMPLES, small_task
+
+from effft.evaluation.evaluate import evaluate
+from effft.models.backbone import load
+from effft.strategies.learner import Learner
+from effft.strategies.prompting import PromptEncoder
+from effft.strategies.strategy import compose
+
+
+def test_a_field_never_hides_a_column(tmp_path: Path) -> None:
+    backbone, strategy = load(str(save_backbone(tmp_path, "llama"))), compose("probe")
+    task = small_task(fields=["row", "text_row", "score_not"], patterns={})
+    examples = [type(e)((e.texts[0], "the cat", "dogs"), e.label, e.index) for e in EXAMPLES]
+    learner = Learner(strategy, task, backbone, PromptEncoder(strategy, task, backbone, 64), torch.Generator())
+    table = evaluate(learner, "in_domain", examples, "accuracy", resamples=0).table
+    texts = list(table)[:4] + [column for column in table if column.startswith("score_")]
+    assert texts == ["row", "text_row", "text_text_row", "text_score_not", "score_not", "score_are"]
+    assert table["row"] == [e.index for e in EXAMPLES]
+    assert table["text_row"] == [e.texts[0] for e in EXAMPLES]
