@@ -25,15 +25,15 @@ LONGEST_MESSAGE = 500
 """Characters of an unexpected error's message."""
 
 
-def run_command_line(arguments: Sequence[str]) -> int:
-    """Run `effft` with these arguments; return the exit code."""
+def run_command_line(arguments: Sequence[str], command: click.Command = app) -> int:
+    """Run `effft`, or another click command, with these arguments; return the exit code."""
     from effft.tracking.tracker import stop_signals
 
     words = [word for word in arguments if word != "--traceback"]
     try:
         check_distributed_launch(words)
         with stop_signals():
-            code = app.main(words, prog_name="effft", standalone_mode=False)
+            code = command.main(words, prog_name="effft", standalone_mode=False)
             return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()

@@ -9,7 +9,9 @@ import pytest
 HEAVY = ("torch", "transformers", "mlflow", "optuna", "datasets", "peft", "plotly", "pandas", "sklearn", "scipy")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["run", "lora", "--help"], ["strategies", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["run", "--help"], ["run", "lora", "--help"], ["compare", "--help"], ["--version"]]
+)
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     code = (
         "import sys\nfrom effft.__main__ import main\n"
