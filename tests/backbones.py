@@ -69,7 +69,7 @@ def save_backbone(
     config_name, model_name, options = CONFIGS[kind]
     limit = {"n_positions": positions} if kind == "gpt2" else {"max_position_embeddings": positions}
     limit |= {"n_embd": width} if kind == "gpt2" else {"hidden_size": width}
-    limit |= {"word_embed_proj_dim": width} if kind == "opt" else {}
+    limit |= {"word_embed_proj_dim": width} if kind == "opt" and width != 32 else {}
     ids = IDS if kind != "modernbert" else IDS | {"cls_token_id": 1, "sep_token_id": 2}
     config = getattr(transformers, config_name)(**{**ids, **options, **limit})
     with torch.random.fork_rng():
