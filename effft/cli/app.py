@@ -15,8 +15,7 @@ SECTIONS = {
         "compare": ("compare:compare", "Run several strategies on the same examples; print one table."),
         "search": ("search:search", "Tune a strategy on validation data, then measure the winner."),
         "report": ("report:report", "Write the runs of a task as one page, with statistics and figures."),
-        "reference": ("reference:reference", "Every strategy on the built-in tasks, as one table."),
-        "reference-report": ("reference_report:remake", "The full comparison of both built-in tasks."),
+        "reference": ("compare:reference", "Compare every strategy on the built-in tasks; write reports/reference."),
     },
     "Look before a run": {
         "tasks": ("inspect:tasks", "List the tasks, their labels and evaluation sets."),

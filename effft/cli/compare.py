@@ -1,33 +1,32 @@
-"""`effft compare`: many runs, one parent, one table."""
+"""`effft compare`: the runs of a comparison under one parent run and in one table for each task; `effft reference`."""
 
-import importlib
-from collections.abc import Mapping, Sequence
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from effft.cli.options import FIELDS, Command, Option, default_of, option, spell, tracking_options
-from effft.errors import InputError
-from effft.strategies.strategy import NAMED
+from effft.cli.options import FIELDS, Command, Option, examples, option, tracking_options
+from effft.config import TrackingTarget, make_config
+from effft.disk import written_whole
+from effft.errors import EffftError, InputError
+from effft.tracking.tracker import Tracker, tracked
 
 if TYPE_CHECKING:
     from effft.cli.output import Progress
-    from effft.config import RunConfig
-    from effft.runs.compare import Outcome
-    from effft.tracking.tracker import Tracker
+    from effft.reports.report import Report
+    from effft.runs.compare import Outcome, PlannedComparison, ResultsFile
+    from effft.runs.grid import Comparison
+    from effft.search.tuned import TunedComparison
 
-PER_LABEL = "32"
-SEEDS = 3
-DATA_SEEDS = 1
-
-EXAMPLES = """\
-\b
-Examples:
-  effft compare --strategies vanilla,pbft,lora,icl --seeds 3 --data-seeds 3
-  effft compare --task overlap --per-label 16,32,64 --seeds 1
-  effft compare --strategies lora,lora+pbft --rank 4 --task mnli --data-dir data --model path/to/model
-"""
+COMMITTED = (".md", ".csv", ".svg")
+"""Files of a report that `--out` keeps; `runs.csv` has a line for every metric of every run and is left out."""
 
 
 def words(text: str, what: str) -> list[str]:
@@ -38,158 +37,256 @@ def words(text: str, what: str) -> list[str]:
     return found
 
 
-def configs_of(strategies: str, seeds: int, data_seeds: int, per_label: str, **shared: str | None) -> "list[RunConfig]":
-    """The runs asked for. `seed` and `data_seed` are the first ones: seeds=3 with seed=10 is 10, 11, 12."""
-    from effft.config import make_config
-    from effft.runs.compare import grid
+def comparison_of(
+    preset: str = "",
+    strategies: str = "",
+    per_label: str = "",
+    seeds: int | None = None,
+    data_seeds: int | None = None,
+    **settings: str | None,
+) -> "Comparison":
+    """The preset (a name or a file) with what the flags say; '' and None count as not given."""
+    from effft.runs.grid import Comparison, read_comparison
 
-    first = make_config({k: v for k, v in shared.items() if k in ("seed", "data_seed")})
-    rest = {k: v for k, v in shared.items() if k not in ("seed", "data_seed")}
-    return grid(
-        words(strategies, "--strategies"),
-        words(per_label, "--per-label"),
-        range(first.seed, first.seed + seeds),
-        range(first.data_seed, first.data_seed + data_seeds),
-        rest,
+    given = {name: value for name, value in settings.items() if value}
+    task = given.pop("task", None)
+    counts = (
+        [make_config({"per_label": text}).per_label for text in words(per_label, "--per-label")] if per_label else []
+    )
+    return (read_comparison(preset) if preset else Comparison()).overridden(
+        tasks=[task] if task else [],
+        strategies=words(strategies, "--strategies") if strategies else [],
+        settings=given,
+        per_label=tuple(counts) or None,
+        seeds=seeds,
+        data_seeds=data_seeds,
     )
 
 
-def filled(preset: str, strategies: str, per_label: str, shared: "Mapping[str, str | None]") -> "dict[str, Any]":
-    """The values given; then the preset's; then the defaults."""
-    from effft.cli.preset import with_preset
-    from effft.tasks.task import load_task
-
-    default: dict[str, str | None] = {"strategies": ",".join(NAMED), "per_label": PER_LABEL}
-    given: dict[str, str | None] = {**shared, "strategies": strategies, "per_label": per_label}
-    if not preset:
-        return default | {key: value for key, value in given.items() if value}
-    patterns = load_task(shared.get("task") or "agreement", allow_outside=True).patterns  # no file is read
-    own = {key: value for key, value in given.items() if value and not stands_by_default(key, value, default)}
-    return default | with_preset(preset, own, patterns)
-
-
-def stands_by_default(name: str, value: str, default: "Mapping[str, str | None]") -> bool:
-    """Whether a value is what `mlflow run` passes for a parameter that nobody gave."""
-    usual = default[name] if name in default else default_of(name)
-    if usual is None:
-        return False
-    try:
-        return float(value) == float(usual)
-    except ValueError:
-        return value == spell(usual)
-
-
-def start(
-    strategies: str,
-    seeds: int,
-    data_seeds: int,
-    per_label: str,
-    preset: str,
+def compare_strategies(
     tuned: bool,
     trials: int,
+    workers: int,
+    out: str,
+    as_json: bool,
     tracking_uri: str,
     experiment: str,
     no_tracking: bool,
-    **shared: str | None,
+    **given: Any,
 ) -> None:
-    """Check every run, do them under one parent run, print and keep the table; exit code 1 when a run failed."""
-    given = filled(preset, strategies, per_label, shared)
-    if tuned:  # `search` stands above this room, so it is found, not imported
-        search = importlib.import_module("effft.cli.compare_tuned")
-        search.start(given, trials, seeds, data_seeds, tracking_uri, experiment, no_tracking)
-        return
-    configs = configs_of(seeds=seeds, data_seeds=data_seeds, **given)
-    from effft.cli.tracking import check_tracker, how_to_view, open_tracker
+    """Run several strategies on the same few-shot examples, and print one table: scores, gap, memory, time.
 
-    check_tracker(tracking_uri, no_tracking)
+    A preset, or a file of your own, names tasks, strategies, seeds and settings; flags replace what it says. The same
+    command continues a comparison that was interrupted.
+    """
     from effft.cli.output import Progress
-    from effft.runs.compare import prepare_all, run_plans
     from effft.runs.session import Session
-    from effft.tracking.tracker import tracked
+    from effft.tracking import check_target
 
-    outcomes: list[Outcome] = []
-    names = ",".join(dict.fromkeys(config.strategy for config in configs))
+    comparison, target = comparison_of(**given), TrackingTarget(tracking_uri, experiment, no_tracking)
+    if Path(out).is_file():
+        raise InputError(f"out={out}: this is a file; name a folder (flag --out).")
+    check_target(target)
     with Progress() as progress:
-        plans = prepare_all(configs, Session(), progress)
-        task = plans[0].task.name
-        tags = {"task": task, "strategies": names, "backbone": configs[0].model, "kind": "comparison"}
-        name = f"compare {names}"[:200]
-        parent = open_tracker(experiment or plans[0].experiment, name, tags, tracking_uri, no_tracking)
-        with tracked(parent):
-            parent.params({"runs": len(plans), "strategies": names, "seeds": seeds, "data_seeds": data_seeds})
-            try:
-                for outcome in run_plans(plans, parent, progress.runs, progress):
-                    outcomes.append(outcome)
-            finally:
-                finish(outcomes, parent, progress)
-            report_on(task, parent)
-            if any(outcome.failure for outcome in outcomes):
-                parent.close("FAILED")
-    if not no_tracking:
-        click.echo(f"view: {how_to_view(parent, tracking_uri)}")
-    if any(outcome.failure for outcome in outcomes):
+        job: TunedComparison | PlannedComparison
+        if tuned:
+            from effft.search import tuned as search
+
+            job = search.TunedComparison(comparison, trials, progress, progress.line)
+        else:
+            from effft.runs import compare as runs
+
+            job = runs.PlannedComparison(comparison.runs(), workers, Session(), progress)
+        failed = run_tracked(job, target, progress, out, as_json)
+    if failed:
         raise click.exceptions.Exit(1)
 
 
-def report_on(task: str, parent: "Tracker") -> None:
+def run_tracked(
+    job: "TunedComparison | PlannedComparison", target: TrackingTarget, progress: "Progress", out: str, as_json: bool
+) -> bool:
+    """Work off a comparison under a parent run for each task; print, keep and report what came out.
+
+    Returns:
+        Whether a run failed.
+    """
+    from effft.cli.tracking import how_to_view
+    from effft.runs.compare import ResultsFile
+
+    file = ResultsFile(None if target.disabled else job.results_path)
+    if file.results:
+        progress.line(f"{len(file.results)} runs are taken from {file.path}; remove it to run them again.")
+    progress.line(job.announcement())
+    begun = time.monotonic()
+    outcomes: dict[int, Outcome] = {}
+    tables: dict[str, Any] = {}
+    with ExitStack() as stack:
+        parents = {task: stack.enter_context(tracked(open_parent(job, task, target, file))) for task in job.tasks}
+        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # `mlflow run` chose it for the parents alone
+        try:
+            for place, outcome in job.outcomes(parents, target, file, progress.runs):
+                outcomes[place] = outcome
+        finally:
+            progress.stop()
+            by_task = {task: [o for _, o in sorted(outcomes.items()) if o.config.task == task] for task in job.tasks}
+            for task, parent in parents.items():
+                tables[job.tasks[task]] = record(by_task[task], parent, as_json)
+        failed = [task for task in by_task if any(outcome.failure for outcome in by_task[task])]
+        if not failed:
+            file.remove()
+        reports = {task: report_on(job.tasks[task], parent, out, as_json) for task, parent in parents.items()}
+        for task in failed:
+            parents[task].close("FAILED")
+    if out:
+        write_readme(Path(out), reports, len(outcomes), (time.monotonic() - begun) / 60, job.workers)
+    if as_json:
+        click.echo(json.dumps(tables, indent=2, ensure_ascii=False))
+    elif not target.disabled:
+        click.echo(f"view: {how_to_view(parent, target.uri)}")
+    return bool(failed)
+
+
+def open_parent(
+    job: "TunedComparison | PlannedComparison", task: str, target: TrackingTarget, file: "ResultsFile"
+) -> Tracker:
+    """The tracked run of one task: a new one, or that of the comparison that was interrupted."""
+    from effft.tracking import open_tracker
+
+    name, tags, params = job.describe(task)
+    experiment = target.experiment or f"effft/{job.tasks[task]}"
+    if task in file.parents:
+        from effft.tracking.study_runs import open_parent as continue_run
+
+        parent: Tracker = continue_run(experiment, name, tags, target.uri, file.parents[task])
+    else:
+        parent = open_tracker(target, experiment, name, tags)
+    file.add("parents", task, parent.run_id)
+    parent.params(params)
+    return parent
+
+
+def record(outcomes: "Sequence[Outcome]", parent: Tracker, as_json: bool) -> Any:
+    """Print the table of one task and keep it with the parent run; returns it as JSON values."""
+    from effft.cli.output import console
+    from effft.reports.csv_files import outcomes_csv
+    from effft.reports.results import outcomes_table
+
+    if not outcomes:
+        return None
+    table = outcomes_table(outcomes)
+    if not as_json:
+        table.print(console())
+    parent.text("comparison.md", table.markdown())
+    parent.text("comparison.csv", outcomes_csv(outcomes))
+    parent.metrics(table.metrics())
+    parent.flush()
+    return table.json()
+
+
+def report_on(task: str, parent: Tracker, out: str, as_json: bool) -> "Report | None":
     """The report of these runs, with the parent run and in a folder; a fault in it does not undo the runs."""
     from effft.tracking.mlflow_tracker import MlflowTracker
 
     if not isinstance(parent, MlflowTracker):
-        return
+        return None
     from mlflow.exceptions import MlflowException
 
     from effft.cli.report import log_report, print_report
-    from effft.errors import EffftError
     from effft.reports.report import build
     from effft.tracking.reading import RunReader
 
     command = f"effft report --task {task} --parent {parent.run_id}"
     if parent.unsent:
-        click.echo(f"effft: the report is made later: {parent.unsent} Then `{command}`.", err=True)
-        return
+        click.echo(f"effft: no report yet: {parent.unsent} Then `{command}` makes it.", err=True)
+        return None
     try:
-        made = build(RunReader(parent.client), task, parent.home, parent.run_id, command)
-        view = log_report(parent, made)
-        print_report(made, made.write(Path(f"report-{task}")), view)
-    except (EffftError, MlflowException) as error:
+        report = build(RunReader(parent.client), task, parent.home, parent.run_id, again() or command)
+        view, page = log_report(parent, report), report.write(Path(f"report-{task}"))
+        if out:
+            commit(report, Path(out) / task)
+        if not as_json:
+            print_report(report, page, view)
+        return report
+    except (EffftError, MlflowException, OSError) as error:
         click.echo(f"effft: the report could not be made: {error}", err=True)
+        return None
 
 
-def finish(outcomes: "Sequence[Outcome]", parent: "Tracker", progress: "Progress") -> None:
-    """Print the table of what is there and keep it with the parent run."""
-    from effft.cli.output import console
-    from effft.reports.csv_files import outcomes_csv
-    from effft.reports.results import outcomes_table
+def commit(report: "Report", folder: Path) -> None:
+    """Write the files of a report that are small enough to be committed; figures of an earlier one go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: text for name, text in report.files.items() if name.endswith(COMMITTED) and name != "runs.csv"}
+    for old in folder.glob("*.svg"):
+        if old.name not in files:
+            old.unlink()
+    for name, text in files.items():
+        write(folder / name, text)
 
-    progress.stop()
-    if not outcomes:
-        return
-    table = outcomes_table(outcomes)
-    table.print(console())
-    parent.text("comparison.md", table.markdown())
-    parent.text("comparison.csv", outcomes_csv(outcomes))
-    parent.metrics(table.metrics())
-    parent.flush()
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def again() -> str:
+    """The command line that makes a comparison of a preset again; '' without a preset."""
+    context = click.get_current_context()
+    given = [f"{p.opts[0]} {context.params[p.name]}" for p in context.command.params
+             if p.name and context.get_parameter_source(p.name) == click.core.ParameterSource.COMMANDLINE]  # fmt: skip
+    return " ".join(["effft", str(context.info_name), *given]) if context.params["preset"] else ""
+
+
+def write_readme(folder: Path, reports: "dict[str, Report | None]", runs: int, minutes: float, workers: int) -> None:
+    """What is in the folder of `--out`, and how it was made."""
+    links = ", ".join(f"[{r.task}]({r.task}/report.md)" for r in reports.values() if r is not None)
+    machine = f"{workers} processes of one thread on {os.cpu_count()} cores ({platform.machine()})"
+    about = (
+        f"{runs} runs, made by `{again()}` in {minutes:.1f} minutes ({machine}): the reports ({links}), their results "
+        "and differences as CSV files, and the still figures. The interactive pages are in `report-<task>/`, the runs "
+        "in MLflow."
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "README.md", f"# Reference comparison of the built-in tasks\n\n{fill(about, 110)}\n")
+
+
+def options(preset: str = "", out: str = "", workers: int = 1) -> list[click.Parameter]:
+    """The options of a comparison."""
+    count = click.IntRange(1)
+    return [
+        Option("preset", "Comparison to start from: quick, reference, published, or a file (.yaml)", preset),
+        Option("strategies", "Names, or parts joined by '+', comma-separated  [default: all named strategies]"),
+        Option("per_label", "Labelled training examples per label, comma-separated  [default: 32]"),
+        Option("seeds", "Number of seeds, from --seed on  [default: 3]", None, type=count),
+        Option("data_seeds", "Number of few-shot draws, from --data-seed on  [default: 1]", None, type=count),
+        Option("workers", "Runs at the same time, in processes of one thread", workers, type=count),
+        Option("tuned", "Tune every strategy first, then compare the winners", False, type=bool, metavar="true|false"),
+        Option("trials", "Trials per study when tuned", 20, type=count),
+        Option("out", "Folder for the small files of the reports: Markdown, CSV, still figures", out),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the tables as JSON."),
+        *(option(name) for name in FIELDS if name != "per_label"),
+        *tracking_options(),
+    ]
 
 
 compare = Command(
     "compare",
-    callback=start,
-    help="Run several strategies on the same training examples under one parent run, and print one table: in domain, "
-    "OOD, gap, trainable share, peak memory, time. A parameter of a part goes to the strategies that have it.",
-    epilog=EXAMPLES,
-    params=[
-        Option("strategies", "Names, or parts joined by '+', comma-separated  [default: all named strategies]"),
-        Option("per_label", "Labelled training examples per label; several numbers comma-separated", PER_LABEL),
-        Option("seeds", "Number of seeds, from --seed on", SEEDS, type=click.IntRange(1)),
-        Option(
-            "data_seeds", "Number of draws of the examples, from --data-seed on", DATA_SEEDS, type=click.IntRange(1)
-        ),
-        Option("preset", "Settings where none are given: published (arXiv 2405.13181)"),
-        Option("tuned", "Tune every strategy first, then compare the winners", False, type=bool, metavar="true|false"),
-        Option("trials", "Trials per study when tuned", 20, type=click.IntRange(1)),
-        *(option(name) for name in FIELDS if name != "per_label"),
-        *tracking_options(),
-    ],
+    callback=compare_strategies,
+    help=compare_strategies.__doc__,
+    params=options(),
+    epilog=examples(
+        "effft compare --strategies vanilla,pbft,lora,icl --seeds 3 --data-seeds 3",
+        "effft compare --preset quick --task overlap",
+        "effft compare --preset my_comparison.yaml --workers 2",
+        "effft compare --strategies lora,lora+pbft --rank 4 --task mnli --data-dir data --model path/to/model",
+    ),
+)
+
+reference = Command(
+    "reference",
+    callback=compare_strategies,
+    help="Compare every strategy on the built-in tasks, beside rows that know less, and write the folder "
+    "reports/reference: `effft compare --preset reference --out reports/reference --workers 2`.",
+    params=options("reference", "reports/reference", 2),
+    epilog=examples("effft reference", "effft reference --task overlap --seeds 1 --data-seeds 2"),
 )

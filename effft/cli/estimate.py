@@ -6,7 +6,6 @@ import click
 
 from effft.cli.options import Command, Option, examples, option
 from effft.config import PART_FIELDS
-from effft.strategies.strategy import NAMED
 
 if TYPE_CHECKING:
     from effft.runs.estimate import Estimate
@@ -32,19 +31,22 @@ HEADS = ("strategy", "trainable", "weights", "state", "activ.", "peak MB", "trai
         "effft estimate --strategies lora,lora+pbft,vanilla --epochs 10 --threads 1",
     ),
 )
-def estimate(strategies: str, json: bool, **values: str | None) -> None:
+def estimate(strategies: str, per_label: str | None, json: bool, **values: str | None) -> None:
     """Estimate memory by kind, floating-point operations, and time on this machine.
 
     Only the configuration and the tokenizer of the model are read; nothing is trained.
     """
-    from effft.cli.compare import words
+    from effft.cli.compare import comparison_of
     from effft.cli.output import print_json, print_table
-    from effft.runs.compare import grid
     from effft.runs.estimate import Skeletons
     from effft.runs.estimate import estimate as estimate_run
 
-    per_label = values.pop("per_label") or "32"
-    configs = grid(words(strategies or ",".join(NAMED), "--strategies"), [per_label], [0], [0], values)
+    configs = [
+        run.config
+        for run in comparison_of(
+            strategies=strategies, per_label=per_label or "", seeds=1, data_seeds=1, preset="", **values
+        ).runs()
+    ]
     skeletons = Skeletons()
     estimates = [estimate_run(config, skeletons) for config in configs]
     if json:

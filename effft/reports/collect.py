@@ -17,7 +17,7 @@ TAGS = (
 STUDIES = "studies"
 """Tag of a comparison of tuned strategies: the names of its studies, as JSON."""
 
-NO_RESULT = ("comparison", "study", "report", "reference", "trial")
+NO_RESULT = ("comparison", "study", "report", "control", "trial")
 """Kinds of runs that are no measurement of a strategy on a task."""
 
 

@@ -36,7 +36,7 @@ def outcomes_csv(outcomes: Sequence[Outcome]) -> str:
     """A line for every run of a comparison, every metric unrounded; failed runs with their reason."""
     keys = sorted({key for o in outcomes if o.result for key in o.result.metrics})
     rows = [
-        [o.config.strategy, o.config.per_label, o.config.seed, o.config.data_seed, o.failure]
+        [o.row, o.config.per_label, o.config.seed, o.config.data_seed, o.failure]
         + [o.result.metrics.get(key, "") if o.result else "" for key in keys]
         for o in outcomes
     ]

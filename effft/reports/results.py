@@ -175,7 +175,7 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> ResultsTable:
     failed: dict[tuple[str, int], int] = {}
     for outcome in outcomes:
         if outcome.result is None:
-            place = outcome.config.strategy, outcome.config.per_label
+            place = outcome.row, outcome.config.per_label
             failed[place] = failed.get(place, 0) + 1
     data = outcomes_data(outcomes)
     table = results_table(data, outcomes[0].config.model if outcomes else "", failed)
@@ -185,16 +185,16 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> ResultsTable:
 
 def outcomes_data(outcomes: Sequence[Outcome]) -> ReportData:
     """The runs of a comparison as the report sees runs read back from MLflow."""
-    results = [outcome.result for outcome in outcomes if outcome.result is not None]
     records = [
-        {"backbone": r.config.model, "strategy": r.config.strategy, "variant": r.config.strategy}
-        | {name: getattr(r.config, name) for name in ("task", "per_label", "seed", "data_seed")}
-        | {f"metric:{key}": value for key, value in r.metrics.items()}
-        for r in results
+        {"backbone": o.config.model, "strategy": o.config.strategy, "variant": o.row}
+        | {name: getattr(o.config, name) for name in ("task", "per_label", "seed", "data_seed")}
+        | {f"metric:{key}": value for key, value in o.result.metrics.items()}
+        for o in outcomes
+        if o.result is not None
     ]
     columns = ["backbone", "strategy", "variant", "task", "per_label", "seed", "data_seed"]
     frame = pd.DataFrame.from_records(records) if records else pd.DataFrame(columns=columns)
-    first = results[0] if results else None
+    first = next((outcome.result for outcome in outcomes if outcome.result is not None), None)
     task = outcomes[0].config.task if outcomes else ""
     return ReportData(task, frame, frame.head(0), "", first.primary if first else "", first.ood if first else (), {})
 

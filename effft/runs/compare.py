@@ -1,242 +1,247 @@
-"""Several strategies on the same shots: which runs, and what came out. torch loads when the work starts."""
+"""Work off the runs of a comparison: checked before the first one trains, each tracked as a child of its task's run."""
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, product
-from statistics import fmean, median, stdev
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from effft.config import PART_FIELDS, RunConfig, make_config
+from effft import __version__
+from effft.config import RunConfig, TrackingTarget
 from effft.errors import InputError
-from effft.progress import ProgressCallback
+from effft.progress import ProgressCallback, silent
 from effft.redaction import redact
-from effft.strategies.strategy import Strategy, compose
+from effft.runs.grid import ComparedRun
+from effft.runs.runner import Runner, WorkerDiedError
 from effft.tracking.tracker import Tracker, tracked
 
 if TYPE_CHECKING:
     from effft.runs.experiment import Result
-    from effft.runs.plan import Plan
     from effft.runs.session import Session
+
+log = logging.getLogger(__name__)
+
+OpenChild = Callable[[str, str, Mapping[str, str]], Tracker]
+"""(task of the configuration, name, tags) -> the tracker of a new run under the comparison's run of that task."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run: its result, or why there is none."""
+    """One run of a comparison: its result, or why there is none. variant: name of its row where not the strategy."""
 
     config: RunConfig
     result: "Result | None"
     failure: str = ""
+    variant: str = ""
+
+    @property
+    def row(self) -> str:
+        """The name of its row in the table."""
+        return self.variant or self.config.strategy
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean over runs, and standard deviation (None for a single run)."""
+class ParentRun:
+    """Where a worker process tracks the runs of one task."""
 
-    mean: float
-    sd: float | None
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f}" + ("" if self.sd is None else f" ± {self.sd:.3f}")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A strategy at one number of examples per label. gap: in domain minus the mean of the OOD sets."""
-
-    strategy: str
-    per_label: int
-    runs: int
-    failed: int
-    in_domain: Spread | None
-    ood: dict[str, Spread]
-    gap: Spread | None
-    trainable_share: float
-    peak_bytes: float
-    train_seconds: float
-    evaluation_seconds: float
-    remarks: tuple[str, ...]
+    target: TrackingTarget
+    experiment: str
+    experiment_id: str
+    run_id: str
 
 
-# ---- which runs ---------------------------------------------------------------------------------------------------
+class ResultsFile:
+    """The finished runs of a comparison, a JSON line each, so that the same command continues after an interruption.
 
-
-def grid(
-    strategies: Sequence[str],
-    per_label: Sequence[str],
-    seeds: Sequence[int],
-    data_seeds: Sequence[int],
-    shared: Mapping[str, object],
-) -> list[RunConfig]:
-    """A configuration per run; every strategy meets the same shots. Parameters go to the strategies that hold them.
-
-    Runs that would only repeat another are left out: `seed` moves nothing where nothing trains, and `data_seed`
-    nothing where no example is used either.
+    A line counts as long as configuration, data, weights and the version of effft are the same. `parents` holds the id
+    of the tracked run of each task. None as path keeps nothing.
     """
-    composed = [compose(name) for name in strategies]
-    check_held(composed, shared)
-    configs = []
-    for count, data_seed, seed, strategy in product(per_label, data_seeds, seeds, composed):
-        own = {k: v for k, v in shared.items() if k not in PART_FIELDS or strategy in holders(k, composed)}
-        if _repeats(strategy, own, seed != seeds[0], data_seed != data_seeds[0]):
-            continue
-        place = {"strategy": strategy.name, "per_label": count, "seed": seed, "data_seed": data_seed}
-        configs.append(make_config({**own, **place}))
-    return configs
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.results: dict[str, dict[str, Any]] = {}
+        self.parents: dict[str, str] = {}
+        lines = path.read_bytes().splitlines(keepends=True) if path and path.is_file() else []
+        if path and lines and not lines[-1].endswith(b"\n"):  # a process was stopped while it wrote
+            path.write_bytes(b"".join(lines[:-1]))
+        for line in lines:
+            if line.endswith(b"\n"):
+                entry = json.loads(line)
+                getattr(self, entry["kind"])[entry["key"]] = entry["value"]
+
+    def add(self, kind: Literal["results", "parents"], key: str, value: object) -> None:
+        """Append a line; a disk that does not take it stops no run."""
+        try:
+            if self.path is not None:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"kind": kind, "key": key, "value": value}) + "\n")
+        except OSError as error:
+            log.warning("%s cannot be written (%s): an interruption would lose the finished runs.", self.path, error)
+            self.path = None
+
+    def remove(self) -> None:
+        """The comparison is complete: nothing is left to continue."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
 
 
-def holders(name: str, strategies: Sequence[Strategy]) -> list[Strategy]:
-    """The strategies a parameter goes to: those that have it.
+def content_key(run: ComparedRun, session: "Session") -> str:
+    """16 hex digits over what the numbers of a run depend on; the places of files and models do not count."""
+    config = run.config.model_dump_json(exclude={"model", "task", "data_dir", "allow_outside"})
+    digests = session.task(run.config).name, session.task_digest(run.config), session.model_digest(run.config)
+    return hashlib.sha256(repr((config, run.control, digests, __version__)).encode()).hexdigest()[:16]
 
-    `shots` goes to those that show demonstrations anyway (icl), so that zero_shot beside it stays zero-shot; where
-    none does, to all with a pattern.
+
+class PlannedComparison:
+    """The runs of a comparison, checked and ready; `outcomes` works them off.
+
+    Args:
+        runs: What is compared.
+        workers: Number of processes, one thread each.
+        session: What this process has loaded.
+        progress: Called with the stage and the steps done.
+
+    Raises:
+        InputError: What is wrong with a run, with its strategy and number of examples.
     """
-    having = [strategy for strategy in strategies if name in strategy.parameters]
-    showing = [strategy for strategy in having if strategy.parameters.get("shots")]
-    return showing if name == "shots" and showing else having
+
+    def __init__(
+        self, runs: Sequence[ComparedRun], workers: int, session: "Session", progress: ProgressCallback = silent
+    ) -> None:
+        from effft.runs.controls import control_config
+        from effft.runs.plan import prepare
+
+        self.runs, self.workers, self.session, self.progress = list(runs), workers, session, progress
+        if workers > 1:
+            self.runs = [replace(run, config=run.config.model_copy(update={"threads": 1})) for run in self.runs]
+        self.tasks: dict[str, str] = {}
+        self.keys: list[str] = []
+        for done, run in enumerate(self.runs):
+            progress("check", done, len(self.runs))
+            try:
+                plan = prepare(control_config(run.config, run.control, session), session)
+            except InputError as error:
+                raise InputError(f"{run.variant} at {run.config.per_label} per label: {error}") from error
+            self.tasks[run.config.task] = plan.task.name
+            self.keys.append(content_key(run, session))
+
+    def announcement(self) -> str:
+        """How many runs and trainings there are, and roughly how long they take."""
+        from effft.strategies.strategy import compose
+
+        trained = sum(compose(run.config.strategy).trains and run.control != "bag_of_words" for run in self.runs)
+        return f"{len(self.runs)} runs, {trained} of them trainings."
+
+    @property
+    def results_path(self) -> Path:
+        """Where an interrupted comparison keeps its finished runs: another content, another file."""
+        return Path(f"effft-compare-{hashlib.sha256(' '.join(self.keys).encode()).hexdigest()[:12]}.jsonl")
+
+    def describe(self, task: str) -> tuple[str, dict[str, str], dict[str, object]]:
+        """Name, tags and parameters of the tracked run of one task."""
+        configs = [run.config for run in self.runs if run.config.task == task]
+        names = ",".join(dict.fromkeys(config.strategy for config in configs))
+        seeds, data_seeds = len({config.seed for config in configs}), len({config.data_seed for config in configs})
+        tags = {"task": self.tasks[task], "strategies": names, "backbone": configs[0].model, "kind": "comparison"}
+        params = {"runs": len(configs), "strategies": names, "seeds": seeds, "data_seeds": data_seeds}
+        return f"compare {names}"[:200], tags, params
+
+    def outcomes(
+        self, parents: Mapping[str, Tracker], target: TrackingTarget, file: ResultsFile, on_run: ProgressCallback
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Yield (place in `runs`, outcome) as the runs end; a run that fails does not stop the others.
+
+        Args:
+            parents: Task -> the tracker whose children the runs in this process are.
+            target: Where worker processes open the children themselves.
+            file: Has the runs that are not run again, and gets those that end.
+            on_run: Called with (name of a run, runs that are over, runs in all).
+        """
+        from effft.runs.experiment import Result
+
+        waiting = []
+        for place, (run, key) in enumerate(zip(self.runs, self.keys, strict=True)):
+            if key in file.results:
+                yield place, Outcome(run.config, Result(run.config, **file.results[key]), "", run.variant)
+            else:
+                waiting.append(place)
+        runs, done = [self.runs[place] for place in waiting], len(self.runs) - len(waiting)
+        work = partial(measure, open_child=partial(_open_in_worker, {t: _place(p, target) for t, p in parents.items()}))
+        if self.workers == 1:
+            work = partial(measure, open_child=partial(_open_here, parents), progress=self.progress)
+        gc.collect()
+        gc.freeze()  # every run begins with a collection, which need not go over the libraries' million objects
+        with Runner(work, self.workers, self.session) as runner:
+            on_run(runs[0].variant if runs else "", done, len(self.runs))
+            for index, outcome in runner.as_completed(runs):
+                run, key = runs[index], self.keys[waiting[index]]
+                if isinstance(outcome, WorkerDiedError):
+                    outcome = Outcome(run.config, None, f"{run.variant}: {outcome}", run.variant)
+                elif outcome.result is not None:
+                    file.add("results", key, _as_values(outcome.result))
+                done += 1
+                on_run(runs[min(index + 1, len(runs) - 1)].variant, done, len(self.runs))
+                yield waiting[index], outcome
+        gc.unfreeze()
 
 
-def _repeats(strategy: Strategy, own: Mapping[str, object], later_seed: bool, later_draw: bool) -> bool:
-    if strategy.trains:
-        return False
-    shots = own.get("shots") or strategy.parameters.get("shots", 0)
-    return later_seed or (later_draw and str(shots) == "0")
+def _as_values(result: "Result") -> dict[str, object]:
+    return {name: getattr(result, name) for name in ("name", "metrics", "primary", "ood", "notes")}
 
 
-def check_held(strategies: Sequence[Strategy], shared: Mapping[str, object]) -> None:
-    """A parameter that none of the strategies has is an InputError."""
-    for name, value in shared.items():
-        if name not in PART_FIELDS or value is None or value == "":
-            continue
-        if not holders(name, strategies):
-            names = ", ".join(strategy.name for strategy in strategies)
-            raise InputError(f"none of the strategies compared ({names}) has the parameter {name!r}; leave it out.")
+def _place(parent: Tracker, target: TrackingTarget) -> ParentRun:
+    if target.disabled:
+        return ParentRun(target, "", "", "")
+    from effft.tracking.mlflow_tracker import MlflowTracker
+
+    assert isinstance(parent, MlflowTracker)
+    return ParentRun(target, parent.home, parent.home_id, parent.run_id)
 
 
-def prepare_all(configs: Sequence[RunConfig], session: "Session", watch: ProgressCallback) -> "list[Plan]":
-    """Check every configuration before the first run trains; a fault names its strategy."""
+def _open_here(parents: Mapping[str, Tracker], task: str, name: str, tags: Mapping[str, str]) -> Tracker:
+    return parents[task].child(name, tags)
+
+
+def _open_in_worker(places: Mapping[str, ParentRun], task: str, name: str, tags: Mapping[str, str]) -> Tracker:
+    from effft.tracking import open_tracker
+
+    place = places[task]
+    if place.experiment_id:
+        os.environ["MLFLOW_EXPERIMENT_ID"] = place.experiment_id
+    return open_tracker(place.target, place.experiment, name, {**tags, "mlflow.parentRunId": place.run_id})
+
+
+def measure(
+    run: ComparedRun, session: "Session", open_child: OpenChild, progress: ProgressCallback = silent
+) -> Outcome:
+    """One run with a tracker of its own; whatever goes wrong is a sentence in the outcome."""
+    from effft.runs.controls import bag_of_words, control_config
+    from effft.runs.experiment import Result, execute
     from effft.runs.plan import prepare
 
-    plans = []
-    for done, config in enumerate(configs):
-        watch("check", done, len(configs))
-        try:
-            plans.append(prepare(config, session))
-        except InputError as error:
-            raise InputError(f"{config.strategy} at {config.per_label} per label: {error}") from error
-    return plans
-
-
-# ---- what came out ------------------------------------------------------------------------------------------------
-
-
-def run_plans(
-    plans: "Sequence[Plan]", parent: Tracker, announce: ProgressCallback, watch: ProgressCallback
-) -> Iterator[Outcome]:
-    """Run the plans one after another, each as a child of `parent`; a failing one does not stop the others."""
-    from effft.runs.experiment import execute
-
-    gc.collect()
-    gc.freeze()  # a run begins with a collection: not every time over the libraries' million objects
-    for done, plan in enumerate(plans):
-        announce(plan.name, done, len(plans))
-        child = parent.child(plan.name, plan.tags)
-        try:
-            with tracked(child):
-                outcome = Outcome(plan.config, replace(execute(plan, child, watch), tables={}))
-        except Exception as error:
-            sentence = redact(" ".join(str(error).split())) or "no message"
-            outcome = Outcome(plan.config, None, f"{plan.name}: {type(error).__name__}: {sentence}")
-        yield outcome
-    gc.unfreeze()
-
-
-def summarise(outcomes: Sequence[Outcome]) -> list[Row]:
-    """A row for every strategy and number of examples per label, in the order they came."""
-    places: dict[tuple[str, int], list[Outcome]] = {}
-    for outcome in outcomes:
-        places.setdefault((outcome.config.strategy, outcome.config.per_label), []).append(outcome)
-    return [_row(*place, places[place]) for place in sorted(places, key=lambda place: place[1])]
-
-
-def _row(strategy: str, per_label: int, outcomes: Sequence[Outcome]) -> Row:
-    results = [o.result for o in outcomes if o.result is not None]
-    failed = len(outcomes) - len(results)
-    if not results:
-        return Row(strategy, per_label, 0, failed, None, {}, None, *(float("nan"),) * 4, ("FAILED",))
-    sets = results[0].ood
-    ood = {name: _spread([r.metrics[f"ood/{name}/{r.primary}"] for r in results]) for name in sets}
-    gaps = [_gap(r) for r in results] if sets else []
-    return Row(
-        strategy,
-        per_label,
-        len(results),
-        failed,
-        _spread([r.metrics[f"in_domain/{r.primary}"] for r in results]),
-        ood,
-        _spread(gaps) if gaps else None,
-        fmean(r.metrics["resources/trainable_parameters"] / r.metrics["resources/total_parameters"] for r in results),
-        median(r.metrics["resources/peak_memory_bytes"] for r in results),
-        fmean(r.metrics["resources/train_seconds"] for r in results),
-        fmean(r.metrics["resources/evaluation_seconds"] for r in results),
-        tuple(_remarks(results)) + ((f"{failed} FAILED",) if failed else ()),
-    )
-
-
-def _gap(result: "Result") -> float:
-    outside = fmean(result.metrics[f"ood/{name}/{result.primary}"] for name in result.ood)
-    return result.metrics[f"in_domain/{result.primary}"] - outside
-
-
-def _spread(values: Sequence[float]) -> Spread:
-    return Spread(fmean(values), stdev(values) if len(values) > 1 else None)
-
-
-def reference(metric: str, majority: float, chance: float) -> tuple[float, float]:
-    """What always answering the majority label, and guessing, get on a metric.
-
-    majority: share of the most frequent label; chance: 1 / number of labels.
-    """
-    if metric == "accuracy":
-        return majority, chance
-    if metric == "mcc":
-        return 0.0, 0.0
-    if metric == "macro_f1":
-        return 2 * majority / (1 + majority) * chance, chance
-    return chance, chance
-
-
-def references(result: "Result", split: str) -> tuple[float, float]:
-    """The majority and chance rows of a split, on the run's primary metric."""
-    return reference(result.primary, result.metrics[f"{split}/majority"], result.metrics[f"{split}/chance"])
-
-
-def _remarks(results: "Sequence[Result]") -> Iterator[str]:
-    """'in domain at chance', 'ood/x below majority': where the mean is not above what knowing nothing gets."""
-    for split in ("in_domain", *(f"ood/{name}" for name in results[0].ood)):
-        mean = fmean(r.metrics[f"{split}/{r.primary}"] for r in results)
-        majority, chance = references(results[0], split)
-        where = split.replace("in_domain", "in domain")
-        if mean <= chance:
-            yield f"{where} {'at' if mean == chance else 'below'} chance"
-        elif mean <= majority:
-            yield f"{where} below majority"
-
-
-def result_warnings(outcomes: Sequence[Outcome]) -> list[str]:
-    """Sentences about results that cannot be: a strategy that trains gives the same numbers for two seeds."""
-    found = {}
-    done = [o.result for o in outcomes if o.result is not None and compose(o.config.strategy).trains]
-    for one, other in combinations(done, 2):
-        a, b = one.config, other.config
-        same_place = (a.strategy, a.per_label) == (b.strategy, b.per_label)
-        if same_place and _numbers(one) == _numbers(other):
-            found[a.strategy, a.per_label] = (
-                f"{a.strategy} at {a.per_label} per label gave identical numbers for seed·data_seed "
-                f"{a.seed}·{a.data_seed} and {b.seed}·{b.data_seed}: a fault, not a result."
-            )
-    return list(found.values())
-
-
-def _numbers(result: "Result") -> dict[str, float]:
-    return {key: value for key, value in result.metrics.items() if not key.startswith("resources/")}
+    name = run.variant
+    try:
+        plan = prepare(control_config(run.config, run.control, session), session)
+        name, tags = plan.name, plan.tags
+        if run.control:
+            name = f"{run.variant} · {name.partition(' · ')[2]}"
+            tags |= {"kind": "control", "control": run.control, "backbone": run.config.model}
+        with tracked(open_child(run.config.task, name, tags)) as child:
+            if run.control == "bag_of_words":
+                metrics = bag_of_words(plan)
+                ood = tuple(n.removeprefix("ood/") for n in plan.evaluated if n.startswith("ood/"))
+                result = Result(run.config, name, metrics, plan.resolved.metric, ood, ())
+                child.params(run.config.model_dump(exclude_none=True))
+                child.metrics(metrics)
+            else:
+                result = replace(execute(plan, child, progress), config=run.config, name=name, tables={})
+                child.tags(tags)  # of a control: execute wrote those of the plan
+        return Outcome(run.config, result, "", run.variant)
+    except Exception as error:
+        sentence = redact(" ".join(str(error).split())) or "no message"
+        return Outcome(run.config, None, f"{name}: {type(error).__name__}: {sentence}", run.variant)

@@ -114,7 +114,8 @@ class Plan:
         names = {"strategy": self.strategy.name, "task": self.task.name, "backbone": c.model}
         numbers = {"per_label": str(c.per_label), "seed": str(c.seed), "data_seed": str(c.data_seed)}
         parts = {axis: type(getattr(self.strategy, axis)).__name__ for axis in ("input", "head", "trainable", "loss")}
-        return names | numbers | parts
+        digests = {"task_digest": self.session.task_digest(c), "model_digest": self.session.model_digest(c)}
+        return names | numbers | parts | digests
 
 
 def resolve_strategy(config: RunConfig) -> Strategy:

@@ -11,8 +11,9 @@ from effft.data.leakage import LeakageCheck, check_leakage
 from effft.distributed.process_group import process_group
 from effft.models.backbone import Backbone, LoadOptions, load
 from effft.models.description import resolve_device
+from effft.models.identity import weights_digest
 from effft.models.precision import store_in_bf16
-from effft.tasks.loading import read_split
+from effft.tasks.loading import content_digest, read_split
 from effft.tasks.task import Task, load_task
 from effft.training.feature_cache import FeatureCache
 
@@ -34,6 +35,8 @@ class Session:
         self._splits: dict[tuple[str, DifficultyValues, str, str], ExampleSet] = {}
         self._tasks: dict[tuple[str, DifficultyValues, bool], Task] = {}
         self._leakage: dict[tuple[str, DifficultyValues, str, str], LeakageCheck] = {}
+        self._task_digests: dict[tuple[str, DifficultyValues, str], str] = {}
+        self._model_digests: dict[tuple[str, str], str] = {}
         self.feature_cache = FeatureCache()
 
     @property
@@ -73,6 +76,20 @@ class Session:
         if key not in self._leakage:
             self._leakage[key] = check_leakage(self.split(config, name), self.split(config, "train"))
         return self._leakage[key]
+
+    def task_digest(self, config: RunConfig) -> str:
+        """The identity of the task's content: its record and its data."""
+        key = (config.task, difficulty_of(config), config.data_dir)
+        if key not in self._task_digests:
+            self._task_digests[key] = content_digest(self.task(config), config.data_dir)
+        return self._task_digests[key]
+
+    def model_digest(self, config: RunConfig) -> str:
+        """The identity of the backbone's weights."""
+        key = (config.model, config.revision)
+        if key not in self._model_digests:
+            self._model_digests[key] = weights_digest(config.model, config.revision)
+        return self._model_digests[key]
 
     def has_backbone(self, model: str) -> bool:
         """Whether a backbone of this name is loaded, wherever its files are."""

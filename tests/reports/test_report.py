@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 import shutil
 import subprocess
@@ -20,7 +19,6 @@ from mlflow.entities import Metric, Param
 from runs import log
 
 from effft.cli.app import app
-from effft.cli.compare import configs_of, filled
 from effft.errors import InputError
 from effft.evaluation.statistics import front, holm, interval, sign_flip
 from effft.reports.report import Report, build
@@ -238,20 +236,3 @@ def test_the_command_writes_and_keeps_it(client: MlflowClient, home: str, tracki
     assert {"report/report.html", "report/report.md", "report/runs.csv"} <= kept
     assert "artifacts/report/report.html" in run.data.tags["mlflow.note.content"]
     assert f"(#/experiments/{home}/runs?viewStateShareKey=effft-dogs" in run.data.tags["mlflow.note.content"]
-
-
-def test_the_published_settings_fill_what_is_not_given() -> None:
-    shared = {"task": "cola", "epochs": "20", "batch_size": "16", "learning_rate": "", "rank": "4"}
-    values = filled("published", "vanilla,lora,adaptive,pattern+classifier", "32", shared)
-    configs = configs_of(seeds=1, data_seeds=1, **values)
-    assert {c.learning_rate for c in configs} == {1e-5}
-    assert {(c.epochs, c.batch_size, c.per_label, c.max_length) for c in configs} == {
-        (40, 32, n, 128) for n in (2, 16, 32, 64, 128)
-    }
-    by = {c.strategy: c for c in configs}
-    assert (by["lora"].rank, by["lora"].alpha, by["lora"].lora_modules) == (4, 8.0, "query_value")
-    assert (by["adaptive"].layers, by["adaptive"].train_embeddings) == (2, True)
-    assert by["pattern+classifier"].pattern == "published"
-    assert json.loads(json.dumps(values))["strategies"].startswith("vanilla")
-    with pytest.raises(InputError, match="Did you mean 'published'"):
-        filled("publish", "lora", "32", {})

@@ -1,0 +1,76 @@
+"""Rows that know less than a pre-trained model, to show what its knowledge is worth.
+
+`bag_of_words` is a logistic regression on word counts, tagged by text so that it could count across two;
+`random_weights` fine-tunes the same architecture before any pre-training; `swapped_label_words` asks for the labels by
+each other's words. The scores of always answering the majority label need no run.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from effft.config import RunConfig
+from effft.data.examples import Example
+from effft.errors import InputError
+from effft.runs.plan import Plan
+from effft.runs.session import Session
+
+
+def control_config(config: RunConfig, control: str, session: Session) -> RunConfig:
+    """The configuration that a control is run with.
+
+    Raises:
+        InputError: The task has no label words to swap.
+    """
+    if control == "random_weights":
+        return config.model_copy(update={"model": _random_model(config.model, config.revision).name})
+    if control == "swapped_label_words":
+        words = session.task(config).words
+        if not words:
+            raise InputError(f"control swapped_label_words: task {config.task!r} has no label words; leave it out.")
+        swapped = ",".join(word.strip() for word in (*words[1:], words[0]))
+        return config.model_copy(update={"label_words": swapped})
+    return config
+
+
+@cache
+def _random_model(model: str, revision: str) -> "tempfile.TemporaryDirectory[str]":
+    """A folder with a model's architecture and tokenizer and random weights; it lasts as long as the process."""
+    import torch
+    import transformers
+
+    from effft.models.description import describe
+
+    known = describe(model, revision, False)
+    folder = tempfile.TemporaryDirectory(prefix="effft-random-")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        getattr(transformers, known.kind).from_config(known.config).save_pretrained(folder.name)
+    known.tokenizer.save_pretrained(folder.name)
+    return folder
+
+
+def bag_of_words(plan: Plan) -> dict[str, float]:
+    """The metrics of a logistic regression (C = 1) on the plan's training examples."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    from effft.evaluation.metrics import four_metrics
+
+    counter = CountVectorizer(tokenizer=str.split, token_pattern=None, lowercase=False)
+    classifier = LogisticRegression(max_iter=1000)
+    train = plan.few_shot.train
+    classifier.fit(counter.fit_transform(_tagged(train)), [example.label for example in train])
+    metrics: dict[str, float] = {}
+    for split, examples in plan.evaluated.items():
+        answers = np.asarray(classifier.predict(counter.transform(_tagged(examples.examples))))
+        scores = four_metrics(np.array([e.label for e in examples.examples]), answers, len(plan.task.labels))
+        metrics |= {f"{split}/{name}": value for name, value in scores.items()}
+    return metrics
+
+
+def _tagged(examples: Sequence[Example]) -> list[str]:
+    """Each example as words that say which text they are from: '0_dogs 0_bark 1_cats'."""
+    return [" ".join(f"{n}_{w}" for n, t in enumerate(e.texts) for w in t.lower().split()) for e in examples]

@@ -1,0 +1,231 @@
+"""A comparison as data: a YAML file of grids over tasks, strategies and seeds, and the runs that it stands for.
+
+The files in `presets/` come with the package; one of your own has the same keys.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from effft.config import CONSTRAINT_MESSAGES, PART_FIELDS, Positive, RunConfig, make_config
+from effft.errors import InputError, lookup, nearest
+from effft.strategies.strategy import NAMED, Strategy, compose
+from effft.tasks.task import load_task
+
+PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
+"""Comparisons that come with the package, by name."""
+
+ControlName = Literal["bag_of_words", "random_weights", "swapped_label_words"]
+CONTROLS: dict[ControlName, str] = {
+    "bag_of_words": "vanilla",
+    "random_weights": "vanilla",
+    "swapped_label_words": "icl",
+}
+"""Control -> the strategy whose examples and settings it takes; see `effft.runs.controls`."""
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run of a comparison.
+
+    Args:
+        config: What is run.
+        variant: Name of its row: the strategy, with the settings in which rows differ.
+        control: Name of a control, '' for a strategy.
+    """
+
+    config: RunConfig
+    variant: str
+    control: str = ""
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """The runs of one row: they differ in seed and data_seed alone. values: the other fields of their RunConfig."""
+
+    strategy: Strategy
+    variant: str
+    values: Mapping[str, Any]
+    control: str = ""
+
+    @property
+    def per_label(self) -> int:
+        """Training examples per label."""
+        return int(self.values["per_label"])
+
+    def repeats(self, later_seed: bool, later_draw: bool) -> bool:
+        """Whether a run could only repeat another: seeds move nothing where nothing trains or no example is used."""
+        if self.control == "bag_of_words":
+            return later_seed
+        if self.strategy.trains:
+            return False
+        shots = self.values.get("shots") or self.strategy.parameters.get("shots", 0)
+        return later_seed or (later_draw and str(shots) == "0")
+
+
+class Grid(BaseModel):
+    """Every strategy with every number of examples and every pair of seeds, on the same few-shot examples.
+
+    Args:
+        tasks: Names or paths of tasks.
+        strategies: Names, or parts joined by '+'; `all` stands for the named ones.
+        per_label: Training examples per label.
+        seeds: Number of seeds, counted from `settings: {seed: ...}`.
+        data_seeds: Number of few-shot draws, counted from `settings: {data_seed: ...}`.
+        controls: Rows that know less than a pre-trained model; majority and chance are always shown.
+        settings: Fields of a run. A list makes a row for each value. A parameter of a part goes to the strategies
+            that have it; one that none has is an error.
+        preferred: As settings, but left out where no strategy has the parameter, or the task not the pattern.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks: tuple[str, ...] = Field(default=("agreement",), min_length=1)
+    strategies: tuple[str, ...] = Field(default=tuple(NAMED), min_length=1)
+    per_label: tuple[Positive, ...] = Field(default=(32,), min_length=1)
+    seeds: Positive = 3
+    data_seeds: Positive = 1
+    controls: tuple[ControlName, ...] = ()
+    settings: dict[str, Any] = {}
+    preferred: dict[str, Any] = {}
+
+    @field_validator("strategies", mode="before")
+    @classmethod
+    def _all(cls, value: Any) -> Any:
+        return tuple(NAMED) if value == "all" else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in (*self.settings, *self.preferred):
+            if name not in RunConfig.model_fields or name in ("task", "strategy", "per_label"):
+                raise ValueError(f"unknown setting {name!r}.{nearest(name, RunConfig.model_fields)}")
+        return self
+
+    def rows(self) -> Iterator[list[RunRow]]:
+        """The rows that take turns over the seeds: those of one task, listed setting and number of examples.
+
+        Raises:
+            InputError: No such strategy; a parameter that none of the strategies has.
+        """
+        composed = [compose(name) for name in self.strategies]
+        check_held(composed, self.settings)
+        listed = {name: value for name, value in self.settings.items() if isinstance(value, list)}
+        for task, count, *values in product(self.tasks, self.per_label, *listed.values()):
+            chosen = dict(zip(listed, values, strict=True))
+            suffix = "".join(f" {name} {value}" for name, value in chosen.items())
+            settings = self._preferred(task, composed) | self.settings | chosen | {"task": task, "per_label": count}
+            rows = [RunRow(s, s.name + suffix, _own(s, settings, composed)) for s in composed]
+            for name in self.controls:
+                strategy = compose(CONTROLS[name])
+                values_held = _own(strategy, settings, [*composed, strategy])
+                rows.append(RunRow(strategy, name.replace("_", " ") + suffix, values_held, name))
+            yield rows
+
+    def runs(self) -> Iterator[ComparedRun]:
+        """Every run; of those that could only repeat another, one."""
+        first = make_config({name: self.settings.get(name) for name in ("seed", "data_seed")})
+        for rows in self.rows():
+            for data_seed, seed, row in product(range(self.data_seeds), range(self.seeds), rows):
+                if not row.repeats(seed > 0, data_seed > 0):
+                    seeds = {"seed": first.seed + seed, "data_seed": first.data_seed + data_seed}
+                    yield ComparedRun(make_config({**row.values, **seeds}), row.variant, row.control)
+
+    def _preferred(self, task: str, composed: Sequence[Strategy]) -> dict[str, Any]:
+        usable = {k: v for k, v in self.preferred.items() if k not in PART_FIELDS or holders(k, composed)}
+        if "pattern" in usable and usable["pattern"] not in load_task(task, allow_outside=True).patterns:
+            del usable["pattern"]
+        return usable
+
+
+class Comparison(BaseModel):
+    """What a comparison file holds: grids, whose runs with equal settings are the same run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    about: str = ""
+    grids: tuple[Grid, ...] = Field(default=(Grid(),), min_length=1)
+
+    def runs(self) -> list[ComparedRun]:
+        """The runs of all grids, each once."""
+        return list(dict.fromkeys(run for grid in self.grids for run in grid.runs()))
+
+    def overridden(
+        self, tasks: Sequence[str], strategies: Sequence[str], settings: Mapping[str, Any], **fields: Any
+    ) -> "Comparison":
+        """The comparison with what the command line gives.
+
+        Args:
+            tasks: Replace those of the first grid; the other grids keep what is named here. () = as in the file.
+            strategies: Likewise.
+            settings: Replace settings of all grids.
+            fields: Other fields of every grid; None = as in the file.
+        """
+        given = {name: value for name, value in fields.items() if value is not None}
+        grids = []
+        for place, grid in enumerate(self.grids):
+            chosen = {"tasks": tuple(tasks) or grid.tasks, "strategies": tuple(strategies) or grid.strategies}
+            if place:
+                chosen = {key: tuple(v for v in values if v in getattr(grid, key)) for key, values in chosen.items()}
+            own = {"settings": grid.settings | dict(settings)}
+            own |= {"preferred": {name: value for name, value in grid.preferred.items() if name not in settings}}
+            if all(chosen.values()):
+                grids.append(grid.model_copy(update={**given, **chosen, **own}))
+        return self.model_copy(update={"grids": tuple(grids)})
+
+
+def read_comparison(name: str) -> Comparison:
+    """A preset by name, or the comparison in a file (.yaml).
+
+    Raises:
+        InputError: No such preset or file, or what is wrong in it.
+    """
+    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else lookup("preset", name, PRESETS)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"comparison {path} cannot be read: {' '.join(str(error).split())}.") from None
+    try:
+        return Comparison.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"comparison {path}: {_sentence(error.errors()[0])}") from None
+
+
+def _sentence(error: Any) -> str:
+    """One fault as a sentence: where it is, the law, the value given."""
+    place = ".".join(str(part) for part in error["loc"]) or "the file"
+    if error["type"] == "extra_forbidden":
+        known = Grid.model_fields if "grids" in error["loc"] else Comparison.model_fields
+        return f"unknown key {place}; known: {', '.join(known)}.{nearest(str(error['loc'][-1]), known)}"
+    law = CONSTRAINT_MESSAGES.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
+    law = law.removeprefix("Value error, ").rstrip(".")
+    return f"{place}: {law}{'' if law.endswith('?') else '.'} Given: {str(error['input'])[:60]}."
+
+
+def _own(strategy: Strategy, settings: Mapping[str, Any], strategies: Sequence[Strategy]) -> dict[str, Any]:
+    """The settings of one strategy: without the parameters that only others have."""
+    own = {k: v for k, v in settings.items() if k not in PART_FIELDS or strategy in holders(k, strategies)}
+    return own | {"strategy": strategy.name}
+
+
+def holders(name: str, strategies: Sequence[Strategy]) -> list[Strategy]:
+    """The strategies a parameter goes to: those that have it.
+
+    `shots` goes to those that show demonstrations anyway (icl), so that zero_shot beside it stays zero-shot; where
+    none does, to all with a pattern.
+    """
+    having = [strategy for strategy in strategies if name in strategy.parameters]
+    showing = [strategy for strategy in having if strategy.parameters.get("shots")]
+    return showing if name == "shots" and showing else having
+
+
+def check_held(strategies: Sequence[Strategy], settings: Mapping[str, object]) -> None:
+    """Refuse a parameter that none of the strategies has."""
+    for name, value in settings.items():
+        if name in PART_FIELDS and value not in (None, "") and not holders(name, strategies):
+            names = ", ".join(strategy.name for strategy in strategies)
+            raise InputError(f"none of the strategies compared ({names}) has the parameter {name!r}; leave it out.")

@@ -1,0 +1,122 @@
+"""A comparison of tuned strategies: a study for every row under one budget, then the winners on held-out seeds."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+
+from effft.config import TrackingTarget, make_config
+from effft.errors import EffftError
+from effft.evaluation.metric_keys import ood_sets
+from effft.progress import ProgressCallback
+from effft.runs.compare import Outcome, PlannedComparison, ResultsFile
+from effft.runs.experiment import Result
+from effft.runs.grid import ComparedRun, Comparison, Grid, RunRow
+from effft.runs.session import Session
+from effft.search.finals import Final
+from effft.search.settings import CROSS_VALIDATED_FROM, FOLDS, HELD_OUT_SEED_OFFSET, Settings, StudyPlan
+from effft.search.study import DERIVED, NothingToSearchError, StudyStores, plan_study, run_study
+from effft.tracking.tracker import Tracker
+
+STORAGE = "sqlite:///optuna.db"
+
+
+class TunedComparison:
+    """The studies of a comparison, checked and ready; rows with nothing to search are run as they are.
+
+    Args:
+        comparison: What is compared; a setting that is part of a strategy's search space is fixed by it.
+        trials: Complete trials of each study.
+        progress: Called with the stage and the steps done.
+        print_line: Called with lines about the studies.
+
+    Raises:
+        InputError: What is wrong with a study or a run.
+    """
+
+    workers = 1
+    results_path = None
+    """Optuna's storage and the studies' own memory continue an interrupted comparison."""
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        trials: int,
+        progress: ProgressCallback,
+        print_line: Callable[[str], None],
+    ) -> None:
+        self.session, self.trials, self.print_line = Session(), trials, print_line
+        self.studies: list[tuple[RunRow, StudyPlan]] = []
+        self.tasks: dict[str, str] = {}
+        runs: list[ComparedRun] = []
+        for grid in comparison.grids:
+            rows = list(chain.from_iterable(grid.rows()))
+            untuned = [row for row in rows if row.control or not self._plan(grid, row)]
+            seed = make_config({"seed": grid.settings.get("seed")}).seed + HELD_OUT_SEED_OFFSET
+            held_out = grid.model_copy(update={"settings": grid.settings | {"seed": seed}})
+            places = {(row.variant, row.values["task"], row.per_label) for row in untuned}
+            runs += [r for r in held_out.runs() if (r.variant, r.config.task, r.config.per_label) in places]
+        self.untuned = PlannedComparison(runs, 1, self.session, progress)
+        self.tasks |= self.untuned.tasks
+
+    def _plan(self, grid: Grid, row: RunRow) -> bool:
+        """Plan the study of a row; False where its strategy has nothing to search."""
+        searched = {*row.strategy.space(768), *DERIVED}
+        fixed = {name: str(value) for name, value in row.values.items() if name in searched}
+        values = {name: str(value) for name, value in row.values.items() if name not in searched}
+        folds = FOLDS if row.per_label >= CROSS_VALIDATED_FROM else 0
+        settings = Settings(trials=self.trials, folds=folds, seeds=grid.seeds, data_seeds=grid.data_seeds)
+        try:
+            plan = plan_study(values, fixed, settings, "", self.session)
+        except NothingToSearchError:
+            return False
+        self.studies.append((row, plan))
+        self.tasks[str(row.values["task"])] = plan.task
+        return True
+
+    def announcement(self) -> str:
+        """How many studies, trials and final runs there are."""
+        finals = sum(plan.settings.seeds * plan.settings.data_seeds for _, plan in self.studies)
+        return (
+            f"{len(self.studies)} studies of {self.trials} trials, final runs of {finals} winners, and "
+            f"{len(self.untuned.runs)} runs of strategies with nothing to tune."
+        )
+
+    def describe(self, task: str) -> tuple[str, dict[str, str], dict[str, object]]:
+        """Name, tags and parameters of the tracked run of one task."""
+        plans = [plan for row, plan in self.studies if row.values["task"] == task]
+        untuned = [run.config.strategy for run in self.untuned.runs if run.config.task == task]
+        names = ",".join(dict.fromkeys([*(plan.config.strategy for plan in plans), *untuned]))
+        tags = {"task": self.tasks[task], "strategies": names, "kind": "comparison", "tuned": "true"}
+        tags["studies"] = json.dumps([plan.name for plan in plans])
+        settings = plans[0].settings if plans else Settings()
+        params = {"trials": self.trials, "seeds": settings.seeds, "data_seeds": settings.data_seeds}
+        return f"compare tuned {names}"[:200], tags, {"strategies": names, **params}
+
+    def outcomes(
+        self, parents: Mapping[str, Tracker], target: TrackingTarget, file: ResultsFile, on_run: ProgressCallback
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Yield (place, outcome): the winners' final runs study by study, then the runs with nothing to tune."""
+        place = 0
+        for row, plan in self.studies:
+            stores = StudyStores(STORAGE, target.uri, "", target.disabled)
+            try:
+                study = run_study(plan, stores, self.session, on_run, self.print_line)
+            except EffftError as error:
+                yield place, Outcome(plan.config, None, f"study {plan.name}: {error}", row.variant)
+                place += 1
+                continue
+            for final in study.finals:
+                if final.role == "winner":
+                    yield place, _outcome(row, plan, final)
+                    place += 1
+            self.print_line(f"{plan.name}: {' '.join(study.sentences[:2])}")
+        for untuned_place, outcome in self.untuned.outcomes(parents, target, file, on_run):
+            yield place + untuned_place, outcome
+
+
+def _outcome(row: RunRow, plan: StudyPlan, final: Final) -> Outcome:
+    """A final run as a comparison sees it."""
+    config = plan.config.model_copy(update={"seed": final.seed, "data_seed": final.data_seed})
+    name = f"tuned {row.variant} · {config.per_label}/label · seed {final.seed}·{final.data_seed}"
+    result = Result(config, name, final.metrics, plan.metric, ood_sets(final.metrics, plan.metric), ())
+    return Outcome(config, result, "", row.variant)

@@ -1,0 +1,109 @@
+"""Comparisons as data: which runs a file, a preset and flags stand for, and what is wrong in a file."""
+
+from pathlib import Path
+
+import pytest
+
+from effft.cli.compare import comparison_of
+from effft.errors import InputError
+from effft.runs.grid import PRESETS, ComparedRun, Grid, read_comparison
+from effft.strategies.strategy import NAMED
+
+
+def runs(**fields: object) -> list[ComparedRun]:
+    return list(Grid(**{"seeds": 1, **fields}).runs())
+
+
+def names(found: list[ComparedRun]) -> list[tuple[str, int, int]]:
+    return [(run.config.strategy, run.config.seed, run.config.data_seed) for run in found]
+
+
+def test_every_strategy_meets_every_draw() -> None:
+    grid = {"strategies": ["vanilla", "lora"], "per_label": [16, 32], "seeds": 2, "data_seeds": 2}
+    configs = [run.config for run in runs(**grid, settings={"epochs": "2", "seed": 3})]
+    assert len(set(configs)) == len(configs) == 16
+    assert {c.epochs for c in configs} == {2}
+    assert {c.seed for c in configs} == {3, 4}
+    draws = {s: {(c.per_label, c.data_seed) for c in configs if c.strategy == s} for s in ("vanilla", "lora")}
+    assert draws["vanilla"] == draws["lora"]
+
+
+def test_runs_that_would_repeat_are_left_out() -> None:
+    seeds = {"seeds": 2, "data_seeds": 2, "settings": {"data_seed": 5}}
+    assert names(runs(strategies=["icl"], **seeds)) == [("icl", 0, 5), ("icl", 0, 6)]
+    assert names(runs(strategies=["zero_shot"], **seeds)) == [("zero_shot", 0, 5)]
+    assert len(runs(strategies=["zero_shot"], **{**seeds, "settings": {"shots": 4}})) == 2
+    assert len(runs(strategies=["lora"], controls=["bag_of_words"], **seeds)) == 4 + 2
+
+
+def test_part_parameters_go_to_the_strategies_that_have_them() -> None:
+    found = runs(strategies=["lora", "vanilla", "lora+pbft"], settings={"rank": 2})
+    assert [run.config.rank for run in found] == [2, None, 2]
+    icl, zero_shot = runs(strategies=["icl", "zero_shot"], settings={"shots": 4})
+    assert (icl.config.shots, zero_shot.config.shots) == (4, None)
+    with pytest.raises(InputError, match=r"none of the strategies compared .lora, icl. has the parameter 'layers'"):
+        runs(strategies=["lora", "icl"], settings={"layers": 1})
+
+
+def test_a_list_of_values_makes_rows() -> None:
+    found = runs(tasks=["overlap"], strategies=["lora"], settings={"overlap_strength": [0.9, 0]})
+    assert [(r.variant, r.config.overlap_strength) for r in found] == [
+        ("lora overlap_strength 0.9", 0.9),
+        ("lora overlap_strength 0", 0.0),
+    ]
+
+
+def test_flags_replace_what_a_preset_says() -> None:
+    whole = comparison_of("reference").runs()
+    assert {r.config.task for r in whole} == {"agreement", "overlap"}
+    assert {r.config.strategy for r in whole} == set(NAMED)
+    assert {r.config.evaluation_limit for r in whole} == {500}
+    # Three controls: seeds change nothing of a bag of words, nor of icl, where nothing trains; draws do.
+    assert len(whole) == 238 + 2 * 2 * (3 + 6 + 3)
+    assert {r.config.overlap_strength for r in whole if r.config.task == "overlap"} == {None, 0.9, 0.5, 0.0}
+    part = comparison_of("reference", per_label="8, 8", seeds=1, data_seeds=1, task="agreement", seed="10").runs()
+    assert len(part) == len(NAMED) + 3
+    assert {(r.config.per_label, r.config.seed, r.config.data_seed) for r in part} == {(8, 10, 0)}
+    curve = comparison_of("reference", "icl,lora", task="overlap").grids
+    assert [grid.strategies for grid in curve] == [("icl", "lora"), ("lora",)]
+    assert [grid.tasks for grid in comparison_of("quick", task="cola").grids] == [("cola",)]
+
+
+def test_the_published_settings() -> None:
+    flags = {"task": "cola", "learning_rate": "", "rank": "4"}
+    configs = [
+        run.config for run in comparison_of("published", "vanilla,lora,adaptive,pattern+classifier", **flags).runs()
+    ]
+    assert {(c.learning_rate, c.epochs, c.batch_size, c.max_length) for c in configs} == {(1e-5, 40, 32, 128)}
+    assert {c.per_label for c in configs} == {2, 16, 32, 64, 128}
+    by = {c.strategy: c for c in configs}
+    assert (by["lora"].rank, by["lora"].alpha, by["lora"].lora_modules) == (4, 8.0, "query_value")
+    assert (by["adaptive"].layers, by["adaptive"].train_embeddings) == (2, True)
+    assert by["pattern+classifier"].pattern == "published"
+    assert comparison_of("published", "pbft", task="agreement").runs()[0].config.pattern is None
+    assert len(comparison_of("published", "vanilla").runs()) == 5 * 3  # what no strategy has is left out
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("grids: [{strategis: [lora]}]", r"unknown key grids\.0\.strategis; .* Did you mean 'strategies'"),
+        ("grids: [{per_label: [0]}]", r"grids\.0\.per_label\.0: must be at least 1\. Given: 0"),
+        ("grids: [{settings: {epoch: 3}}]", r"unknown setting 'epoch'\. Did you mean 'epochs'\?"),
+        ("grids: [{controls: [random]}]", r"grids\.0\.controls\.0: must be one of 'bag_of_words'"),
+        ("grids: [", r"cannot be read: while parsing"),
+        ("just text", r"the file: .*Given: just text"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        read_comparison(str(tmp_path / "mine.yaml"))
+
+
+def test_an_unknown_preset_is_a_sentence(tmp_path: Path) -> None:
+    assert set(PRESETS) == {"quick", "reference", "published"}
+    with pytest.raises(InputError, match="Did you mean 'published'"):
+        read_comparison("publish")
+    with pytest.raises(InputError, match=r"no.yaml cannot be read: .*No such file"):
+        read_comparison(str(tmp_path / "no.yaml"))
