@@ -109,7 +109,7 @@ def test_a_stopped_run_is_killed(project: Path, number: signal.Signals, code: in
     process = subprocess.Popen(command, cwd=project, env=environment(), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     lines = iter(process.stderr.readline, "")
-    assert next(line for line in lines if "train" in line)
+    assert next(line for line in lines if line.startswith("effft: train "))
     time.sleep(0.5)
     os.kill(process.pid, number)
     rest = process.stderr.read()
