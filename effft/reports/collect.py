@@ -11,6 +11,7 @@ from effft.tracking.reading import PARENT, RunReader, StoredRun
 
 TAGS = (
     "task", "strategy", "backbone", "per_label", "seed", "data_seed", "kind", "study", "tuned", "notes", "git_commit",
+    "task_digest", "model_digest",
 )  # fmt: skip
 """Tags that the report reads, each a column."""
 

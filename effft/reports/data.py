@@ -128,7 +128,7 @@ def select_runs(collected: Collected, task: str) -> ReportData:
 
 
 CONTENTS = {"task_digest": "task", "model_digest": "weights"}
-"""Resolved digests of what a run read -> what they name."""
+"""Tags with the digest of what a run read -> what they name."""
 
 
 def with_contents(frame: pd.DataFrame) -> pd.DataFrame:
@@ -136,12 +136,11 @@ def with_contents(frame: pd.DataFrame) -> pd.DataFrame:
 
     So that nothing averages or pairs them: 'tiny-lm (weights 1f2e3d4c)'. Nothing changes where all runs read the same.
     """
+    names = frame["backbone"]
     for digest, name in CONTENTS.items():
-        column = f"param:resolved.{digest}"
-        if column in frame:
-            several = frame.groupby("backbone")[column].transform("nunique") > 1
-            words = frame["backbone"] + f" ({name} " + frame[column].str[:8].replace("", "unknown") + ")"
-            frame = frame.assign(backbone=frame["backbone"].where(~several, words))
+        several = frame.groupby(names)[digest].transform("nunique") > 1
+        words = frame["backbone"] + f" ({name} " + frame[digest].str[:8].replace("", "unknown") + ")"
+        frame = frame.assign(backbone=frame["backbone"].where(~several, words))
     return frame
 
 

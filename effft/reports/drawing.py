@@ -40,7 +40,7 @@ def plotly_figure(figure: Figure) -> Plotly:
     layout["annotations"] = [
         {"text": shown(name), "x": x, "yref": "paper", "y": 1, "yanchor": "bottom", "showarrow": False}
         | {"xanchor": "right" if place == 0 and len(figure.guides) > 1 else "left", "font": {"size": 11}}
-        for place, (name, x) in enumerate(sorted(figure.guides.items(), key=lambda guide: guide[1]))
+        for place, (name, x) in enumerate(_guides(figure))
     ]
     if figure.horizontal:
         layout |= {
@@ -111,7 +111,7 @@ def shown(text: str) -> str:
 
 def still_figure(figure: Figure) -> str:
     """The figure as SVG: the same bytes for the same figure, its words as text."""
-    import matplotlib
+    import matplotlib.ticker
     from matplotlib.figure import Figure as Canvas
 
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # fonts are the reader's, not ours
@@ -123,13 +123,15 @@ def still_figure(figure: Figure) -> str:
         axes = canvas.add_subplot()
         for series in figure.content:
             _draw(axes, series, figure.horizontal)
-        for name, value in figure.guides.items():
+        for number, (name, value) in enumerate(_guides(figure)):
+            side = "right" if number == 0 and len(figure.guides) > 1 else "left"
             axes.axvline(value, color=GREY, linestyle=":", linewidth=1)
-            axes.annotate(name, (value, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", color=GREY)
+            axes.annotate(name, (value, 1), xycoords=("data", "axes fraction"), ha=side, va="bottom", color=GREY)
         for axis, place in ((figure.x, axes.xaxis), (figure.y, axes.yaxis)):
             place.set_label_text(redact(axis.title))
             if axis.log:
                 place.axes.set_xscale("log") if place is axes.xaxis else place.axes.set_yscale("log")
+                place.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
                 place.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
                 place.set_minor_formatter(matplotlib.ticker.NullFormatter())
             if axis.ticks:
@@ -159,6 +161,11 @@ def _distances(series: Series, horizontal: bool) -> tuple[list[float], list[floa
     values = [float(value) for value in (series.x if horizontal else series.y)]
     pairs = list(zip(values, series.intervals, strict=True))
     return [value - low for value, (low, _) in pairs], [high - value for value, (_, high) in pairs]
+
+
+def _guides(figure: Figure) -> list[tuple[str, float]]:
+    """From the lowest; the name of the first of several stands at its left, so that two close ones can be read."""
+    return sorted(figure.guides.items(), key=lambda guide: guide[1])
 
 
 def _ends(content: Sequence[Series]) -> tuple[float, float]:

@@ -166,13 +166,13 @@ def costs(data: ReportData, backbone: str, per_label: int, key: str) -> Figure |
     if not groups:
         return None
     steps = pareto(groups, key, lambda group: data.mean(group, "in_domain"))
-    front = [(max(g.median(key), 1.0), data.mean(g, "in_domain")) for g in steps]  # a logarithmic axis has no zero
+    front = [(_above_zero(g.median(key)), data.mean(g, "in_domain")) for g in steps]
     series = [Series("front", [x for x, _ in front], [y for _, y in front], "lines", dash="dot", steps=True)]
     for g in groups:
         stat = data.stat(g, "in_domain")
         if stat is not None:
             looks = (colours(g.variant for g in groups)[g.variant], symbols(g.variant for g in groups)[g.variant])
-            place = [max(g.median(key), 1.0)], [stat.mean]
+            place = [_above_zero(g.median(key))], [stat.mean]
             series.append(Series(g.variant, *place, "markers", *looks, intervals=[stat.interval]))
     about = "Up and to the left is better; a strategy below the dotted front is beaten in both by another."
     if any(group.median(key) <= 0 for group in groups):
@@ -186,3 +186,8 @@ def costs(data: ReportData, backbone: str, per_label: int, key: str) -> Figure |
         Axis(f"in domain {data.primary}"),
         still=key == "resources/peak_memory_bytes",
     )
+
+
+def _above_zero(cost: float) -> float:
+    """A logarithmic axis has no zero: a strategy that trains nothing stands at 1."""
+    return cost if cost > 0 else 1.0

@@ -19,7 +19,7 @@ from mlflow.entities import Metric, Param
 from runs import log
 
 from effft.cli.app import app
-from effft.errors import InputError
+from effft.errors import InputError, RunError
 from effft.evaluation.statistics import front, holm, interval, sign_flip
 from effft.reports.report import Report, build
 from effft.tracking.reading import RunReader, StoredRun
@@ -101,6 +101,38 @@ def test_copies_and_leaks_are_faults(client: MlflowClient, home: str) -> None:
     assert "seeds that others have are missing for probe (1)" in said
     row = next(r for r in csv.DictReader(io.StringIO(made.files["results.csv"])) if r["strategy"] == "lora")
     assert row["distinct_runs"] == "1"
+
+
+def test_other_weights_or_data_of_the_same_name_are_never_averaged(client: MlflowClient, home: str) -> None:
+    for digest in ("1" * 16, "2" * 16):
+        for seed in (0, 1):
+            log(client, home, "lora", seed, score=0.6 + int(digest[0]) / 10, task_digest=digest, model_digest=digest)
+    made = report(client)
+    rows = [r for r in csv.DictReader(io.StringIO(made.files["results.csv"])) if r["split"] == "in_domain"]
+    assert {r["backbone"]: r["mean"] for r in rows} == {
+        f"m (task {d * 8}) (weights {d * 8})": str(0.6 + int(d) / 10) for d in "12"
+    }
+    assert "2 backbones (m (task 11111111) (weights 11111111)" in " ".join(made.warnings)
+
+
+def test_a_report_is_written_whole_or_not_at_all(client: MlflowClient, home: str, tmp_path: Path) -> None:
+    log(client, home, "lora")
+    made = report(client)
+    made.write(tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert set(before) == set(made.files)
+    with pytest.raises(RunError, match="cannot be written"):
+        replace(made, files={**dict.fromkeys(made.files, "new"), "no/such/folder.csv": ""}).write(tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_still_figures_are_the_same_bytes_every_time(client: MlflowClient, home: str) -> None:
+    for seed in (0, 1):
+        log(client, home, "lora", seed, backbone="$m$ & <b>")
+    one, other = report(client).files, report(client).files
+    stills = [name for name in one if name.endswith(".svg")]
+    assert len(stills) == 2
+    assert all(one[name] == other[name] and "<b>" not in one[name] for name in stills)
 
 
 def test_nothing_to_report_is_said(client: MlflowClient, home: str, tracking_uri: str) -> None:
