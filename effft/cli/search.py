@@ -103,7 +103,7 @@ STUDY = [
     Option(
         "executor", "auto, processes, ray (a cluster), or packed: LoRA or BitFit trials in one pass", "auto", "Workers"
     ),
-    Option("pack", "Trials in a pack; auto: what memory allows, at most 8 on a CPU and 16 on a GPU", "auto", "Workers"),
+    Option("pack", "Packed trials side by side; auto: 8, fewer where memory is short", "auto", "Workers"),
     Option("ray_address", "Ray cluster: auto (this machine's), local (a new one), or host:port", "auto", "Workers"),
     Option("ray_gpus", "Share of a GPU per trial on Ray", 0.0, "Workers"),
 ]
