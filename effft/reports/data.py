@@ -119,8 +119,7 @@ def select_runs(collected: Collected, task: str) -> ReportData:
     missing = frame[column].isna() if column in frame else pd.Series(True, index=frame.index)
     leave(f"without in_domain/{metric}", missing)
     leave("without a number of examples per label", frame["per_label"].isna())
-    frame = with_contents(frame)
-    frame = frame.assign(difficulty=difficulty_of(frame))
+    frame = with_contents(frame.assign(difficulty=difficulty_of(frame)))
     usual = usual_difficulty(frame)
     here = frame["difficulty"].isin([usual, ""])  # '': the task has none, or the run did not log it
     sets = tuple(sorted(ood_sets(metric_names(frame[here].dropna(axis=1, how="all")), metric)))
@@ -135,10 +134,11 @@ def with_contents(frame: pd.DataFrame) -> pd.DataFrame:
     """Treat runs that read other weights, or other data under one task name, as runs on another backbone.
 
     So that nothing averages or pairs them: 'tiny-lm (weights 1f2e3d4c)'. Nothing changes where all runs read the same.
+    The digest of a task depends on its difficulty too, so contents are compared at one difficulty.
     """
     names = frame["backbone"]
     for digest, name in CONTENTS.items():
-        several = frame.groupby(names)[digest].transform("nunique") > 1
+        several = frame.groupby([names, frame["difficulty"]])[digest].transform("nunique") > 1
         words = frame["backbone"] + f" ({name} " + frame[digest].str[:8].replace("", "unknown") + ")"
         frame = frame.assign(backbone=frame["backbone"].where(~several, words))
     return frame

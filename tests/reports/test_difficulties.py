@@ -36,10 +36,11 @@ def knobs(strength: float, asked: bool = True) -> dict[str, object]:
 def test_turned_knobs_make_a_curve_and_no_mean(client: MlflowClient, home: str) -> None:
     for strategy in ("vanilla", "pbft", "lora"):
         for seed in (0, 1):
-            log(client, home, strategy, seed, knobs=knobs(1.0, asked=False), score=0.9 + seed / 100)
-            log(client, home, strategy, seed, knobs=knobs(0.5), score=0.7 + seed / 100)
-            log(client, home, strategy, seed, knobs=knobs(0), score=0.6 + seed / 100)
-    log(client, home, "probe", 0, knobs=knobs(1.0, asked=False), score=0.905)
+            shared = {"client": client, "home": home, "strategy": strategy, "seed": seed}
+            log(**shared, knobs=knobs(1.0, asked=False), score=0.9 + seed / 100, task_digest="a")
+            log(**shared, knobs=knobs(0.5), score=0.7 + seed / 100, task_digest="b")
+            log(**shared, knobs=knobs(0), score=0.6 + seed / 100, task_digest="c")
+    log(client, home, "probe", 0, knobs=knobs(1.0, asked=False), score=0.905, task_digest="a")
     made = build(RunReader(client), "dogs")
     assert means(made) == {(s, "8"): pytest.approx(0.905) for s in ("vanilla", "pbft", "lora", "probe")}
     assert made.runs == 7
