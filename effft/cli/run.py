@@ -133,11 +133,11 @@ def run_once(values: Mapping[str, Any], target: TrackingTarget) -> None:
     with join_process_group(config.device) as here, Progress(silent=here.rank > 0) as progress, with_estimate(config):
         progress("load", 0, 0)
         plan = prepare(config, Session(keep=False))
-        for note in plan.notes:
-            progress.line(note)
         target = replace(target, disabled=target.disabled or here.rank > 0)
         tracker = open_tracker(target, plan.experiment, plan.name, plan.tags)
         with tracked(tracker):
+            for note in plan.notes:
+                progress.line(note)
             result = execute(plan, tracker, progress)
     if here.rank == 0:
         print_summary(result, tracker.run_id, how_to_view(tracker, target.uri))

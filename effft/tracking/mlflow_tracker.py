@@ -1,5 +1,6 @@
 """Runs stored in MLflow. Only through MlflowClient: no global run, so nothing that a parent process set is lost."""
 
+import errno
 import json
 import logging
 import math
@@ -236,7 +237,7 @@ def _chosen_experiment(client: MlflowClient, name: str, task: str) -> str:
     if not chosen:
         return _experiment_id(client, os.environ.get("MLFLOW_EXPERIMENT_NAME", "") or name, task)
     try:
-        retry(lambda: client.get_experiment(chosen))
+        _must_take_files(retry(lambda: client.get_experiment(chosen)).artifact_location)
     except MlflowException:
         raise InputError(
             f"MLFLOW_EXPERIMENT_ID={chosen}: {redact(str(client.tracking_uri))} has no such experiment; "
@@ -251,11 +252,33 @@ def _experiment_id(client: MlflowClient, name: str, task: str) -> str:
     if experiment is None:
         about = f"Runs of effft on the task {task}." if task else "Runs of effft."
         try:
-            return str(client.create_experiment(name, tags={NOTE: f"{about} *Views* lines the strategies up."}))
-        except MlflowException:  # another process created it in between
+            tags = {NOTE: f"{about} *Views* lines the strategies up."}
+            experiment = client.get_experiment(client.create_experiment(name, tags=tags))
+        except MlflowException:  # another process may have created it in between
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 raise
     if experiment.lifecycle_stage != "active":
         raise InputError(f"experiment {name!r} was deleted; restore it in MLflow or name another (--experiment).")
+    _must_take_files(experiment.artifact_location)
     return str(experiment.experiment_id)
+
+
+def _must_take_files(location: str) -> None:
+    """Make the folder of an experiment's files, where it is one of this machine, before anything is computed.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    path = Path(location.removeprefix("file://"))
+    if not path.is_absolute():  # a store of its own, such as s3:// or mlflow-artifacts:
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise InputError(
+            f"the files of runs go to {path}, which cannot be written ({error.strerror}); work in another folder, "
+            "or name another experiment (flag --experiment)."
+        ) from None
