@@ -33,9 +33,7 @@ SINGULAR_HELPERS = {"is", "was", "has", "does"}
 PLURAL_HELPERS = {"are", "were", "have", "do"}
 NEEDS = {"has": 2, "have": 2, "does": 0, "do": 0, "did": 0} | dict.fromkeys(lex.MODALS, 0)
 ADJECTIVES = set(lex.EVERY_WORD.adjectives)
-DETERMINERS = (
-    {"the": None} | dict.fromkeys(lex.SINGULAR_DETERMINERS, False) | dict.fromkeys(lex.PLURAL_DETERMINERS, True)
-)
+DETERMINERS = {"the": None} | dict.fromkeys(lex.DETERMINERS[False], False) | dict.fromkeys(lex.DETERMINERS[True], True)
 
 
 @dataclass

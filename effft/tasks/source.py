@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from effft.config import DIFFICULTY_FIELDS
 from effft.data.files import Layout
 from effft.errors import nearest
-from effft.tasks.builtin.difficulty import DIFFICULTY_SETTINGS, LARGEST_LEXICON, SMALLEST_LEXICON, Difficulty
+from effft.tasks.builtin.lexicon import DIFFICULTY_SETTINGS, LARGEST_LEXICON, SMALLEST_LEXICON, Difficulty
 
 Metric = Literal["accuracy", "balanced_accuracy", "mcc", "macro_f1"]
 
@@ -61,7 +61,7 @@ class Source(StrictModel):
     rows: first row and the one after the last, before any filter. clean: `bytes_repr` undoes Python's b'...'.
     lacks: slice dimensions this source has no column for (their value is `unknown`).
     skip_incomplete: leave out lines with too few columns (GLUE's QQP has some). overlap_strength, lexicon_size,
-    ood_distance: the difficulty of a built-in task (effft.tasks.builtin.difficulty).
+    ood_distance: the difficulty of a built-in task (effft.tasks.builtin.lexicon).
     """
 
     file: str = ""

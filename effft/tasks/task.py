@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from effft.errors import InputError, lookup, nearest
-from effft.tasks.builtin.difficulty import DIFFICULTY_SETTINGS
+from effft.tasks.builtin.lexicon import DIFFICULTY_SETTINGS
 from effft.tasks.source import Metric, Names, Split, StrictModel
 from effft.tasks.yaml_file import parse
 

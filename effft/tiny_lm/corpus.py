@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from effft.tasks.builtin import lexicon as lex
 from effft.tasks.builtin.grammar import Words, pick
-from effft.tasks.builtin.lexicon import EVERY_WORD
 from effft.tiny_lm import relations, sentences
 from effft.tiny_lm.vocabulary import (
     BOS,
@@ -137,10 +137,10 @@ def classes(rng: random.Random) -> TextRow:
 
 def _form(rng: random.Random, kind: str) -> str:
     if kind == "adjective":
-        return pick(rng, EVERY_WORD.adjectives)
+        return pick(rng, lex.EVERY_WORD.adjectives)
     if kind in FORMS[:2]:
-        return pick(rng, EVERY_WORD.nouns)[FORMS.index(kind)]
-    return pick(rng, EVERY_WORD.transitive + EVERY_WORD.intransitive)[FORMS.index(kind) - 2]
+        return pick(rng, lex.EVERY_WORD.nouns)[FORMS.index(kind)]
+    return pick(rng, lex.EVERY_WORD.verbs)[FORMS.index(kind) - 2]
 
 
 SOURCES: dict[str, Callable[[random.Random], TextRow]] = {

@@ -6,8 +6,9 @@ None of the relations is entailment, and none is "every word of the second occur
 
 import random
 
+from effft.tasks.builtin import lexicon as lex
 from effft.tasks.builtin.grammar import Words, pick, the
-from effft.tasks.builtin.lexicon import END_ADVERBS, EVERY_WORD, PREPOSITIONS
+from effft.tasks.builtin.overlap import Fact, new_fact, say
 from effft.tiny_lm.sentences import ours
 
 
@@ -21,13 +22,13 @@ def related(rng: random.Random, relation: str) -> tuple[Words, bool]:
 
 
 def _pair(rng: random.Random, relation: str, wanted: bool) -> tuple[Words, Words, bool]:
-    agent, verb, patient = _parts(rng)
-    others = _parts(rng, agent, verb, patient)
+    fact = new_fact(rng, lex.EVERY_WORD)
+    other = new_fact(rng, lex.EVERY_WORD, fact)
     same = _kept_parts(rng, relation, wanted)
-    parts = [part if kept else other for part, other, kept in zip((agent, verb, patient), others, same, strict=True)]
+    told = Fact(*(part if kept else new for part, new, kept in zip(fact, other, same, strict=True)))
     denied, bare = relation == "denied" and wanted, relation == "copy"
-    second = _deny(*parts) if denied else ["the", parts[0], parts[1], "the", parts[2], "."]
-    first = ["the", agent, verb, "the", patient, "."] if bare else _dressed(rng, agent, verb, patient)
+    second = [*(_deny(told) if denied else say(told)), "."]
+    first = [*(say(fact) if bare else _dressed(rng, fact)), "."]
     facts = {
         "copy": all(same) and bare,
         "same_subject": same[0],
@@ -52,38 +53,24 @@ def _kept_parts(rng: random.Random, relation: str, wanted: bool) -> tuple[bool, 
     return (rng.random() < 0.5, rng.random() < 0.5, rng.random() < 0.5)
 
 
-def _parts(rng: random.Random, *known: str) -> tuple[str, str, str]:
-    """Agent, verb and patient that are none of the known ones."""
-    lemmas = {word.removesuffix("s") for word in known}
-    nouns: Words = []
-    while len(nouns) < 2:
-        noun = pick(rng, EVERY_WORD.nouns)
-        if noun.singular not in lemmas:
-            lemmas.add(noun.singular)
-            nouns.append(noun[rng.random() < 0.5])
-    while (verb := pick(rng, EVERY_WORD.transitive).past) in known:
-        pass
-    return nouns[0], verb, nouns[1]
-
-
-def _dressed(rng: random.Random, agent: str, verb: str, patient: str) -> Words:
-    phrase = [*the(rng, EVERY_WORD, agent, 0.3), verb, *the(rng, EVERY_WORD, patient, 0.3)]
+def _dressed(rng: random.Random, fact: Fact) -> Words:
+    phrase = [*the(rng, lex.EVERY_WORD, fact.agent, 0.3), fact.verb, *the(rng, lex.EVERY_WORD, fact.patient, 0.3)]
     chance = rng.random()
     if chance < 0.25:
-        phrase.append(pick(rng, END_ADVERBS))
+        phrase.append(pick(rng, lex.END_ADVERBS))
     elif chance < 0.5:
-        phrase += [pick(rng, PREPOSITIONS), "the", _parts(rng, agent, verb, patient)[0]]
-    return [*phrase, "."]
+        phrase += [pick(rng, lex.PREPOSITIONS), "the", new_fact(rng, lex.EVERY_WORD, fact).agent]
+    return phrase
 
 
-def _deny(agent: str, verb: str, patient: str) -> Words:
-    base = next(forms.base for forms in EVERY_WORD.transitive if forms.past == verb)
-    return ["the", agent, "did", "not", base, "the", patient, "."]
+def _deny(fact: Fact) -> Words:
+    base = next(forms.base for forms in lex.EVERY_WORD.transitive if forms.past == fact.verb)
+    return ["the", fact.agent, "did", "not", base, "the", fact.patient]
 
 
 # ---- lists of words -------------------------------------------------------------------------------------------
 
-EVERY_FORM = tuple(form for word in EVERY_WORD.nouns + EVERY_WORD.transitive + EVERY_WORD.intransitive for form in word)
+EVERY_FORM = tuple(form for word in lex.EVERY_WORD.nouns + lex.EVERY_WORD.verbs for form in word)
 
 
 def marked_lists(rng: random.Random, longest: int = 8) -> Words:

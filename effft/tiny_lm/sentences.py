@@ -9,26 +9,13 @@ import random
 from collections.abc import Callable
 
 from effft.tasks.builtin import agreement
+from effft.tasks.builtin import lexicon as lex
 from effft.tasks.builtin.grammar import Words, middle, noun_phrase, past_clause, pick, predicate, prepositional
-from effft.tasks.builtin.lexicon import (
-    BE,
-    CONNECTIVES,
-    DETERMINERS,
-    END_ADVERBS,
-    EVERY_WORD,
-    HAVE,
-    HYPOTHETICAL,
-    MIDDLE_ADVERBS,
-    MODALS,
-    PREPOSITIONS,
-    REFLEXIVES,
-    WAS,
-)
 from effft.tasks.builtin.sampling import part_of
 
 NEUTRAL_BREAKS = ("repeated", "gap", "mixed", "alien")
 OURS = "pretraining"
-OPTIONAL = frozenset((*END_ADVERBS, *MIDDLE_ADVERBS, *EVERY_WORD.adjectives))
+OPTIONAL = frozenset((*lex.END_ADVERBS, *lex.MIDDLE_ADVERBS, *lex.EVERY_WORD.adjectives))
 """Words whose loss leaves a sentence correct."""
 
 
@@ -57,19 +44,19 @@ def described(rng: random.Random) -> tuple[Words, dict[str, bool]]:
 
 def _clause(rng: random.Random) -> tuple[Words, dict[str, bool]]:
     plural, past, negated = rng.random() < 0.5, rng.random() < 0.5, rng.random() < 0.4
-    subject = noun_phrase(rng, EVERY_WORD, plural, 0.4)
+    subject = noun_phrase(rng, lex.EVERY_WORD, plural, 0.4)
     if negated:
-        helper, form = ("did", 0) if past else (pick(rng, (*MODALS, ("does", "do")[plural])), 0)
-        verb = [helper, "not", *predicate(rng, EVERY_WORD, form, 0.4)]
+        helper, form = ("did", 0) if past else (pick(rng, (*lex.MODALS, ("does", "do")[plural])), 0)
+        verb = [helper, "not", *predicate(rng, lex.EVERY_WORD, form, 0.4)]
     else:
         form = 2 if past else (0 if plural else 1)
-        verb = [*middle(rng, 0.15), *predicate(rng, EVERY_WORD, form, 0.4)]
+        verb = [*middle(rng, 0.15), *predicate(rng, lex.EVERY_WORD, form, 0.4)]
     facts = {
         "plural": plural,
         "past": past,
         "negated": negated,
         "object": "the" in verb,
-        "adverb": verb[-1] in END_ADVERBS,
+        "adverb": verb[-1] in lex.END_ADVERBS,
         "adjective": len(subject) == 3,
     }
     return [*subject, *verb, "."], facts
@@ -101,9 +88,9 @@ def _break(rng: random.Random, whole: Words, kind: str) -> Words:
 
 def _alien(rng: random.Random, word: str) -> str:
     """A word of another category, never a verb form that could pass for agreement."""
-    if word in ("the", *PREPOSITIONS, *END_ADVERBS, *MIDDLE_ADVERBS):
-        return pick(rng, (pick(rng, EVERY_WORD.nouns)[0], pick(rng, EVERY_WORD.transitive).past))
-    return pick(rng, ("the", pick(rng, PREPOSITIONS), pick(rng, MIDDLE_ADVERBS), "that", "by"))
+    if word in ("the", *lex.PREPOSITIONS, *lex.END_ADVERBS, *lex.MIDDLE_ADVERBS):
+        return pick(rng, (pick(rng, lex.EVERY_WORD.nouns)[0], pick(rng, lex.EVERY_WORD.transitive).past))
+    return pick(rng, ("the", pick(rng, lex.PREPOSITIONS), pick(rng, lex.MIDDLE_ADVERBS), "that", "by"))
 
 
 def whole_past(rng: random.Random) -> Words:
@@ -113,8 +100,8 @@ def whole_past(rng: random.Random) -> Words:
 
 def _long_past(rng: random.Random) -> Words:
     """A past-tense clause, sometimes with a prepositional phrase."""
-    words = past_clause(rng, EVERY_WORD)
-    return words + prepositional(rng, EVERY_WORD, rng.random() < 0.5) if rng.random() < 0.3 else words
+    words = past_clause(rng, lex.EVERY_WORD)
+    return words + prepositional(rng, lex.EVERY_WORD, rng.random() < 0.5) if rng.random() < 0.3 else words
 
 
 # ---- running text ---------------------------------------------------------------------------------------------
@@ -126,59 +113,59 @@ def plain(rng: random.Random) -> Words:
 
 
 def _agreeing(rng: random.Random) -> Words:
-    return pick(rng, tuple(agreement.IN_DOMAIN.values()))(rng, EVERY_WORD, True)
+    return pick(rng, tuple(agreement.IN_DOMAIN.values()))(rng, lex.EVERY_WORD, True)
 
 
 def _present(rng: random.Random, plural: bool) -> Words:
     """A predicate that shows the number, in one of the ways English has."""
     kind = rng.random()
     if kind < 0.4:
-        return predicate(rng, EVERY_WORD, 0 if plural else 1)
+        return predicate(rng, lex.EVERY_WORD, 0 if plural else 1)
     if kind < 0.6:
-        return [pick(rng, (BE, WAS))[plural], pick(rng, EVERY_WORD.adjectives)]
+        return [pick(rng, (lex.BE, lex.WAS))[plural], pick(rng, lex.EVERY_WORD.adjectives)]
     if kind < 0.8:
-        return [BE[plural], *predicate(rng, EVERY_WORD, 3)]
-    return [HAVE[plural], *predicate(rng, EVERY_WORD, 2)]
+        return [lex.BE[plural], *predicate(rng, lex.EVERY_WORD, 3)]
+    return [lex.HAVE[plural], *predicate(rng, lex.EVERY_WORD, 2)]
 
 
 def _near(rng: random.Random) -> Words:
     plural = rng.random() < 0.5
-    subject = noun_phrase(rng, EVERY_WORD, plural)
-    return [*subject, *prepositional(rng, EVERY_WORD, plural), *_present(rng, plural)]
+    subject = noun_phrase(rng, lex.EVERY_WORD, plural)
+    return [*subject, *prepositional(rng, lex.EVERY_WORD, plural), *_present(rng, plural)]
 
 
 def _relative(rng: random.Random) -> Words:
     plural = rng.random() < 0.5
-    inner = [pick(rng, EVERY_WORD.transitive).past, *noun_phrase(rng, EVERY_WORD, rng.random() < 0.5)]
-    return [*noun_phrase(rng, EVERY_WORD, plural), "that", *inner, *predicate(rng, EVERY_WORD, 2)]
+    inner = [pick(rng, lex.EVERY_WORD.transitive).past, *noun_phrase(rng, lex.EVERY_WORD, rng.random() < 0.5)]
+    return [*noun_phrase(rng, lex.EVERY_WORD, plural), "that", *inner, *predicate(rng, lex.EVERY_WORD, 2)]
 
 
 def _reflexive(rng: random.Random) -> Words:
     plural = rng.random() < 0.5
-    verb = pick(rng, EVERY_WORD.transitive).past
-    return [*noun_phrase(rng, EVERY_WORD, plural), verb, pick(rng, REFLEXIVES[plural])]
+    verb = pick(rng, lex.EVERY_WORD.transitive).past
+    return [*noun_phrase(rng, lex.EVERY_WORD, plural), verb, pick(rng, lex.REFLEXIVES[plural])]
 
 
 def _existential(rng: random.Random) -> Words:
     plural = rng.random() < 0.5
-    phrase = [pick(rng, DETERMINERS[plural]), *noun_phrase(rng, EVERY_WORD, plural)[1:]]
-    return ["there", pick(rng, (BE, WAS))[plural], *phrase]
+    phrase = [pick(rng, lex.DETERMINERS[plural]), *noun_phrase(rng, lex.EVERY_WORD, plural)[1:]]
+    return ["there", pick(rng, (lex.BE, lex.WAS))[plural], *phrase]
 
 
 def _passive(rng: random.Random) -> Words:
     plural = rng.random() < 0.5
-    verb = pick(rng, EVERY_WORD.transitive).past
-    agent = noun_phrase(rng, EVERY_WORD, rng.random() < 0.5)
-    return [*noun_phrase(rng, EVERY_WORD, plural), WAS[plural], verb, "by", *agent]
+    verb = pick(rng, lex.EVERY_WORD.transitive).past
+    agent = noun_phrase(rng, lex.EVERY_WORD, rng.random() < 0.5)
+    return [*noun_phrase(rng, lex.EVERY_WORD, plural), lex.WAS[plural], verb, "by", *agent]
 
 
 def _joined(rng: random.Random) -> Words:
-    return [*past_clause(rng, EVERY_WORD), pick(rng, CONNECTIVES), *past_clause(rng, EVERY_WORD)]
+    return [*past_clause(rng, lex.EVERY_WORD), pick(rng, lex.CONNECTIVES), *past_clause(rng, lex.EVERY_WORD)]
 
 
 def _opened(rng: random.Random) -> Words:
-    opening = pick(rng, (*CONNECTIVES[:3], *HYPOTHETICAL))
-    return [opening, *past_clause(rng, EVERY_WORD), ",", *past_clause(rng, EVERY_WORD)]
+    opening = pick(rng, (*lex.CONNECTIVES[:3], *lex.HYPOTHETICAL))
+    return [opening, *past_clause(rng, lex.EVERY_WORD), ",", *past_clause(rng, lex.EVERY_WORD)]
 
 
 PLAIN: tuple[Callable[[random.Random], Words], ...] = (
@@ -208,10 +195,10 @@ def repaired(rng: random.Random) -> Words:
 def _slip(rng: random.Random) -> tuple[Words, Words]:
     """A sentence with one fault, and the right one."""
     if rng.random() < 0.35:
-        right = past_clause(rng, EVERY_WORD)
+        right = past_clause(rng, lex.EVERY_WORD)
         return _break(rng, right, pick(rng, NEUTRAL_BREAKS)), right
     maker = pick(rng, tuple(agreement.IN_DOMAIN.values()))
     state = rng.getstate()
-    right = maker(rng, EVERY_WORD, True)
+    right = maker(rng, lex.EVERY_WORD, True)
     rng.setstate(state)
-    return maker(rng, EVERY_WORD, False), right
+    return maker(rng, lex.EVERY_WORD, False), right

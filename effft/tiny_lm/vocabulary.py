@@ -11,20 +11,10 @@ from effft.tasks.builtin import lexicon
 BOS, EOS, PAD, UNKNOWN = "<s>", "</s>", "<pad>", "<unk>"
 
 _TABLE: dict[str, str] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
-LABEL_WORDS = tuple(_TABLE["label_words"].split())
-SENTENCE_QUESTIONS = tuple(_TABLE["sentence_questions"].split())
-PAIR_QUESTIONS = tuple(_TABLE["pair_questions"].split())
-LIST_QUESTIONS = tuple(_TABLE["list_questions"].split())
-
-CLOSED = (
-    *_TABLE["closed"].split(),
-    *(lexicon.MIDDLE_ADVERBS + lexicon.END_ADVERBS + lexicon.PREPOSITIONS),
-    *(lexicon.CONNECTIVES + lexicon.HYPOTHETICAL + lexicon.MODALS),
-    *(lexicon.SINGULAR_DETERMINERS + lexicon.PLURAL_DETERMINERS),
-    *(lexicon.BE + lexicon.WAS + lexicon.HAVE + lexicon.DO),
-    *(word for forms in lexicon.REFLEXIVES for word in forms),
+CLOSED, LABEL_WORDS, SENTENCE_QUESTIONS, PAIR_QUESTIONS, LIST_QUESTIONS = (
+    tuple(_TABLE[kind].split())
+    for kind in ("closed", "label_words", "sentence_questions", "pair_questions", "list_questions")
 )
-"""Words of the closed classes; the open classes are those of the lexicon."""
 
 
 def question(name: str) -> str:
@@ -36,9 +26,11 @@ def words() -> list[str]:
     """The vocabulary in id order, special tokens first."""
     every = lexicon.EVERY_WORD
     questions = [question(name) for name in SENTENCE_QUESTIONS + PAIR_QUESTIONS + LIST_QUESTIONS]
-    forms = [form for word in every.nouns + every.transitive + every.intransitive for form in word]
+    forms = [form for word in every.nouns + every.verbs for form in word]
     special = [PAD, BOS, EOS, UNKNOWN]
-    return list(dict.fromkeys([*special, *CLOSED, *LABEL_WORDS, *questions, *forms, *every.adjectives]))
+    return list(
+        dict.fromkeys([*special, *CLOSED, *lexicon.CLOSED, *LABEL_WORDS, *questions, *forms, *every.adjectives])
+    )
 
 
 def identifiers() -> dict[str, int]:

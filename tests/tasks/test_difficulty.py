@@ -13,8 +13,7 @@ from effft.errors import InputError
 from effft.runs.plan import prepare
 from effft.runs.session import Session
 from effft.tasks.builtin import SPLITS, generate
-from effft.tasks.builtin.difficulty import DEFAULT_DIFFICULTY, LARGEST_LEXICON, SMALLEST_LEXICON, Difficulty
-from effft.tasks.builtin.lexicon import CORE, HELD_OUT
+from effft.tasks.builtin.lexicon import AS_MADE, CORE, HELD_OUT, LARGEST_LEXICON, SMALLEST_LEXICON, Difficulty
 from effft.tasks.task import load_task
 
 DIFFICULTIES = st.builds(
@@ -72,7 +71,7 @@ def test_the_default_difficulty_changes_nothing() -> None:
     for name in ("agreement", "overlap"):
         for split in ("train", "ood"):
             assert generate(name, split, 280 if name == "agreement" else 320, 0) == generate(
-                name, split, 280 if name == "agreement" else 320, 0, DEFAULT_DIFFICULTY
+                name, split, 280 if name == "agreement" else 320, 0, AS_MADE
             )
     task = load_task("overlap")
     assert task.with_difficulty({}) is task

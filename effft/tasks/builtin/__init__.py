@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from effft.errors import InputError, lookup
 from effft.tasks.builtin import agreement, overlap
-from effft.tasks.builtin.difficulty import DEFAULT_DIFFICULTY, Difficulty
+from effft.tasks.builtin.lexicon import AS_MADE, Difficulty
 from effft.tasks.builtin.sampling import BuiltinRow
 
 Generator = Callable[[str, bool, int, random.Random, Difficulty], list[BuiltinRow]]
@@ -26,9 +26,7 @@ The two development splits serve whoever pre-trains a model: they share no text 
 """
 
 
-def generate(
-    name: str, split: str, size: int, seed: int, difficulty: Difficulty = DEFAULT_DIFFICULTY
-) -> list[BuiltinRow]:
+def generate(name: str, split: str, size: int, seed: int, difficulty: Difficulty = AS_MADE) -> list[BuiltinRow]:
     """`size` rows of a built-in task: text columns, `label` (a name), slice columns.
 
     Depends on its arguments alone; balanced by label in every slice; no text occurs in two splits.

@@ -1,15 +1,18 @@
-"""The words of the built-in tasks: regular English, so that form tells number and tense.
+"""The words of the built-in tasks (words.yaml), and how hard those tasks are: which of the words are used, and where.
 
-`CORE` is what the train pool and the in-domain sets are made of; `HELD_OUT` occurs in OOD slices (and in
-pre-training text) only.
+A pair of forms is indexed by number: `BE[plural]`, `noun[plural]`.
 """
 
 from dataclasses import dataclass
+from operator import add
+from pathlib import Path
 from typing import NamedTuple
+
+import yaml
 
 
 class Noun(NamedTuple):
-    """The two numbers of a noun: `noun[plural]`."""
+    """The two numbers of a noun."""
 
     singular: str
     plural: str
@@ -24,8 +27,7 @@ class Verb(NamedTuple):
     ing: str
 
 
-@dataclass(frozen=True)
-class Lexicon:
+class Lexicon(NamedTuple):
     """Open-class words to draw from."""
 
     nouns: tuple[Noun, ...]
@@ -33,86 +35,66 @@ class Lexicon:
     intransitive: tuple[Verb, ...]
     adjectives: tuple[str, ...]
 
-    def __add__(self, other: "Lexicon") -> "Lexicon":
-        return Lexicon(
-            self.nouns + other.nouns,
-            self.transitive + other.transitive,
-            self.intransitive + other.intransitive,
-            self.adjectives + other.adjectives,
-        )
-
     def first(self, nouns: int) -> "Lexicon":
         """The first `nouns` nouns, and of the other words the same share."""
+        return Lexicon._make(words[: -(-len(words) * nouns // len(self.nouns))] for words in self)
 
-        def cut(count: int) -> int:
-            return -(-count * nouns // len(self.nouns))
-
-        return Lexicon(
-            self.nouns[:nouns],
-            self.transitive[: cut(len(self.transitive))],
-            self.intransitive[: cut(len(self.intransitive))],
-            self.adjectives[: cut(len(self.adjectives))],
-        )
+    @property
+    def verbs(self) -> tuple[Verb, ...]:
+        """The transitive ones first."""
+        return self.transitive + self.intransitive
 
 
-def _nouns(words: str) -> tuple[Noun, ...]:
-    return tuple(Noun(word, word + "s") for word in words.split())
+def _lexicon(words: dict[str, str]) -> Lexicon:
+    def verbs(kind: str) -> tuple[Verb, ...]:
+        stems = [(base, base.removesuffix("e")) for base in words[kind].split()]
+        return tuple(Verb(base, base + "s", stem + "ed", stem + "ing") for base, stem in stems)
+
+    nouns = tuple(Noun(noun, noun + "s") for noun in words["nouns"].split())
+    return Lexicon(nouns, verbs("transitive"), verbs("intransitive"), tuple(words["adjectives"].split()))
 
 
-def _verbs(words: str) -> tuple[Verb, ...]:
-    return tuple(_verb(word) for word in words.split())
+_TABLE: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
+CORE, HELD_OUT = _lexicon(_TABLE["core"]), _lexicon(_TABLE["held_out"])
+EVERY_WORD = Lexicon._make(map(add, CORE, HELD_OUT))
 
-
-def _verb(base: str) -> Verb:
-    stem = base.removesuffix("e")
-    return Verb(base, base + "s", stem + "ed", stem + "ing")
-
-
-CORE = Lexicon(
-    nouns=_nouns(
-        "author doctor judge actor lawyer artist banker teacher student senator manager tourist "
-        "writer singer dancer farmer pilot baker sailor painter"
-    ),
-    transitive=_verbs(
-        "admire help follow call thank visit trust blame praise like fear join remember greet warn support"
-    ),
-    intransitive=_verbs("laugh smile wait work talk walk listen shout arrive cough"),
-    adjectives=("old", "young", "happy", "tall", "quiet", "famous", "busy", "clever", "kind", "rich"),
+_CLOSED = {name: tuple(words.split()) for name, words in _TABLE["closed"].items()}
+CLOSED = tuple(word for words in _CLOSED.values() for word in words)
+MIDDLE_ADVERBS, END_ADVERBS, PREPOSITIONS = (
+    _CLOSED[name] for name in ("middle_adverbs", "end_adverbs", "prepositions")
+)
+CONNECTIVES, HYPOTHETICAL, MODALS = (_CLOSED[name] for name in ("connectives", "hypothetical", "modals"))
+BE, WAS, HAVE, DO = (_CLOSED[name] for name in ("be", "was", "have", "do"))
+DETERMINERS, REFLEXIVES = (
+    (_CLOSED[f"singular_{kind}"], _CLOSED[f"plural_{kind}"]) for kind in ("determiners", "reflexives")
 )
 
-HELD_OUT = Lexicon(
-    nouns=_nouns("scientist athlete president professor driver waiter poet guard clerk chef"),
-    transitive=_verbs("avoid mention accuse invite paint attack"),
-    intransitive=_verbs("yawn wander complain whisper"),
-    adjectives=("proud", "calm", "brave", "honest", "polite"),
-)
+SMALLEST_LEXICON, LARGEST_LEXICON = 8, len(CORE.nouns)
 
-EVERY_WORD = CORE + HELD_OUT
+DIFFICULTY_SETTINGS: dict[str, tuple[str, ...]] = {
+    "agreement": ("lexicon_size", "ood_distance"),
+    "overlap": ("overlap_strength", "lexicon_size", "ood_distance"),
+}
+"""Built-in task -> the difficulty settings it has."""
 
-MIDDLE_ADVERBS = ("often", "usually", "really", "sometimes")
-"""Stand between subject and verb."""
 
-END_ADVERBS = ("today", "again", "here", "outside", "together")
-"""Stand at the end of a clause."""
+@dataclass(frozen=True)
+class Difficulty:
+    """How hard a built-in task is; each setting is a key of a source in a task file and a field of `RunConfig`.
 
-PREPOSITIONS = ("near", "behind", "beside", "with")
+    overlap_strength: share of the not entailed in-domain pairs that a missing word gives away, 0 to 1.
+    lexicon_size: nouns of the train pool and the in-domain sets (other words in proportion). ood_distance: share of
+    the OOD rows, whatever their phenomenon, made of held-out words.
+    """
 
-CONNECTIVES = ("because", "while", "although", "and")
-"""Join two clauses that both hold."""
+    overlap_strength: float = 1.0
+    lexicon_size: int = LARGEST_LEXICON
+    ood_distance: float = 0.0
 
-HYPOTHETICAL = ("if", "unless")
-"""Open a clause that need not hold; what follows the comma need not hold either."""
+    @property
+    def words(self) -> Lexicon:
+        """The core words in use."""
+        return CORE.first(self.lexicon_size)
 
-SINGULAR_DETERMINERS = ("this", "that", "every", "each")
-PLURAL_DETERMINERS = ("these", "those", "many", "several")
-DETERMINERS = (SINGULAR_DETERMINERS, PLURAL_DETERMINERS)
-"""`DETERMINERS[plural]`; `the` goes with both numbers."""
 
-BE, WAS, HAVE, DO = ("is", "are"), ("was", "were"), ("has", "have"), ("does", "do")
-"""Auxiliaries with number: `BE[plural]`."""
-
-MODALS = ("will", "can", "must")
-"""Auxiliaries without number, before a base form (`did` too, before `not`)."""
-
-REFLEXIVES = (("himself", "herself"), ("themselves",))
-"""`REFLEXIVES[plural]`."""
+AS_MADE = Difficulty()

@@ -7,13 +7,11 @@ The hypothesis is drawn first, then a premise around it.
 """
 
 import random
-from collections.abc import Callable
 from typing import NamedTuple
 
-from effft.tasks.builtin.difficulty import Difficulty
+from effft.tasks.builtin import lexicon as lex
 from effft.tasks.builtin.grammar import Words, pick, the
-from effft.tasks.builtin.lexicon import CONNECTIVES, END_ADVERBS, HELD_OUT, HYPOTHETICAL, PREPOSITIONS, Lexicon
-from effft.tasks.builtin.sampling import BuiltinRow, balanced, part_of
+from effft.tasks.builtin.sampling import BuiltinRow, balanced, by_name, part_of
 
 LABELS = ("non_entailment", "entailment")
 
@@ -37,9 +35,9 @@ def say(fact: Fact) -> Words:
     return ["the", agent, verb, "the", patient] if patient else ["the", agent, verb]
 
 
-def _nouns(rng: random.Random, words: Lexicon, count: int, *taken: str) -> Words:
-    """`count` nouns, in numbers drawn for them, no two of one lemma and none of a lemma in `taken`."""
-    lemmas = {noun.removesuffix("s") for noun in taken}
+def new_nouns(rng: random.Random, words: lex.Lexicon, count: int, *known: Fact) -> Words:
+    """`count` nouns, in numbers drawn for them, no two of one lemma and none of a lemma in the known facts."""
+    lemmas = {noun.removesuffix("s") for fact in known for noun in (fact.agent, fact.patient)}
     found: Words = []
     while len(found) < count:
         noun = pick(rng, words.nouns)
@@ -49,7 +47,7 @@ def _nouns(rng: random.Random, words: Lexicon, count: int, *taken: str) -> Words
     return found
 
 
-def _verb(rng: random.Random, words: Lexicon, *taken: str, transitive: bool = True) -> str:
+def _verb(rng: random.Random, words: lex.Lexicon, *taken: str, transitive: bool = True) -> str:
     """A past form that is none of `taken`."""
     pool = words.transitive if transitive else words.intransitive
     while (verb := pick(rng, pool).past) in taken:
@@ -57,33 +55,32 @@ def _verb(rng: random.Random, words: Lexicon, *taken: str, transitive: bool = Tr
     return verb
 
 
-def _fact(rng: random.Random, words: Lexicon, intransitive: float = 0.0) -> Fact:
+def _fact(rng: random.Random, words: lex.Lexicon, intransitive: float = 0.0) -> Fact:
     if rng.random() < intransitive:
-        return Fact(_nouns(rng, words, 1)[0], _verb(rng, words, transitive=False), "")
-    agent, patient = _nouns(rng, words, 2)
-    return Fact(agent, _verb(rng, words), patient)
+        return Fact(new_nouns(rng, words, 1)[0], _verb(rng, words, transitive=False), "")
+    return new_fact(rng, words)
 
 
-def _dressed(rng: random.Random, words: Lexicon, fact: Fact, adjective: float = 0.3) -> Words:
+def _dressed(rng: random.Random, words: lex.Lexicon, fact: Fact, adjective: float = 0.3) -> Words:
     """The fact with adjectives and an adverb that no hypothesis repeats."""
     phrase = [*the(rng, words, fact.agent, adjective), fact.verb]
     if fact.patient:
         phrase += the(rng, words, fact.patient, adjective)
-    return [*phrase, pick(rng, END_ADVERBS)] if rng.random() < 0.3 else phrase
+    return [*phrase, pick(rng, lex.END_ADVERBS)] if rng.random() < 0.3 else phrase
 
 
-def _other_fact(rng: random.Random, words: Lexicon, *known: Fact) -> Fact:
+def new_fact(rng: random.Random, words: lex.Lexicon, *known: Fact) -> Fact:
     """A fact that shares no word with `known`."""
-    nouns = _nouns(rng, words, 2, *(noun for fact in known for noun in (fact.agent, fact.patient)))
-    return Fact(nouns[0], _verb(rng, words, *(fact.verb for fact in known)), nouns[1])
+    agent, patient = new_nouns(rng, words, 2, *known)
+    return Fact(agent, _verb(rng, words, *(fact.verb for fact in known)), patient)
 
 
-def _altered(rng: random.Random, words: Lexicon, fact: Fact) -> Fact:
+def _altered(rng: random.Random, words: lex.Lexicon, fact: Fact) -> Fact:
     """The fact with one of its words replaced."""
     place = int(rng.random() * (3 if fact.patient else 2))
     if place == 1:
         return fact._replace(verb=_verb(rng, words, fact.verb, transitive=bool(fact.patient)))
-    noun = _nouns(rng, words, 1, fact.agent, fact.patient)[0]
+    noun = new_nouns(rng, words, 1, fact)[0]
     return fact._replace(agent=noun) if place == 0 else fact._replace(patient=noun)
 
 
@@ -93,90 +90,85 @@ def _in_order(rng: random.Random, first: Words, joint: str, second: Words) -> Wo
 
 # ---- in-domain: (rng, words, the true fact, the hypothesis) -> premise -------------------------------------------
 
-Telling = Callable[[random.Random, Lexicon, Fact, Fact], Words]
 
-
-def modifier(rng: random.Random, words: Lexicon, fact: Fact, _said: Fact) -> Words:
+def modifier(rng: random.Random, words: lex.Lexicon, fact: Fact, _said: Fact) -> Words:
     """The old author admired the judge today -> The author admired the judge."""
     while len(premise := _dressed(rng, words, fact, 0.5)) == len(say(fact)):
         pass
     return premise
 
 
-def conjoined_subject(rng: random.Random, words: Lexicon, fact: Fact, said: Fact) -> Words:
+def conjoined_subject(rng: random.Random, words: lex.Lexicon, fact: Fact, said: Fact) -> Words:
     """The author and the judge admired the actor -> The judge admired the actor."""
-    other = _nouns(rng, words, 1, fact.agent, fact.patient, said.agent, said.patient)[0]
+    other = new_nouns(rng, words, 1, fact, said)[0]
     subject = _in_order(rng, the(rng, words, fact.agent), "and", the(rng, words, other))
     return [*subject, fact.verb, *the(rng, words, fact.patient)]
 
 
-def conjoined_object(rng: random.Random, words: Lexicon, fact: Fact, said: Fact) -> Words:
+def conjoined_object(rng: random.Random, words: lex.Lexicon, fact: Fact, said: Fact) -> Words:
     """The author admired the judge and the actor -> The author admired the actor."""
-    other = _nouns(rng, words, 1, fact.agent, fact.patient, said.agent, said.patient)[0]
+    other = new_nouns(rng, words, 1, fact, said)[0]
     objects = _in_order(rng, the(rng, words, fact.patient), "and", the(rng, words, other))
     return [*the(rng, words, fact.agent), fact.verb, *objects]
 
 
-def two_clauses(rng: random.Random, words: Lexicon, fact: Fact, said: Fact) -> Words:
+def two_clauses(rng: random.Random, words: lex.Lexicon, fact: Fact, said: Fact) -> Words:
     """The author laughed because the judge admired the actor -> The author laughed."""
-    other = _other_fact(rng, words, fact, said)
+    other = new_fact(rng, words, fact, said)
     clauses = (_dressed(rng, words, fact, 0.15), _dressed(rng, words, other, 0.15))
-    return _in_order(rng, clauses[0], pick(rng, CONNECTIVES), clauses[1])
+    return _in_order(rng, clauses[0], pick(rng, lex.CONNECTIVES), clauses[1])
 
 
-def prepositional(rng: random.Random, words: Lexicon, fact: Fact, said: Fact) -> Words:
+def prepositional(rng: random.Random, words: lex.Lexicon, fact: Fact, said: Fact) -> Words:
     """The author admired the judge near the actor -> The author admired the judge."""
-    place = _nouns(rng, words, 1, fact.agent, fact.patient, said.agent, said.patient)[0]
-    return [*_dressed(rng, words, fact), pick(rng, PREPOSITIONS), "the", place]
+    place = new_nouns(rng, words, 1, fact, said)[0]
+    return [*_dressed(rng, words, fact), pick(rng, lex.PREPOSITIONS), "the", place]
 
 
-def longer(rng: random.Random, words: Lexicon, fact: Fact, said: Fact) -> Words:
+def longer(rng: random.Random, words: lex.Lexicon, fact: Fact, said: Fact) -> Words:
     """Three clauses with adjectives; the hypothesis tells one of them."""
-    second = _other_fact(rng, words, fact, said)
-    third = _other_fact(rng, words, fact, said, second)
+    second = new_fact(rng, words, fact, said)
+    third = new_fact(rng, words, fact, said, second)
     clauses = [_dressed(rng, words, told, 0.6) for told in (fact, second, third)]
     rng.shuffle(clauses)
     first, *rest = clauses
-    return first + [word for clause in rest for word in (pick(rng, CONNECTIVES), *clause)]
+    return first + [word for clause in rest for word in (pick(rng, lex.CONNECTIVES), *clause)]
 
-
-TELLINGS: dict[str, Telling] = {
-    "modifier": modifier,
-    "conjoined_subject": conjoined_subject,
-    "conjoined_object": conjoined_object,
-    "two_clauses": two_clauses,
-    "prepositional": prepositional,
-}
 
 # ---- traps: (rng, words, hypothesis, good) -> premise ------------------------------------------------------------
 
-Trap = Callable[[random.Random, Lexicon, Fact, bool], Words]
 
-
-def swap(rng: random.Random, words: Lexicon, said: Fact, good: bool) -> Words:
+def swap(rng: random.Random, words: lex.Lexicon, said: Fact, good: bool) -> Words:
     """The old author admired the judge -/-> The judge admired the author."""
     while len(premise := _dressed(rng, words, said if good else said.reversed, 0.5)) == len(say(said)):
         pass
     return premise
 
 
-def passive(rng: random.Random, words: Lexicon, said: Fact, good: bool) -> Words:
+def passive(rng: random.Random, words: lex.Lexicon, said: Fact, good: bool) -> Words:
     """The judge was admired by the author -> The author admired the judge; -/-> The judge admired the author."""
     fact = said if good else said.reversed
     helper = "were" if fact.patient.endswith("s") else "was"
     return [*the(rng, words, fact.patient, 0.6), helper, fact.verb, "by", *the(rng, words, fact.agent, 0.6)]
 
 
-def prepositional_subject(rng: random.Random, words: Lexicon, said: Fact, good: bool) -> Words:
+def prepositional_subject(rng: random.Random, words: lex.Lexicon, said: Fact, good: bool) -> Words:
     """The author near the judge admired the actor -> The author admired the actor; -/-> The judge ..."""
-    other = _nouns(rng, words, 1, said.agent, said.patient)[0]
+    other = new_nouns(rng, words, 1, said)[0]
     agent, place = (said.agent, other) if good else (other, said.agent)
-    return [*the(rng, words, agent), pick(rng, PREPOSITIONS), "the", place, said.verb, *the(rng, words, said.patient)]
+    return [
+        *the(rng, words, agent),
+        pick(rng, lex.PREPOSITIONS),
+        "the",
+        place,
+        said.verb,
+        *the(rng, words, said.patient),
+    ]
 
 
-def relative_clause(rng: random.Random, words: Lexicon, said: Fact, good: bool) -> Words:
+def relative_clause(rng: random.Random, words: lex.Lexicon, said: Fact, good: bool) -> Words:
     """The author that admired the judge helped the actor -/-> The judge helped the actor."""
-    other, verb = _nouns(rng, words, 1, said.agent, said.patient)[0], _verb(rng, words, said.verb)
+    other, verb = new_nouns(rng, words, 1, said)[0], _verb(rng, words, said.verb)
     agent, inner, outer = other, (verb, said.agent), (said.verb, said.patient)
     if good:
         agent, inner = said.agent, (verb, other)
@@ -186,32 +178,25 @@ def relative_clause(rng: random.Random, words: Lexicon, said: Fact, good: bool) 
     return [*phrase, outer[0], *the(rng, words, outer[1])]
 
 
-def recombined(rng: random.Random, words: Lexicon, said: Fact, good: bool) -> Words:
+def recombined(rng: random.Random, words: lex.Lexicon, said: Fact, good: bool) -> Words:
     """The author admired the judge while the actor helped the baker -/-> The author admired the baker."""
-    fact, other = said, _other_fact(rng, words, said)
+    fact, other = said, new_fact(rng, words, said)
     if not good:
         shared = {"patient": other.patient} if rng.random() < 0.5 else {"agent": other.agent}
         fact, other = said._replace(**shared), other._replace(**{key: getattr(said, key) for key in shared})
-    return _in_order(rng, _dressed(rng, words, fact), pick(rng, CONNECTIVES), _dressed(rng, words, other))
+    return _in_order(rng, _dressed(rng, words, fact), pick(rng, lex.CONNECTIVES), _dressed(rng, words, other))
 
 
-def hypothetical(rng: random.Random, words: Lexicon, said: Fact, good: bool) -> Words:
+def hypothetical(rng: random.Random, words: lex.Lexicon, said: Fact, good: bool) -> Words:
     """Because the author laughed , the judge waited -> The author laughed; -/-> after `if` or `unless`."""
-    opening = pick(rng, CONNECTIVES[:3] if good else HYPOTHETICAL)
-    clauses = (_dressed(rng, words, said, 0.15), _dressed(rng, words, _other_fact(rng, words, said), 0.15))
+    opening = pick(rng, lex.CONNECTIVES[:3] if good else lex.HYPOTHETICAL)
+    clauses = (_dressed(rng, words, said, 0.15), _dressed(rng, words, new_fact(rng, words, said), 0.15))
     return [opening, *_in_order(rng, clauses[0], ",", clauses[1])]
 
 
-TRAPS: dict[str, Trap] = {
-    "swap": swap,
-    "passive": passive,
-    "prepositional_subject": prepositional_subject,
-    "relative_clause": relative_clause,
-    "recombined": recombined,
-    "hypothetical": hypothetical,
-}
-
-IN_DOMAIN = tuple(TELLINGS)
+TELLINGS = by_name(modifier, conjoined_subject, conjoined_object, two_clauses, prepositional, longer)
+TRAPS = by_name(swap, passive, prepositional_subject, relative_clause, recombined, hypothetical)
+IN_DOMAIN = tuple(TELLINGS)[:-1]
 OOD = ("held_out_words", "longer", *TRAPS)
 INTRANSITIVE = {"two_clauses": 0.3, "hypothetical": 0.3}
 """Chance of an intransitive hypothesis, where a construction can tell one."""
@@ -220,20 +205,7 @@ PREMISES = 20
 """Premises drawn around one hypothesis before another is drawn."""
 
 
-def premise_of(rng: random.Random, construction: str, words: Lexicon, said: Fact, good: bool) -> Words:
-    """A premise that entails `said`, or does not."""
-    if construction in TRAPS:
-        return TRAPS[construction](rng, words, said, good)
-    tell = longer if construction == "longer" else TELLINGS[construction]
-    return tell(rng, words, said if good else _altered(rng, words, said), said)
-
-
-def full_overlap(rng: random.Random, construction: str, words: Lexicon, said: Fact) -> Words:
-    """An in-domain premise that has every word of the hypothesis `said` and does not entail it: the roles exchanged."""
-    return TELLINGS[construction](rng, words, said.reversed, said)
-
-
-def rows(part: str, ood: bool, size: int, rng: random.Random, difficulty: Difficulty) -> list[BuiltinRow]:
+def rows(part: str, ood: bool, size: int, rng: random.Random, difficulty: lex.Difficulty) -> list[BuiltinRow]:
     """Rows with `premise`, `hypothesis`, `label`, `construction`, `heuristic`; both texts belong to `part`.
 
     `heuristic` says whether word overlap tells the label (`holds`) or is full although nothing is entailed, or under
@@ -243,9 +215,9 @@ def rows(part: str, ood: bool, size: int, rng: random.Random, difficulty: Diffic
     weak = 0.0 if ood else 1 - difficulty.overlap_strength
 
     def make(construction: str, label: str) -> BuiltinRow | None:
-        words, inner = (HELD_OUT if far and rng.random() < far else core), construction
+        words, inner = (lex.HELD_OUT if far and rng.random() < far else core), construction
         if construction == "held_out_words":
-            words, inner = HELD_OUT, pick(rng, IN_DOMAIN)
+            words, inner = lex.HELD_OUT, pick(rng, IN_DOMAIN)
         entailed = label == "entailment"
         fails = bool(weak) and not entailed and rng.random() < weak
         said = _fact(rng, words, 0.0 if fails else INTRANSITIVE.get(inner, 0.0))
@@ -253,7 +225,11 @@ def rows(part: str, ood: bool, size: int, rng: random.Random, difficulty: Diffic
         if part_of(hypothesis) != part:
             return None
         for _ in range(PREMISES):
-            told = full_overlap(rng, inner, words, said) if fails else premise_of(rng, inner, words, said, entailed)
+            if inner in TRAPS:
+                told = TRAPS[inner](rng, words, said, entailed)
+            else:  # where the shortcut fails, the roles are exchanged
+                fact = said if entailed else said.reversed if fails else _altered(rng, words, said)
+                told = TELLINGS[inner](rng, words, fact, said)
             premise = " ".join([*told, "."])
             if part_of(premise) == part:
                 break

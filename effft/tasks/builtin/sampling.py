@@ -7,6 +7,7 @@ is never drawn for another split or for pre-training.
 import random
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from typing import Any, TypeVar
 
 from effft.errors import InputError
 
@@ -18,6 +19,14 @@ TRIES = 2000
 
 BuiltinRow = dict[str, str]
 """A generated row: its text columns, its label and its slices."""
+
+
+Maker = TypeVar("Maker", bound=Callable[..., Any])
+
+
+def by_name(*makers: Maker) -> dict[str, Maker]:
+    """Functions by their names, which are values of slices."""
+    return {maker.__name__: maker for maker in makers}
 
 
 def part_of(text: str) -> str:
