@@ -1,16 +1,17 @@
 """What a reader should take: the Pareto front in words, and what choosing on OOD data would have given."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from effft.evaluation.statistics import front
-from effft.reports.blocks import Table, Text
-from effft.reports.data import ReportData
+from effft.reports.blocks import Table
+from effft.reports.data import OOD_MEAN, ReportData
 from effft.reports.groups import RunGroup
 
+MEMORY = "resources/peak_memory_bytes"
 COSTS = {
-    "resources/peak_memory_bytes": "peak memory",
+    MEMORY: "peak memory",
     "resources/trainable_parameters": "trainable parameters",
     "resources/train_seconds": "training time",
 }
@@ -25,37 +26,37 @@ def size(count: float) -> str:
     return f"{count:.0f} B"
 
 
-def pareto(groups: list[RunGroup], key: str, gain: Callable[[RunGroup], float]) -> list[RunGroup]:
-    """The groups that no other beats in both cost and gain, the cheapest first."""
-    known = [group for group in groups if not np.isnan(group.median(key)) and np.isfinite(gain(group))]
-    return [known[i] for i in front([group.median(key) for group in known], [gain(group) for group in known])]
+def pareto(data: ReportData, groups: list[RunGroup], key: str) -> list[RunGroup]:
+    """The groups that no other beats both in a cost and in domain, the cheapest first."""
+    known = [group for group in groups if not np.isnan(group.median(key)) and np.isfinite(data.mean(group))]
+    return [known[i] for i in front([group.median(key) for group in known], [data.mean(group) for group in known])]
 
 
-def recommendation(data: ReportData, backbone: str) -> Text:
+def recommendation(data: ReportData, backbone: str) -> str:
     """One paragraph from the front of memory, at the largest number of examples per label."""
     per_label = max(data.per_labels(backbone))
-    return Text((" ".join(_sentences(data, data.groups_on(backbone, per_label), per_label)),))
+    return " ".join(_sentences(data, data.groups_on(backbone, per_label), per_label))
 
 
 def _sentences(data: ReportData, groups: list[RunGroup], per_label: int) -> Iterator[str]:
     def named(group: RunGroup) -> str:
-        return f"{group.variant} ({data.primary} {data.mean(group, 'in_domain'):.3f})"
+        return f"{group.variant} ({data.primary} {data.mean(group):.3f})"
 
-    best = groups[0]  # the groups come best first
-    yield f"With {per_label} examples per label, {named(best)} is best in domain{_ties(data, best, groups)}."
-    ood = [(stat.mean, group) for group in groups if (stat := data.ood_mean(group)) is not None]
-    if ood:
-        highest, group = max(ood, key=lambda pair: pair[0])
-        who = "it has the highest mean too" if group is best else f"{group.variant} has the highest mean"
-        yield f"Out of domain ({', '.join(data.sets)}) {who}, {highest:.3f}."
-    memory = "resources/peak_memory_bytes"
-    steps = pareto(groups, memory, lambda group: data.mean(group, "in_domain"))
-    last = None
+    best, *others = groups  # the groups come best first
+    stats = {group.variant: data.stat(group, "in_domain") for group in others}
+    near = [name for name, stat in stats.items() if stat and stat.high is not None and stat.high >= data.mean(best)]
+    ties = f"; the intervals do not separate it from {', '.join(near)}" if near else ""
+    yield f"With {per_label} examples per label, {named(best)} is best in domain{ties}."
+    if any(data.stat(group, OOD_MEAN) for group in groups):
+        highest = max(groups, key=lambda group: data.mean(group, OOD_MEAN))
+        who = "it has the highest mean too" if highest is best else f"{highest.variant} has the highest mean"
+        yield f"Out of domain ({', '.join(data.sets)}) {who}, {data.mean(highest, OOD_MEAN):.3f}."
+    steps, last = pareto(data, groups, MEMORY), None
     for limit in LIMITS:
-        fitting = [group for group in steps if group.median(memory) <= limit]
+        fitting = [group for group in steps if group.median(MEMORY) <= limit]
         if fitting and fitting[-1] is not last:
             last = fitting[-1]
-            yield f"Best under {size(limit)} of memory: {named(last)}, which peaks at {size(last.median(memory))}."
+            yield f"Best under {size(limit)} of memory: {named(last)}, which peaks at {size(last.median(MEMORY))}."
     idle = [group for group in groups if not group.trains]
     if idle:
         yield f"Best without any training: {named(idle[0])}."
@@ -63,24 +64,11 @@ def _sentences(data: ReportData, groups: list[RunGroup], per_label: int) -> Iter
         yield "Every number comes from a single run, so none of this is more than a first impression."
 
 
-def _ties(data: ReportData, best: RunGroup, groups: list[RunGroup]) -> str:
-    """Those whose interval reaches the best one's mean."""
-    mean = data.mean(best, "in_domain")
-    near = [
-        group.variant
-        for group in groups
-        if group is not best and (stat := data.stat(group, "in_domain")) and stat.high is not None and stat.high >= mean
-    ]
-    return f"; the intervals do not separate it from {', '.join(near)}" if near else ""
-
-
 def oracle(data: ReportData, backbone: str) -> Table | None:
     """OOD metric of the run chosen by validation, and of the run one would choose if OOD labels were known."""
-    if not data.sets:
-        return None
     rows = []
     for group in data.groups_on(backbone):
-        validation, ood = group.values(f"validation/{data.primary}"), data.ood_values(group)
+        validation, ood = data.values(group, "validation"), data.values(group, OOD_MEAN)
         if len(group.runs) < 2 or np.isnan(ood).all() or np.isnan(validation).all():
             continue
         chosen, best = ood[int(np.nanargmax(validation))], float(np.nanmax(ood))

@@ -7,23 +7,15 @@ GREY = "#888888"
 
 
 @dataclass(frozen=True)
-class Text:
-    """Paragraphs, or the points of a list."""
-
-    lines: tuple[str, ...]
-    bullets: bool = False
-
-
-@dataclass(frozen=True)
 class Table:
     """Rows of text. left: numbers of the columns that hold words; quiet: numbers of the rows that are references."""
 
     key: str
-    heads: tuple[str, ...]
+    heads: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     left: tuple[int, ...] = (0,)
-    quiet: tuple[int, ...] = ()
+    quiet: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,8 @@ class Figure:
     still: bool = False
 
 
-Block = Text | Table | Figure
+Block = str | list[str] | Table | Figure
+"""A paragraph, the points of a list, a table or a figure."""
 
 
 @dataclass(frozen=True)

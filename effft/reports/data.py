@@ -1,18 +1,41 @@
-"""The runs of one report: what was measured, what was not and why."""
+"""The runs of one report, read back from MLflow as one wide table: what was measured, what was not and why."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from effft.errors import InputError, nearest
 from effft.evaluation.metric_keys import ood_sets
 from effft.evaluation.statistics import Array, uninformed_scores
-from effft.reports.collect import NO_RESULT, Collected, metric_names
 from effft.reports.groups import RunGroup, Statistic, difficulty_of, group_runs, usual_difficulty, with_variants
+from effft.tracking.reading import PARENT, RunReader, StoredRun
+
+TAGS = (
+    "task", "strategy", "backbone", "per_label", "seed", "data_seed", "kind", "study", "tuned", "notes", "git_commit",
+    "task_digest", "model_digest",
+)  # fmt: skip
+"""Tags that the report reads, each a column."""
+
+NO_RESULT = ("comparison", "study", "report", "control", "trial")
+"""Kinds of runs that are no measurement of a strategy on a task."""
 
 RESULT = ("in_domain/calibration_error", "train/loss")
 """Continuous numbers that tell two results apart even where all answers are the same."""
+
+CONTENTS = {"task_digest": "task", "model_digest": "weights"}
+"""Tags with the digest of what a run read -> what they name."""
+
+OOD_MEAN, GAP = "ood mean", "gap"
+"""Scores of a run made of others: the mean over the OOD sets, and in domain minus that mean."""
+
+
+def split_title(split: str) -> str:
+    """A split, or a score made of several, as people read it."""
+    return {"in_domain": "in domain", OOD_MEAN: "OOD mean"}.get(split, split)
 
 
 @dataclass(frozen=True)
@@ -23,7 +46,6 @@ class ReportData:
         task: Its name.
         frame: Finished runs with the primary metric, all at the same difficulty.
         other_difficulty: Runs of the task at another difficulty, which no mean mixes with those of `frame`.
-        difficulty: The difficulty of `frame`, '' where the task has none.
         primary: The primary metric.
         sets: The names of the OOD sets.
         left_out: The other runs, by the reason why they are left out.
@@ -32,7 +54,6 @@ class ReportData:
     task: str
     frame: pd.DataFrame
     other_difficulty: pd.DataFrame
-    difficulty: str
     primary: str
     sets: tuple[str, ...]
     left_out: dict[str, pd.DataFrame]
@@ -59,35 +80,29 @@ class ReportData:
     def groups_on(self, backbone: str, per_label: int | None = None) -> list[RunGroup]:
         """The groups of a backbone by number of examples per label, best in domain first."""
         chosen = [g for g in self.groups if g.backbone == backbone and per_label in (None, g.per_label)]
-        return sorted(chosen, key=lambda group: (group.per_label, -self.mean(group, "in_domain")))
+        return sorted(chosen, key=lambda group: (group.per_label, -self.mean(group)))
 
     def per_labels(self, backbone: str) -> list[int]:
         """Numbers of examples per label, ascending."""
         return sorted({group.per_label for group in self.groups if group.backbone == backbone})
 
-    def stat(self, group: RunGroup, split: str) -> Statistic | None:
-        """The primary metric of a split."""
-        return group.stat(f"{split}/{self.primary}")
-
-    def mean(self, group: RunGroup, split: str) -> float:
-        """Its mean; minus infinity where there is none."""
-        stat = self.stat(group, split)
-        return stat.mean if stat else float("-inf")
-
-    def ood_mean(self, group: RunGroup) -> Statistic | None:
-        """The mean over the OOD sets."""
-        return group.stat_of(self.ood_values(group)) if self.sets else None
-
-    def ood_values(self, group: RunGroup) -> Array:
-        """The mean over the OOD sets of every run; NaN where a set is missing."""
-        values: Array = np.array([group.values(f"ood/{name}/{self.primary}") for name in self.sets]).mean(axis=0)
+    def values(self, group: RunGroup, split: str) -> Array:
+        """The primary metric of every run on a split, or OOD_MEAN, or GAP; NaN where it was not measured."""
+        if split == GAP:
+            return self.values(group, "in_domain") - self.values(group, OOD_MEAN)
+        if split != OOD_MEAN:
+            return group.values(f"{split}/{self.primary}")
+        values: Array = np.array([self.values(group, s) for s in self.splits[1:]] or [group.values("")]).mean(axis=0)
         return values
 
-    def gap(self, group: RunGroup) -> Statistic | None:
-        """In domain minus the mean of the OOD sets, run by run."""
-        if not self.sets:
-            return None
-        return group.stat_of(group.values(f"in_domain/{self.primary}") - self.ood_values(group))
+    def stat(self, group: RunGroup, split: str) -> Statistic | None:
+        """The mean of these values with its spread; None where no run has one."""
+        return group.stat_of(self.values(group, split))
+
+    def mean(self, group: RunGroup, split: str = "in_domain") -> float:
+        """The mean alone; minus infinity where there is none."""
+        stat = self.stat(group, split)
+        return stat.mean if stat else float("-inf")
 
     def references(self, groups: list[RunGroup], split: str) -> tuple[float, float] | None:
         """What always answering the most frequent label, and guessing, score; None where no run logged it."""
@@ -98,9 +113,72 @@ class ReportData:
         return None
 
 
-def select_runs(collected: Collected, task: str) -> ReportData:
+def collect(reader: RunReader, experiment: str, parent: str = "") -> tuple[pd.DataFrame, tuple[str, ...] | None]:
+    """The runs of an experiment as a table, and the names of the only studies that are meant (None = all of the task).
+
+    Of some parents ('id,id') only their children and the final runs of their studies.
+
+    Raises:
+        InputError: There is no such experiment (the nearest name is suggested), or no such parent.
+    """
+    runs, known = reader.runs_of(experiment), reader.experiments()
+    if not runs and experiment not in known:
+        names = [name for name in known if name.startswith("effft/")]
+        listed = ", ".join(names) or "none yet; `effft compare` makes the first"
+        raise InputError(f"no experiment {experiment!r}; with runs of effft: {listed}.{nearest(experiment, names)}")
+    if not parent:
+        return as_frame(runs), None
+    parents = [word.strip() for word in parent.split(",") if word.strip()]
+    studies = tuple(name for one in parents for name in _studies_under(reader, one))
+    chosen = [
+        run
+        for run in runs
+        if run.tags.get(PARENT) in parents or (run.tags.get("kind") == "final" and run.tags.get("study") in studies)
+    ]
+    return as_frame(chosen), studies
+
+
+def _studies_under(reader: RunReader, parent: str) -> list[str]:
+    """The studies that a comparison ran (a tag holds their names as JSON), or the study itself."""
+    run = reader.run(parent)
+    if run is None:
+        raise InputError(f"parent={parent}: there is no such run in this store (flag --parent).")
+    if run.tags.get("kind") == "study":
+        return [run.tags.get("study", "")]
+    try:
+        return [str(name) for name in json.loads(run.tags.get("studies", "[]"))]
+    except ValueError:
+        return []
+
+
+def as_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
+    """One row for every run, the oldest first: its information, its tags, `param:<name>`, `metric:<key>`.
+
+    Numbers that a run lacks are NaN, words that it lacks ''.
+    """
+    flat = [
+        {"run_id": run.run_id, "name": run.name, "status": run.status, "started": run.started}
+        | {tag: run.tags.get(tag, "") for tag in TAGS}
+        | {f"param:{key}": value for key, value in run.params.items()}
+        | {f"metric:{key}": value for key, value in run.metrics.items()}
+        for run in runs
+    ]
+    frame = pd.DataFrame.from_records(flat, columns=None if flat else ["run_id", "name", "status", "started", *TAGS])
+    numbers = {
+        name: pd.to_numeric(frame[name], errors="coerce").astype("Float64").astype("Int64")
+        for name in ("per_label", "seed", "data_seed")
+    }
+    words = {name: frame[name].fillna("").astype(str) for name in frame.columns if name.startswith("param:")}
+    return frame.assign(**numbers, **words).sort_values(["started", "run_id"], ignore_index=True)
+
+
+def metric_names(frame: pd.DataFrame) -> list[str]:
+    """The metric keys of the frame."""
+    return [column.removeprefix("metric:") for column in frame.columns if column.startswith("metric:")]
+
+
+def select_runs(frame: pd.DataFrame, task: str) -> ReportData:
     """Keep the finished runs of the task that measured its primary metric in domain; keep the others by reason."""
-    frame = collected.frame
     frame = frame[~frame["kind"].isin(NO_RESULT)]
     left_out: dict[str, pd.DataFrame] = {}
 
@@ -114,20 +192,15 @@ def select_runs(collected: Collected, task: str) -> ReportData:
     leave("of another task", frame["task"] != task)
     for status in sorted(set(frame["status"]) - {"FINISHED"}):
         leave(status, frame["status"] == status)
-    metric = _primary(frame)
-    column = f"metric:in_domain/{metric}"
-    missing = frame[column].isna() if column in frame else pd.Series(True, index=frame.index)
-    leave(f"without in_domain/{metric}", missing)
+    named = frame.get("param:resolved.metric", pd.Series(dtype=str))
+    metric = str(next(iter(named[named != ""].mode()), "accuracy"))
+    scores = frame.get(f"metric:in_domain/{metric}", pd.Series(np.nan, index=frame.index))
+    leave(f"without in_domain/{metric}", scores.isna())
     leave("without a number of examples per label", frame["per_label"].isna())
     frame = with_contents(frame.assign(difficulty=difficulty_of(frame)))
-    usual = usual_difficulty(frame)
-    here = frame["difficulty"].isin([usual, ""])  # '': the task has none, or the run did not log it
+    here = frame["difficulty"].isin([usual_difficulty(frame), ""])  # '': the task has none, or the run did not log it
     sets = tuple(sorted(ood_sets(metric_names(frame[here].dropna(axis=1, how="all")), metric)))
-    return ReportData(task, with_variants(frame[here]), frame[~here], usual, metric, sets, left_out)
-
-
-CONTENTS = {"task_digest": "task", "model_digest": "weights"}
-"""Tags with the digest of what a run read -> what they name."""
+    return ReportData(task, with_variants(frame[here]), frame[~here], metric, sets, left_out)
 
 
 def with_contents(frame: pd.DataFrame) -> pd.DataFrame:
@@ -142,9 +215,3 @@ def with_contents(frame: pd.DataFrame) -> pd.DataFrame:
         words = frame["backbone"] + f" ({name} " + frame[digest].str[:8].replace("", "unknown") + ")"
         frame = frame.assign(backbone=frame["backbone"].where(~several, words))
     return frame
-
-
-def _primary(frame: pd.DataFrame) -> str:
-    column = "param:resolved.metric"
-    named = frame[column][frame[column] != ""] if column in frame else pd.Series(dtype=str)
-    return str(named.mode().iloc[0]) if len(named) else "accuracy"

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import pandas as pd
 
 from effft.config import DIFFICULTY_FIELDS
-from effft.reports.blocks import Axis, Block, Table, Text
-from effft.reports.data import ReportData
+from effft.reports.blocks import Axis, Block, Table
+from effft.reports.data import ReportData, split_title
 from effft.reports.figures import MOST_WITH_INTERVALS, Points, line_chart
-from effft.reports.groups import difficulty_of, difficulty_values, with_variants
+from effft.reports.groups import RunGroup, difficulty_of, difficulty_values, with_variants
 
 ABOUT = {
     "overlap_strength": "At 1 a missing word gives every in-domain pair that is not entailed away; at 0 none does.",
@@ -29,72 +30,52 @@ class Curve:
     points: Points
     runs: pd.Index
 
-    @property
-    def key(self) -> str:
-        """A name of its own."""
-        return f"difficulty-{self.backbone}-{self.field}-{self.per_label}"
 
-
-def difficulty_curves(data: ReportData) -> list[Curve]:
+def difficulty_curves(data: ReportData) -> Iterator[Curve]:
     """For every backbone and field, the number of examples per label that was run at the most values."""
     if not len(data.other_difficulty):
-        return []
+        return
     every = pd.concat([data.frame, data.other_difficulty])
-    return [
-        curve
-        for backbone, frame in every.groupby("backbone", sort=False)
-        for field in DIFFICULTY_FIELDS
-        if (curve := _longest(data, str(backbone), field, frame)) is not None
-    ]
-
-
-def _longest(data: ReportData, backbone: str, field: str, frame: pd.DataFrame) -> Curve | None:
-    values = pd.to_numeric(difficulty_values(frame, field), errors="coerce")
-    known = frame.assign(value=values, rest=difficulty_of(frame, without=field))
-    groups = [(key, rows) for key, rows in known.groupby(["per_label", "rest"]) if rows["value"].nunique() > 1]
-    if not groups:
-        return None
-    (per_label, rest), rows = max(groups, key=lambda g: (g[1]["value"].nunique(), len(g[1]), int(str(g[0][0]))))
-    named = with_variants(rows[rows["value"].notna()].drop(columns=["variant"], errors="ignore"))
-    several = named.groupby("variant")["value"].transform("nunique") > 1  # a single point is no curve
-    drawn = named[several] if several.any() else named
-    points = [(float(str(value)), data.groups_in(at)) for value, at in drawn.groupby("value")]
-    return Curve(field, backbone, int(str(per_label)), str(rest), points, drawn.index)
+    for (backbone, frame), field in product(every.groupby("backbone", sort=False), DIFFICULTY_FIELDS):
+        values = pd.to_numeric(difficulty_values(frame, field), errors="coerce")
+        known = frame.assign(value=values, rest=difficulty_of(frame, without=field))
+        groups = [(key, rows) for key, rows in known.groupby(["per_label", "rest"]) if rows["value"].nunique() > 1]
+        if groups:
+            (per_label, rest), rows = max(groups, key=lambda g: (g[1]["value"].nunique(), len(g[1]), g[0][0]))
+            named = with_variants(rows[rows["value"].notna()].drop(columns=["variant"], errors="ignore"))
+            several = named.groupby("variant")["value"].transform("nunique") > 1  # a single point is no curve
+            drawn = named[several] if several.any() else named
+            points = [(float(str(value)), data.groups_in(at)) for value, at in drawn.groupby("value")]
+            yield Curve(field, str(backbone), int(str(per_label)), str(rest), points, drawn.index)
 
 
 def difficulty_section(data: ReportData) -> Iterator[Block]:
     """That these runs stand nowhere else; then a figure and a table for every curve."""
     usual = difficulty_words(data.frame, data.other_difficulty) or "the task as it is"
-    yield Text(
-        (
-            f"{len(data.other_difficulty)} runs were made at another difficulty of the task "
-            f"({difficulty_words(data.other_difficulty, data.frame)}). They are in no other section; the others are "
-            f"about {usual}.",
-        )
+    yield (
+        f"{len(data.other_difficulty)} runs were made at another difficulty of the task "
+        f"({difficulty_words(data.other_difficulty, data.frame)}). They are in no other section; the others are "
+        f"about {usual}."
     )
     for curve in difficulty_curves(data):
-        field = curve.field.replace("_", " ")
+        field, key = curve.field.replace("_", " "), f"difficulty-{curve.backbone}-{curve.field}-{curve.per_label}"
         title = f"In domain and OOD {data.primary} against {field}, {curve.per_label} examples per label"
         variants = list(dict.fromkeys(group.variant for _, groups in curve.points for group in groups))
         few = len(variants) <= MOST_WITH_INTERVALS
-        figure = line_chart(data, curve.points, curve.key, title, ABOUT[curve.field], Axis(field), few)
+        figure = line_chart(data, curve.points, key, title, ABOUT[curve.field], Axis(field), few)
         if figure is not None:
             yield figure
-            yield _table(data, curve, variants)
-
-
-def _table(data: ReportData, curve: Curve, variants: list[str]) -> Table:
-    rows = []
-    for variant in variants:
-        for split in data.splits:
-            stats = [
-                next((str(data.stat(g, split) or "-") for g in groups if g.variant == variant), "-")
-                for _, groups in curve.points
+            rows = [
+                (variant, split_title(split), *(_score(data, groups, variant, split) for _, groups in curve.points))
+                for variant, split in product(variants, data.splits)
             ]
-            rows.append((variant, split.replace("in_domain", "in domain"), *stats))
-    heads = ("strategy", "split", *(f"{value:g}" for value, _ in curve.points))
-    caption = f"{data.primary} at every {curve.field.replace('_', ' ')}" + (f" ({curve.rest})" if curve.rest else "")
-    return Table(curve.key, heads, rows, caption, (0, 1))
+            heads = ("strategy", "split", *(f"{value:g}" for value, _ in curve.points))
+            caption = f"{data.primary} at every {field}" + (f" ({curve.rest})" if curve.rest else "")
+            yield Table(key, heads, rows, caption, (0, 1))
+
+
+def _score(data: ReportData, groups: list[RunGroup], variant: str, split: str) -> str:
+    return next((str(data.stat(group, split) or "-") for group in groups if group.variant == variant), "-")
 
 
 def difficulty_words(frame: pd.DataFrame, other: pd.DataFrame) -> str:

@@ -127,10 +127,13 @@ def still_figure(figure: Figure) -> str:
             side = "right" if number == 0 and len(figure.guides) > 1 else "left"
             axes.axvline(value, color=GREY, linestyle=":", linewidth=1)
             axes.annotate(name, (value, 1), xycoords=("data", "axes fraction"), ha=side, va="bottom", color=GREY)
-        for axis, place in ((figure.x, axes.xaxis), (figure.y, axes.yaxis)):
+        for axis, place, set_scale in (
+            (figure.x, axes.xaxis, axes.set_xscale),
+            (figure.y, axes.yaxis, axes.set_yscale),
+        ):
             place.set_label_text(redact(axis.title))
             if axis.log:
-                place.axes.set_xscale("log") if place is axes.xaxis else place.axes.set_yscale("log")
+                set_scale("log")
                 place.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
                 place.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
                 place.set_minor_formatter(matplotlib.ticker.NullFormatter())

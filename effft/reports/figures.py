@@ -1,13 +1,13 @@
 """Which figures a report has: what each of them shows of the runs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
 
 from effft.evaluation.metric_keys import slices_with
-from effft.reports.advice import COSTS, pareto
+from effft.reports.advice import COSTS, MEMORY, pareto
 from effft.reports.blocks import Axis, Figure, HeatMap, Series
-from effft.reports.collect import metric_names
-from effft.reports.data import ReportData
-from effft.reports.groups import RunGroup, Statistic
+from effft.reports.data import OOD_MEAN, ReportData, metric_names, split_title
+from effft.reports.groups import RunGroup
 
 PALETTE = (
     "#2f7ed8", "#e07b00", "#1a9a6c", "#c94f9b", "#8a63d2", "#b59a00", "#00a0b0", "#d2504b", "#7c8798", "#5f8f1f",
@@ -23,14 +23,10 @@ Points = Sequence[tuple[float, list[RunGroup]]]
 """(place on the axis, the groups there), ascending."""
 
 
-def colours(names: Iterable[str]) -> dict[str, str]:
-    """Name -> colour, in the order of the names."""
-    return {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(dict.fromkeys(names))}
-
-
-def symbols(names: Iterable[str]) -> dict[str, str]:
-    """Name -> mark, so that no figure depends on colour alone."""
-    return {name: SYMBOLS[place % len(SYMBOLS)] for place, name in enumerate(dict.fromkeys(names))}
+def look(name: str, names: Iterable[str]) -> tuple[str, str]:
+    """Colour and symbol of a name by its place among all names, so that no figure depends on colour alone."""
+    place = list(dict.fromkeys(names)).index(name)
+    return PALETTE[place % len(PALETTE)], SYMBOLS[place % len(SYMBOLS)]
 
 
 def overview(data: ReportData, backbone: str, per_label: int) -> Figure:
@@ -38,19 +34,13 @@ def overview(data: ReportData, backbone: str, per_label: int) -> Figure:
     groups = data.groups_on(backbone, per_label)[::-1]
     series = []
     for split in data.splits:
-        known = [(group.variant, stat) for group in groups if (stat := data.stat(group, split)) is not None]
-        series.append(
-            Series(
-                split.replace("in_domain", "in domain"),
-                [stat.mean for _, stat in known],
-                [name for name, _ in known],
-                colour=colours(data.splits)[split],
-                symbol=symbols(data.splits)[split],
-                intervals=[stat.interval for _, stat in known],
-            )
-        )
-    majority, chance = data.references(groups, "in_domain") or (None, None)
-    guides = {} if majority is None or chance is None else {"majority": majority, "chance": chance}
+        known = {group.variant: stat for group in groups if (stat := data.stat(group, split))}
+        means, intervals = [stat.mean for stat in known.values()], [stat.interval for stat in known.values()]
+        looks = look(split, data.splits)
+        series.append(Series(split_title(split), means, list(known), "markers", *looks, intervals=intervals))
+    guides = dict(zip(("majority", "chance"), data.references(groups, "in_domain") or (), strict=False))
+    if guides and guides["majority"] == guides["chance"]:
+        guides = {"chance, majority": guides["chance"]}
     return Figure(
         f"overview-{backbone}-{per_label}",
         f"In domain and out of domain, {per_label} examples per label",
@@ -60,42 +50,25 @@ def overview(data: ReportData, backbone: str, per_label: int) -> Figure:
         Axis(words=True),
         height=150 + 34 * max(2, len(groups)),
         horizontal=True,
-        guides={"chance, majority": guides["chance"]} if guides and majority == chance else guides,
+        guides=guides,
         still=True,
     )
 
 
 def scatter(data: ReportData, backbone: str) -> Figure | None:
     """In domain against the mean of the OOD sets, a mark for every strategy and number of examples."""
-    groups = data.groups_on(backbone)
-    series = []
-    for variant in dict.fromkeys(group.variant for group in groups):
-        both = [(g, data.stat(g, "in_domain"), data.ood_mean(g)) for g in groups if g.variant == variant]
-        known = [(g, inside, ood) for g, inside, ood in both if inside is not None and ood is not None]
+    groups, series = data.groups_on(backbone), []
+    variants = dict.fromkeys(group.variant for group in groups)
+    for variant in variants:
+        known = [g for g in groups if g.variant == variant and data.stat(g, "in_domain") and data.stat(g, OOD_MEAN)]
         if known:
-            series.append(
-                Series(
-                    variant,
-                    [inside.mean for _, inside, _ in known],
-                    [ood.mean for _, _, ood in known],
-                    "lines+markers",
-                    colours(g.variant for g in groups)[variant],
-                    symbols(g.variant for g in groups)[variant],
-                    "dot",
-                    hover=[f"{g.per_label} per label, {len(g.runs)} runs" for g, _, _ in known],
-                )
-            )
-    if not series:
-        return None
-    return Figure(
-        f"scatter-{backbone}",
-        "In domain against out of domain",
-        f"OOD is the mean of {', '.join(data.sets)}; on the dotted line nothing is lost.",
-        series,
-        Axis(f"in domain {data.primary}"),
-        Axis(f"mean of OOD sets {data.primary}"),
-        diagonal=True,
-    )
+            x, y = ([data.mean(group, split) for group in known] for split in ("in_domain", OOD_MEAN))
+            hover = [f"{group.per_label} per label, {len(group.runs)} runs" for group in known]
+            series.append(Series(variant, x, y, "lines+markers", *look(variant, variants), "dot", hover=hover))
+    title = "In domain against out of domain"
+    about = f"OOD is the mean of {', '.join(data.sets)}; on the dotted line nothing is lost."
+    axes = Axis(f"in domain {data.primary}"), Axis(f"mean of OOD sets {data.primary}")
+    return Figure(f"scatter-{backbone}", title, about, series, *axes, diagonal=True) if series else None
 
 
 def learning_curve(data: ReportData, backbone: str) -> Figure | None:
@@ -113,27 +86,16 @@ def line_chart(
 ) -> Figure | None:
     """The metric over a number, solid in domain and dashed for the mean of the OOD sets."""
     variants = dict.fromkeys(group.variant for _, groups in points for group in groups)
-    kinds: list[tuple[str, str, Callable[[RunGroup], Statistic | None]]] = [
-        ("in domain", "solid", lambda group: data.stat(group, "in_domain")),
-        ("OOD", "dash", data.ood_mean),
-    ]
+    kinds = (("in domain", "solid", "in_domain"), ("OOD", "dash", OOD_MEAN))
     series = []
-    for variant in variants:
-        for name, dash, stat_of in kinds[: 2 if data.sets else 1]:
-            stats = [(x, s) for x, groups in points for g in groups if g.variant == variant and (s := stat_of(g))]
-            if stats:
-                series.append(
-                    Series(
-                        f"{variant}, {name}",
-                        [x for x, _ in stats],
-                        [stat.mean for _, stat in stats],
-                        "lines+markers",
-                        colours(variants)[variant],
-                        symbols(variants)[variant],
-                        dash,
-                        [stat.interval for _, stat in stats] if intervals else (),
-                    )
-                )
+    for variant, (name, dash, split) in product(variants, kinds):
+        drawn = [(x, group) for x, groups in points for group in groups if group.variant == variant]
+        stats = [(x, stat) for x, group in drawn if (stat := data.stat(group, split))]
+        if stats:
+            place = [x for x, _ in stats], [stat.mean for _, stat in stats]
+            bounds = [stat.interval for _, stat in stats] if intervals else ()
+            looks = look(variant, variants)
+            series.append(Series(f"{variant}, {name}", *place, "lines+markers", *looks, dash, bounds))
     words = f"Means over distinct runs; solid in domain, dashed the mean of the OOD sets. {about}".strip()
     return Figure(key, title, words, series, axis, Axis(data.primary), still=intervals) if series else None
 
@@ -151,7 +113,7 @@ def slices(data: ReportData, backbone: str, per_label: int, split: str) -> Figur
     more = f" The first {MOST_SLICES} of {len(stats)} slices." if len(stats) > MOST_SLICES else ""
     return Figure(
         f"slices-{backbone}-{split}",
-        f"Slices of {split.replace('in_domain', 'in domain')}, {per_label} per label",
+        f"Slices of {split_title(split)}, {per_label} per label",
         f"Accuracy, mean over distinct runs; below 0.5 red, above it blue.{more}",
         HeatMap(labels, [group.variant for group in groups], values),
         Axis(words=True),
@@ -165,15 +127,19 @@ def costs(data: ReportData, backbone: str, per_label: int, key: str) -> Figure |
     groups = [g for g in data.groups_on(backbone, per_label) if g.median(key) == g.median(key)]  # NaN: not measured
     if not groups:
         return None
-    steps = pareto(groups, key, lambda group: data.mean(group, "in_domain"))
-    front = [(_above_zero(g.median(key)), data.mean(g, "in_domain")) for g in steps]
-    series = [Series("front", [x for x, _ in front], [y for _, y in front], "lines", dash="dot", steps=True)]
-    for g in groups:
-        stat = data.stat(g, "in_domain")
-        if stat is not None:
-            looks = (colours(g.variant for g in groups)[g.variant], symbols(g.variant for g in groups)[g.variant])
-            place = [_above_zero(g.median(key))], [stat.mean]
-            series.append(Series(g.variant, *place, "markers", *looks, intervals=[stat.interval]))
+
+    def cost(group: RunGroup) -> float:
+        return group.median(key) if group.median(key) > 0 else 1.0  # a logarithmic axis has no zero
+
+    front = pareto(data, groups, key)
+    steps = [cost(group) for group in front], [data.mean(group) for group in front]
+    series = [Series("front", *steps, "lines", dash="dot", steps=True)]
+    names = [group.variant for group in groups]
+    for group in groups:
+        if stat := data.stat(group, "in_domain"):
+            place = [cost(group)], [stat.mean]
+            looks = look(group.variant, names)
+            series.append(Series(group.variant, *place, "markers", *looks, intervals=[stat.interval]))
     about = "Up and to the left is better; a strategy below the dotted front is beaten in both by another."
     if any(group.median(key) <= 0 for group in groups):
         about += " A strategy that trains nothing stands at the left edge, because the scale is logarithmic."
@@ -184,10 +150,5 @@ def costs(data: ReportData, backbone: str, per_label: int, key: str) -> Figure |
         series,
         Axis(COSTS[key], log=True),
         Axis(f"in domain {data.primary}"),
-        still=key == "resources/peak_memory_bytes",
+        still=key == MEMORY,
     )
-
-
-def _above_zero(cost: float) -> float:
-    """A logarithmic axis has no zero: a strategy that trains nothing stands at 1."""
-    return cost if cost > 0 else 1.0

@@ -1,6 +1,6 @@
 """Which runs belong together: they differ in nothing but their two seeds. And what a mean over them is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -131,64 +131,49 @@ def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
     """
     tuned = frame["tuned"] == "true"
     frame = frame.assign(variant=frame["strategy"].where(~tuned, frame["strategy"] + TUNED))
-    columns = [c for c in frame.columns if c.startswith("param:resolved.")]
-    columns = [c for c in columns if c.removeprefix("param:resolved.") not in NO_SETTING]
-    columns += [c for c in ASKED if c in frame.columns]
+    settings = {c: c.removeprefix("param:resolved.") for c in frame.columns if c.startswith("param:resolved.")}
+    settings = {column: name for column, name in settings.items() if name not in NO_SETTING}
+    settings |= {column: column.removeprefix("param:") for column in ASKED if column in frame.columns}
     groups = [group for _, group in frame[~tuned].groupby(["backbone", "strategy"], sort=False)]
     groups += [group for _, group in frame[tuned].groupby(["backbone", "strategy", "per_label"], sort=False)]
     for group in groups:
-        differing = [c for c in columns if group[c].nunique() > 1]
-        if not differing:
-            continue
-        names = [c.removeprefix("param:").removeprefix("resolved.") for c in differing]
-        frame.loc[group.index, "variant"] = [
-            f"{name} [{', '.join(f'{n}={v}' for n, v in zip(names, values, strict=True) if v != '')}]"
-            for name, values in zip(group["variant"], group[differing].to_numpy(), strict=True)
-        ]
+        differing = [column for column in settings if group[column].nunique() > 1]
+        for place, values in zip(group.index, group[differing].to_numpy(), strict=True) if differing else ():
+            given = [f"{settings[c]}={value}" for c, value in zip(differing, values, strict=True) if value != ""]
+            frame.loc[place, "variant"] += f" [{', '.join(given)}]"
     return frame
 
 
 def group_runs(frame: pd.DataFrame, keys: Sequence[str]) -> list[RunGroup]:
     """The groups in the order of their first runs. keys: the metrics that make two results the same or not."""
-    return list(_groups(frame, [f"metric:{key}" for key in keys]))
-
-
-def _groups(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[RunGroup]:
-    for (backbone, per_label, variant), group in frame.groupby(["backbone", "per_label", "variant"], sort=False):
-        strategy = str(group["strategy"].iloc[0])
-        place = ["seed", "data_seed"] if trains(strategy) else ["data_seed"]
-        latest = group.drop_duplicates(place, keep="last")
-        known = [c for c in columns if c in latest.columns]
-        distinct = latest.drop_duplicates(known) if known else latest
-        repeats = len(group) - len(latest)
+    columns, groups = [column for key in keys if (column := f"metric:{key}") in frame.columns], []
+    for (backbone, per_label, variant), rows in frame.groupby(["backbone", "per_label", "variant"], sort=False):
+        strategy = str(rows["strategy"].iloc[0])
+        latest = rows.drop_duplicates(["seed", "data_seed"] if trains(strategy) else ["data_seed"], keep="last")
+        distinct = latest.drop_duplicates(columns) if columns else latest
         copies = len(latest) - len(distinct) if trains(strategy) else 0  # zero-shot is the same for every draw
-        yield RunGroup(str(backbone), str(variant), strategy, int(str(per_label)), distinct, repeats, copies)
+        place = str(backbone), str(variant), strategy, int(str(per_label))
+        groups.append(RunGroup(*place, distinct, len(rows) - len(latest), copies))
+    return groups
 
 
 def difficulty_values(frame: pd.DataFrame, field: str) -> "pd.Series[str]":
     """One field of the task's difficulty in every run; '' where the task does not have it."""
-    name = f"param:resolved.{field}"
-    if name not in frame:
-        return pd.Series("", index=frame.index, dtype=str)
-    return frame[name].replace("None", "")
+    nowhere = pd.Series("", index=frame.index, dtype=str)
+    return frame.get(f"param:resolved.{field}", nowhere).replace("None", "")
 
 
 def difficulty_of(frame: pd.DataFrame, without: str = "") -> "pd.Series[str]":
     """The difficulty of every run in words, 'overlap_strength=0.5, lexicon_size=20', one field left out if asked."""
-    words = pd.Series("", index=frame.index, dtype=str)
-    for field in DIFFICULTY_FIELDS:
-        values = difficulty_values(frame, field)
-        if field != without and len(frame):
-            more = (field + "=" + values).where(values != "", "")
-            words = words + more.where((words == "") | (more == ""), ", " + more)
-    return words
+    names = [name for name in DIFFICULTY_FIELDS if name != without]
+    rows = zip(*(difficulty_values(frame, name) for name in names), strict=True)
+    words = [", ".join(f"{n}={value}" for n, value in zip(names, row, strict=True) if value) for row in rows]
+    return pd.Series(words, index=frame.index, dtype=str)
 
 
 def usual_difficulty(frame: pd.DataFrame) -> str:
     """The difficulty that the report is about: of the runs that set none by hand, else the most frequent one."""
-    asked = pd.Series(False, index=frame.index)
-    for field in DIFFICULTY_FIELDS:
-        if f"param:{field}" in frame:
-            asked |= ~frame[f"param:{field}"].isin(["", "None"])
-    chosen = frame["difficulty"][~asked] if (~asked).any() else frame["difficulty"]
+    asked = frame.filter(items=[f"param:{name}" for name in DIFFICULTY_FIELDS])
+    by_hand = (~asked.isin(["", "None"])).any(axis=1)
+    chosen = frame["difficulty"][~by_hand] if (~by_hand).any() else frame["difficulty"]
     return str(chosen.mode().iloc[0]) if len(chosen) else ""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from effft.redaction import redact
-from effft.reports.blocks import Block, Figure, Section, Table, Text
+from effft.reports.blocks import Block, Figure, Section, Table
 
 
 def escaped(text: str) -> str:
@@ -27,22 +27,20 @@ def markdown_blocks(blocks: Sequence[Block]) -> str:
 
 
 def _lines(block: Block) -> Iterator[str]:
-    if isinstance(block, Text):
-        yield from (f"{'- ' if block.bullets else ''}{escaped(line)}" for line in block.lines)
+    if isinstance(block, str):
+        yield escaped(block)
+    elif isinstance(block, list):
+        yield from (f"- {escaped(line)}" for line in block)
     elif isinstance(block, Table):
         if block.caption:
             yield from (escaped(block.caption), "")
-        yield _row(map(escaped, block.heads))
-        yield _row("---" if place in block.left else "---:" for place in range(len(block.heads)))
-        yield from (_row(map(escaped, row)) for row in block.rows)
+        aligned = ["---" if place in block.left else "---:" for place in range(len(block.heads))]
+        for row in (map(escaped, block.heads), aligned, *(map(escaped, row) for row in block.rows)):
+            yield f"| {' | '.join(row)} |"
     elif block.still:
         yield from (f"![{escaped(block.title)}]({file_name(block)})", "", escaped(block.about))
     else:
         yield f"{escaped(block.title)}: see the HTML page."
-
-
-def _row(texts: Iterator[str]) -> str:
-    return f"| {' | '.join(texts)} |"
 
 
 def file_name(figure: Figure) -> str:

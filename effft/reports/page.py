@@ -62,10 +62,10 @@ def _block(block: Block, key: str) -> Iterator[str]:
         yield f'<h3 id="{name}-name">{shown(block.title)}</h3>'
         yield f'<figure><div class="plot" id="{name}" role="img" aria-labelledby="{name}-name"></div>'
         yield f"<figcaption>{shown(block.about)}</figcaption></figure>"
-    elif block.bullets:
-        yield "<ul>" + "".join(f"<li>{shown(line)}</li>" for line in block.lines) + "</ul>"
+    elif isinstance(block, list):
+        yield "<ul>" + "".join(f"<li>{shown(line)}</li>" for line in block) + "</ul>"
     else:
-        words = "".join(f"<p>{shown(line)}</p>" for line in block.lines)
+        words = f"<p>{shown(block)}</p>"
         yield f'<div class="callout">{words}</div>' if key.startswith("advice") else words
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from effft.reports.blocks import Block, Table, Text
+from effft.reports.blocks import Block, Table
 from effft.reports.data import ReportData
 from effft.reports.groups import RunGroup
 
@@ -31,7 +31,7 @@ STRATEGIES = {
 OUR_SETTINGS = ("learning_rate", "epochs", "batch_size")
 """Settings of ours that stand beside theirs (1e-5, 40, 32)."""
 
-DIFFERENCES = (
+DIFFERENCES = [
     "Published numbers are accuracies of the last epoch at learning rate 1e-5 for every strategy, 40 epochs, all "
     "padded to 128 tokens.",
     "In the published adaptive runs the embeddings, the final norm and the head train as well; here only the top "
@@ -39,7 +39,7 @@ DIFFERENCES = (
     "Published LoRA has alpha 8 at every rank; published context distillation gives teacher and student one prompt.",
     "CoLA in domain: published on all 1,043 GLUE validation sentences, which hold the 516 OOD ones; here on the 527 "
     "in-domain ones.",
-)
+]
 
 
 @dataclass(frozen=True)
@@ -73,34 +73,32 @@ def published_section(data: ReportData) -> Iterator[Block]:
             "published OOD", "ours OOD", "our settings",
         )  # fmt: skip
         yield Table("published", heads, rows, "accuracy", (0, 5, 8))
-        yield Text(DIFFERENCES, bullets=True)
-        yield Text(("Source: the authors' runs of arXiv 2405.13181, means over distinct runs (published.csv).",))
+        yield DIFFERENCES
+        yield "Source: the authors' runs of arXiv 2405.13181, means over distinct runs (published.csv)."
 
 
 def matches(theirs: Published, group: RunGroup, task: str) -> bool:
     """Whether task, model (its last name), strategy, examples per label, rank and depth are the same."""
-    if (theirs.task, theirs.per_label) != (task, group.per_label) or STRATEGIES[theirs.strategy] != group.strategy:
-        return False
-    if group.backbone.rstrip("/").rsplit("/", 1)[-1].lower() != theirs.model:
-        return False
-    wanted = {"rank": theirs.rank}
-    if theirs.strategy.startswith("adaptive_top"):
-        wanted["layers"] = theirs.strategy[-1]
-    return all(group.setting(name) == value for name, value in wanted.items() if value)
+    model = group.backbone.rstrip("/").rsplit("/", 1)[-1].lower()
+    ours = task, group.per_label, group.strategy, model
+    layers = theirs.strategy[-1] if theirs.strategy.startswith("adaptive_top") else ""
+    settings = {"rank": theirs.rank, "layers": layers}
+    return ours == (theirs.task, theirs.per_label, STRATEGIES[theirs.strategy], theirs.model) and all(
+        group.setting(name) == value for name, value in settings.items() if value
+    )
 
 
 def _row(theirs: Published, group: RunGroup) -> tuple[str, ...]:
-    ours = [group.stat(f"{split}/accuracy") for split in ("in_domain", f"ood/{theirs.ood}")]
-    in_domain, ood = ("-" if stat is None else str(stat) for stat in ours)
+    in_domain, ood = (group.stat(f"{split}/accuracy") for split in ("in_domain", f"ood/{theirs.ood}"))
     name = f"{theirs.strategy} r{theirs.rank}" if theirs.rank else theirs.strategy
     return (
         f"{name} / {group.variant}",
         str(theirs.per_label),
         f"{theirs.runs} ({theirs.distinct_runs})",
         f"{theirs.in_domain_accuracy:.3f}",
-        in_domain,
+        str(in_domain or "-"),
         theirs.ood,
         f"{theirs.ood_accuracy:.3f}",
-        ood,
+        str(ood or "-"),
         ", ".join(f"{name.replace('_', ' ')} {value}" for name in OUR_SETTINGS if (value := group.setting(name))),
     )

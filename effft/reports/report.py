@@ -1,6 +1,6 @@
 """The report of a task: what its runs say, as a page, as Markdown, as CSV files and as still figures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,10 +10,9 @@ from effft.disk import written_whole
 from effft.errors import RunError
 from effft.progress import ProgressCallback, silent
 from effft.reports.advice import COSTS, oracle, recommendation
-from effft.reports.blocks import Block, Figure, Section, Text
-from effft.reports.collect import collect
+from effft.reports.blocks import Block, Figure, Section
 from effft.reports.csv_files import pairs_csv, results_csv, runs_csv
-from effft.reports.data import ReportData, select_runs
+from effft.reports.data import ReportData, collect, select_runs
 from effft.reports.difficulty import difficulty_section
 from effft.reports.drawing import still_figure
 from effft.reports.figures import costs, learning_curve, overview, scatter, slices
@@ -47,7 +46,6 @@ class Report:
         tables: The table of results of every backbone.
         warnings: Sentences that a reader must know.
         runs: How many runs it holds.
-        other_difficulty: Runs at another difficulty of the task, in a section of their own.
         metric: The primary metric.
         sets: The names of the OOD sets.
     """
@@ -55,9 +53,8 @@ class Report:
     task: str
     files: dict[str, str]
     tables: dict[str, ResultsTable]
-    warnings: tuple[str, ...]
+    warnings: Sequence[str]
     runs: int
-    other_difficulty: int
     metric: str
     sets: tuple[str, ...]
 
@@ -99,9 +96,9 @@ def build(
         InputError: There is no such experiment.
     """
     progress("read runs", 0, 0)
-    collected = collect(reader, experiment or f"effft/{task}", parent)
-    data = select_runs(collected, task)
-    studies = read_studies(reader, task, collected.studies)
+    experiment = experiment or f"effft/{task}"
+    frame, names = collect(reader, experiment, parent)
+    data, studies = select_runs(frame, task), read_studies(reader, task, names)
     progress("statistics", 0, 0)
     pairs = [p for b in data.backbones for n in data.per_labels(b) for p in pairs_of(data, b, n)]
     tables = {backbone: results_table(data, backbone) for backbone in data.backbones}
@@ -110,7 +107,7 @@ def build(
     sections = list(_sections(data, tables, pairs, warnings, studies))
     day = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     title, lead = f"{task}: which strategy works best, and at what cost", _lead(data)
-    foot = f"Made {day} from {collected.experiment} by effft." + (f" Again: {command}" if command else "")
+    foot = f"Made {day} from {experiment} by effft." + (f" Again: {command}" if command else "")
     figures = [block for section in sections for block in section.blocks if isinstance(block, Figure) and block.still]
     files = {
         "report.html": page(title, lead, sections, foot),
@@ -121,8 +118,7 @@ def build(
         **({"trials.csv": trials_csv(studies)} if studies else {}),
         **{file_name(figure): still_figure(figure) for figure in figures},
     }
-    counts = len(data.frame), len(data.other_difficulty)
-    return Report(task, files, tables, tuple(warnings), *counts, data.primary, data.sets)
+    return Report(task, files, tables, warnings, len(data.frame), data.primary, data.sets)
 
 
 def _lead(data: ReportData) -> str:
@@ -142,38 +138,31 @@ def _sections(
     warnings: list[str],
     studies: list[StudyRecord],
 ) -> Iterator[Section]:
+    """The sections that have something to show: those on every backbone, then those on the task."""
     for backbone in data.backbones:
-        for title, blocks in _about(data, backbone, tables[backbone], pairs):
-            on = f" on {backbone}" if len(data.backbones) > 1 else ""
-            if blocks:
-                yield Section(f"{'advice' if title == 'In short' else title}-{backbone}", f"{title}{on}", blocks)
+        on = f" on {backbone}" if len(data.backbones) > 1 else ""
+        last, choice = data.per_labels(backbone)[-1], oracle(data, backbone)
+        main = replace(tables[backbone].block(intervals=True), key=f"results-{backbone}")
+        differences = pairs_section(data, backbone, [pair for pair in pairs if pair.backbone == backbone])
+        where = [scatter(data, backbone), learning_curve(data, backbone)]
+        where += [slices(data, backbone, last, split) for split in data.splits]
+        contents: list[tuple[str, Sequence[Block | None]]] = [
+            ("In short", [recommendation(data, backbone)]),
+            ("Results", [main, RESULTS.format(metric=data.primary), overview(data, backbone, last)]),
+            ("Differences between strategies", differences),
+            ("Where it works and where not", where),
+            ("What it costs", [costs(data, backbone, last, key) for key in COSTS]),
+            ("Choosing on OOD data, which no one can", [ORACLE, choice] if choice else []),
+        ]
+        for title, blocks in contents:
+            known = [block for block in blocks if block is not None]
+            if known:
+                yield Section(f"{'advice' if title == 'In short' else title}-{backbone}", f"{title}{on}", known)
     if len(data.other_difficulty):
         yield Section("difficulty", "At another difficulty", list(difficulty_section(data)))
     if studies:
         yield Section("searches", "Searches", list(search_section(studies)))
-    published = list(published_section(data))
-    if published:
+    if published := list(published_section(data)):
         yield Section("published", "Beside published results", published)
-    listed = Text(tuple(warnings) or ("There are none.",), bullets=bool(warnings))
-    yield Section("warnings", "Warnings" if data.groups else "What is missing", [listed])
-
-
-def _about(
-    data: ReportData, backbone: str, table: ResultsTable, pairs: list[Pair]
-) -> Iterator[tuple[str, list[Block]]]:
-    """Title and blocks of the sections on one backbone."""
-    last = data.per_labels(backbone)[-1]
-    main = replace(table.block(intervals=True), key=f"results-{backbone}")
-    choice = oracle(data, backbone)
-    yield "In short", [recommendation(data, backbone)]
-    yield "Results", [main, Text((RESULTS.format(metric=data.primary),)), overview(data, backbone, last)]
-    yield (
-        "Differences between strategies",
-        pairs_section(data, backbone, [pair for pair in pairs if pair.backbone == backbone]),
-    )
-    figures = [scatter(data, backbone), learning_curve(data, backbone)]
-    figures += [slices(data, backbone, last, split) for split in data.splits]
-    yield "Where it works and where not", [figure for figure in figures if figure is not None]
-    costs_drawn = (costs(data, backbone, last, key) for key in COSTS)
-    yield "What it costs", [figure for figure in costs_drawn if figure is not None]
-    yield "Choosing on OOD data, which no one can", [Text((ORACLE,)), choice] if choice else []
+    title = "Warnings" if data.groups else "What is missing"
+    yield Section("warnings", title, [warnings or "There are none."])

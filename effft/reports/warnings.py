@@ -1,10 +1,8 @@
 """What a reader must know before believing the numbers: copies, leaks, chance, gaps in the grid, unfinished runs."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
-
-import pandas as pd
 
 from effft.reports.data import ReportData
 from effft.reports.difficulty import difficulty_words, without_curve
@@ -12,21 +10,15 @@ from effft.reports.groups import TUNED, RunGroup
 from effft.reports.results import identical_results, remarks
 
 MOST = 12
-"""Names or sentences of one kind that are listed; the others are counted."""
+"""Names of one kind that are listed; the others are counted."""
 LEAK = re.compile(r"(\d+) of the training texts also occur in ([^\s]+?)\.(?=\s|$)")
 STATUSES = {"RUNNING": "not ended yet", "FAILED": "failed", "KILLED": "were stopped", "SCHEDULED": "never started"}
 
 
 def find_warnings(data: ReportData) -> list[str]:
     """Sentences, the gravest first; none when nothing is wrong."""
-    return [
-        *filter(None, map(identical_results, data.groups)),
-        *_chance(data),
-        *_unlike(data),
-        *_leaks(data),
-        *_left_out(data),
-        *_missing(data),
-    ]
+    kinds = (_chance, _unlike, _leaks, _left_out, _missing)
+    return [*filter(None, map(identical_results, data.groups)), *(text for kind in kinds for text in kind(data))]
 
 
 def _chance(data: ReportData) -> Iterator[str]:
@@ -56,27 +48,22 @@ def _unlike(data: ReportData) -> Iterator[str]:
     for group in data.groups:
         commits = sorted(commit[:8] for commit in set(group.runs["git_commit"]) - {""})
         if len(commits) > 1:
-            yield (
-                f"{group.variant} at {group.per_label} per label mixes runs of {len(commits)} versions of the code "
-                f"({', '.join(commits)})."
-            )
+            where = f"{group.variant} at {group.per_label} per label"
+            yield f"{where} mixes runs of {len(commits)} versions of the code ({', '.join(commits)})."
 
 
 def _leaks(data: ReportData) -> Iterator[str]:
     leaks: dict[str, list[int]] = {}
-    for notes in data.frame["notes"]:
-        for count, split in LEAK.findall(str(notes)):
-            leaks.setdefault(split, []).append(int(count))
+    for count, split in LEAK.findall("\n".join(data.frame["notes"])):
+        leaks.setdefault(split, []).append(int(count))
     for split, counts in leaks.items():
         yield f"Training texts also occur in {split}, in {len(counts)} runs ({min(counts)} to {max(counts)} texts)."
 
 
 def _left_out(data: ReportData) -> Iterator[str]:
     for reason, rows in data.left_out.items():
-        names = "; ".join(str(name) for name in rows["name"][:MOST])
-        more = f" and {len(rows) - MOST} more" if len(rows) > MOST else ""
         why = f"{STATUSES[reason]} and are left out" if reason in STATUSES else f"left out, {reason}"
-        yield f"{len(rows)} runs {why}: {names}{more}."
+        yield f"{len(rows)} runs {why}: {_some(list(rows['name']), '; ')}."
     alone = without_curve(data)
     if len(alone):
         words = difficulty_words(alone, data.frame)
@@ -102,19 +89,17 @@ def _missing(data: ReportData) -> Iterator[str]:
 
 def _lost(group: RunGroup, seeds: set[tuple[int, int]]) -> int:
     """How many of the seeds a group lacks; where nothing trains, draws count only if it shows demonstrations."""
-    own = _seeds(group)
     if group.trains:
-        return len(seeds - own) - group.copies
+        return len(seeds - _seeds(group)) - group.copies
     column = "param:resolved.shots"
     demonstrates = column in group.runs and any(str(value) not in ("", "0") for value in group.runs[column])
-    return len({draw for _, draw in seeds} - {draw for _, draw in own}) if demonstrates else 0
+    return len({draw for _, draw in seeds} - set(group.draws.tolist())) if demonstrates else 0
 
 
 def _seeds(group: RunGroup) -> set[tuple[int, int]]:
-    pairs: pd.DataFrame = group.runs[["seed", "data_seed"]].fillna(0).astype(int)
-    return set(pairs.itertuples(index=False, name=None))
+    return set(zip(group.seeds.tolist(), group.draws.tolist(), strict=True))
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Sequence[str], separator: str = ", ") -> str:
     more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-    return ", ".join(names[:MOST]) + more
+    return separator.join(names[:MOST]) + more
