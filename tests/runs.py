@@ -10,7 +10,7 @@ def log(
     strategy: str,
     seed: int = 0,
     draw: int = 0,
-    knobs: dict[str, object] | None = None,
+    settings: dict[str, object] | None = None,
     **other: object,
 ) -> str:
     """A finished run (status: or one that is not) with every metric that the report looks at."""
@@ -33,7 +33,7 @@ def log(
     if other.pop("bare", None) is not None:
         metrics = {"train/loss": 1.0}
     params = [Param("resolved.metric", "accuracy"), Param("resolved.rank", str(other.get("rank", "8")))]
-    params += [Param(key, str(value)) for key, value in (knobs or {}).items()]
+    params += [Param(key, str(value)) for key, value in (settings or {}).items()]
     client.log_batch(run, [Metric(k, v, 0, 0) for k, v in metrics.items()], params, [RunTag("x", "y")])
     if status != "RUNNING":
         client.set_terminated(run, status)

@@ -1,4 +1,4 @@
-"""What must not be averaged with the rest, and what lies elsewhere: knobs, studies, runs of `mlflow run`."""
+"""What must not be averaged with the rest, and what lies elsewhere: difficulty, studies, runs of `mlflow run`."""
 
 import csv
 import io
@@ -28,19 +28,19 @@ def means(made: Report, split: str = "in_domain") -> dict[tuple[str, str], float
     return {(r["variant"], r["per_label"]): float(r["mean"]) for r in rows if r["split"] == split}
 
 
-def knobs(strength: float, asked: bool = True) -> dict[str, object]:
+def difficulty(strength: float, asked: bool = True) -> dict[str, object]:
     own: dict[str, object] = {"resolved.overlap_strength": strength, "resolved.lexicon_size": 20}
     return own | ({"overlap_strength": strength} if asked else {})
 
 
-def test_turned_knobs_make_a_curve_and_no_mean(client: MlflowClient, home: str) -> None:
+def test_difficulty_settings_make_a_curve_and_no_mean(client: MlflowClient, home: str) -> None:
     for strategy in ("vanilla", "pbft", "lora"):
         for seed in (0, 1):
             shared = {"client": client, "home": home, "strategy": strategy, "seed": seed}
-            log(**shared, knobs=knobs(1.0, asked=False), score=0.9 + seed / 100, task_digest="a")
-            log(**shared, knobs=knobs(0.5), score=0.7 + seed / 100, task_digest="b")
-            log(**shared, knobs=knobs(0), score=0.6 + seed / 100, task_digest="c")
-    log(client, home, "probe", 0, knobs=knobs(1.0, asked=False), score=0.905, task_digest="a")
+            log(**shared, settings=difficulty(1.0, asked=False), score=0.9 + seed / 100, task_digest="a")
+            log(**shared, settings=difficulty(0.5), score=0.7 + seed / 100, task_digest="b")
+            log(**shared, settings=difficulty(0), score=0.6 + seed / 100, task_digest="c")
+    log(client, home, "probe", 0, settings=difficulty(1.0, asked=False), score=0.905, task_digest="a")
     made = build(RunReader(client), "dogs")
     assert means(made) == {(s, "8"): pytest.approx(0.905) for s in ("vanilla", "pbft", "lora", "probe")}
     assert made.runs == 7
@@ -59,9 +59,9 @@ def test_turned_knobs_make_a_curve_and_no_mean(client: MlflowClient, home: str) 
     assert {r["difficulty"] for r in kept} == {f"overlap_strength={s}, lexicon_size=20" for s in ("1.0", "0.5", "0")}
 
 
-def test_one_turned_run_alone_is_said_and_left_out(client: MlflowClient, home: str) -> None:
-    log(client, home, "lora", 0, knobs=knobs(1.0, asked=False))
-    log(client, home, "lora", 0, knobs=knobs(0.5) | {"resolved.lexicon_size": 8})
+def test_one_run_of_another_difficulty_is_said_and_left_out(client: MlflowClient, home: str) -> None:
+    log(client, home, "lora", 0, settings=difficulty(1.0, asked=False))
+    log(client, home, "lora", 0, settings=difficulty(0.5) | {"resolved.lexicon_size": 8})
     made = build(RunReader(client), "dogs")
     assert made.runs == 1
     assert (
@@ -70,9 +70,9 @@ def test_one_turned_run_alone_is_said_and_left_out(client: MlflowClient, home: s
     )
 
 
-def test_runs_that_all_turned_a_knob_are_the_report(client: MlflowClient, home: str) -> None:
+def test_runs_of_one_other_difficulty_are_the_report(client: MlflowClient, home: str) -> None:
     for seed in (0, 1):
-        log(client, home, "lora", seed, knobs=knobs(0.5))
+        log(client, home, "lora", seed, settings=difficulty(0.5))
     assert build(RunReader(client), "dogs").runs == 2
 
 

@@ -57,7 +57,7 @@ def beside(client: MlflowClient, strategy: str, task: str = "cola", **other: obj
 
 
 def test_what_matches_stands_beside_with_what_differs(client: MlflowClient) -> None:
-    text = beside(client, "vanilla", knobs={"resolved.learning_rate": "0.00005", "resolved.epochs": "20"})
+    text = beside(client, "vanilla", settings={"resolved.learning_rate": "0.00005", "resolved.epochs": "20"})
     row = next(
         line for line in text.splitlines() if line.startswith("| vanilla / vanilla | 32 | 10 (2) | 0.568 | 0.675")
     )
@@ -78,6 +78,6 @@ def test_a_rank_or_a_depth_stands_beside_its_own(client: MlflowClient) -> None:
     text = beside(client, "lora", rank="4")
     assert "| lora r4 / lora | 32 |" in text
     assert "r8" not in text
-    text = beside(client, "adaptive", knobs={"resolved.layers": "2"})
+    text = beside(client, "adaptive", settings={"resolved.layers": "2"})
     assert "adaptive\\_top2 / adaptive" in text
     assert "adaptive\\_top1" not in text

@@ -157,7 +157,7 @@ def test_text_stays_text_in_a_real_browser(client: MlflowClient, home: str, tmp_
     for seed in (0, 1):
         log(client, home, "lora", seed, backbone=EVIL)
         log(client, home, "vanilla", seed, backbone=EVIL)
-        log(client, home, "lora", seed, backbone=EVIL, knobs={"resolved.overlap_strength": 0, "overlap_strength": 0})
+        log(client, home, "lora", seed, backbone=EVIL, settings={"resolved.overlap_strength": 0, "overlap_strength": 0})
     client.update_run(log(client, home, "probe", status="FAILED"), name=EVIL)
     parent = client.create_run(
         home, tags={"kind": "study", "task": "dogs", "study": EVIL, "strategy": EVIL}

@@ -1,4 +1,4 @@
-"""Prompts close together in one row are the padded batch: the same scores, the same gradients."""
+"""Prompts packed into one row are the padded batch: the same scores, the same gradients."""
 
 from functools import partial
 from pathlib import Path
