@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from effft.errors import InputError, lookup, nearest
 from effft.tasks.builtin.lexicon import DIFFICULTY_SETTINGS
 from effft.tasks.source import Metric, Names, Split, StrictModel
-from effft.tasks.yaml_file import parse
+from effft.tasks.yaml_file import read_record
 
 RECORDS = Path(__file__).parent / "records"
 NAME_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
@@ -172,18 +172,12 @@ def load_task(spec: str, allow_outside: bool = False) -> Task:
     Raises:
         InputError: unknown name, or a file that is no task: the sentence has file, line and key.
     """
-    if not spec.endswith((".yaml", ".yml")) and "/" not in spec and "\\" not in spec:
-        return _read(lookup("task", spec, known_tasks()))
-    path = Path(spec).expanduser()
-    task = _read(path, allow_outside)
-    task._folder, task._outside = path.parent.resolve(), allow_outside
+    own = spec.endswith((".yaml", ".yml")) or "/" in spec or "\\" in spec
+    path = Path(spec).expanduser() if own else lookup("task", spec, known_tasks())
+    task = read_record(path, Task, "task file", named=True, context={"allow_outside": allow_outside and own})
+    if own:
+        task._folder, task._outside = path.parent.resolve(), allow_outside
     return task
-
-
-def _read(path: Path, allow_outside: bool = False) -> Task:
-    document = parse(path)
-    values: dict[str, Any] = {"name": path.stem} | document.values
-    return document.validate(Task, values, {"allow_outside": allow_outside})
 
 
 def _must_be_known(what: str, name: str, known: Sequence[str]) -> None:

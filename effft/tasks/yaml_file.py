@@ -1,7 +1,6 @@
-"""A task file as YAML: small, plain, and every complaint has a line number."""
+"""Records in YAML files (tasks, recipes): small, plain, and every complaint has a line number."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,10 +11,12 @@ from effft.config import CONSTRAINT_MESSAGES
 from effft.data.table import is_text
 from effft.disk import check_regular
 from effft.errors import InputError, nearest
-from effft.tasks.source import LabelRule, Source, Split
 
 LARGEST = 1 << 20
-"""Bytes; a task file is a page, not a data set."""
+"""Bytes; such a file is a page, not a data set."""
+
+LONGEST_NAME = 200
+"""Characters of a name that a sentence shows."""
 
 DEEPEST = 20
 """Levels of nesting; a task needs six."""
@@ -33,54 +34,52 @@ LAWS = CONSTRAINT_MESSAGES | {
 M = TypeVar("M", bound=BaseModel)
 
 
-@dataclass(frozen=True)
-class Document:
-    """The values of one YAML file and where they stand.
+def read_record(path: Path, model: type[M], kind: str, named: bool = False, context: Any = None) -> M:
+    """A record from a YAML file; every value is a text until the model converts it, so `no` stays a label.
 
-    values: only strings, lists and mappings: `no` stays the text 'no'; the models convert what they need.
+    Args:
+        path: the file.
+        model: the record.
+        kind: what sentences call the file, for example `task file`.
+        named: whether the file's name is the record's `name` where it gives none.
+        context: what pydantic tells the record's own checks.
+
+    Raises:
+        InputError: not readable, no plain YAML, or a value that breaks a law: the sentence has file, line and key.
     """
+    root, values = _parse(path, kind, model)
+    try:
+        return model.model_validate({"name": path.stem} | values if named else values, context=context)
+    except ValidationError as error:
+        # A mistyped key also makes the right one missing: report the typing error.
+        first = min(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"])
+    sentence = _sentence(first, model)
+    subject = sentence.split(":")[0].split()[0]  # a check of the whole record names its key in the sentence
+    loc = first["loc"] or (*subject.split("/"), f"{subject}s", *sentence.split("'")[1:2])
+    raise InputError(f"{path}, line {_line(root, loc)}: {key + ': ' if key else ''}{sentence}")
 
-    path: Path
-    values: dict[str, Any]
-    root: yaml.MappingNode
 
-    def validate(self, model: type[M], values: dict[str, Any], context: Mapping[str, object] | None = None) -> M:
-        """The values as a record. context: what pydantic tells the record's own checks.
-
-        Raises:
-            InputError: the first thing wrong, with file, line and key.
-        """
-        try:
-            return model.model_validate(values, context=context)
-        except ValidationError as error:
-            # A mistyped key also makes the right one missing: report the typing error.
-            first = min(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
-        key = ".".join(str(part) for part in first["loc"])
-        sentence = _sentence(first, set(model.model_fields))
-        subject = sentence.split(":")[0].split()[0]  # a check of the whole record names its key in the sentence
-        loc = first["loc"] or (*subject.split("/"), f"{subject}s", *sentence.split("'")[1:2])
-        raise InputError(f"{self.path}, line {self._line(loc)}: {key + ': ' if key else ''}{sentence}")
-
-    def _line(self, loc: tuple[int | str, ...]) -> int:
-        """The line of a key path, or of the nearest thing above it."""
-        node: yaml.Node = self.root
-        line: int = node.start_mark.line
-        for part in loc:
-            if isinstance(node, yaml.MappingNode):
-                found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-                if found is None:
-                    continue
-                line, node = found[0].start_mark.line, found[1]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-                node = node.value[part]
-                line = node.start_mark.line
-        return line + 1
+def _line(node: yaml.Node, loc: tuple[int | str, ...]) -> int:
+    """The line of a key path, or of the nearest thing above it."""
+    line: int = node.start_mark.line
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if found is None:
+                continue
+            line, node = found[0].start_mark.line, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line
+    return line + 1
 
 
 class _Loader(yaml.BaseLoader):
-    """Makes strings, lists and mappings only, and refuses what a task file does not need."""
+    """Makes strings, lists and mappings only, and refuses what such a file does not need."""
 
     path: Path
+    kind: str
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -88,9 +87,9 @@ class _Loader(yaml.BaseLoader):
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
-            raise InputError(f"{self.path}, line {line}: a task file has no aliases (*{event.anchor}); write it out.")
+            raise InputError(f"{self.path}, line {line}: a {self.kind} has no aliases (*{event.anchor}); write it out.")
         if self.depth == DEEPEST:
-            raise InputError(f"{self.path}: nested too deeply for a task file.")
+            raise InputError(f"{self.path}: nested too deeply for a {self.kind}.")
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -111,15 +110,11 @@ class _Loader(yaml.BaseLoader):
             names.add(key.value)
 
 
-def parse(path: Path) -> Document:
-    """The file as nodes and values.
-
-    Raises:
-        InputError: not readable, too large, no YAML, aliases, a key twice, or no mapping.
-    """
+def _parse(path: Path, kind: str, model: type[BaseModel]) -> tuple[yaml.Node, dict[str, Any]]:
+    """The file as nodes and values."""
     try:
-        loader = _Loader(_text(path))
-        loader.path = path
+        loader = _Loader(_text(path, kind))
+        loader.path, loader.kind = path, kind
         root = loader.get_single_node()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -127,39 +122,41 @@ def parse(path: Path) -> Document:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise InputError(f"{path}{where}: no valid YAML: {problem}.") from None
     if not isinstance(root, yaml.MappingNode):
-        raise InputError(f"{path}: a task file is a mapping of keys (name, fields, labels, train, in_domain).")
-    return Document(path, loader.construct_document(root), root)
+        keys = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
+        raise InputError(f"{path}: a {kind} is a mapping of keys ({keys}).")
+    return root, loader.construct_document(root)
 
 
-def _text(path: Path) -> str:
-    if not path.exists():
-        beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        place = ""
-        if not path.is_absolute():
-            place = (
-                f" It was looked for at {path.absolute()}; `mlflow run` works in the project's folder, so give it "
-                "the whole path."
-            )
-        raise InputError(f"task file {path}: no such file.{nearest(path.name, beside)}{place}")
+def _text(path: Path, kind: str) -> str:
+    if not os.path.lexists(path):
+        beside = [p.name for p in path.parent.glob("*.y*ml")] if os.path.isdir(path.parent) else []
+        shown, place = str(path), ""
+        if len(shown) > LONGEST_NAME:
+            shown = f"{shown[:LONGEST_NAME]}... ({len(shown):,} characters)"
+        elif not path.is_absolute():
+            place = f" It was looked for at {path.absolute()}; `mlflow run` works in the project's folder, so give it "
+            place += "the whole path."
+        raise InputError(f"{kind} {shown}: no such file.{nearest(path.name[:LONGEST_NAME], beside)}{place}")
     if path.is_dir():
-        raise InputError(f"task file {path} is a folder; name the .yaml file in it.")
+        raise InputError(f"{kind} {path} is a folder; name the .yaml file in it.")
     check_regular(path)
     try:
         if path.stat().st_size > LARGEST:
-            raise InputError(f"task file {path} has {path.stat().st_size:,} bytes; 1 MB is the most.")
+            raise InputError(f"{kind} {path} has {path.stat().st_size:,} bytes; 1 MB is the most.")
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"task file {path} is no UTF-8 text (byte {error.start}); save it as UTF-8.") from None
+        raise InputError(f"{kind} {path} is no UTF-8 text (byte {error.start}); save it as UTF-8.") from None
     except OSError as error:
-        raise InputError(f"task file {path} cannot be read: {error.strerror or error}.") from None
+        raise InputError(f"{kind} {path} cannot be read: {error.strerror or error}.") from None
 
 
-def _sentence(error: Any, top: set[str]) -> str:
+def _sentence(error: Any, model: type[BaseModel]) -> str:
     kind, loc, value = error["type"], error["loc"], error["input"]
     if kind == "missing":
         return f"this key is missing{', add it' if len(loc) > 1 else ' at the top level of the file'}."
     if kind == "extra_forbidden":
-        known = top if len(loc) == 1 else {*Source.model_fields, *Split.model_fields, *LabelRule.model_fields}
+        inner = model.model_json_schema()["$defs"].values()
+        known = model.model_fields if len(loc) == 1 else {key for part in inner for key in part.get("properties", ())}
         return f"unknown key {loc[-1]!r}; known here: {', '.join(sorted(known))}.{nearest(str(loc[-1]), known)}"
     if kind == "literal_error":
         known = {part.strip("' ") for part in error["ctx"]["expected"].replace(" or ", ", ").split(", ")} - {""}

@@ -2,12 +2,13 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from effft.errors import InputError, nearest
+from effft.errors import nearest
+from effft.tasks.source import StrictModel
+from effft.tasks.yaml_file import read_record
 from effft.tiny_lm.corpus import SOURCES
 
 DEFAULT = Path(__file__).parent / "recipe.yaml"
@@ -15,13 +16,7 @@ Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Record(BaseModel):
-    """Frozen, strict about keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Shape(Record):
+class Shape(StrictModel):
     """A Llama: sizes, and the standard deviation its weights start with."""
 
     width: Positive
@@ -32,7 +27,7 @@ class Shape(Record):
     initial_std: float = Field(gt=0)
 
 
-class Optimizer(Record):
+class Optimizer(StrictModel):
     """Muon (matrices) and AdamW (others): linear warm-up, constant, then linear decay.
 
     decay_from: share of all steps after which the rates fall; final: share of the peak they end at. bf16: products in
@@ -50,7 +45,7 @@ class Optimizer(Record):
     bf16: bool = False
 
 
-class Batch(Record):
+class Batch(StrictModel):
     """Rows of one step: short ones and episodes, and the weight of the episodes' loss beside the short rows'."""
 
     short: Positive
@@ -58,7 +53,7 @@ class Batch(Record):
     episode_weight: float = Field(ge=0)
 
 
-class Stage(Record):
+class Stage(StrictModel):
     """A stretch of steps with one mixture: source -> share, for both kinds of row."""
 
     name: str
@@ -80,7 +75,7 @@ class Stage(Record):
         return self
 
 
-class Recipe(Record):
+class Recipe(StrictModel):
     """Everything that decides the weights, the seed apart."""
 
     version: int = Field(ge=1, le=1)
@@ -121,14 +116,6 @@ def read_recipe(path: Path = DEFAULT) -> Recipe:
     """The recipe in a YAML file.
 
     Raises:
-        InputError: not readable, or a value that breaks a law (the sentence names file, key and law).
+        InputError: not readable, or a value that breaks a law (the sentence names file, line, key and law).
     """
-    try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Recipe.model_validate(values)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"recipe {path}: not readable ({error}).") from None
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        raise InputError(f"recipe {path}: {key + ': ' if key else ''}{fault['msg']}.") from None
+    return read_record(path, Recipe, "recipe")

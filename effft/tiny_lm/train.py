@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effft.disk import written_whole
 from effft.errors import InputError, RunError
 from effft.tiny_lm.batches import TextBatch, step_rows, to_batches
 from effft.tiny_lm.muon import Muon
@@ -143,18 +143,22 @@ class _Training:
         accuracy = {source: float(hits.mean()) for source, hits in joined.items() if len(hits)}
         return Step(index + 1, recipe.steps, recipe.stage_at(index).name, total, rate, tokens, accuracy)
 
+    def _states(self) -> Iterator[tuple[str, nn.Parameter, dict[str, Tensor]]]:
+        """Name, parameter and moments of everything that trains."""
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        for optimizer in (self.muon, self.adamw):
+            for parameter in optimizer.param_groups[0]["params"]:
+                yield names[parameter], parameter, optimizer.state[parameter]
+
     def save(self, path: Path, done: int) -> None:
         """Write weights, moments and the number of steps made; the file is replaced as a whole."""
         from safetensors.torch import save_file
 
         tensors: dict[str, Tensor] = {}
-        for name, parameter in self.model.named_parameters():
-            tensors[f"weight/{name}"] = parameter.detach()
-            moments = self._optimizer_of(parameter).state.get(parameter, {})
-            tensors |= {f"{key}/{name}": value for key, value in moments.items()}
-        partial = path.with_name(path.name + ".partial")
-        save_file(tensors, partial, metadata=self.identity | {"done": str(done)})
-        os.replace(partial, path)
+        for name, parameter, moments in self._states():
+            tensors |= {f"{key}/{name}": value for key, value in {"weight": parameter.detach(), **moments}.items()}
+        with written_whole(path) as partial:
+            save_file(tensors, partial, metadata=self.identity | {"done": str(done)})
 
     def resume(self, path: Path) -> int:
         """Load the state in `path`, if there is one; return the number of steps made."""
@@ -172,15 +176,11 @@ class _Training:
                 f"{path} was made by another recipe, seed or vocabulary ({made}, not {wanted}); take another folder, "
                 "or remove it."
             )
-        for name, parameter in self.model.named_parameters():
+        for name, parameter, moments in self._states():
             with torch.no_grad():
                 parameter.copy_(tensors.pop(f"weight/{name}"))
-            moments = {key: tensors.get(f"{key}/{name}") for key in ("exp_avg", "exp_avg_sq", "step", "momentum")}
-            self._optimizer_of(parameter).state[parameter] = {k: v for k, v in moments.items() if v is not None}
+            moments |= {label.split("/")[0]: t for label, t in tensors.items() if label.split("/")[1] == name}
         return done
-
-    def _optimizer_of(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
-        return self.muon if any(parameter is p for p in self.muon.param_groups[0]["params"]) else self.adamw
 
 
 def _loss(model: nn.Module, batch: TextBatch, right: dict[str, list[Tensor]]) -> Tensor:
@@ -204,12 +204,10 @@ def export(model: Any, recipe: Recipe, seed: int, folder: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     model.eval()
-    model.save_pretrained(partial)
-    build_tokenizer(recipe.model.positions).save_pretrained(partial)
-    origin = _identity(recipe, seed) | {"steps": recipe.steps}
-    (partial / "pretraining.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with written_whole(folder) as partial:
+        model.save_pretrained(partial)
+        build_tokenizer(recipe.model.positions).save_pretrained(partial)
+        origin = _identity(recipe, seed) | {"steps": recipe.steps}
+        (partial / "pretraining.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
