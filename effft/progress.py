@@ -1,6 +1,8 @@
 """The one form in which long work tells how far it is, from the lowest package to the command line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called with (stage, steps done, steps in all); 0 in all where the number is not known."""
@@ -8,3 +10,31 @@ ProgressCallback = Callable[[str, int, int], None]
 
 def silent(stage: str, done: int, total: int) -> None:
     """Show nothing."""
+
+
+class Display(Protocol):
+    """What shows progress and single lines to a person."""
+
+    def line(self, text: str) -> None:
+        """Show a line of its own."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is."""
+
+
+_displays: list[Display] = []
+
+
+@contextmanager
+def shown_on(display: Display) -> Iterator[None]:
+    """While open, downloads are shown here, from however deep below they start."""
+    _displays.append(display)
+    try:
+        yield
+    finally:
+        _displays.remove(display)
+
+
+def current_display() -> Display | None:
+    """Where downloads are shown; None where nobody looks."""
+    return _displays[-1] if _displays else None

@@ -134,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
         if commit is None:
             return None
         if verb in ("", "revision"):
-            siblings = [{"rfilename": path} for path in repository.files]
+            siblings = [{"rfilename": path, "size": len(content)} for path, content in repository.files.items()]
             return self._json({"id": name, "sha": commit, "siblings": siblings, "tags": [], "private": False})
         if verb == "paths-info":
             fields = parse_qs(self.body.decode()) if not self.body.startswith(b"{") else json.loads(self.body)

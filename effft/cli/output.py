@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from effft.progress import shown_on
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
@@ -128,6 +130,8 @@ class Progress:
         self.overall: TaskID | None = None
 
     def __enter__(self) -> "Progress":
+        self._shown = shown_on(self)
+        self._shown.__enter__()
         if not self.silent and self.stream.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -140,6 +144,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._shown.__exit__(None, None, None)
         self.stop()
 
     def stop(self) -> None:

@@ -4,21 +4,30 @@ Also what models need of the hub: whether it answers, why it refuses, and whethe
 """
 
 import contextlib
+import functools
+import glob
 import hashlib
+import logging
+import os
 import re
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from effft.data.files import data_limit, too_large
 from effft.data.table import SourceRow, Table
 from effft.errors import InputError
+from effft.progress import current_display
 
 ANSWER_SECONDS = 5.0
 """Seconds to wait for a host before only the cache is asked."""
+
+QUIET_SECONDS = 2.0
+"""A download that takes longer shows how far it is."""
 
 
 def read_hub(name: str, config: str, split: str, revision: str) -> Table:
@@ -91,12 +100,8 @@ def refusal(error: BaseException) -> str:
     """Why the hub did not give something, as a clause with a remedy; looks through the errors that led to this one."""
     from huggingface_hub import constants, errors
 
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    status = next((e.response.status_code for e in chain if isinstance(e, errors.HfHubHTTPError)), 0)
+    chain = _causes(error)
+    status = _status(chain)
     if any(isinstance(e, errors.GatedRepoError) for e in chain):
         return (
             f"access to it is restricted; ask for it on its page at {constants.ENDPOINT} and give the token of your "
@@ -117,14 +122,69 @@ def refusal(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def cached_commit(name: str, revision: str) -> str:
-    """The commit of a model's configuration in the hub's cache; '' where it is not there, as for a local folder."""
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and those that led to it."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    return chain
+
+
+def _status(chain: list[BaseException]) -> int:
+    """What the hub answered; 0 where it did not."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return next((e.response.status_code for e in chain if isinstance(e, HfHubHTTPError)), 0)
+
+
+def fetch_model(name: str, revision: str, wanted: Callable[[Collection[str]], list[str]]) -> Path | None:
+    """The folder of a model in the hub's cache, with the wanted files; None where the hub is away and it is not there.
+
+    Args:
+        name: Hub id.
+        revision: '' is the main branch.
+        wanted: Called with the names of the files at the top of the repository; returns those to fetch.
+
+    Raises:
+        InputError: a file is not what the hub has.
+        Exception: what the hub refuses, unless it has a fault of its own and the cache has a copy.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    cached = cached_model(name, revision)
+    if not reachable(constants.ENDPOINT):
+        return cached
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns about every attempt
+    try:
+        info = HfApi().model_info(name, revision=revision or None, files_metadata=True)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or () if "/" not in file.rfilename}
+        files = wanted(sizes)
+        place = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+        there = place / "snapshots" / str(info.sha)
+        missing = sum(sizes.get(file, 0) for file in files if not (there / file).exists())
+        with shown_download(f"{name} @ {str(info.sha)[:12]}", missing, place), checked_downloads():
+            return Path(snapshot_download(name, revision=revision or None, allow_patterns=[*map(glob.escape, files)]))
+    except Exception as error:
+        status = _status(_causes(error))
+        refused = isinstance(error, InputError) or (400 <= status < 500 and status != 429)
+        if cached is None or refused or not _is_whole(cached, wanted):
+            raise
+        return cached
+
+
+def _is_whole(folder: Path, wanted: Callable[[Collection[str]], list[str]]) -> bool:
+    files = wanted(os.listdir(folder))
+    return bool(files) and all((folder / file).exists() for file in files)
+
+
+def cached_model(name: str, revision: str) -> Path | None:
+    """The folder of a model in the hub's cache; None where its configuration is not there."""
     from huggingface_hub import try_to_load_from_cache
 
-    if Path(name).is_dir():
-        return ""
     path = try_to_load_from_cache(name, "config.json", revision=revision or "main")
-    return Path(path).parent.name if isinstance(path, str) else ""
+    return Path(path).parent if isinstance(path, str) else None
 
 
 @contextlib.contextmanager
@@ -144,7 +204,8 @@ def checked_downloads() -> Iterator[None]:
         with blob.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != blob.name:
-            blob.unlink()
+            blob.resolve().unlink(missing_ok=True)
+            blob.unlink(missing_ok=True)
             repository = blob.parent.parent.name.partition("--")[2].replace("--", "/")
             raise InputError(
                 f"a file of {repository} was damaged on its way from the hub (its SHA-256 begins with {digest[:8]}, "
@@ -152,6 +213,32 @@ def checked_downloads() -> Iterator[None]:
             )
 
 
+@contextlib.contextmanager
+def shown_download(what: str, size: int, place: Path) -> Iterator[None]:
+    """Say what will be fetched (`size` bytes), and after two seconds again and again how much has come to `place`."""
+    display, ended = current_display(), threading.Event()
+    if display is None or size <= 0:
+        yield
+        return
+
+    def held() -> int:
+        return sum(file.stat().st_size for file in (place / "blobs").glob("*") if file.exists())
+
+    def watch() -> None:
+        while not ended.wait(QUIET_SECONDS):
+            display(f"fetch {what} (MB)", (held() - before) // 1_000_000, -(-size // 1_000_000))
+
+    before, watcher = held(), threading.Thread(target=watch, daemon=True)
+    display.line(f"fetching {size / 1e6:,.1f} MB of {what} into {place}")
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+@functools.cache
 def reachable(address: str) -> bool:
     """Whether the host answers at all, whatever it says; `datasets` alone would retry for half a minute."""
     from huggingface_hub import constants

@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from effft.data import hub
 from effft.errors import InputError
-from effft.models.description import check_name, describe, max_positions, resolve_device
+from effft.models.description import describe, max_positions, resolve_device
 from effft.models.device_map import device_map_options, explain_no_place, is_device_map
+from effft.models.files import check_name, commit_of
 from effft.models.forward import attention
 from effft.models.forward.last_block import last_block_at
 from effft.models.forward.sequence_packing import PackedSequences, use_packing
@@ -31,6 +32,7 @@ class Backbone:
         width: size of the last hidden state.
         max_positions: most tokens it can read, special tokens included.
         input_device: where inputs go when a device map spreads the layers over several devices, else None.
+        folder: where its files are, weights as safetensors; None of a skeleton.
         blocks_return_tuples: whether a block returns a tuple; known once a pass has stopped above the first block.
     """
 
@@ -43,6 +45,7 @@ class Backbone:
     width: int
     max_positions: int
     input_device: torch.device | None = None
+    folder: Path | None = None
     layout: ModelLayout = field(init=False)
     blocks_return_tuples: bool = field(init=False, default=False)
 
@@ -179,13 +182,14 @@ def load(
         InputError: no such model, no LM head, incomplete or unsafe weights, hub not reachable.
     """
     check_name(name)
-    known = describe(name, revision, need_lm_head)
+    known = describe(name, revision, need_lm_head, weights=True)
     target = resolve_device(device)
     storage = quantization_options(options.quantize, target) | device_map_options(device, options.precision)
     keywords = {"config": known.config, "dtype": torch.float32, "output_loading_info": True} | storage
     with explain_no_place(device):
-        model, report = from_pretrained(known.kind, known.source, name, revision, **keywords)
+        model, report = from_pretrained(known.kind, known.folder, name, **keywords)
     _check_complete(name, [key for key in report["missing_keys"] if "pooler" not in key.split(".")])
+    _check_finite(name, model)
     if len(known.tokenizer) > model.get_input_embeddings().num_embeddings:
         raise InputError(
             f"model {name!r}: the tokenizer has {len(known.tokenizer)} tokens, the embeddings only "
@@ -196,10 +200,9 @@ def load(
     if not storage:
         model.to(target)
     mark_quantized(body_of(model), options.quantize)
-    commit = hub.cached_commit(name, revision) or revision
     return Backbone(
         name,
-        commit,
+        commit_of(name, revision),
         model,
         known.tokenizer,
         known.decoder,
@@ -207,6 +210,7 @@ def load(
         _width(model, target),
         max_positions(known.config),
         target if is_device_map(device) else None,
+        known.folder,
     )
 
 
@@ -217,6 +221,14 @@ def _check_complete(name: str, missing: list[str]) -> None:
         raise InputError(
             f"model {name!r}: its weights lack {min(missing)}{more}, which would be random; download it again, whole."
         )
+
+
+def _check_finite(name: str, model: nn.Module) -> None:
+    """Refuse weights that are no numbers: every score would be none, or a wrong one."""
+    for key, weight in model.named_parameters():
+        here = weight.is_floating_point() and weight.device.type != "meta"
+        if here and not weight.sum().isfinite() and not weight.isfinite().all():  # the sum costs no memory
+            raise InputError(f"model {name!r}: its weights {key} hold NaN or infinite values; take another model.")
 
 
 def drop_pooler(model: nn.Module) -> None:

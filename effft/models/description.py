@@ -5,62 +5,33 @@ from typing import Any, NamedTuple
 
 import torch
 
-from effft.errors import InputError, nearest
+from effft.errors import InputError
 from effft.models.device_map import is_device_map
-from effft.models.pretrained import BUILT_IN, from_pretrained
+from effft.models.files import model_folder
+from effft.models.pretrained import from_pretrained
 
 POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "esm", "mpnet")
 """Model types whose position ids start after the id of the padding token."""
 
 
 class ModelDescription(NamedTuple):
-    """source: a folder or hub id. kind: the transformers class that builds the model."""
+    """folder: its files. kind: the transformers class that builds the model."""
 
-    source: str
+    folder: Path
     config: Any
     tokenizer: Any
     decoder: bool
     kind: str
 
 
-def check_name(name: str) -> None:
-    """Refuse what can be neither a built-in model, a folder nor a hub id, before anything is imported or downloaded.
+def describe(name: str, revision: str, need_lm_head: bool, weights: bool = False) -> ModelDescription:
+    """Read configuration and tokenizer; see that the weights are in the folder too where they are asked for.
 
     Raises:
-        InputError: with the nearest built-in name, or what the folder lacks.
+        InputError: no such model, no LM head, hub not reachable, unsafe weights.
     """
-    if name in BUILT_IN:
-        if not (BUILT_IN[name] / "model.safetensors").is_file():
-            raise InputError(
-                f"model {name!r}: its weights are not in {BUILT_IN[name]}; make them with `python -m effft pretrain`."
-            )
-        return
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise InputError(f"model {name!r}: the folder has no config.json, so it is not a transformers model.")
-        if not any(folder.glob("*.safetensors")):
-            others = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
-            why = f"only {', '.join(others)}, and pickle is never loaded" if others else "none"
-            raise InputError(f"model {name!r}: weights must be safetensors; the folder has {why}.")
-        return
-    if folder.is_file():
-        raise InputError(f"model {name!r} is a file; give the folder that holds config.json and *.safetensors.")
-    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
-    if looks_like_path or not name.strip():
-        raise InputError(f"model {name!r}: no such folder; give a local folder, a hub id, or {' or '.join(BUILT_IN)}.")
-    if "/" not in name and (hint := nearest(name, BUILT_IN)):
-        raise InputError(f"unknown model {name!r}.{hint} A hub id or a local folder works too.")
-
-
-def describe(name: str, revision: str, need_lm_head: bool) -> ModelDescription:
-    """Read configuration and tokenizer.
-
-    Raises:
-        InputError: no such model, no LM head, hub not reachable.
-    """
-    source = str(BUILT_IN.get(name, Path(name).expanduser() if Path(name).expanduser().is_dir() else name))
-    config = from_pretrained("AutoConfig", source, name, revision)
+    folder = model_folder(name, revision, weights)
+    config = from_pretrained("AutoConfig", folder, name)
     if getattr(config, "is_encoder_decoder", False):
         raise InputError(f"model {name!r} ({config.model_type}) is an encoder-decoder; take a decoder or an encoder.")
     decoder = _is_decoder(config)
@@ -70,7 +41,7 @@ def describe(name: str, revision: str, need_lm_head: bool) -> ModelDescription:
             f"model {name!r} ({', '.join(config.architectures or ['?'])}) has no pre-trained language-modelling head, "
             "so it has no answer for a verbalizer; take vanilla, lora, adaptive, bitfit or probe."
         )
-    return ModelDescription(source, config, from_pretrained("AutoTokenizer", source, name, revision), decoder, kind)
+    return ModelDescription(folder, config, from_pretrained("AutoTokenizer", folder, name), decoder, kind)
 
 
 def _is_decoder(config: Any) -> bool:

@@ -12,8 +12,9 @@ from effft.distributed.process_group import process_group
 from effft.errors import InputError
 from effft.evaluation.metrics import check_metric
 from effft.models.backbone import Backbone
-from effft.models.description import check_name, resolve_device
+from effft.models.description import resolve_device
 from effft.models.device_map import check_device_map
+from effft.models.files import check_name
 from effft.models.precision import choose_precision
 from effft.models.quantization import check_quantize
 from effft.runs.session import Session

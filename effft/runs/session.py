@@ -11,7 +11,7 @@ from effft.data.leakage import LeakageCheck, check_leakage
 from effft.distributed.process_group import process_group
 from effft.models.backbone import Backbone, LoadOptions, load
 from effft.models.description import resolve_device
-from effft.models.identity import weights_digest
+from effft.models.files import weights_digest
 from effft.models.precision import store_in_bf16
 from effft.tasks.loading import content_digest, read_split
 from effft.tasks.task import Task, load_task

@@ -8,7 +8,7 @@ from pathlib import Path
 from effft.disk import file_digest
 from effft.errors import InputError
 from effft.models.backbone import Backbone
-from effft.models.pretrained import BUILT_IN
+from effft.models.files import BUILT_IN, model_folder
 from effft.serving.manifest import BaseReference
 
 SMALL = 100_000_000
@@ -19,22 +19,6 @@ WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.codes", "*.bpe", "*.
 
 PLACE = "EFFFT_BASE"
 """Environment variable: the folder of the base on this machine, where it is not where it was."""
-
-
-def source_folder(backbone: Backbone) -> Path | None:
-    """The folder the backbone was read from; None when the hub's cache no longer has it."""
-    if backbone.name in BUILT_IN:
-        return BUILT_IN[backbone.name]
-    local = Path(backbone.name).expanduser()
-    if local.is_dir():
-        return local
-    from transformers.utils import cached_file
-
-    try:
-        found = cached_file(backbone.name, "config.json", revision=backbone.revision or None, local_files_only=True)
-    except (OSError, ValueError):
-        return None
-    return Path(found).parent if found else None
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -52,18 +36,17 @@ def digest_of(folder: Path) -> str:
 
 def pin(backbone: Backbone, folder: Path) -> BaseReference:
     """A reference to the backbone's base; a small one is copied to `folder`/base."""
-    source = source_folder(backbone)
-    hub = backbone.name not in BUILT_IN and not Path(backbone.name).expanduser().is_dir()
-    if source is not None and sum(path.stat().st_size for path in files_of(source)) < SMALL:
+    source, named = backbone.folder, Path(backbone.name).expanduser()
+    assert source is not None
+    if sum(path.stat().st_size for path in files_of(source)) < SMALL:
         inside = folder / "base"
         inside.mkdir(parents=True)
         for path in files_of(source):
             shutil.copyfile(path, inside / path.name)
         return BaseReference(kind="inside", name=backbone.name, revision=backbone.revision)
-    if hub:
+    if backbone.name not in BUILT_IN and not named.is_dir():
         return BaseReference(kind="hub", name=backbone.name, revision=backbone.revision)
-    assert source is not None
-    return BaseReference(kind="folder", name=backbone.name, path=str(source.resolve()), sha256=digest_of(source))
+    return BaseReference(kind="folder", name=backbone.name, path=str(named.resolve()), sha256=digest_of(source))
 
 
 def locate(base: BaseReference, folder: Path) -> tuple[str, str]:
@@ -83,6 +66,6 @@ def locate(base: BaseReference, folder: Path) -> tuple[str, str]:
             f"the base of this model is {base.name!r}, which was at {base.path or 'the hub'} and is not at {place}; "
             f"set {PLACE} to its folder."
         )
-    if base.sha256 and digest_of(place) != base.sha256:
+    if base.sha256 and digest_of(model_folder(str(place))) != base.sha256:
         raise InputError(f"{place} holds another model than {base.name!r}: its SHA-256 is not {base.sha256[:12]}....")
     return str(place), ""

@@ -87,8 +87,8 @@ CASES = [
     model("not on the hub", "hub:nobody/nothing", "the hub is not reachable", "--model FOLDER"),
     model("no config", "no-config", "no config.json, so it is not a transformers model"),
     model("no tokenizer", "no-tokenizer", "no tokenizer can be read from the folder"),
-    model("no weights", "no-weights", "weights must be safetensors; the folder has none"),
-    model("pickle", "pickle", "only pytorch_model.bin, and pickle is never loaded"),
+    model("no weights", "no-weights", "weights must be model.safetensors or pytorch_model.bin", "has none"),
+    model("pickle", "pickle", "pytorch_model.bin needs more than tensors (", "nothing that can execute code"),
     model("cut weights", "cut", "model.safetensors in it is damaged or cut short"),
     model(
         "weights that lack a block", "missing", "lack layers.1.input_layernorm.weight and 8 more", "download it again"

@@ -58,10 +58,10 @@ def test_loading_passes_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     asked: list[dict[str, Any]] = []
     real = backbone.from_pretrained
 
-    def noting(kind: str, source: str, name: str, revision: str, **options: Any) -> Any:
+    def noting(kind: str, folder: Path, name: str, **options: Any) -> Any:
         asked.append(options)
         kept = {k: v for k, v in options.items() if k not in ("quantization_config", "device_map")}
-        return real(kind, source, name, revision, **kept)
+        return real(kind, folder, name, **kept)
 
     monkeypatch.setattr(backbone, "from_pretrained", noting)
     made = load(str(tmp_path), device="cpu", options=LoadOptions("nf4"))

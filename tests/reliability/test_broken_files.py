@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from effft.errors import EffftError
-from effft.models import pretrained
 from effft.models.backbone import load
 from effft.serving.load import SavedModel
 from tests.backbones import save_backbone
@@ -64,7 +63,6 @@ def test_a_half_downloaded_hub_model_is_named(tmp_path: Path, monkeypatch: pytes
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(pretrained, "_answers", lambda _: False)
     model = tmp_path / "models--org--small"
     snapshot = model / "snapshots" / ("0" * 40)
     save_backbone(snapshot, "gpt2")

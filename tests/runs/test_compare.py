@@ -188,7 +188,7 @@ def test_the_control_swaps_the_label_words(place: Path) -> None:
 
 
 def test_controls_start_from_the_same_random_weights(place: Path) -> None:
-    from effft.models.identity import weights_digest
+    from effft.models.files import weights_digest
     from effft.runs.controls import control_config
 
     config = make_config({"model": str(place / "llama")})

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from effft.models.pretrained import BUILT_IN
+from effft.models.files import BUILT_IN
 from effft.tiny_lm.recipe import read_recipe
 from effft.tiny_lm.train import make_model
 from effft.tiny_lm.vocabulary import words
