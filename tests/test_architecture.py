@@ -105,6 +105,7 @@ def test_the_checks_see_a_fault() -> None:
     assert upward("models", "from effft.data.examples import Example") == []
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
     assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
+    assert privates("from ray._private import worker\nx._load()") == {"ray._private.worker", "x._load"}
 
 
 @pytest.mark.parametrize("path", PRODUCT, ids=lambda path: str(path.relative_to(ROOT)))
@@ -118,6 +119,45 @@ def test_imports_go_down(path: Path) -> None:
 def test_no_circle() -> None:
     edges = {module(path): modules_imported(path.read_text()) - {module(path)} for path in PRODUCT}
     assert circle(edges) == []
+
+
+PRIVATES = {
+    "torch.utils._python_dispatch.TorchDispatchMode": "sees every operation; tests/profiling fail when it changes",
+    "torch.utils._pytree.tree_leaves": "walks what TorchDispatchMode is handed; tests/profiling fail when it changes",
+    "made._indices": "coalescing a sparse gradient to read it would itself be an operation",
+    "made._values": "as _indices",
+    "config._attn_implementation": "transformers has a setter and no getter; tests/models fail when it changes",
+    "optuna.storages._rdb.models": "locks of the storage on PostgreSQL; tests/search fail when they change",
+    "ray._private.services": "finds a cluster that runs already; tests/search fail when it changes",
+    "ray._private.worker": "as services",
+    "ray._private.ray_constants": "as services",
+    "os._exit": "documented, in spite of its name",
+}
+"""Names that a vendor does not promise, each with the reason why there is no public way."""
+
+OWN_OBJECTS = ("self", "cls", "super()", "task", "file")
+
+
+def privates(source: str) -> set[str]:
+    """Private modules that a source imports, and private attributes of anything but its own objects."""
+    tree = ast.parse(source)
+    found = {name for name in imported(source) if re.search(r"\._[a-z]", name) and not name.startswith("effft")}
+    allowed = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    allowed |= {"_replace", "_make", "_asdict", "_fields"}  # of a named tuple, documented
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr) and node.attr not in allowed:
+            owner = ast.unparse(node.value)
+            found |= {f"{owner}.{node.attr}"} - {f"{own}.{node.attr}" for own in OWN_OBJECTS}
+    return found
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_vendor_privates_are_listed(path: Path) -> None:
+    assert privates(path.read_text()) <= set(PRIVATES)
+
+
+def test_no_reason_outlives_its_private() -> None:
+    assert set().union(*(privates(path.read_text()) for path in PRODUCT)) == set(PRIVATES)
 
 
 def test_nothing_is_imported_by_name_to_get_round_the_direction() -> None:
