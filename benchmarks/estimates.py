@@ -30,7 +30,7 @@ else:
     from effft.runs.session import Session
     from effft.tracking.tracker import MemoryTracker
     result = run(config, MemoryTracker(), Session(keep=False))
-    print(json.dumps({"peak": result.metrics["resources/peak_memory_bytes"]}))
+    print(json.dumps({"peak": 1e6 * result.metrics["resources/peak_memory_mb"]}))
 """
 
 

@@ -51,11 +51,6 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def megabytes(count: float) -> str:
-    """Bytes as MB."""
-    return f"{count / 1e6:,.0f} MB"
-
-
 def score_text(result: "Result", split: str) -> str:
     """The primary metric of a split with its interval: '0.612  [0.551, 0.668]   majority 0.500, chance 0.500'."""
     from effft.evaluation.metric_keys import bounds
@@ -83,7 +78,7 @@ def summary_lines(result: "Result", run_id: str, view: str) -> list[tuple[str, s
     trainable, total = metrics["resources/trainable_parameters"], metrics["resources/total_parameters"]
     lines += [
         ("trainable", f"{100 * trainable / total:.3g} % ({trainable:,.0f} of {total:,.0f} parameters)"),
-        ("peak memory", f"{megabytes(metrics['resources/peak_memory_bytes'])} above the start"),
+        ("peak memory", f"{metrics['resources/peak_memory_mb']:,.0f} MB above the start"),
         ("time", f"training {metrics['resources/train_seconds']:.1f} s, evaluation {evaluation:.1f} s"),
     ]
     lines += [("note", note) for note in result.notes]

@@ -10,7 +10,7 @@ from effft.errors import InputError, lookup, nearest
 if TYPE_CHECKING:
     from effft.search.settings import Settings
 
-LIMITS = {"max_trainable_parameters": "trainable_parameters", "max_memory": "peak_memory_bytes"}
+LIMITS = {"max_trainable_parameters": "trainable_parameters", "max_memory": "peak_memory_mb"}
 """Option -> the resource that it bounds."""
 
 
@@ -40,7 +40,7 @@ def settings_of(own: "dict[str, str | int | None]", cross_validate: bool) -> "Se
     limits = []
     for name, resource in LIMITS.items():
         if own.get(name) not in (None, ""):
-            limits.append((resource, number(name, str(own[name]))))
+            limits.append((resource, number(name, str(own[name])) / (1e6 if name == "max_memory" else 1)))
     folds = str(own["folds"] or "")
     if folds and not (folds.isdecimal() and folds != "1"):
         raise InputError(

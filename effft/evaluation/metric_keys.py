@@ -10,8 +10,9 @@ other character of a dimension or value is written as its Unicode name between c
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from effft.errors import RunError
 
@@ -23,6 +24,15 @@ LONGEST_KEY, LONGEST_SLICE, LONGEST_NAME = 250, 150, 60
 
 BLANK = ":blank:"
 """How an empty value is written in a key; people read it as `(blank)`."""
+
+HEADLINES = ("accuracy", "mcc", "macro_f1", "calibration_error", "gap")
+"""Metrics of a whole split, besides the primary one, that MLflow's charts show; the table of metrics has all."""
+
+COSTS = (
+    "peak_memory_mb", "train_seconds", "evaluation_seconds", "tokens_per_second", "train_flops", "trainable_parameters",
+    "trainable_share", "total_parameters", "adapter_mb",
+)  # fmt: skip
+"""The same of `resources/<name>`."""
 
 _UNSAFE = re.compile(r"[^\w\-. ]|\A | \Z")
 _ESCAPE = re.compile(r":([^:]+):")
@@ -125,6 +135,40 @@ def bounds(metrics: Mapping[str, float], split: str, metric: str) -> tuple[float
     """The 95 % interval of a split's metric; None where none was computed."""
     low, high = (metrics.get(f"{split}/{metric}_{end}") for end in ("low", "high"))
     return None if low is None or high is None else (low, high)
+
+
+def headlines(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
+    """The metrics that a person compares runs by, about 30 of a run: no slices, intervals and counts."""
+    chosen = {f"resources/{name}" for name in COSTS}
+    return {
+        key: value
+        for key, value in metrics.items()
+        if key in chosen or ((parts := parse(key)) and not parts.slice and parts.metric in (*HEADLINES, primary))
+    }
+
+
+def to_table(metrics: Mapping[str, float]) -> dict[str, list[object]]:
+    """All metrics as columns, a row for each with its interval; `from_table` reads them back."""
+    rows: list[tuple[object, ...]] = []
+    for key, value in metrics.items():
+        whole, _, end = key.rpartition("_")
+        if end in ("low", "high") and whole in metrics:
+            continue
+        parts = parse(key)
+        place = (parts.split, parts.slice_label, parts.metric) if parts else (*key.split("/", 1)[:1], "", key)
+        rows.append((*place, value, metrics.get(f"{key}_low"), metrics.get(f"{key}_high"), key))
+    names = ("split", "slice", "metric", "value", "low", "high", "key")
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+
+
+def from_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, float]:
+    """The metrics of a table that `to_table` made; what was not finite is left out."""
+    metrics: dict[str, float] = {}
+    for row in rows:
+        named = dict(zip(columns, row, strict=True))
+        ends = {"": named["value"], "_low": named["low"], "_high": named["high"]}
+        metrics |= {f"{named['key']}{end}": float(value) for end, value in ends.items() if value is not None}
+    return metrics
 
 
 def without_costs(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from effft.models.out_of_memory import out_of_memory, release_memory
 from effft.multi_adapter.adapters import can_share_biases, can_share_lora
 from effft.multi_adapter.member import Member, new_member
 from effft.multi_adapter.trainer import MultiAdapterTrainer
-from effft.profiling.resources import ResourceMeter
+from effft.profiling.resources import ResourceMeter, megabytes
 from effft.runs.experiment import StopCallback, training_items
 from effft.runs.plan import Plan, prompt_encoders
 from effft.strategies.batch import Item
@@ -211,7 +211,7 @@ class MultiAdapterRuns:
         assert self._meter is not None
         weights = sum(p.nbytes for p in self.backbone.model.parameters())
         resources = {
-            "peak_memory_bytes": weights + self._meter.peak() / self._most,
+            "peak_memory_mb": megabytes(weights + self._meter.peak() / self._most),
             "train_seconds": run.train_seconds,
             "evaluation_seconds": run.evaluation_seconds,
             "trainable_parameters": float(run.member.trainable),

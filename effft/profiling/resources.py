@@ -124,6 +124,11 @@ class Workload(NamedTuple):
     threads: int
 
 
+def megabytes(count: float) -> float:
+    """Bytes as MB, to a kB."""
+    return round(count / 1e6, 3)
+
+
 def _rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
     """Operations per second; infinite when memory is short, so that a finished run cannot fail here."""
     try:
@@ -147,8 +152,8 @@ def resources(learner: Learner, meter: ResourceMeter, work: Workload) -> dict[st
     seconds, tokens = meter.seconds, work.tokens
     rate = _rate(meter.device, learner.precision_type, work.threads) * process_group().size
     values = {
-        "peak_memory_bytes": meter.peak_bytes,
-        "average_memory_bytes": meter.average_bytes,
+        "peak_memory_mb": megabytes(meter.peak_bytes),
+        "average_memory_mb": megabytes(meter.average_bytes),
         "load_seconds": seconds["load"],
         "train_seconds": seconds["train"],
         "evaluation_seconds": seconds["evaluation"],
@@ -161,7 +166,7 @@ def resources(learner: Learner, meter: ResourceMeter, work: Workload) -> dict[st
         "trainable_parameters": moved,
         "total_parameters": total,
         "trainable_share": moved / total,
-        "adapter_bytes": sum(p.numel() * p.element_size() for p in learner.trainable_parameters.values()),
+        "adapter_mb": megabytes(sum(p.numel() * p.element_size() for p in learner.trainable_parameters.values())),
     }
     for group, (trainable, size) in learner.groups.items():
         values |= {f"trainable_parameters/{group}": trainable, f"total_parameters/{group}": size}

@@ -9,21 +9,18 @@ from effft.reports.blocks import Table
 from effft.reports.data import OOD_MEAN, ReportData
 from effft.reports.groups import RunGroup
 
-MEMORY = "resources/peak_memory_bytes"
+MEMORY = "resources/peak_memory_mb"
 COSTS = {
-    MEMORY: "peak memory",
+    MEMORY: "peak memory (MB)",
     "resources/trainable_parameters": "trainable parameters",
     "resources/train_seconds": "training time",
 }
-LIMITS = (10e6, 30e6, 100e6, 300e6, 1e9, 3e9, 10e9, 30e9, 100e9)
+LIMITS = (10, 30, 100, 300, 1e3, 3e3, 10e3, 30e3, 100e3)
 
 
-def size(count: float) -> str:
-    """Bytes as a person says them."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= unit:
-            return f"{count / unit:.3g} {name}"
-    return f"{count:.0f} B"
+def size(megabytes: float) -> str:
+    """Memory as a person says it."""
+    return f"{megabytes / 1e3:.3g} GB" if megabytes >= 1e3 else f"{megabytes:.3g} MB"
 
 
 def pareto(data: ReportData, groups: list[RunGroup], key: str) -> list[RunGroup]:

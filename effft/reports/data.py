@@ -152,7 +152,7 @@ def _studies_under(reader: RunReader, parent: str) -> list[str]:
 
 
 def as_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
-    """One row for every run, the oldest first: its information, its tags, `param:<name>`, `metric:<key>`.
+    """One row for every run, the oldest first: information, tags, `param:<name>`, `asked:<name>`, `metric:<key>`.
 
     Numbers that a run lacks are NaN, words that it lacks ''.
     """
@@ -160,6 +160,7 @@ def as_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
         {"run_id": run.run_id, "name": run.name, "status": run.status, "started": run.started}
         | {tag: run.tags.get(tag, "") for tag in TAGS}
         | {f"param:{key}": value for key, value in run.params.items()}
+        | {f"asked:{key}": value for key, value in run.asked.items()}
         | {f"metric:{key}": value for key, value in run.metrics.items()}
         for run in runs
     ]
@@ -168,7 +169,9 @@ def as_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
         name: pd.to_numeric(frame[name], errors="coerce").astype("Float64").astype("Int64")
         for name in ("per_label", "seed", "data_seed")
     }
-    words = {name: frame[name].fillna("").astype(str) for name in frame.columns if name.startswith("param:")}
+    words = {
+        name: frame[name].fillna("").astype(str) for name in frame.columns if name.startswith(("param:", "asked:"))
+    }
     return frame.assign(**numbers, **words).sort_values(["started", "run_id"], ignore_index=True)
 
 
@@ -192,7 +195,7 @@ def select_runs(frame: pd.DataFrame, task: str) -> ReportData:
     leave("of another task", frame["task"] != task)
     for status in sorted(set(frame["status"]) - {"FINISHED"}):
         leave(status, frame["status"] == status)
-    named = frame.get("param:resolved.metric", pd.Series(dtype=str))
+    named = frame.get("param:metric", pd.Series(dtype=str))
     metric = str(next(iter(named[named != ""].mode()), "accuracy"))
     scores = frame.get(f"metric:in_domain/{metric}", pd.Series(np.nan, index=frame.index))
     leave(f"without in_domain/{metric}", scores.isna())

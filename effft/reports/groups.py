@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from effft.config import DIFFICULTY_FIELDS
+from effft.config import DIFFICULTY_FIELDS, RunConfig
 from effft.evaluation.statistics import Array, Numbers, crossed_weights, interval
 from effft.strategies.strategy import compose
 
@@ -18,7 +18,7 @@ NO_SETTING = {
 }  # fmt: skip
 """Resolved values that do not make two runs different; demonstrations count as they were asked for (`ASKED`)."""
 
-ASKED = ("param:shots", "param:teacher_shots")
+ASKED = ("asked:shots", "asked:teacher_shots")
 
 TUNED = " tuned"
 """After the name of a strategy whose settings a study chose."""
@@ -91,7 +91,7 @@ class RunGroup:
 
     def setting(self, name: str) -> str:
         """A resolved setting of the first run; '' where it is not logged."""
-        column = f"param:resolved.{name}"
+        column = f"param:{name}"
         return str(self.runs[column].iloc[0]) if column in self.runs else ""
 
     def median(self, key: str) -> float:
@@ -131,9 +131,9 @@ def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
     """
     tuned = frame["tuned"] == "true"
     frame = frame.assign(variant=frame["strategy"].where(~tuned, frame["strategy"] + TUNED))
-    settings = {c: c.removeprefix("param:resolved.") for c in frame.columns if c.startswith("param:resolved.")}
-    settings = {column: name for column, name in settings.items() if name not in NO_SETTING}
-    settings |= {column: column.removeprefix("param:") for column in ASKED if column in frame.columns}
+    names = [name for name in (*RunConfig.model_fields, "model_commit") if name not in NO_SETTING]
+    columns = [c for c in (*(f"param:{name}" for name in names), *ASKED) if c in frame.columns]
+    settings = {column: column.partition(":")[2] for column in columns}
     groups = [group for _, group in frame[~tuned].groupby(["backbone", "strategy"], sort=False)]
     groups += [group for _, group in frame[tuned].groupby(["backbone", "strategy", "per_label"], sort=False)]
     for group in groups:
@@ -160,7 +160,7 @@ def group_runs(frame: pd.DataFrame, keys: Sequence[str]) -> list[RunGroup]:
 def difficulty_values(frame: pd.DataFrame, field: str) -> "pd.Series[str]":
     """One field of the task's difficulty in every run; '' where the task does not have it."""
     nowhere = pd.Series("", index=frame.index, dtype=str)
-    return frame.get(f"param:resolved.{field}", nowhere).replace("None", "")
+    return frame.get(f"param:{field}", nowhere).replace("None", "")
 
 
 def difficulty_of(frame: pd.DataFrame, without: str = "") -> "pd.Series[str]":
@@ -173,7 +173,7 @@ def difficulty_of(frame: pd.DataFrame, without: str = "") -> "pd.Series[str]":
 
 def usual_difficulty(frame: pd.DataFrame) -> str:
     """The difficulty that the report is about: of the runs that set none by hand, else the most frequent one."""
-    asked = frame.filter(items=[f"param:{name}" for name in DIFFICULTY_FIELDS])
+    asked = frame.filter(items=[f"asked:{name}" for name in DIFFICULTY_FIELDS])
     by_hand = (~asked.isin(["", "None"])).any(axis=1)
     chosen = frame["difficulty"][~by_hand] if (~by_hand).any() else frame["difficulty"]
     return str(chosen.mode().iloc[0]) if len(chosen) else ""

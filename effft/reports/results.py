@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 REFERENCES = ("majority", "chance")
-COSTS = ("trainable_share", "peak_memory_bytes", "train_seconds", "evaluation_seconds")
+COSTS = ("trainable_share", "peak_memory_mb", "train_seconds", "evaluation_seconds")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ResultRow:
     ood_mean: Statistic | None = None
     gap: Statistic | None = None
     trainable_share: float = math.nan
-    peak_memory_bytes: float = math.nan
+    peak_memory_mb: float = math.nan
     train_seconds: float = math.nan
     evaluation_seconds: float = math.nan
     remarks: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ class ResultsTable:
             **{split_title(split): partial(score, split=split) for split in splits[1:]},
             "gap": partial(score, split=GAP, intervals=False),
             "trainable": lambda row: _number(100 * row.trainable_share, "{:.3g} %"),
-            "memory" if narrow else "peak memory": lambda row: _number(row.peak_memory_bytes / 1e6, "{:,.0f} MB"),
+            "memory" if narrow else "peak memory": lambda row: _number(row.peak_memory_mb, "{:,.0f} MB"),
             "training": lambda row: _number(row.train_seconds, "{:.1f} s"),
             "evaluation": lambda row: _number(row.evaluation_seconds, "{:.1f} s"),
             "remarks": lambda row: "; ".join(row.remarks),
@@ -196,7 +196,7 @@ def _row(data: ReportData, group: RunGroup, failed: int) -> ResultRow:
         ood_mean=data.stat(group, OOD_MEAN),
         gap=data.stat(group, GAP),
         trainable_share=float(np.nanmedian(share)) if not np.isnan(share).all() else math.nan,
-        peak_memory_bytes=group.median(MEMORY),
+        peak_memory_mb=group.median(MEMORY),
         train_seconds=group.median("resources/train_seconds"),
         evaluation_seconds=group.median("resources/evaluation_seconds"),
         remarks=(*remarks(data, group), *((f"{failed} FAILED",) if failed else ())),

@@ -91,7 +91,7 @@ def _lost(group: RunGroup, seeds: set[tuple[int, int]]) -> int:
     """How many of the seeds a group lacks; where nothing trains, draws count only if it shows demonstrations."""
     if group.trains:
         return len(seeds - _seeds(group)) - group.copies
-    column = "param:resolved.shots"
+    column = "param:shots"
     demonstrates = column in group.runs and any(str(value) not in ("", "0") for value in group.runs[column])
     return len({draw for _, draw in seeds} - set(group.draws.tolist())) if demonstrates else 0
 

@@ -14,7 +14,7 @@ from effft.config import RunConfig
 from effft.data.examples import ExampleSet, digest
 from effft.distributed.process_group import process_group
 from effft.evaluation.evaluate import evaluate
-from effft.evaluation.metric_keys import collect, ood_sets
+from effft.evaluation.metric_keys import collect, headlines, ood_sets, to_table
 from effft.evaluation.remarks import cut_note
 from effft.evaluation.selection import BestEpoch
 from effft.models.description import resolve_device
@@ -28,7 +28,7 @@ from effft.strategies.learner import Learner
 from effft.strategies.parts import DistillKL, Verbalizer
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import predict
-from effft.tracking.tracker import Tracker
+from effft.tracking.tracker import METRICS_TABLE, METRICS_TAG, Tracker
 from effft.training.loop import Step, private_randomness, train
 from effft.training.teacher import teach
 
@@ -115,7 +115,7 @@ def execute(
             metrics = collect(metrics, split_metrics)
             tables[name] = result.table
             notes += result.notes
-            tracker.metrics(split_metrics, resolved.steps)
+            tracker.metrics(headlines(split_metrics, resolved.metric))
             tracker.table(f"predictions/{name.replace('/', '_')}", result.table)
             tracker.flush()
     primary = resolved.metric
@@ -124,7 +124,9 @@ def execute(
     total = process_group().total
     work = Workload(tokens, int(total(trained.total)), int(total(evaluation_flops)), resolved.threads)
     closing |= resources(learner, meter, work)
-    tracker.metrics(closing, resolved.steps)
+    tracker.metrics(headlines(closing, primary))
+    tracker.table(METRICS_TABLE, to_table(metrics | closing))
+    tracker.tags({METRICS_TAG: f"{METRICS_TABLE}.json"})
     if config.log_model and process_group().rank == 0:
         _log_model(plan, learner, tracker, metrics | closing)
     if notes:
@@ -148,8 +150,7 @@ def _log_model(plan: Plan, learner: Learner, tracker: Tracker, metrics: Mapping[
 def _describe(plan: Plan, tracker: Tracker) -> None:
     """Record parameters, tags, data sets and the few-shot examples."""
     tracker.tags(plan.tags)
-    tracker.params({name: value for name, value in plan.config.model_dump().items() if value is not None})
-    tracker.params({f"resolved.{name}": value for name, value in plan.resolved.settings.items()})
+    tracker.params(plan.resolved.settings)
     train = ExampleSet("train", plan.few_shot.train, plan.evaluated["validation"].origin)
     for split in (train, *plan.evaluated.values()):
         tracker.dataset(plan.task.name, split.digest, split.name, split.origin, len(split))
@@ -195,7 +196,7 @@ def _adapt(
             tracker.metrics(_step_metrics(step), step.index)
             progress("train", step.index, step.total)
             if step.ends_epoch and (epoch_metrics := best.evaluate_epoch(step.epoch)):
-                tracker.metrics({f"validation/{key}": value for key, value in epoch_metrics.items()}, step.index)
+                tracker.metrics({f"train/validation_{key}": value for key, value in epoch_metrics.items()}, step.index)
                 if should_stop is not None and should_stop(step.epoch, epoch_metrics[best.metric]):
                     break
             if selects and best.exhausted:

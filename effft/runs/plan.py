@@ -1,5 +1,6 @@
 """A run before it works: everything that can be checked is checked here, in the order of cost."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from effft.strategies.prompting import MANY_UNKNOWN, PromptEncoder, check_patter
 from effft.strategies.strategy import Strategy, compose
 from effft.tasks.loading import missing_ood
 from effft.tasks.task import Task
+from effft.tracking.tracker import ASKED_TAG
 from effft.training.loop import steps_in
 
 WIDE = 256
@@ -43,7 +45,7 @@ class ResolvedSettings:
         precision: Arithmetic of the backbone, 'bf16' or 'fp32'.
         device: Where the backbone is.
         threads: CPU threads.
-        settings: All settings by name, those above included: what a tracker records as `resolved.<name>`.
+        settings: All settings by name, those above included: what a tracker records as parameters.
     """
 
     metric: str
@@ -116,7 +118,8 @@ class Plan:
         numbers = {"per_label": str(c.per_label), "seed": str(c.seed), "data_seed": str(c.data_seed)}
         parts = {axis: type(getattr(self.strategy, axis)).__name__ for axis in ("input", "head", "trainable", "loss")}
         digests = {"task_digest": self.session.task_digest(c), "model_digest": self.session.model_digest(c)}
-        return names | numbers | parts | digests
+        given = {name: value for name in (*PART_FIELDS, *DIFFICULTY_FIELDS) if (value := getattr(c, name)) is not None}
+        return names | numbers | parts | digests | {ASKED_TAG: json.dumps(given)}
 
 
 def resolve_strategy(config: RunConfig) -> Strategy:

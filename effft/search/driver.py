@@ -158,7 +158,7 @@ class Driver:
     def _values(self, scores: Sequence[float], resources: dict[str, float]) -> list[float]:
         own = {
             "validation": fmean(scores),
-            "peak_memory": resources.get("peak_memory_bytes", 0.0),
+            "peak_memory": 1e6 * resources.get("peak_memory_mb", 0.0),
             "train_seconds": resources.get("train_seconds", 0.0),
             "trainable_parameters": resources.get("trainable_parameters", 0.0),
         }
@@ -171,7 +171,7 @@ def mean_resources(found: Sequence[dict[str, float]]) -> dict[str, float]:
         return {}
     both = set.intersection(*map(set, found))  # a unit that ran alone has no company to tell of
     means = {name: fmean(one[name] for one in found) for name in found[0] if name in both}
-    return means | {"peak_memory_bytes": max(one["peak_memory_bytes"] for one in found)}
+    return means | {"peak_memory_mb": max(one["peak_memory_mb"] for one in found)}
 
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from effft.runs.session import Session
 
 REPORTED_RESOURCES = (
-    "peak_memory_bytes",
+    "peak_memory_mb",
     "train_seconds",
     "evaluation_seconds",
     "trainable_parameters",

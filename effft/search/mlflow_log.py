@@ -114,7 +114,7 @@ def _tell(child: Tracker, trial: FrozenTrial, metric: str) -> None:
     last = {f"resources/{name}": value for name, value in measured.get("resources", {}).items()}
     if scores and trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
         last[f"validation/{metric}"] = fmean(scores)
-    child.metrics(last, len(scores))
+    child.metrics(last)
     tags = {"trial.state": trial.state.name.lower()}
     if "failure" in trial.user_attrs:
         tags["trial.failure"] = str(trial.user_attrs["failure"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from optuna.study import Study
 
-from effft.config import PART_FIELDS, RunConfig, make_config
+from effft.config import PART_FIELDS, RunConfig, TrackingTarget, make_config
 from effft.errors import InputError
 from effft.runs.plan import prepare_validation
 from effft.runs.session import Session
@@ -23,6 +23,7 @@ from effft.search.verdict import verdict
 from effft.strategies.parts import LoRA
 from effft.strategies.search_space import ALL
 from effft.strategies.strategy import compose
+from effft.tracking import open_tracker
 from effft.tracking.tracker import MemoryTracker, Tracker, tracked
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def run_study(
             executor.close()  # the finals are made here, and need the room
 
             def open_run(experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
-                return _final_tracker(place, experiment, name, tags)
+                return _final_tracker(place, parent, experiment, name, tags)
 
             found = finals(study, plan, winner, session, open_run, announce)
             sentences = list(verdict(found, plan.metric))
@@ -202,20 +203,17 @@ def _parent(study: Study, plan: StudyPlan, place: StudyStores) -> Tracker:
 
     tags = {"study": plan.name, "strategy": plan.config.strategy, "task": plan.task, "kind": "study"}
     known = str(study.user_attrs.get(PARENT, ""))
-    name = place.experiment or f"effft/{plan.task}/search"
+    name = place.experiment or f"effft/{plan.task}"
     tracker = open_parent(name, f"search {plan.config.strategy}", tags, place.tracking_uri, known)
     if tracker.run_id != known:
         study.set_user_attr(PARENT, tracker.run_id)
     return tracker
 
 
-def _final_tracker(place: StudyStores, experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
-    if place.no_tracking:
-        return MemoryTracker(name=name, tag_values=dict(tags))
-    from effft.tracking.mlflow_tracker import MlflowTracker
-
-    tracker: Tracker = MlflowTracker.open(experiment, name, tags, tracking_uri=place.tracking_uri)
-    return tracker
+def _final_tracker(place: StudyStores, parent: Tracker, experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
+    """A final run has a tracker of its own under the study's run: what the store does not take, a file keeps."""
+    target = TrackingTarget(place.tracking_uri, place.experiment, place.no_tracking)
+    return open_tracker(target, experiment, name, {**tags, "mlflow.parentRunId": parent.run_id})
 
 
 def _register(study: Study, plan: StudyPlan, found: list[Final], fresh: float, place: StudyStores) -> str:

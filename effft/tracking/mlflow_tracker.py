@@ -6,11 +6,13 @@ import logging
 import math
 import os
 import re
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
@@ -30,8 +32,15 @@ METRICS_PER_BATCH, VALUES_PER_BATCH = 1000, 100
 HOME = "effft.runs.experiment"
 """Tag: the experiment that a run belongs to, wherever `mlflow run` put it."""
 
+RESOLVED = "resolved."
+"""Before a parameter whose own name holds what was typed at `mlflow run`."""
+
 NOTE = "mlflow.note.content"
 DEFAULT_EXPERIMENT = "0"
+IN_DEFAULT = (
+    "effft: `mlflow run` put this run into the experiment Default; `mlflow run --experiment-name %s ...` keeps it "
+    "beside the other runs of its task."
+)
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d{1,4}")
 """A name as MLflow makes up for a run that the user did not name ('bouncy-fox-123')."""
 
@@ -90,9 +99,14 @@ class MlflowTracker:
             return ""
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Log settings the run does not have yet (MLflow refuses another spelling of a value)."""
+        """Log settings the run does not have yet.
+
+        One that `mlflow run` logged with another value, as it was typed, is logged as `resolved.<name>`: MLflow never
+        changes a parameter.
+        """
         texts = {key: truncate(redact(str(value)), LONGEST_PARAM) for key, value in values.items()}
-        new = {key: value for key, value in texts.items() if key not in self._params}
+        typed = {f"{RESOLVED}{key}": value for key, value in texts.items() if self._params.get(key, value) != value}
+        new = {key: value for key, value in (texts | typed).items() if key not in self._params}
         self._write_in_parts("params", new)
         self._params |= new
 
@@ -186,13 +200,16 @@ def _texts(tags: Mapping[str, str]) -> dict[str, str]:
 
 def _open(writer: Writer, experiment: str, name: str, tags: Mapping[str, str]) -> MlflowTracker:
     run_id = os.environ.pop("MLFLOW_RUN_ID", "")
-    tags = {HOME: experiment, **tags}
-    if run_id:
+    client, task, tags = writer.client, tags.get("task", ""), {HOME: experiment, **tags}
+    if not run_id:
+        tracker = _create(writer, _chosen_experiment(client, experiment, task), name, tags)
+    else:
         tracker = _adopt(writer, run_id, name, tags)
         if tracker.experiment_id == DEFAULT_EXPERIMENT:
-            tracker.home_id = _experiment_id(writer.client, experiment, tags.get("task", ""))
-    else:
-        tracker = _create(writer, _chosen_experiment(writer.client, experiment, tags.get("task", "")), name, tags)
+            tracker.home_id = _experiment_id(client, experiment, task)
+            log.warning(IN_DEFAULT, shlex.quote(experiment))
+        else:
+            _ready(client, client.get_experiment(tracker.experiment_id), task)
     tracker.home = experiment
     return tracker
 
@@ -237,31 +254,43 @@ def _chosen_experiment(client: MlflowClient, name: str, task: str) -> str:
     if not chosen:
         return _experiment_id(client, os.environ.get("MLFLOW_EXPERIMENT_NAME", "") or name, task)
     try:
-        _must_take_files(retry(lambda: client.get_experiment(chosen)).artifact_location)
+        experiment = retry(lambda: client.get_experiment(chosen))
     except MlflowException:
         raise InputError(
             f"MLFLOW_EXPERIMENT_ID={chosen}: {redact(str(client.tracking_uri))} has no such experiment; "
             "unset the variable, or set MLFLOW_EXPERIMENT_NAME instead."
         ) from None
-    return chosen
+    return _ready(client, experiment, task)
 
 
 def _experiment_id(client: MlflowClient, name: str, task: str) -> str:
     """Id of an experiment, created when absent."""
     experiment = retry(lambda: client.get_experiment_by_name(name))
     if experiment is None:
-        about = f"Runs of effft on the task {task}." if task else "Runs of effft."
         try:
-            tags = {NOTE: f"{about} *Views* lines the strategies up."}
-            experiment = client.get_experiment(client.create_experiment(name, tags=tags))
+            experiment = client.get_experiment(client.create_experiment(name))
         except MlflowException:  # another process may have created it in between
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 raise
+    return _ready(client, experiment, task)
+
+
+def _ready(client: MlflowClient, experiment: Experiment, task: str) -> str:
+    """Id of an experiment that takes runs; one without a description gets one.
+
+    Raises:
+        InputError: It was deleted, or its files cannot be written.
+    """
     if experiment.lifecycle_stage != "active":
+        name = experiment.name
         raise InputError(f"experiment {name!r} was deleted; restore it in MLflow or name another (--experiment).")
     _must_take_files(experiment.artifact_location)
-    return str(experiment.experiment_id)
+    experiment_id = str(experiment.experiment_id)
+    if experiment_id != DEFAULT_EXPERIMENT and NOTE not in experiment.tags:
+        about = f"Runs of effft on the task {task}." if task else "Runs of effft."
+        client.set_experiment_tag(experiment_id, NOTE, f"{about} *Views* lines the strategies up.")
+    return experiment_id
 
 
 def _must_take_files(location: str) -> None:

@@ -1,23 +1,42 @@
 """Runs read back from MLflow as plain records, through its public search."""
 
+import json
+import logging
+import tempfile
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError
-from effft.tracking.mlflow_tracker import HOME
+from effft.evaluation.metric_keys import from_table
+from effft.redaction import redact
+from effft.tracking.mlflow_tracker import HOME, RESOLVED
 from effft.tracking.sanitize import sentence_of
 from effft.tracking.store import open_client, search_all_runs
+from effft.tracking.tracker import ASKED_TAG, METRICS_TAG
 
+log = logging.getLogger(__name__)
 PARENT = "mlflow.parentRunId"
+READERS = 8
+"""Artifacts that are read at the same time."""
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as MLflow keeps it. started: milliseconds since 1970, None where it never began."""
+    """A run as MLflow keeps it.
+
+    Args:
+        started: Milliseconds since 1970, None where it never began.
+        metrics: All of them, from the table of metrics where the run has one.
+        params: The values used.
+        asked: The settings given by hand.
+    """
 
     run_id: str
     name: str
@@ -25,6 +44,7 @@ class StoredRun:
     started: int | None
     metrics: Mapping[str, float]
     params: Mapping[str, str]
+    asked: Mapping[str, str]
     tags: Mapping[str, str]
 
 
@@ -54,7 +74,7 @@ class RunReader:
     def run(self, run_id: str) -> StoredRun | None:
         """One run; None where there is none with this id."""
         try:
-            return _stored(self.client.get_run(run_id))
+            return self._stored(self.client.get_run(run_id))
         except MlflowException:
             return None
 
@@ -71,7 +91,33 @@ class RunReader:
         return {str(e.name): str(e.experiment_id) for e in self.client.search_experiments()}
 
     def _search(self, experiment_ids: Iterable[str], words: str = "") -> list[StoredRun]:
-        return [_stored(run) for run in search_all_runs(self.client, list(experiment_ids), words)]
+        runs = list(search_all_runs(self.client, list(experiment_ids), words))
+        with ThreadPoolExecutor(READERS) as pool:
+            return list(pool.map(self._stored, runs))
+
+    def _stored(self, run: Any) -> StoredRun:
+        info, tags = run.info, run.data.tags
+        metrics = _in_megabytes(run.data.metrics | self._table(info.artifact_uri, tags.get(METRICS_TAG, "")))
+        plain = {key: value for key, value in run.data.params.items() if not key.startswith(RESOLVED)}
+        used = {key.removeprefix(RESOLVED): value for key, value in run.data.params.items() if key not in plain}
+        asked = _asked(tags[ASKED_TAG]) if ASKED_TAG in tags else plain  # older runs logged both
+        return StoredRun(
+            info.run_id, info.run_name or "", info.status, info.start_time, metrics, plain | used, asked, tags
+        )
+
+    def _table(self, folder: str, name: str) -> dict[str, float]:
+        if not name:
+            return {}
+        uri = self.client.tracking_uri
+        try:
+            with tempfile.TemporaryDirectory() as place:
+                file = mlflow.artifacts.download_artifacts(f"{folder}/{name}", dst_path=place, tracking_uri=uri)
+                table = json.loads(Path(file).read_text(encoding="utf-8"))
+            return from_table(table["columns"], table["data"])
+        except (MlflowException, OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("effft: %s/%s cannot be read (%s); slices and intervals of its run are missing.",
+                        redact(folder), name, sentence_of(error))  # fmt: skip
+            return {}
 
 
 def open_reader(tracking_uri: str = "") -> RunReader:
@@ -88,8 +134,15 @@ def quoted(text: str) -> str:
     return f'"{text}"' if "'" in text else f"'{text}'"
 
 
-def _stored(run: Any) -> StoredRun:
-    info, data = run.info, run.data
-    return StoredRun(
-        info.run_id, info.run_name or "", info.status, info.start_time, data.metrics, data.params, data.tags
-    )
+def _in_megabytes(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Older runs counted memory in bytes."""
+    old = [key for key in metrics if key.endswith("_bytes")]
+    converted = {key.removesuffix("_bytes") + "_mb": metrics[key] / 1e6 for key in old}
+    return {key: value for key, value in metrics.items() if key not in old} | converted
+
+
+def _asked(text: str) -> dict[str, str]:
+    try:
+        return {name: str(value) for name, value in json.loads(text).items()}
+    except (ValueError, AttributeError):
+        return {}

@@ -14,7 +14,11 @@ PREFIX = "mlflow.sharedViewState."
 LONGEST = 5000
 """Characters that MLflow takes in a tag of an experiment."""
 
-COSTS = ("peak_memory_bytes", "train_seconds")
+COSTS = ("peak_memory_mb", "train_seconds")
+
+
+KINDS = [f"tags.kind != '{kind}'" for kind in ("trial", "study", "control")]
+"""What is no run of a strategy, though it has the strategy's name."""
 
 
 def save_view(client: MlflowClient, experiment_id: str, task: str, metric: str, sets: Sequence[str]) -> str:
@@ -54,7 +58,7 @@ def _state(task: str, metric: str, sets: Sequence[str]) -> dict[str, object]:
     metrics += [f"resources/{name}" for name in COSTS]
     columns = ["tags.`strategy`", "tags.`per_label`", *(f"metrics.`{name}`" for name in metrics)]
     return {
-        "searchFilter": f"tags.task = '{task}' and tags.strategy != ''",
+        "searchFilter": " and ".join([f"tags.task = '{task}'", "tags.strategy != ''", *KINDS]),
         "orderByKey": f"metrics.`in_domain/{metric}`",
         "orderByAsc": False,
         "selectedColumns": columns,

@@ -83,7 +83,7 @@ def one_result(**changes: float) -> Result:
         "ood/far/chance": 0.5,
         "resources/trainable_parameters": 12288.0,
         "resources/total_parameters": 1480000.0,
-        "resources/peak_memory_bytes": 120e6,
+        "resources/peak_memory_mb": 120.0,
         "resources/train_seconds": 3.21,
         "resources/evaluation_seconds": 0.5,
     }

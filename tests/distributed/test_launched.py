@@ -63,7 +63,7 @@ def test_the_command_makes_one_run_of_two_processes(place: Path, tracking_uri: s
     (experiment,) = [e for e in client.search_experiments() if e.name == "effft/dogs"]
     (found,) = client.search_runs([experiment.experiment_id])
     assert found.info.status == "FINISHED"
-    assert found.data.params["resolved.processes"] == "2, data parallel"
+    assert found.data.params["processes"] == "2, data parallel"
     assert found.outputs.model_outputs
 
 

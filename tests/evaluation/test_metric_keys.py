@@ -1,5 +1,7 @@
 """Keys of metrics: injective, readable, valid in MLflow, and read back as they were made."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,11 +15,14 @@ from effft.evaluation.metric_keys import (
     MetricKey,
     bounds,
     collect,
+    from_table,
     ood_sets,
     parse,
     slices_with,
     splits_with,
+    to_table,
 )
+from effft.tracking.sanitize import table_json
 
 TEXT = st.text(max_size=400) | st.sampled_from(
     ["", " ", ".", "..", "/", ":", "_", "(blank)", ":blank:", "a.b", "slice"]
@@ -87,3 +92,16 @@ def test_what_a_report_reads() -> None:
 def test_two_metrics_never_share_a_key() -> None:
     with pytest.raises(RunError, match="two metrics have the key 'in_domain/mcc'"):
         collect({"in_domain/mcc": 0.1}, {"in_domain/mcc": 0.2})
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.dictionaries(st.text("ab/. C", min_size=1), NUMBERS | st.tuples(NUMBERS, NUMBERS, NUMBERS)))
+def test_a_table_of_metrics_is_read_back_to_the_bit(measured: dict[str, float | tuple[float, ...]]) -> None:
+    metrics = {"ood/far/slice/a.b/mcc": 0.1, "in_domain/examples": 5.0, "resources/train_seconds": 0.1}
+    for key, value in measured.items():
+        values = value if isinstance(value, tuple) else (value,)
+        metrics |= dict(zip((key, f"{key}_low", f"{key}_high"), values, strict=False))
+    table = json.loads(table_json(to_table(metrics)))
+    assert from_table(table["columns"], table["data"]) == metrics

@@ -20,7 +20,7 @@ from effft.runs.experiment import run
 from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker
 place, strategies, changes = json.loads(sys.argv[1])
-clock = ("seconds", "per_second", "memory_bytes", "matmul_share")
+clock = ("seconds", "per_second", "memory_mb", "matmul_share")
 found = {}
 for strategy in strategies:
     own = {"shots": 4} if strategy == "icl" else {"teacher_shots": 4, "unlabelled": 8} if "distill" in strategy else {}

@@ -67,7 +67,7 @@ def test_a_trial_that_diverges(tracking_uri: str, tmp_path: Path) -> None:
     assert all("the loss is nan at step 2" in trials[number].user_attrs["failure"] for number in high)
     assert list(states.values()).count(TrialState.COMPLETE) == 6
     client = MlflowClient(tracking_uri)
-    found = client.get_experiment_by_name("effft/dogs/search")
+    found = client.get_experiment_by_name("effft/dogs")
     assert found is not None
     ends = [run.info.status for run in client.search_runs([found.experiment_id], "tags.kind = 'trial'")]
     assert ends.count("FAILED") == len(high)

@@ -108,7 +108,7 @@ def test_a_run_in_little_memory(tracking_uri: str, tmp_path: Path, monkeypatch: 
     assert failed.info.status == "FAILED"
     histories = [client.get_metric_history(run.info.run_id, "train/loss") for run in runs]
     losses = [[metric.value for metric in sorted(history, key=lambda m: m.step)] for history in histories]
-    peaks = [run.data.metrics["resources/peak_memory_bytes"] / 1e6 for run in runs]
+    peaks = [run.data.metrics["resources/peak_memory_mb"] for run in runs]
     print(losses, peaks)
     assert losses[0] == pytest.approx(losses[2], rel=1e-5)
     assert losses[1] == pytest.approx(losses[2], rel=1e-5)

@@ -99,7 +99,7 @@ def test_a_search_that_is_stopped_keeps_its_trials(tracking_uri: str, tmp_path: 
         assert ended(pid) is None, log.read_text()
         time.sleep(0.02)
     took = stop(pid, signal.SIGINT, log)
-    found = runs(tracking_uri, "effft/dogs/search")
+    found = runs(tracking_uri, "effft/dogs")
     assert "RUNNING" not in {run.info.status for run in found}
     assert next(run for run in found if run.data.tags.get("kind") == "study").info.status == "KILLED"
     assert sum(run.info.status == "FINISHED" for run in found) >= 2

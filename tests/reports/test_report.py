@@ -20,9 +20,12 @@ from runs import log
 
 from effft.cli.app import app
 from effft.errors import InputError, RunError
+from effft.evaluation.metric_keys import headlines, to_table
 from effft.evaluation.statistics import front, holm, interval, sign_flip
 from effft.reports.report import Report, build
 from effft.tracking.reading import RunReader, StoredRun
+from effft.tracking.sanitize import table_json
+from effft.tracking.tracker import ASKED_TAG, METRICS_TAG
 
 EVIL = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
 
@@ -268,3 +271,26 @@ def test_the_command_writes_and_keeps_it(client: MlflowClient, home: str, tracki
     assert {"report/report.html", "report/report.md", "report/runs.csv"} <= kept
     assert "artifacts/report/report.html" in run.data.tags["mlflow.note.content"]
     assert f"(#/experiments/{home}/runs?viewStateShareKey=effft-dogs" in run.data.tags["mlflow.note.content"]
+
+
+def test_slices_and_intervals_come_from_the_table_of_metrics_to_the_bit(client: MlflowClient, home: str) -> None:
+    """Runs of today keep them in an artifact, older ones among their metrics: the report is the same."""
+    for seed in (0, 1):
+        log(client, home, "lora", seed)
+    old = build(RunReader(client), "dogs").files
+    for run in client.search_runs([home]):
+        client.delete_run(run.info.run_id)
+        known = {k.replace("_bytes", "_mb"): v / 1e6 if "_bytes" in k else v for k, v in run.data.metrics.items()}
+        params = {key.removeprefix("resolved."): value for key, value in run.data.params.items()}
+        tags = {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")}
+        tags |= {ASKED_TAG: "{}", METRICS_TAG: "metrics.json"}
+        new = client.create_run(home, run.info.start_time, tags, run.info.run_name).info.run_id
+        shown = [Metric(key, value, 0, 0) for key, value in headlines(known, "accuracy").items()]
+        assert not [metric for metric in shown if "slice" in metric.key]
+        client.log_batch(new, shown, [Param(*pair) for pair in params.items()])
+        client.log_text(new, table_json(to_table(known)), "metrics.json")
+        client.set_terminated(new)
+    made = build(RunReader(client), "dogs").files
+    for name in ("report.md", "results.csv"):
+        assert made[name] == old[name]
+    assert "slice/length.long/accuracy" in made["runs.csv"]

@@ -19,7 +19,7 @@ def outcome(strategy: str, seed: int = 0, score: float = 0.5, ood: float = 0.2, 
     metrics = {
         "resources/trainable_parameters": 10.0,
         "resources/total_parameters": 1000.0,
-        "resources/peak_memory_bytes": 2e6 + seed,
+        "resources/peak_memory_mb": 2.0 + seed,
         "resources/train_seconds": 1.0 + seed,
         "resources/evaluation_seconds": 4.0,
     }
@@ -42,7 +42,7 @@ def test_a_row_has_means_spreads_gap_and_costs() -> None:
     assert (row.in_domain.low, row.in_domain.high) == (0.4, 0.6)
     assert str(row.ood["far"]).startswith("0.200 ± 0.141")
     assert (row.gap.mean, row.gap.sd) == (pytest.approx(0.3), pytest.approx(0, abs=1e-9))
-    assert (row.runs, row.failed, row.trainable_share, row.peak_memory_bytes) == (2, 0, 0.01, 2e6 + 0.5)
+    assert (row.runs, row.failed, row.trainable_share, row.peak_memory_mb) == (2, 0, 0.01, 2.5)
     assert (row.train_seconds, row.evaluation_seconds, row.remarks) == (1.5, 4.0, ())
 
 

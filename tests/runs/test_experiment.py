@@ -9,11 +9,12 @@ from place import make_place
 
 from effft.config import make_config
 from effft.errors import InputError, RunError
+from effft.evaluation.metric_keys import from_table
 from effft.runs.experiment import Result, run
 from effft.runs.plan import prepare
 from effft.runs.session import Session
 from effft.strategies.strategy import NAMED
-from effft.tracking.tracker import MemoryTracker
+from effft.tracking.tracker import METRICS_TABLE, MemoryTracker
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def go(
 
 def numbers(result: Result) -> dict[str, float]:
     """What must not depend on the clock."""
-    clock = ("seconds", "per_second", "memory_bytes", "matmul_share")
+    clock = ("seconds", "per_second", "memory_mb", "matmul_share")
     return {key: value for key, value in result.metrics.items() if not key.endswith(clock)}
 
 
@@ -45,7 +46,7 @@ def test_every_strategy_tells_the_same(place: Path) -> None:
     for strategy in (*NAMED, "lora+pbft"):
         result, tracker = go(place, strategy)
         keys.add(frozenset(tracker.latest))
-        params.add(frozenset(k for k in tracker.parameters if k in ("resolved.learning_rate", "resolved.per_label")))
+        params.add(frozenset(k for k in tracker.parameters if k in ("learning_rate", "per_label")))
         history.add(frozenset(k for _, values in tracker.history for k in values if k.startswith("train/")))
         assert {"in_domain/mcc", "in_domain/mcc_low", "ood/far/accuracy", "ood/far/gap"} <= set(result.metrics)
         assert result.metrics["ood/far/slice/label.with_dog/length.short/accuracy"] <= 1
@@ -126,9 +127,23 @@ def test_an_encoder_does_it_too(place: Path) -> None:
 
 def test_the_best_epoch_is_kept(place: Path) -> None:
     result, tracker = go(place, "vanilla", selection="validation", epochs=6, per_label=16)
-    seen = [values["validation/mcc"] for _, values in tracker.history if "validation/mcc" in values]
-    assert len(seen) == 7  # six epochs, and the kept one again at the end
-    assert result.metrics["validation/mcc"] == max(seen[:-1])
+    key = "train/validation_mcc"
+    seen = [values[key] for _, values in tracker.history if key in values]
+    assert len(seen) == 6
+    assert result.metrics["validation/mcc"] == max(seen)
+
+
+def test_final_scores_are_few_and_stand_at_step_0(place: Path) -> None:
+    result, tracker = go(place, "lora", selection="validation")
+    assert 20 <= len(tracker.latest) <= 35
+    steps = {key: step for step, values in tracker.history for key in values}
+    assert all((step > 0) == key.startswith("train/") for key, step in steps.items())
+    assert [sum("in_domain/mcc" in values for _, values in tracker.history)] == [1]
+    assert not [key for key in tracker.latest if "slice" in key or key.endswith(("_low", "_high", "/examples"))]
+    table = tracker.tables[METRICS_TABLE]
+    assert from_table(list(table), zip(*table.values(), strict=True)) == result.metrics
+    assert tracker.parameters["rank"] == 8
+    assert not [key for key in tracker.parameters if key.startswith("resolved")]
 
 
 def test_patience_stops(place: Path) -> None:

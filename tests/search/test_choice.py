@@ -27,7 +27,7 @@ from effft.search.study import plan_study
 from effft.search.verdict import verdict
 from effft.tracking.tracker import MemoryTracker
 
-RESOURCES = dict.fromkeys(("peak_memory_bytes", "train_seconds", "trainable_parameters"), 1.0)
+RESOURCES = dict.fromkeys(("peak_memory_mb", "train_seconds", "trainable_parameters"), 1.0)
 
 
 class Told:

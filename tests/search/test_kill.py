@@ -118,7 +118,7 @@ def check_optuna(place: Path, wanted: int) -> None:
 def check_mlflow(place: Path, tracking_uri: str) -> None:
     trials = {t.number: t for t in study_of(place).get_trials(deepcopy=False)}
     client = MlflowClient(tracking_uri=tracking_uri)
-    experiment = client.get_experiment_by_name("effft/small/search")
+    experiment = client.get_experiment_by_name("effft/small")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     children = [r for r in runs if "optuna.trial" in r.data.tags]

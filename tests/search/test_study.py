@@ -90,13 +90,14 @@ def test_a_study_end_to_end(search: Callable[..., int], tracking_uri: str, tmp_p
     states = [t.state.name for t in study.trials if t.state.is_finished()]
     assert len(states) == 3
     client = MlflowClient(tracking_uri=tracking_uri)
-    parents = client.get_experiment_by_name("effft/agreement/search")
-    assert parents is not None
-    runs = client.search_runs([parents.experiment_id])
-    trials = [r for r in runs if "optuna.trial" in r.data.tags]
-    (parent,) = [r for r in runs if "optuna.trial" not in r.data.tags]
+    experiment = client.get_experiment_by_name("effft/agreement")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    trials, finals, (parent,) = (
+        [r for r in runs if r.data.tags["kind"] == kind] for kind in ("trial", "final", "study")
+    )
     assert sorted(int(r.data.tags["optuna.trial"]) for r in trials) == [0, 1, 2]
-    assert {r.data.tags["mlflow.parentRunId"] for r in trials} == {parent.info.run_id}
+    assert {r.data.tags["mlflow.parentRunId"] for r in (*trials, *finals)} == {parent.info.run_id}
     assert {r.info.status for r in runs} == {"FINISHED"}
     assert not any(key.startswith(("in_domain", "ood")) for r in trials for key in r.data.metrics)
     for run in trials:
@@ -104,9 +105,6 @@ def test_a_study_end_to_end(search: Callable[..., int], tracking_uri: str, tmp_p
         assert run.data.metrics["validation/mcc"] == pytest.approx(
             fmean(study.trials[number].user_attrs["measured"]["scores"])
         )
-    tasks = client.get_experiment_by_name("effft/agreement")
-    assert tasks is not None
-    finals = client.search_runs([tasks.experiment_id])
     assert sorted(r.data.tags["tuned"] for r in finals) == ["false", "true"]
     assert all("in_domain/mcc" in r.data.metrics and "ood/far/mcc" in r.data.metrics for r in finals)
     (version,) = client.search_model_versions("name = 'effft-agreement'")

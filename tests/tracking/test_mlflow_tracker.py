@@ -66,7 +66,11 @@ def test_no_run_stays_running(tracking_uri: str, raised: BaseException, status: 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "ours"), ("my run", "my run")])
 def test_adopts_the_run_of_mlflow_run(
-    tracking_uri: str, monkeypatch: pytest.MonkeyPatch, given: str | None, expected: str
+    tracking_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    given: str | None,
+    expected: str,
 ) -> None:
     client = MlflowClient(tracking_uri)
     run = client.create_run("0", run_name=given)
@@ -74,13 +78,14 @@ def test_adopts_the_run_of_mlflow_run(
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     tracker = MlflowTracker.open("effft/other", "ours", {}, tracking_uri)
     assert "MLFLOW_RUN_ID" not in os.environ
-    tracker.params({"rank": 8, "resolved.rank": 8})
+    tracker.params({"rank": 8, "epochs": 3})
     tracker.close()
     kept = client.get_run(run.info.run_id)
+    assert "mlflow run --experiment-name effft/other" in caplog.text
     assert tracker.run_id == run.info.run_id
     assert kept.info.run_name == expected
     assert kept.info.experiment_id == "0"
-    assert kept.data.params == {"rank": "08", "resolved.rank": "8"}
+    assert kept.data.params == {"rank": "08", "resolved.rank": "8", "epochs": "3"}
 
 
 def test_dead_processes_runs_are_ended_and_living_ones_are_not(tracking_uri: str) -> None:
@@ -129,15 +134,17 @@ def test_children_of_a_run_that_mlflow_put_into_default_belong_to_their_task(
 ) -> None:
     client = MlflowClient(tracking_uri)
     elsewhere = client.create_experiment("chosen by the user")
+    note = "mlflow.note.content"
     for place, expected in (("0", "effft/small"), (elsewhere, "chosen by the user")):
         monkeypatch.setenv("MLFLOW_RUN_ID", client.create_run(place).info.run_id)
         monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", place)
-        with tracked(MlflowTracker.open("effft/small", "compare", {"kind": "comparison"}, tracking_uri)) as parent:
+        with tracked(MlflowTracker.open("effft/small", "compare", {"task": "small"}, tracking_uri)) as parent:
             child = parent.child("lora", {"task": "small"})
         run = client.get_run(child.run_id)
         assert client.get_experiment(run.info.experiment_id).name == expected
         assert run.data.tags["mlflow.parentRunId"] == parent.run_id
         assert run.data.tags["kind"] == "run"
+        assert "small" in client.get_experiment(run.info.experiment_id).tags[note]
 
 
 def test_everything_has_a_kind_and_a_description(tracking_uri: str) -> None:

@@ -31,7 +31,9 @@ def test_it_lines_strategies_up(client: MlflowClient) -> None:
     assert (type(view["name"]), type(view["createdAt"]), type(view["state"])) == (str, int, str)  # or it is not listed
     state = json.loads(view["state"])
     assert {"metrics.`in_domain/mcc`", "metrics.`ood/cola_ood/mcc`", "tags.`strategy`"} <= set(state["selectedColumns"])
-    assert client.search_runs(["0"], state["searchFilter"], order_by=[f"{state['orderByKey']} DESC"]) == []
+    shown = [log(client, "0", "lora", task="cola", kind=kind) for kind in ("run", "final", "trial", "study", "control")]
+    found = client.search_runs(["0"], state["searchFilter"], order_by=[f"{state['orderByKey']} DESC"])
+    assert {run.info.run_id for run in found} == set(shown[:2])
 
 
 def test_a_view_saved_over_by_hand_stays(client: MlflowClient) -> None:
