@@ -133,27 +133,54 @@ def test_pyfunc_answers_as_the_run_did(place: Path, tmp_path: Path, tracking_uri
     np.testing.assert_allclose(answers["probability_bad"], softmax(scores)[:, 1], atol=1e-5)
 
 
+TREC = """
+name: trec
+fields: [text]
+labels: [abbreviation, description, entity, human, location, number]
+patterns: {minimal: "{text} It is a"}
+train: trec/train.csv
+in_domain: trec/test.csv
+"""
+FILES = {
+    "cola": {"in_domain": "cola/in_domain_dev.tsv", "ood/cola_ood": "cola/out_of_domain_dev.tsv"},
+    "mnli": {"in_domain": "mnli/dev_matched.tsv.gz", "ood/hans": "hans/heuristics_evaluation_set.txt.gz"},
+    "trec": {"in_domain": "trec/test.csv"},
+}
+"""Task -> the file of each of its splits."""
+EVERY = {"mnli/dev_matched.tsv.gz": 20, "hans/heuristics_evaluation_set.txt.gz": 60}
+"""Of a large file, the header and every so many rows are taken."""
+
+
+def copy_of(data: Path, to: Path) -> Path:
+    """The data folder with links to the files, and copies of the large ones with fewer rows."""
+    for path in data.rglob("*.*sv*"):
+        (to / path.relative_to(data)).parent.mkdir(parents=True, exist_ok=True)
+        (to / path.relative_to(data)).symlink_to(path)
+    for name, every in EVERY.items():
+        (to / name).parent.mkdir(exist_ok=True)
+        (to / name).unlink(missing_ok=True)
+        with gzip.open(data / name) as source, gzip.open(to / name, "wb") as target:
+            header, *rows = source
+            target.writelines([header, *rows[::every]])
+    return to
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("task", FILES)
 @pytest.mark.parametrize("strategy", ["vanilla", "lora", "pbft", "icl"])
-def test_cola_and_mnli(place: Path, tmp_path: Path, shared: Path, strategy: str) -> None:
-    data = shared / "data"
-    label_words = {"label_words": "No,Yes"} if strategy in ("pbft", "icl") else {}
-    for task, files in {
-        "cola": {"in_domain": "cola/in_domain_dev.tsv", "ood/cola_ood": "cola/out_of_domain_dev.tsv"},
-        "mnli": {"in_domain": "mnli/dev_matched.tsv.gz"},
-    }.items():
-        values = {
-            "task": task,
-            "data_dir": str(data),
-            "max_length": 40,
-            "epochs": 1,
-            "evaluation_limit": 300,
-            "shots": 2,
-            **label_words,
-        }
-        if strategy != "icl":
-            del values["shots"]
-        result = go(place, tmp_path / task, strategy=strategy, **values)
-        labels = [name.removeprefix("score_") for name in result.tables["in_domain"] if name.startswith("score_")]
-        for split, file in files.items():
-            check_answers(tmp_path / task, data / file, tmp_path / "out.jsonl", result.tables[split], labels)
+def test_real_files_are_answered_as_in_the_run(tmp_path: Path, shared: Path, strategy: str, task: str) -> None:
+    (tmp_path / "trec.yaml").write_text(TREC)
+    data, words = copy_of(shared / "data", tmp_path / "data"), {"cola": "he,she", "mnli": "he,she", "trec": "he,she,it,they,you,we"}
+    values: dict[str, object] = {
+        "task": str(tmp_path / "trec.yaml") if task == "trec" else task,
+        "data_dir": str(data),
+        "model": str(shared / "models" / "stories260K"),
+        "max_length": 60,
+        "epochs": 1,
+    }
+    values |= {"label_words": words[task]} if strategy in ("pbft", "icl") else {}
+    values |= {"shots": 2} if strategy == "icl" else {}
+    result = go(tmp_path, tmp_path / "model", strategy=strategy, **values)
+    labels = [name.removeprefix("score_") for name in result.tables["in_domain"] if name.startswith("score_")]
+    for split, file in FILES[task].items():
+        check_answers(tmp_path / "model", data / file, tmp_path / "out.jsonl", result.tables[split], labels)
