@@ -22,6 +22,7 @@ from effft.runs.experiment import StopCallback, training_items
 from effft.runs.plan import Plan, prompt_encoders
 from effft.strategies.batch import Item
 from effft.strategies.parts import BitFit, LoRA, Verbalizer
+from effft.strategies.scoring import check_finite
 from effft.training.loop import Step
 
 
@@ -184,27 +185,35 @@ class MultiAdapterRuns:
                 results.append(RunResult(run.waiting.key, failure=step))
             elif run.validates_after(step):
                 validating[index] = (run, step)
-        self._validate(validating)
-        results += [self._result(run) for run, _ in validating.values() if run.ended]
+        results += self._validate(validating)
         self.runs = [run for run in self.runs if not run.ended]
         if not self.runs:
             self.close()
         return results
 
-    def _validate(self, validating: dict[int, tuple[_Run, Step]]) -> None:
-        """Score the validation examples of all these runs in shared passes."""
+    def _validate(self, validating: dict[int, tuple[_Run, Step]]) -> list[RunResult]:
+        """Score the validation examples of all these runs in shared passes; the results of those that end with it."""
         if not validating:
-            return
+            return []
         start = time.perf_counter()
         scores = self._trainer.scores({index: run.validation for index, (run, _) in validating.items()})
         examples = sum(len(run.validation) for run, _ in validating.values())
         seconds_per_example = (time.perf_counter() - start) / max(1, examples)
+        results = []
         for index, (run, step) in validating.items():
             plan = run.waiting.plan
             run.evaluation_seconds += seconds_per_example * len(run.validation)
+            try:
+                check_finite(scores[index], self.backbone.name)
+            except RunError as error:
+                run.ended = True
+                results.append(RunResult(run.waiting.key, failure=error))
+                continue
             labels = torch.tensor([item.label for item in run.validation]).numpy()
             metrics = four_metrics(labels, scores[index].argmax(dim=1).numpy(), len(plan.task.labels))
             run.validated(step, metrics[plan.resolved.metric])
+            results += [self._result(run)] if run.ended else []
+        return results
 
     def _result(self, run: _Run) -> RunResult:
         """Its share of the time by its tokens, and of the memory above the weights, which a lone run would copy."""

@@ -49,6 +49,7 @@ class ReportData:
         primary: The primary metric.
         sets: The names of the OOD sets.
         left_out: The other runs, by the reason why they are left out.
+        controls: Finished runs of controls at the difficulty of `frame`: rows of the table of results, nothing else.
     """
 
     task: str
@@ -57,6 +58,7 @@ class ReportData:
     primary: str
     sets: tuple[str, ...]
     left_out: dict[str, pd.DataFrame]
+    controls: pd.DataFrame
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
@@ -182,6 +184,8 @@ def metric_names(frame: pd.DataFrame) -> list[str]:
 
 def select_runs(frame: pd.DataFrame, task: str) -> ReportData:
     """Keep the finished runs of the task that measured its primary metric in domain; keep the others by reason."""
+    controls = frame[(frame["kind"] == "control") & (frame["task"] == task) & (frame["status"] == "FINISHED")]
+    controls = controls.assign(variant=controls["name"].str.split(" · ").str[0])
     frame = frame[~frame["kind"].isin(NO_RESULT)]
     left_out: dict[str, pd.DataFrame] = {}
 
@@ -201,9 +205,10 @@ def select_runs(frame: pd.DataFrame, task: str) -> ReportData:
     leave(f"without in_domain/{metric}", scores.isna())
     leave("without a number of examples per label", frame["per_label"].isna())
     frame = with_contents(frame.assign(difficulty=difficulty_of(frame)))
-    here = frame["difficulty"].isin([usual_difficulty(frame), ""])  # '': the task has none, or the run did not log it
+    difficulties = [usual_difficulty(frame), ""]  # '': the task has none, or the run did not log it
+    here, controls = frame["difficulty"].isin(difficulties), controls[difficulty_of(controls).isin(difficulties)]
     sets = tuple(sorted(ood_sets(metric_names(frame[here].dropna(axis=1, how="all")), metric)))
-    return ReportData(task, with_variants(frame[here]), frame[~here], metric, sets, left_out)
+    return ReportData(task, with_variants(frame[here]), frame[~here], metric, sets, left_out, controls)
 
 
 def with_contents(frame: pd.DataFrame) -> pd.DataFrame:

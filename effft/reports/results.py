@@ -157,7 +157,8 @@ def results_table(data: ReportData, backbone: str, failed: Mapping[tuple[str, in
     """The table of one backbone. failed: (strategy, examples per label) -> number of runs without a result."""
     lost = dict(failed or {})
     groups = data.groups_on(backbone)
-    rows = [_row(data, group, lost.pop((group.variant, group.per_label), 0)) for group in groups]
+    controls = [group for group in data.groups_in(data.controls) if group.backbone == backbone]
+    rows = [_row(data, group, lost.pop((group.variant, group.per_label), 0)) for group in (*groups, *controls)]
     rows += [ResultRow(name, count, failed=runs, remarks=("FAILED",)) for (name, count), runs in lost.items()]
     rows.sort(key=lambda row: row.per_label)
     references = {split: known for split in data.splits if (known := data.references(groups, split)) is not None}
@@ -177,7 +178,7 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> ResultsTable:
     columns = None if records else ["backbone", "strategy", "variant", "per_label", "seed", "data_seed"]
     frame = pd.DataFrame.from_records(records, columns=columns)
     primary, sets = next(((o.result.primary, o.result.ood) for o in outcomes if o.result is not None), ("", ()))
-    data = ReportData(outcomes[0].config.task, frame, frame.head(0), primary, sets, {})
+    data = ReportData(outcomes[0].config.task, frame, frame.head(0), primary, sets, {}, frame.head(0))
     failed = Counter((outcome.row, outcome.config.per_label) for outcome in outcomes if outcome.result is None)
     table = results_table(data, outcomes[0].config.model, failed)
     sentences = tuple(f"FAILED {outcome.failure}" for outcome in outcomes if outcome.failure)

@@ -237,6 +237,7 @@ def measure(
                 ood = tuple(n.removeprefix("ood/") for n in plan.evaluated if n.startswith("ood/"))
                 result = Result(run.config, name, metrics, plan.resolved.metric, ood, ())
                 child.params(run.config.model_dump(exclude_none=True))
+                child.params({f"resolved.{setting}": value for setting, value in plan.resolved.settings.items()})
                 child.metrics(metrics)
             else:
                 result = replace(execute(plan, child, progress), config=run.config, name=name, tables={})

@@ -22,7 +22,7 @@ SMALL = {"per_label": (4,), "seeds": 1}
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_place(tmp_path_factory.mktemp("dogs"), "llama")
-    save_backbone(folder / "broken", "llama", std=float("inf"))
+    save_backbone(folder / "broken", "llama", std=2e18)  # attention overflows
     return folder
 
 
@@ -177,6 +177,17 @@ def test_controls_know_less(place: Path) -> None:
     tags = [child.tag_values for child in parent.children]
     assert [tag.get("control") for tag in tags] == [None, *controls]
     assert {tag["backbone"] for tag in tags} == {str(place / "llama")}
+
+
+def test_controls_are_rows_of_the_report(place: Path, tracking_uri: str, tmp_path: Path) -> None:
+    grid = {"tasks": [str(place / "task.yaml")], "strategies": ["icl"], "per_label": [4], "seeds": 1}
+    grid |= {"controls": ["bag_of_words", "swapped_label_words"], "settings": settings(place)}
+    (tmp_path / "small.yaml").write_text(json.dumps({"grids": [grid]}))
+    command = ["compare", "--preset", "small.yaml", "--out", "kept", "--tracking-uri", tracking_uri]
+    assert run_command_line(command) == 0
+    report = (tmp_path / "kept" / "dogs" / "report.md").read_text()
+    rows = [line.split("|")[1].strip() for line in report.splitlines() if line.startswith("|")]
+    assert {"icl", "bag of words", "swapped label words", "majority", "chance"} <= set(rows)
 
 
 def test_the_control_swaps_the_label_words(place: Path) -> None:

@@ -170,7 +170,10 @@ def copy_of(data: Path, to: Path) -> Path:
 @pytest.mark.parametrize("strategy", ["vanilla", "lora", "pbft", "icl"])
 def test_real_files_are_answered_as_in_the_run(tmp_path: Path, shared: Path, strategy: str, task: str) -> None:
     (tmp_path / "trec.yaml").write_text(TREC)
-    data, words = copy_of(shared / "data", tmp_path / "data"), {"cola": "he,she", "mnli": "he,she", "trec": "he,she,it,they,you,we"}
+    data, words = (
+        copy_of(shared / "data", tmp_path / "data"),
+        {"cola": "he,she", "mnli": "he,she", "trec": "he,she,it,they,you,we"},
+    )
     values: dict[str, object] = {
         "task": str(tmp_path / "trec.yaml") if task == "trec" else task,
         "data_dir": str(data),
