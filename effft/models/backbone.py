@@ -33,7 +33,8 @@ class Backbone:
         max_positions: most tokens it can read, special tokens included.
         input_device: where inputs go when a device map spreads the layers over several devices, else None.
         folder: where its files are, weights as safetensors; None of a skeleton.
-        blocks_return_tuples: whether a block returns a tuple; known once a pass has stopped above the first block.
+        block_values: values in the tuple that a block returns, 0 where it returns its states alone; known once a pass
+            has stopped above the first block.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Backbone:
     input_device: torch.device | None = None
     folder: Path | None = None
     layout: ModelLayout = field(init=False)
-    blocks_return_tuples: bool = field(init=False, default=False)
+    block_values: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.layout = find_layout(self.body)

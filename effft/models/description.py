@@ -7,7 +7,7 @@ import torch
 
 from effft.errors import InputError
 from effft.models.device_map import is_device_map
-from effft.models.files import model_folder
+from effft.models.files import model_folder, with_weights
 from effft.models.pretrained import from_pretrained
 
 POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "esm", "mpnet")
@@ -25,12 +25,12 @@ class ModelDescription(NamedTuple):
 
 
 def describe(name: str, revision: str, need_lm_head: bool, weights: bool = False) -> ModelDescription:
-    """Read configuration and tokenizer; see that the weights are in the folder too where they are asked for.
+    """Read configuration and tokenizer; with `weights`, see that these are in the folder too.
 
     Raises:
         InputError: no such model, no LM head, hub not reachable, unsafe weights.
     """
-    folder = model_folder(name, revision, weights)
+    folder = model_folder(name, revision)
     config = from_pretrained("AutoConfig", folder, name)
     if getattr(config, "is_encoder_decoder", False):
         raise InputError(f"model {name!r} ({config.model_type}) is an encoder-decoder; take a decoder or an encoder.")
@@ -41,7 +41,8 @@ def describe(name: str, revision: str, need_lm_head: bool, weights: bool = False
             f"model {name!r} ({', '.join(config.architectures or ['?'])}) has no pre-trained language-modelling head, "
             "so it has no answer for a verbalizer; take vanilla, lora, adaptive, bitfit or probe."
         )
-    return ModelDescription(folder, config, from_pretrained("AutoTokenizer", folder, name), decoder, kind)
+    tokenizer = from_pretrained("AutoTokenizer", folder, name)
+    return ModelDescription(with_weights(folder, name) if weights else folder, config, tokenizer, decoder, kind)
 
 
 def _is_decoder(config: Any) -> bool:

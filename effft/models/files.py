@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -63,36 +63,49 @@ def check_name(name: str) -> None:
         raise InputError(f"unknown model {name!r}.{hint} A hub id or a local folder works too.")
 
 
-def model_folder(name: str, revision: str = "", weights: bool = True) -> Path:
-    """The local folder with configuration and tokenizer and, where asked for, the weights as safetensors.
-
-    What a hub model lacks in the cache is fetched, and only what is needed. `.bin` weights are converted once.
+def model_folder(name: str, revision: str = "") -> Path:
+    """The local folder with configuration and tokenizer; what a hub model lacks in the cache is fetched.
 
     Raises:
-        InputError: no such model; weights that are damaged, lie outside of the folder or could execute code.
-        RunError: the disk is full.
+        InputError: no such model, or the hub does not give it.
     """
     folder = BUILT_IN.get(name, Path(name).expanduser())
-    if not folder.is_dir():
-        folder = _fetch(name, revision, weights)
-    if not weights:
-        return folder
-    files = _weights_in(folder, os.listdir(folder))
-    if files and files[-1].endswith(".bin"):
-        if problem := find_corruption(folder):
-            raise InputError(f"model {name!r}: {problem}; fetch the folder again.")
-        return converted(name, folder, files)
-    return folder
+    return folder if folder.is_dir() else _fetch(name, revision, _descriptions)
 
 
-def _fetch(name: str, revision: str, weights: bool) -> Path:
-    """The folder of a hub model in the hub's cache."""
+def with_weights(folder: Path, name: str) -> Path:
+    """The folder of the model with its weights as safetensors: fetched if need be, `.bin` weights converted once.
+
+    Args:
+        folder: As `model_folder` gives it.
+        name: The model as the user gave it.
+
+    Raises:
+        InputError: weights that are not there, are damaged, lie outside of the folder or could execute code.
+        RunError: the disk is full.
+    """
+    cached = folder.parent.name == "snapshots"
+    if cached and not Path(name).expanduser().is_dir():
+        _fetch(name, folder.name, partial(_weights_in, folder))
+    files, problem = _weights_in(folder, os.listdir(folder)), ""
+    if not files or not all((folder / file).is_file() for file in files):
+        problem = find_corruption(folder) or f"it has no {' or '.join(WEIGHTS)}"
+    if problem and cached:
+        raise InputError(
+            f"model {name!r}: its copy in the cache cannot be used: {problem}; run the command with a network, take "
+            "another model, or give a downloaded folder with --model FOLDER."
+        )
+    if problem:
+        raise InputError(f"model {name!r}: {problem}; fetch the folder again.")
+    return converted(name, folder, files) if files[-1].endswith(".bin") else folder
+
+
+def _fetch(name: str, revision: str, wanted: Callable[[Collection[str]], list[str]]) -> Path:
+    """The folder of a hub model in the hub's cache, with the wanted files."""
     model = f"model {name!r}" + (f" at revision {revision!r}" if revision else "")
     nowhere = f"{model}: neither built in ({', '.join(BUILT_IN)}) nor a local folder, and "
     try:
-        folder = hub.fetch_model(name, revision, _descriptions)
-        if folder is not None and weights:
-            folder = hub.fetch_model(name, folder.name, partial(_weights_in, folder))
+        folder = hub.fetch_model(name, revision, wanted)
     except InputError:
         raise
     except Exception as error:  # the libraries below raise a dozen kinds
@@ -103,13 +116,6 @@ def _fetch(name: str, revision: str, weights: bool) -> Path:
         raise InputError(
             f"{nowhere}the hub is not reachable (or HF_HUB_OFFLINE is set), and it is not in the cache; give a "
             "downloaded folder with --model FOLDER."
-        )
-    if weights and not _weights_in(folder, os.listdir(folder)):
-        problem = find_corruption(folder)
-        why = f"its copy in the cache cannot be used: {problem}" if problem else f"it has no {' or '.join(WEIGHTS)}"
-        raise InputError(
-            f"{model}: {why}; run the command with a network, take another model, or give a downloaded folder with "
-            "--model FOLDER."
         )
     return folder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from effft.disk import file_digest
 from effft.errors import InputError
 from effft.models.backbone import Backbone
-from effft.models.files import BUILT_IN, model_folder
+from effft.models.files import BUILT_IN, with_weights
 from effft.serving.manifest import BaseReference
 
 SMALL = 100_000_000
@@ -66,6 +66,6 @@ def locate(base: BaseReference, folder: Path) -> tuple[str, str]:
             f"the base of this model is {base.name!r}, which was at {base.path or 'the hub'} and is not at {place}; "
             f"set {PLACE} to its folder."
         )
-    if base.sha256 and digest_of(model_folder(str(place))) != base.sha256:
+    if base.sha256 and digest_of(with_weights(place, str(place))) != base.sha256:
         raise InputError(f"{place} holds another model than {base.name!r}: its SHA-256 is not {base.sha256[:12]}....")
     return str(place), ""

@@ -31,7 +31,7 @@ def block_input(
         raise _BlockReachedError
 
     def see_output(_module: object, _args: object, output: object) -> None:
-        backbone.blocks_return_tuples = isinstance(output, tuple)
+        backbone.block_values = len(output) if isinstance(output, tuple) else 0
 
     handles = [backbone.layout.blocks[index].register_forward_pre_hook(stop, with_kwargs=True)]
     handles += [block.register_forward_hook(see_output) for block in backbone.layout.blocks[: min(index, 1)]]
@@ -57,8 +57,8 @@ def start_at_block(backbone: Backbone, states: Tensor, index: int) -> Iterator[N
     def enter(_module: object, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return ((states, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": states})
 
-    def skip(hidden_states: Tensor, *_args: object, **_kwargs: object) -> Tensor | tuple[Tensor]:
-        return (hidden_states,) if backbone.blocks_return_tuples else hidden_states
+    def skip(hidden_states: Tensor, *_args: object, **_kwargs: object) -> Tensor | tuple[Tensor | None, ...]:
+        return (hidden_states, *[None] * (backbone.block_values - 1)) if backbone.block_values else hidden_states
 
     below = backbone.layout.blocks[:index]
     handle = backbone.layout.blocks[index].register_forward_pre_hook(enter, with_kwargs=True)
