@@ -27,6 +27,12 @@ class MemoryShortError(RunError):
     """Memory is short, and no smaller part of the work is left."""
 
 
+def shortened(name: object) -> str:
+    """A name as a sentence shows it: at most 200 characters."""
+    text = str(name)
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text):,} characters)"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean 'x'?' for the known name closest to `name`, or '' when none is close."""
     near = difflib.get_close_matches(name, list(known), n=1)

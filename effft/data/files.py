@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from effft.data.table import SourceRow, Table, is_text, listed
 from effft.disk import check_regular
@@ -35,6 +35,8 @@ LONGEST_LINE = 1 << 26
 """Bytes of one line (64 MB); also the longest quoted value."""
 
 MOST_COLUMNS = 10_000
+BATCH_BYTES = 1 << 25
+"""Unpacked bytes of a parquet file that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,7 @@ def _json_rows(path: Path, limit: float) -> Iterator[SourceRow]:
 
 
 def _parquet(path: Path, limit: float) -> Table:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
@@ -250,31 +253,45 @@ def _parquet(path: Path, limit: float) -> Table:
             source = io.BytesIO(file.read(room + 1)) if path.suffix.lower() == ".gz" else str(path)
         if isinstance(source, io.BytesIO) and source.getbuffer().nbytes > room:
             raise too_large(path, room)
-        found = pq.ParquetFile(source)
+        schema = pq.ParquetFile(source).schema_arrow
+        # Texts stay in their dictionaries: 1 kB of file can say one of 10 MB a thousand times.
+        texts = [field.name for field in schema if str(field.type) in ("string", "large_string", "binary")]
+        found = pq.ParquetFile(source, read_dictionary=texts)
     except InputError:
         raise
     except Exception as error:  # pyarrow has its own errors for every kind of damage
         raise InputError(f"{path}: no parquet file ({_first_line(error)}); fetch it again.") from None
-    if not found.metadata.num_rows:
+    rows, parts = found.metadata.num_rows, map(found.metadata.row_group, range(found.metadata.num_row_groups))
+    unpacked = sum(part.total_byte_size for part in parts)
+    if not rows:
         raise _empty(path, "it has no rows")
-    if found.metadata.num_rows * ROW_BYTES > limit:
+    if rows * ROW_BYTES + unpacked > limit:
         raise too_large(path, limit)
 
     def read() -> Iterator[SourceRow]:
         numbers, taken = count(), 0
         try:
-            for batch in found.iter_batches(batch_size=1024):
-                taken += batch.nbytes + ROW_BYTES * batch.num_rows
-                if taken > limit:
-                    raise too_large(path, limit)
-                for values in batch.to_pylist():
-                    yield SourceRow(next(numbers), values)
+            for batch in found.iter_batches(batch_size=max(1, min(1024, BATCH_BYTES * rows // max(1, unpacked)))):
+                taken += sum(column.nbytes for column in batch.columns if pa.types.is_nested(column.type))
+                for values in zip(*map(_values, batch.columns), strict=True):
+                    taken += ROW_BYTES + sum(len(value) for value in values if isinstance(value, str | bytes))
+                    if taken > limit:
+                        raise too_large(path, limit)
+                    yield SourceRow(next(numbers), dict(zip(schema.names, values, strict=True)))
         except (OSError, ValueError) as error:  # pyarrow's own errors are among these
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path}: no whole parquet file ({_first_line(error)}); fetch it again.") from None
 
-    return Table(str(path), _checked(path, tuple(found.schema_arrow.names)), read)
+    return Table(str(path), _checked(path, tuple(schema.names)), read)
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of an arrow array; equal texts are one object."""
+    if not hasattr(column, "dictionary"):
+        return list(column.to_pylist())
+    known = column.dictionary.to_pylist()
+    return [None if place is None else known[place] for place in column.indices.to_pylist()]
 
 
 def _first_line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from effft.config import DIFFICULTY_FIELDS
@@ -12,7 +12,7 @@ from effft.data.files import open_table
 from effft.data.hub import read_hub, read_url
 from effft.data.table import SourceRow, Table
 from effft.disk import file_digest
-from effft.errors import InputError
+from effft.errors import InputError, shortened
 from effft.tasks.builtin import generate
 from effft.tasks.rows import to_examples
 from effft.tasks.source import Source, Split
@@ -74,11 +74,9 @@ def _local(task: Task, record: Split, split: str, data_dir: str) -> tuple[Source
     """The first generated source or file at hand; None when the network is to be asked."""
     files = [source for source in record.sources if source.file]
     built = [source for source in record.sources if source.builtin]
-    if data_dir and not Path(data_dir).expanduser().is_dir():
-        raise InputError(
-            f"data_dir={data_dir}: no such folder (flag --data-dir); it was looked for at "
-            f"{Path(data_dir).expanduser().absolute()}."
-        )
+    if data_dir and not os.path.isdir(folder := Path(data_dir).expanduser()):
+        place = f"; it was looked for at {shortened(folder.absolute())}" if not folder.is_absolute() else ""
+        raise InputError(f"data_dir={shortened(data_dir)}: no such folder (flag --data-dir){place}.")
     if built and not (data_dir and files):
         return built[0], _built(built[0])
     for source in files:
@@ -124,32 +122,22 @@ def _built(source: Source) -> Table:
 
 
 def _find(task: Task, source: Source, data_dir: str) -> Path | None:
-    """Where the source's file lies; None when it has none there."""
-    return next((path for path in _places(task, source, data_dir) if os.path.exists(path)), None)
+    """Where the source's file lies: in the data folder, whole or by its last name, or beside the task file; or as .gz.
 
-
-def _places(task: Task, source: Source, data_dir: str) -> Iterator[Path]:
-    """Where it may lie: in the data folder, whole or by its last name, or beside the task file; each also as .gz."""
-    if not source.file:
-        return
-    if data_dir:
-        folder = Path(data_dir).expanduser()
-        places = list(dict.fromkeys([folder / source.file, folder / Path(source.file).name]))
-    elif task.folder is not None:
-        places = [task.folder / source.file]
-    else:
-        return
-    for place in places:
-        for path in (place, place.with_name(place.name + ".gz")):
-            if not data_dir and task.folder is not None and not task.allows_outside:
-                _must_stay(path, task.folder, source.file)
-            yield path
-
-
-def _must_stay(path: Path, folder: Path, name: str) -> None:
-    """Refuse a link that leads out of the task's folder."""
-    if not Path(os.path.realpath(path)).is_relative_to(folder):
-        raise InputError(
-            f"{path}: file {name!r} leads out of {folder}; put the file beside the task file, or allow it with "
-            "--allow-outside true."
-        )
+    Raises:
+        InputError: a link leads out of the task's folder.
+    """
+    name, folder = source.file, Path(data_dir).expanduser() if data_dir else task.folder
+    if not name or folder is None:
+        return None
+    for place in (name, f"{name}.gz", Path(name).name, f"{Path(name).name}.gz")[: 4 if data_dir else 2]:
+        path = folder / place
+        outside = not Path(os.path.realpath(path)).is_relative_to(folder)
+        if outside and not (data_dir or task.allows_outside):
+            raise InputError(
+                f"{path}: file {name!r} leads out of {folder}; put the file beside the task file, or allow it with "
+                "--allow-outside true."
+            )
+        if os.path.lexists(path):
+            return path
+    return None

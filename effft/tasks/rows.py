@@ -93,7 +93,7 @@ def _label_mapper(rule: LabelRule, labels: Sequence[str]) -> Callable[[str, Tabl
             return known[value]
         what = f"unknown label {value!r}" if value else "the label is empty (or null)"
         raise InputError(
-            f"{table.place(row)}: {what}; known: {', '.join(known)}.{nearest(value, known)} Map it with "
+            f"{table.place(row)}: {what}; known: {listed(list(known))}.{nearest(value, known)} Map it with "
             f"`label: {{map: {{{value!r}: {labels[0]}}}}}` or leave such rows out with `label: {{drop: [{value!r}]}}`."
         )
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from effft.config import DIFFICULTY_FIELDS
 from effft.data.files import Layout
-from effft.errors import nearest
+from effft.errors import nearest, shortened
 from effft.tasks.builtin.lexicon import DIFFICULTY_SETTINGS, LARGEST_LEXICON, SMALLEST_LEXICON, Difficulty
 
 Metric = Literal["accuracy", "balanced_accuracy", "mcc", "macro_f1"]
@@ -76,7 +76,7 @@ class Source(StrictModel):
     config: str = ""
     split: str = ""
     revision: str = ""
-    size: int = Field(default=0, ge=0, le=1_000_000)
+    size: int = Field(default=0, ge=0, le=100_000)
     seed: int = Field(default=0, ge=0)
     overlap_strength: float = Field(default=1.0, ge=0, le=1, allow_inf_nan=False)
     lexicon_size: int = Field(default=LARGEST_LEXICON, ge=SMALLEST_LEXICON, le=LARGEST_LEXICON)
@@ -147,6 +147,8 @@ class Source(StrictModel):
 def _check_path(path: str, allow_outside: bool) -> None:
     """A task file may only name files below its own folder or the data folder, unless the user allows more."""
     pure = PurePosixPath(path.replace("\\", "/"))
+    if any(len(part.encode()) > 255 for part in pure.parts) or len(path) > 4000:
+        raise ValueError(f"file {shortened(path)} is longer than names of files can be; name a file")
     if "\0" in path:
         raise ValueError(f"file {path!r} holds a NUL byte; name a file")
     if (pure.is_absolute() or ".." in pure.parts or path[1:2] == ":") and not allow_outside:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from effft.data.table import listed
 from effft.errors import InputError, lookup, nearest
 from effft.tasks.builtin.lexicon import DIFFICULTY_SETTINGS
 from effft.tasks.source import Metric, Names, Split, StrictModel
@@ -26,8 +27,8 @@ class Task(StrictModel):
     version: int = Field(default=1, ge=1, le=1)
     name: str
     description: str = ""
-    fields: Names = Field(min_length=1)
-    labels: tuple[str, ...] = Field(min_length=2)
+    fields: Names = Field(min_length=1, max_length=20)
+    labels: tuple[str, ...] = Field(min_length=2, max_length=1000)
     metric: Metric = "accuracy"
     label_words: dict[str, str] = Field(default_factory=dict)
     patterns: dict[str, str] = Field(default_factory=dict)
@@ -182,7 +183,7 @@ def load_task(spec: str, allow_outside: bool = False) -> Task:
 
 def _must_be_known(what: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
-        raise ValueError(f"{what}; known: {', '.join(known)}.{nearest(name, known)}")
+        raise ValueError(f"{what}; known: {listed(known)}.{nearest(name, known)}")
 
 
 def _check_pattern(name: str, pattern: str, fields: Sequence[str]) -> None:

@@ -10,19 +10,17 @@ from pydantic import BaseModel, ValidationError
 from effft.config import CONSTRAINT_MESSAGES
 from effft.data.table import is_text
 from effft.disk import check_regular
-from effft.errors import InputError, nearest
+from effft.errors import InputError, nearest, shortened
 
-LARGEST = 1 << 20
+LARGEST = 1 << 18
 """Bytes; such a file is a page, not a data set."""
-
-LONGEST_NAME = 200
-"""Characters of a name that a sentence shows."""
 
 DEEPEST = 20
 """Levels of nesting; a task needs six."""
 
 LAWS = CONSTRAINT_MESSAGES | {
     "too_short": "needs at least {min_length}",
+    "too_long": "holds {actual_length:,} where {max_length:,} are the most",
     "string_type": "must be a text",
     "dict_type": "must be a mapping of keys",
     "tuple_type": "must be a list",
@@ -130,19 +128,15 @@ def _parse(path: Path, kind: str, model: type[BaseModel]) -> tuple[yaml.Node, di
 def _text(path: Path, kind: str) -> str:
     if not os.path.lexists(path):
         beside = [p.name for p in path.parent.glob("*.y*ml")] if os.path.isdir(path.parent) else []
-        shown, place = str(path), ""
-        if len(shown) > LONGEST_NAME:
-            shown = f"{shown[:LONGEST_NAME]}... ({len(shown):,} characters)"
-        elif not path.is_absolute():
-            place = f" It was looked for at {path.absolute()}; `mlflow run` works in the project's folder, so give it "
-            place += "the whole path."
-        raise InputError(f"{kind} {shown}: no such file.{nearest(path.name[:LONGEST_NAME], beside)}{place}")
+        place = f" It was looked for at {shortened(path.absolute())}; `mlflow run` works in the project's folder, so "
+        place = "" if path.is_absolute() else f"{place}give it the whole path."
+        raise InputError(f"{kind} {shortened(path)}: no such file.{nearest(path.name[:200], beside)}{place}")
     if path.is_dir():
         raise InputError(f"{kind} {path} is a folder; name the .yaml file in it.")
     check_regular(path)
     try:
         if path.stat().st_size > LARGEST:
-            raise InputError(f"{kind} {path} has {path.stat().st_size:,} bytes; 1 MB is the most.")
+            raise InputError(f"{kind} {path} has {path.stat().st_size:,} bytes; {LARGEST:,} are the most.")
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{kind} {path} is no UTF-8 text (byte {error.start}); save it as UTF-8.") from None

@@ -3,7 +3,7 @@
 import gzip
 from pathlib import Path
 
-from case import TRAIN, Case
+from case import TRAIN, Case, odd
 
 ROWS = b"text,label\na,b\n"
 
@@ -32,6 +32,7 @@ def link_out(folder: Path) -> None:
     (folder / "train.csv").symlink_to(outside)
 
 
+ODD = ("train: train.csv", "train: odd.csv")
 CASES = [
     train("empty", b"", "the file is empty", "add rows or name another file"),
     train("header only", "text,label\n", "a header and no rows", "add rows or name another file"),
@@ -92,6 +93,24 @@ CASES = [
     jsonl("OOD without column", '{"bdy": "x", "mood": 1}\n', "no column 'body'", "Did you mean 'bdy'?"),
     Case("data: folder for a file", ("train.csv: this is a folder, not a file",), make=folder_for_a_file),
     Case("data: link out of the folder", ("train.csv", "leads out of", "--allow-outside"), make=link_out),
+    *(
+        Case(
+            f"data: {kind}",
+            (f"odd.csv: this is a {kind}",),
+            task=ODD,
+            make=odd(kind),
+        )
+        for kind in ("pipe (FIFO)", "socket")
+    ),
+    Case(
+        "data: device",
+        ("odd.csv: this is a device",),
+        {"allow-outside": "true"},
+        task=ODD,
+        make=odd("device"),
+    ),
+    Case("data: loop", ("odd.csv: cannot be",), task=ODD, make=odd("loop")),
+    Case("data: data_dir of 5,000 characters", ("x... (5,000 characters): no such folder",), {"data-dir": "x" * 5000}),
     Case("data: no such data_dir", ("data_dir=nowhere: no such folder", "--data-dir"), {"data-dir": "nowhere"}),
     Case("data: empty data_dir", ("no file of it lies in sub", "looked for", "train.csv"), {"data-dir": "sub"}),
 ]

@@ -1,6 +1,6 @@
 """Task files that are none."""
 
-from case import TASK, Case
+from case import TASK, Case, odd
 
 LAUGHS = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
 
@@ -99,13 +99,41 @@ CASES = [
     whole("list", "- a\n- b\n", "is a mapping of keys (name, fields, labels, train, in_domain)"),
     whole("empty", "\n", "is a mapping of keys (name"),
     whole("deep", "[" * 5000, "nested too deeply"),
-    whole("huge", "#" * (1 << 20) + "\n" + TASK, "1 MB is the most"),
+    whole("huge", "#" * (1 << 20) + "\n" + TASK, "262,144 are the most"),
     whole("many laughs", LAUGHS + TASK, "no aliases (*a)", "write it out"),
     whole(
         "not UTF-8", TASK.replace("mood", "m\xf6\xf6d").encode("latin-1"), "no UTF-8 text (byte 7)", "save it as UTF-8"
     ),
     whole("NUL", TASK.replace("mood", "mo\0od"), "no valid YAML", "special characters are not allowed"),
-    Case("task: nowhere", ("nowhere/mood.yaml", "no such file"), {"task": "nowhere/mood.yaml"}),
+    whole("too many labels", TASK.replace("[bad, good]", f"{list(map(str, range(1001)))}"), "1,001 where 1,000 are"),
+    edit(
+        "size of a generator", TRAINED, "train: {builtin: agreement, split: train, size: 1000000000}", "at most 100000"
+    ),
+    edit(
+        "file of 5,000 characters", TRAINED, f"train: {'x' * 5000}.csv", "line 6", "longer than names of files can be"
+    ),
+    *(
+        edit(f"OOD set {name[:9]}", "  tweets:", f"  {name!r}:", "use 1 to 60 letters")
+        for name in (".", "..", "a" * 300)
+    ),
+    *(
+        Case(
+            f"task: {kind}",
+            (f"odd.yaml: this is a {kind}",),
+            {"task": "odd.yaml"},
+            make=odd(kind, "yaml"),
+        )
+        for kind in ("pipe (FIFO)", "socket", "device")
+    ),
+    Case(
+        "task: loop of links", ("odd.yaml: cannot be read: Too many",), {"task": "odd.yaml"}, make=odd("loop", "yaml")
+    ),
+    Case("task: 5,000 characters", ("x... (5,005 characters): no such file",), {"task": "x" * 5000 + ".yaml"}),
+    Case(
+        "task: relative",
+        ("nowhere/mood.yaml: no such file. It was looked for at /", "`mlflow run` works in the project's folder"),
+        {"task": "nowhere/mood.yaml"},
+    ),
     Case("task: another name", ("modo.yaml", "no such file", "Did you mean 'mood.yaml'?"), {"task": "modo.yaml"}),
     Case("task: folder", ("task file sub", "is a folder; name the .yaml file in it"), {"task": "./sub"}),
     Case("task: unknown name", ("unknown task 'colla'", "Did you mean 'cola'?"), {"task": "colla"}),

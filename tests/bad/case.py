@@ -1,5 +1,8 @@
 """One bad input: how a good start is spoilt, and what the sentence about it must say."""
 
+import contextlib
+import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +46,22 @@ GOOD: dict[str, str | bytes] = {
     "test.csv": "kind,text,label\na,see cat,bad\nb,see dog,good\n",
     "sub/tweets.jsonl": '{"body": "x", "mood": 0}\n{"body": "old cat", "mood": -1.0}\n',
 }
+
+
+def odd(kind: str, suffix: str = "csv") -> Maker:
+    """Makes `odd.csv`, which is no regular file."""
+
+    def make(folder: Path) -> None:
+        path = folder / f"odd.{suffix}"
+        if kind == "pipe (FIFO)":
+            os.mkfifo(path)
+        elif kind == "socket":
+            with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(folder):
+                server.bind(path.name)
+        else:
+            path.symlink_to("/dev/zero" if kind == "device" else path.name)
+
+    return make
 
 
 def lay(folder: Path, case: Case) -> Path:

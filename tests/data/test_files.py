@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from effft.data.files import LIMIT_VARIABLE, Layout, open_table
@@ -115,6 +117,18 @@ HOSTILE = {
     "columns.csv": (bytes, b",".join(b"c%d" % i for i in range(200_000)) + b"\n1\n"),
     "keys.jsonl": (bytes, b"\n".join(b'{"k%d": 1, "text": "a"}' % i for i in range(200_000))),
 }
+
+
+def long_texts(path: Path, differ: bool) -> None:
+    """Much text in a small file: 1,000 times the same 10 MB, or 100 different megabytes that compress well."""
+    text = "a" * (1_000_000 if differ else 10_000_000)
+    if differ:
+        table = pa.table({"text": [f"{number}{text}" for number in range(100)]})
+    else:
+        table = pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 1000), pa.array([text]))})
+    pq.write_table(table, path, compression="zstd", use_dictionary=not differ)
+
+
 REFUSE = """
 import sys
 from pathlib import Path
@@ -125,6 +139,25 @@ try:
 except ValueError as error:
     print(error)
 """
+
+PEAK = """
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")), flush=True)
+"""
+
+
+@pytest.mark.parametrize("differ", [False, True])
+def test_a_small_parquet_file_of_long_texts_is_refused_with_little_memory(
+    tmp_path: Path, differ: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LIMIT_VARIABLE, "50")
+    long_texts(tmp_path / "x.parquet", differ)
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSE + PEAK, str(tmp_path / "x.parquet")], capture_output=True, text=True, timeout=60
+    )
+    said, peak = done.stdout.splitlines()
+    assert "MB when unpacked" in said
+    assert int(peak) < 500_000, "kB"
+    assert not done.stderr
 
 
 @pytest.mark.parametrize("name", HOSTILE)
