@@ -144,7 +144,7 @@ class TrainingSettings(Settings):
 class EvaluationSettings(Settings):
     """What is measured and kept."""
 
-    metric: str = ""
+    metric: Literal["", "accuracy", "balanced_accuracy", "mcc", "macro_f1"] = ""
     """Metric that selects epochs; by default the task's own."""
     evaluation_limit: Count = 0
     """Examples evaluated per split, drawn at random; 0 evaluates all."""
@@ -234,7 +234,7 @@ def _sentence(fault: Any) -> str:
     """One pydantic error as a sentence: parameter, value, law, flag, nearest valid value."""
     name, hint = str(fault["loc"][0]), ""
     bounds = {key: f"{b:.15g}" if isinstance(b, float) else b for key, b in fault.get("ctx", {}).items()}
-    law = CONSTRAINT_MESSAGES.get(fault["type"], fault["msg"]).format(**bounds)
+    law = CONSTRAINT_MESSAGES.get(fault["type"], fault["msg"]).format(**bounds).replace("'', ", "")
     given = str(fault["input"])
     shown = given if len(given) <= MAX_SHOWN_CHARACTERS else f"{given[:MAX_SHOWN_CHARACTERS]}..."
     if fault["type"] == "literal_error":

@@ -21,7 +21,7 @@ SECTIONS = {
         "tasks": ("inspect:tasks", "List the tasks, their labels and evaluation sets."),
         "strategies": ("inspect:strategies", "List the strategies and what they are made of."),
         "show": ("inspect:show", "Print prompts of real examples, as the model reads them."),
-        "estimate": ("estimate:estimate", "Estimate parameters, memory and time without training."),
+        "estimate": ("inspect:estimate", "Estimate parameters, memory and time without training."),
     },
     "Models": {
         "models": ("models:models", "List the registered models with their metrics."),
@@ -31,9 +31,9 @@ SECTIONS = {
         "pretrain": ("pretrain:pretrain", "Make a small language model such as the built-in tiny-lm."),
     },
     "Tracking and shell": {
-        "ui": ("ui:ui", "Open the MLflow UI on the runs of this folder."),
+        "ui": ("tracking:ui", "Open the MLflow UI on the runs of this folder."),
         "resend": ("tracking:resend", "Send results that a run kept while its tracking server was away."),
-        "completion": ("ui:completion", "Print the completion script of a shell."),
+        "completion": ("tracking:completion", "Print the completion script of a shell."),
     },
 }
 """Section of the help -> command -> (module and name, its line in the help)."""

@@ -1,6 +1,5 @@
 """`effft compare`: the runs of a comparison under one parent run and in one table for each task; `effft reference`."""
 
-import json
 import os
 import platform
 import time
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from effft.runs.compare import Outcome, PlannedComparison, ResultsFile
     from effft.runs.grid import Comparison
     from effft.search.tuned import TunedComparison
-
-COMMITTED = (".md", ".csv", ".svg")
-"""Files of a report that `--out` keeps; `runs.csv` has a line for every metric of every run and is left out."""
 
 
 def words(text: str, what: str) -> list[str]:
@@ -110,6 +106,7 @@ def run_tracked(
     Returns:
         Whether a run failed.
     """
+    from effft.cli.output import print_json
     from effft.cli.tracking import how_to_view
     from effft.runs.compare import ResultsFile
 
@@ -120,29 +117,31 @@ def run_tracked(
     begun = time.monotonic()
     outcomes: dict[int, Outcome] = {}
     tables: dict[str, Any] = {}
+    reports: list[Report] = []
     with ExitStack() as stack:
         parents = {task: stack.enter_context(tracked(open_parent(job, task, target, file))) for task in job.tasks}
         os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # `mlflow run` chose it for the parents alone
         try:
-            for place, outcome in job.outcomes(parents, target, file, progress.runs):
-                outcomes[place] = outcome
+            outcomes.update(job.outcomes(parents, target, file, progress.runs))
         finally:
             progress.stop()
             by_task = {task: [o for _, o in sorted(outcomes.items()) if o.config.task == task] for task in job.tasks}
-            for task, parent in parents.items():
-                tables[job.tasks[task]] = record(by_task[task], parent, as_json)
+            for task, name in job.tasks.items():
+                tables[name] = keep_table(by_task[task], parents[task], as_json) if by_task[task] else None
         failed = [task for task in by_task if any(outcome.failure for outcome in by_task[task])]
         if not failed:
             file.remove()
-        reports = {task: report_on(job.tasks[task], parent, out, as_json) for task, parent in parents.items()}
+        for task, name in job.tasks.items():
+            if not target.disabled and (report := report_on(name, parents[task], target, out, as_json)):
+                reports.append(report)
         for task in failed:
             parents[task].close("FAILED")
     if out:
         write_readme(Path(out), reports, len(outcomes), (time.monotonic() - begun) / 60, job.workers)
     if as_json:
-        click.echo(json.dumps(tables, indent=2, ensure_ascii=False))
+        print_json(tables)
     elif not target.disabled:
-        click.echo(f"view: {how_to_view(parent, target.uri)}")
+        click.echo(f"view: {how_to_view(parents[task], target.uri)}")
     return bool(failed)
 
 
@@ -165,17 +164,15 @@ def open_parent(
     return parent
 
 
-def record(outcomes: "Sequence[Outcome]", parent: Tracker, as_json: bool) -> Any:
+def keep_table(outcomes: "Sequence[Outcome]", parent: Tracker, as_json: bool) -> object:
     """Print the table of one task and keep it with the parent run; returns it as JSON values."""
-    from effft.cli.output import console
+    from effft.cli.output import print_results
     from effft.reports.csv_files import outcomes_csv
     from effft.reports.results import outcomes_table
 
-    if not outcomes:
-        return None
     table = outcomes_table(outcomes)
     if not as_json:
-        table.print(console())
+        print_results(table)
     parent.text("comparison.md", table.markdown())
     parent.text("comparison.csv", outcomes_csv(outcomes))
     parent.metrics(table.metrics())
@@ -183,50 +180,25 @@ def record(outcomes: "Sequence[Outcome]", parent: Tracker, as_json: bool) -> Any
     return table.json()
 
 
-def report_on(task: str, parent: Tracker, out: str, as_json: bool) -> "Report | None":
+def report_on(task: str, parent: Tracker, target: TrackingTarget, out: str, as_json: bool) -> "Report | None":
     """The report of these runs, with the parent run and in a folder; a fault in it does not undo the runs."""
-    from effft.tracking.mlflow_tracker import MlflowTracker
-
-    if not isinstance(parent, MlflowTracker):
-        return None
-    from mlflow.exceptions import MlflowException
-
-    from effft.cli.report import log_report, print_report
+    from effft.cli.report import publish
     from effft.reports.report import build
-    from effft.tracking.reading import RunReader
+    from effft.tracking.reading import open_reader
 
     command = f"effft report --task {task} --parent {parent.run_id}"
     if parent.unsent:
         click.echo(f"effft: no report yet: {parent.unsent} Then `{command}` makes it.", err=True)
         return None
     try:
-        report = build(RunReader(parent.client), task, parent.home, parent.run_id, again() or command)
-        view, page = log_report(parent, report), report.write(Path(f"report-{task}"))
+        report = build(open_reader(target.uri), task, target.experiment, parent.run_id, again() or command)
+        publish(report, report.write(Path(f"report-{task}")), parent, stderr=as_json)
         if out:
-            commit(report, Path(out) / task)
-        if not as_json:
-            print_report(report, page, view)
+            report.write(Path(out) / task, small=True)
         return report
-    except (EffftError, MlflowException, OSError) as error:
+    except (EffftError, OSError) as error:
         click.echo(f"effft: the report could not be made: {error}", err=True)
         return None
-
-
-def commit(report: "Report", folder: Path) -> None:
-    """Write the files of a report that are small enough to be committed; figures of an earlier one go."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {name: text for name, text in report.files.items() if name.endswith(COMMITTED) and name != "runs.csv"}
-    for old in folder.glob("*.svg"):
-        if old.name not in files:
-            old.unlink()
-    for name, text in files.items():
-        write(folder / name, text)
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def again() -> str:
@@ -237,9 +209,9 @@ def again() -> str:
     return " ".join(["effft", str(context.info_name), *given]) if context.params["preset"] else ""
 
 
-def write_readme(folder: Path, reports: "dict[str, Report | None]", runs: int, minutes: float, workers: int) -> None:
+def write_readme(folder: Path, reports: "Sequence[Report]", runs: int, minutes: float, workers: int) -> None:
     """What is in the folder of `--out`, and how it was made."""
-    links = ", ".join(f"[{r.task}]({r.task}/report.md)" for r in reports.values() if r is not None)
+    links = ", ".join(f"[{report.task}]({report.task}/report.md)" for report in reports)
     machine = f"{workers} processes of one thread on {os.cpu_count()} cores ({platform.machine()})"
     about = (
         f"{runs} runs, made by `{again()}` in {minutes:.1f} minutes ({machine}): the reports ({links}), their results "
@@ -247,7 +219,8 @@ def write_readme(folder: Path, reports: "dict[str, Report | None]", runs: int, m
         "in MLflow."
     )
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder / "README.md", f"# Reference comparison of the built-in tasks\n\n{fill(about, 110)}\n")
+    with written_whole(folder / "README.md") as draft:
+        draft.write_text(f"# Reference comparison of the built-in tasks\n\n{fill(about, 110)}\n", encoding="utf-8")
 
 
 def options(preset: str = "", out: str = "", workers: int = 1) -> list[click.Parameter]:

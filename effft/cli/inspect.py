@@ -1,4 +1,4 @@
-"""`effft tasks`, `effft strategies`, `effft show TASK`: what can be run, and what the model would read."""
+"""`effft tasks`, `strategies`, `show TASK`, `estimate`: what can be run, what the model would read, what it takes."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -6,18 +6,24 @@ from typing import TYPE_CHECKING
 import click
 
 from effft.cli.options import Command, Option, examples, option
-from effft.config import make_config
+from effft.config import PART_FIELDS, make_config
 
 if TYPE_CHECKING:
     from effft.data.examples import Example
     from effft.runs.plan import Plan
     from effft.strategies.prompting import PromptEncoder
 
-FIELDS = (
+SHOWN = (
     "data_dir", "allow_outside", "per_label", "data_seed", "model", "revision", "max_length", "pattern", "shots",
     "label_words", "teacher_shots",
 )  # fmt: skip
 """The RunConfig fields that change what a model reads."""
+
+ESTIMATED = (
+    "task", "data_dir", "allow_outside", "per_label", "model", "revision", "max_length", "precision", "device",
+    "threads", *PART_FIELDS, "epochs", "steps", "batch_size", "evaluation_limit",
+)  # fmt: skip
+"""The RunConfig fields that change what a run takes."""
 
 
 @click.command(cls=Command, params=[Option("json", "Print JSON", False, is_flag=True)])
@@ -38,7 +44,7 @@ def tasks(json: bool) -> None:
         print_json(records)
         return
     rows = [[", ".join(v) if isinstance(v, list) else str(v) for v in record.values()] for record in records]
-    print_table(("task", "labels", "metric", "OOD sets", "patterns"), rows)
+    print_table(("task", "labels", "metric", "OOD sets", "patterns"), rows, range(5))
 
 
 @click.command(cls=Command)
@@ -48,12 +54,11 @@ def strategies() -> None:
     from effft.cli.run import COMPOSED
     from effft.strategies.strategy import AXES, NAMED, PARTS, SUMMARY, compose
 
-    print_table(("strategy", *AXES), [[name, *(p.about for p in compose(name).parts)] for name in (*NAMED, *COMPOSED)])
-    click.echo("\nNames join by '+'; these are only to be joined:")
-    for name in PARTS:
-        if name not in NAMED:
-            click.echo(f"  {name}: {SUMMARY[name]}")
-    click.echo("\n`effft run STRATEGY --help` lists the parameters of a strategy.")
+    rows = [[name, *(part.about for part in compose(name).parts)] for name in (*NAMED, *COMPOSED)]
+    joined = [f"- {name}: {SUMMARY[name]}" for name in PARTS if name not in NAMED]
+    notes = "\nNames join by '+'; these are only to be joined:", *joined
+    last = "\n`effft run STRATEGY --help` lists the parameters of a strategy."
+    print_table(("strategy", *AXES), rows, range(5), *notes, last)
 
 
 @click.command(
@@ -63,7 +68,7 @@ def strategies() -> None:
         Option("strategy", "Strategy whose prompts are shown", "pbft"),
         Option("split", "train, validation, in_domain or ood/NAME", "in_domain"),
         Option("examples", "Number of examples", 3, type=click.IntRange(1)),
-        *(option(name) for name in FIELDS),
+        *(option(name) for name in SHOWN),
     ],
     epilog=examples(
         "effft show agreement",
@@ -134,3 +139,47 @@ def prompt(encoder: "PromptEncoder", example: "Example", label: str, where: str)
     if encoder.label_ids:
         token = encoder.tokenizer.convert_ids_to_tokens(encoded.ids[encoded.answer])
         yield f"  answer: {encoder.words[example.label]!r}, read after {token!r} (position {encoded.answer})"
+
+
+@click.command(
+    cls=Command,
+    params=[
+        Option("strategies", "Names, or parts joined by '+', comma-separated  [default: all named strategies]"),
+        Option("json", "Print JSON, with floating-point operations", False, is_flag=True),
+        *(option(name) for name in ESTIMATED),
+    ],
+    epilog=examples(
+        "effft estimate --model facebook/opt-1.3b --task mnli --per-label 32",
+        "effft estimate --strategies lora,lora+pbft,vanilla --epochs 10 --threads 1",
+    ),
+)
+def estimate(strategies: str, per_label: str | None, json: bool, **values: str | None) -> None:
+    """Estimate memory by kind, floating-point operations, and time on this machine.
+
+    Only the configuration and the tokenizer of the model are read; nothing is trained.
+    """
+    from effft.cli.compare import comparison_of
+    from effft.cli.output import print_json, print_table
+    from effft.runs.estimate import Skeletons
+    from effft.runs.estimate import estimate as estimate_run
+
+    per_labels = per_label or ""
+    given = comparison_of("", strategies, per_labels, seeds=1, data_seeds=1, **values)
+    skeletons = Skeletons()
+    estimates = [estimate_run(run.config, skeletons) for run in given.runs()]
+    if json:
+        print_json([vars(one) for one in estimates])
+        return
+    heads = ("strategy", "trainable", "weights", "state", "activ.", "peak MB", "train s", "eval s")
+    rows = [
+        [one.strategy, f"{one.trainable:,}"]
+        + [f"{b / 1e6:,.0f}" for b in (one.weights, one.gradients + one.optimizer, one.activations, one.peak)]
+        + [f"{seconds:,.3g}" for seconds in (one.train_seconds, one.evaluation_seconds)]
+        for one in estimates
+    ]
+    note = (
+        f"\nSizes in MB, of {estimates[0].total:,} parameters in {estimates[0].precision}: weights, training state "
+        "(gradients and optimizer), activations, and the peak above the start of the process. Times at half of this "
+        "machine's matrix-product rate, measured now. --json has every number."
+    )
+    print_table(heads, rows, (0,), note)

@@ -1,8 +1,12 @@
 """`effft models`, `effft register`, `effft predict`, `effft export`: the models of the registry, and their use."""
 
+import json
+import math
 import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -45,14 +49,20 @@ def models(task: str, json: bool, tracking_uri: str) -> None:
     if not records:
         raise InputError("no model is registered yet; `effft register RUN_ID` registers a run made with --log-model.")
     records.sort(key=lambda record: (str(record["model"]).rpartition("/")[0], -_number(record.get("validation"))))
-    ood = sorted({key for record in records for key in record if key.startswith("ood/")})
-    numbers = ("per_label", "validation", "in_domain", *ood)
-    columns = ("model", "aliases", "strategy", *numbers, "metric")
-    rows = [[_cell(record.get(column), column in numbers[1:]) for column in columns] for record in records]
-    print_table([column.replace("_", " ") for column in columns], rows, [name.replace("_", " ") for name in numbers])
-    for record in records:
-        study = f", study {record['study']}" if record.get("study") else ""
-        click.echo(f"{record['model']}: model {record.get('backbone', '-')}{study}")
+    scores = ("validation", "in_domain", *sorted({key for record in records for key in record if key[:4] == "ood/"}))
+    heads = ("model", "strategy", "per label", *(name.replace("_", " ") for name in scores))
+    rows = [
+        [str(record.get(name) or "-") for name in ("model", "strategy", "per_label")]
+        + [f"{value:.3f}" if math.isfinite(value := _number(record.get(name))) else "-" for name in scores]
+        for record in records
+    ]
+    print_table(heads, rows, (0, 1), *map(_about, records))
+
+
+def _about(record: Mapping[str, object]) -> str:
+    aliases = f" ({', '.join(map(str, given))})" if isinstance(given := record["aliases"], list) and given else ""
+    study = f", study {record['study']}" if record.get("study") else ""
+    return f"{record['model']}{aliases}: {record.get('metric', '-')}, model {record.get('backbone', '-')}{study}"
 
 
 def _number(text: object) -> float:
@@ -60,13 +70,6 @@ def _number(text: object) -> float:
         return float(str(text))
     except ValueError:
         return float("-inf")
-
-
-def _cell(value: object, rounded: bool) -> str:
-    if rounded:
-        number = _number(value)
-        return f"{number:.3f}" if number > float("-inf") else "-"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "-")
 
 
 @click.command(cls=Command, params=[click.Argument(["run_id"]), tracking_uri_option()])
@@ -126,8 +129,6 @@ def _fetch(model: str, tracking_uri: str) -> Path:
 
 
 def _answer_texts(model: "SavedModel", texts: tuple[str, ...]) -> None:
-    import json
-
     width = len(model.fields)
     if len(texts) % width:
         raise InputError(f"the model reads {width} texts a row ({', '.join(model.fields)}); give --text for each.")
@@ -151,15 +152,12 @@ def _answer_file(folder: Path, path: Path, output: str, device: str) -> None:
         if output and not place.parent.is_dir():
             raise InputError(f"--output {output}: there is no folder {place.parent}; make it first.")
         model = _load(folder, device)
-        with Progress() as progress:
-            if not output:
-                answer_file(model, rows, sys.stdout, suffix, progress)
-            elif place.exists() and not place.is_file():  # a device or a pipe cannot be replaced
-                with place.open("w", encoding="utf-8", newline="") as file:
-                    answer_file(model, rows, file, suffix, progress)
-            else:
-                with written_whole(place) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-                    answer_file(model, rows, file, suffix, progress)
+        with ExitStack() as stack:
+            file: TextIO = sys.stdout
+            if output:  # a device or a pipe cannot be replaced
+                draft = place if place.exists() and not place.is_file() else stack.enter_context(written_whole(place))
+                file = stack.enter_context(draft.open("w", encoding="utf-8", newline=""))
+            answer_file(model, rows, file, suffix, stack.enter_context(Progress()))
     except OSError as error:
         raise RunError(f"--output {output}: cannot be written ({error.strerror or error}).") from None
     click.echo(f"{rows.count} rows answered" + (f" in {output}" if output else ""), err=True)

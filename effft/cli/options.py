@@ -139,7 +139,7 @@ def choices(name: str) -> tuple[str, ...]:
     kind = _type_of(name)
     if kind is bool:
         return ("true", "false")
-    return tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else ()
+    return tuple(filter(None, get_args(kind))) if get_origin(kind) is Literal else ()
 
 
 def metavar(name: str) -> str:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from effft.progress import shown_on
+from effft.reports.blocks import Table
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+    from rich.table import Table as RichTable
 
+    from effft.reports.results import ResultsTable
     from effft.runs.experiment import Result
 
 COLUMNS_WITHOUT_TERMINAL = 160
@@ -32,18 +35,43 @@ def console() -> "Console":
     return Console(width=None if sys.stdout.isatty() else COLUMNS_WITHOUT_TERMINAL, highlight=False)
 
 
-def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> None:
-    """A table without lines; the columns in `numbers` are set to the right."""
-    from rich.table import Table
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int], *notes: str) -> None:
+    """A table without lines, and sentences below it; left: the columns that hold words."""
+    out = console()
+    out.print(_rich_table(Table("", heads, rows, left=tuple(left)), 2 if out.width >= 100 else 1))
+    for note in notes:
+        out.print(note, markup=False)
+
+
+def print_results(results: "ResultsTable", out: "Console | None" = None) -> None:
+    """The table of results in all its columns where they fit, else in few; remarks and warnings stand below it."""
+    from rich.measure import Measurement
+
+    out = out or console()
+    heads = "mean ± sd over runs"
+    table = _rich_table(results.block(remarks=False), 2, f"{heads}; gap = in domain - mean of OOD")
+    if Measurement.get(out, out.options.update(width=1000), table).maximum > out.width:
+        table = _rich_table(results.block(narrow=True), 1, heads)
+    out.print(table)
+    for sentence in results.sentences():
+        out.print(sentence, markup=False)
+
+
+def _rich_table(table: Table, padding: int, title: str | None = None) -> "RichTable":
+    """Numbers and single words are never broken, sentences between their words."""
+    from rich.table import Table as RichTable
     from rich.text import Text
 
-    out = console()
-    table = Table(box=None, padding=(0, 2 if out.width >= 100 else 1, 0, 0))
-    for head in heads:
-        table.add_column(head, justify="right" if head in numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    out.print(table)
+    made = RichTable(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, padding, 0, 0))
+    for place, head in enumerate(table.heads):
+        is_left = place in table.left
+        whole = not is_left or not any(" " in row[place] for row in table.rows)
+        made.add_column(
+            "\n".join(head.rsplit(" ", 1)), justify="left" if is_left else "right", no_wrap=whole, overflow="fold"
+        )
+    for number, row in enumerate(table.rows):
+        made.add_row(*map(Text, row), style="dim" if number in table.quiet else None)
+    return made
 
 
 def print_json(value: object) -> None:

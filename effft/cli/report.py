@@ -38,42 +38,31 @@ def make_report(
     command = shlex.join(["effft", "report", "--task", task, *(["--parent", parent] if parent else [])])
     with Progress() as progress:
         report = build(open_reader(tracking_uri), name, experiment, parent, command, progress)
-    page, view = report.write(Path(out or f"report-{name}")), ""
-    if not no_tracking:
-        home = experiment or f"effft/{name}"
-        with tracked(open_tracker(target, home, f"report {name}", {"task": name, "kind": "report"})) as tracker:
-            view = log_report(tracker, report)
+    page = report.write(Path(out or f"report-{name}"))
+    with tracked(open_tracker(target, f"effft/{name}", f"report {name}", {"task": name, "kind": "report"})) as tracker:
+        publish(report, page, tracker, stderr=json)
     if json:
         print_json({backbone: table.json() for backbone, table in report.tables.items()})
-    print_report(report, page, view, stderr=json)
     if not no_tracking:
         click.echo(f"To look at it in MLflow: {ui_line(tracking_uri)}", err=json)
 
 
-def log_report(tracker: "Tracker", report: "Report") -> str:
-    """Log every file, and a note that links the page; returns the address of the runs side by side, '' for none."""
+def publish(report: "Report", page: Path, tracker: "Tracker", stderr: bool = False) -> None:
+    """Log every file and a note that links the page; print where it is, where the runs stand side by side, warnings."""
     from effft.reports.markdown import escaped
-    from effft.tracking.mlflow_tracker import MlflowTracker
 
     for name, content in report.files.items():
         tracker.text(f"{FOLDER}/{name}", content)
-    view = ""
-    if isinstance(tracker, MlflowTracker) and report.runs:
-        view = tracker.view(report.task, report.metric, report.sets)
+    view = tracker.view(report.task, report.metric, report.sets) if report.runs else ""
     server = tracker.url.partition("#")[0]
     link = f"{tracker.url}/artifacts/{FOLDER}/report.html"
     lines = [f"[Report of {report.runs} runs]({link}) (artifact `{FOLDER}/report.html`).", ""]
     if view:
         lines += [f"[Strategies side by side]({server}{view}) in the runs table.", ""]
     tracker.note("\n".join(lines + [f"- {escaped(sentence)}" for sentence in report.warnings[:MOST_WARNINGS]]))
-    return f"{server or LOCAL_SERVER}{view}" if view else ""
-
-
-def print_report(report: "Report", page: Path, view: str, stderr: bool = False) -> None:
-    """Where the page is, where the runs stand side by side, and the warnings."""
     click.echo(f"report of {report.runs} runs: {page}", err=stderr)
     if view:
-        click.echo(f"side by side in the UI: {view}", err=stderr)
+        click.echo(f"side by side in the UI: {server or LOCAL_SERVER}{view}", err=stderr)
     for sentence in report.warnings:
         click.echo(f"warning: {sentence}", err=stderr)
 

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from effft.errors import lookup
-
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -20,12 +18,6 @@ METRICS = {
 
 BINS = 15
 """Bins of the calibration error (Guo et al. 2017, arXiv 1706.04599)."""
-
-
-def check_metric(name: str) -> str:
-    """The name, if it is a metric; else an InputError with the nearest."""
-    lookup("metric", name, METRICS)
-    return name
 
 
 def four_metrics(labels: Labels, answers: Labels, count: int) -> dict[str, float]:

@@ -58,17 +58,26 @@ class Report:
     metric: str
     sets: tuple[str, ...]
 
-    def write(self, folder: Path) -> Path:
+    def write(self, folder: Path, small: bool = False) -> Path:
         """Write every file whole or not at all; returns the page.
+
+        Args:
+            folder: Where to; figures of an earlier report go when this one is small.
+            small: Leave out the page, and the line for every run in runs.csv.
 
         Raises:
             RunError: The folder cannot be written; files of an earlier report stay as they were.
         """
+        names = [name for name in self.files if not small or name not in ("report.html", "runs.csv")]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with ExitStack() as drafts:
-                for name, content in self.files.items():
-                    drafts.enter_context(written_whole(folder / name)).write_text(content, encoding="utf-8")
+                for name in names:
+                    draft = drafts.enter_context(written_whole(folder / name))
+                    draft.write_text(self.files[name], encoding="utf-8")
+            for old in folder.glob("*.svg") if small else ():
+                if old.name not in names:
+                    old.unlink()
         except OSError as error:
             raise RunError(f"the report cannot be written to {folder} ({error}); name another with --out.") from None
         return folder / "report.html"

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,9 +16,6 @@ from effft.reports.data import GAP, OOD_MEAN, ReportData, split_title
 from effft.reports.groups import RunGroup, Statistic
 from effft.reports.markdown import markdown_blocks
 from effft.runs.compare import Outcome
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 REFERENCES = ("majority", "chance")
 COSTS = ("trainable_share", "peak_memory_mb", "train_seconds", "evaluation_seconds")
@@ -71,7 +67,7 @@ class ResultsTable:
         """`in_domain`, then `ood/<name>`."""
         return ("in_domain", *(f"ood/{name}" for name in self.sets))
 
-    def block(self, intervals: bool = False, narrow: bool = False) -> Table:
+    def block(self, intervals: bool = False, remarks: bool = True, narrow: bool = False) -> Table:
         """The table as text. narrow: without the columns that do not fit 80 characters, the remarks among them."""
 
         def score(row: ResultRow, split: str, intervals: bool = intervals) -> str:
@@ -92,39 +88,21 @@ class ResultsTable:
             "evaluation": lambda row: _number(row.evaluation_seconds, "{:.1f} s"),
             "remarks": lambda row: "; ".join(row.remarks),
         }
-        heads = [head for head in columns if not narrow or head not in ("gap", "trainable", "evaluation", "remarks")]
+        dropped = ["gap", "trainable", "evaluation"] * narrow + ["remarks"] * (narrow or not remarks)
+        heads = [head for head in columns if head not in dropped]
         rows = [[columns[head](row) for head in heads] for row in self.rows]
         for place, name in enumerate(REFERENCES if self.references else ()):
             known = [self.references.get(split) for split in splits]
             cells = [name, "", "", *("-" if scores is None else f"{scores[place]:.3f}" for scores in known)]
             rows.append(cells + [""] * (len(heads) - len(cells)))
-        left = (0,) if narrow else (0, len(heads) - 1)
+        left = tuple(place for place, head in enumerate(heads) if head in ("strategy", "remarks"))
         return Table("results", tuple(heads), rows, "", left, range(len(self.rows), len(rows)))
 
-    def print(self, console: "Console") -> None:
-        """Print the table in all its columns where they fit, else in few; remarks and warnings below it."""
-        from rich.measure import Measurement
-        from rich.table import Table as RichTable
-        from rich.text import Text
-
-        unlimited = console.options.update(width=1000)
-        for narrow in (False, True):
-            block = self.block(narrow=narrow)
-            count = len(block.heads) - (not narrow)  # the remarks stand below
-            title = "mean ± sd over runs" + ("" if narrow else "; gap = in domain - mean of OOD")
-            table = RichTable(title=title, title_justify="left", box=None, padding=(0, 1 if narrow else 2, 0, 0))
-            for place, head in enumerate(block.heads[:count]):
-                words = "\n".join(head.rsplit(" ", 1))
-                table.add_column(words, justify="left" if place in block.left else "right", no_wrap=place > 0)
-            for number, cells in enumerate(block.rows):
-                table.add_row(*map(Text, cells[:count]), style="dim" if number in block.quiet else None)
-            if narrow or Measurement.get(console, unlimited, table).maximum <= console.width:
-                console.print(table)
-                break
+    def sentences(self) -> list[str]:
+        """The remarks of every row, then the warnings: what stands below a table without a column of remarks."""
         remarked = [row for row in self.rows if row.remarks]
         remarks = [f"{row.strategy} at {row.per_label} per label: {'; '.join(row.remarks)}." for row in remarked]
-        for sentence in (*remarks, *self.warnings):
-            console.print(sentence, markup=False)
+        return [*remarks, *self.warnings]
 
     def markdown(self) -> str:
         """The table and its warnings as Markdown."""

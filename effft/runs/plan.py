@@ -11,7 +11,6 @@ from effft.data.few_shot import FewShotDraw, draw_demonstrations, draw_few_shot,
 from effft.data.leakage import draw_leakage
 from effft.distributed.process_group import process_group
 from effft.errors import InputError
-from effft.evaluation.metrics import check_metric
 from effft.models.backbone import Backbone
 from effft.models.description import resolve_device
 from effft.models.device_map import check_device_map
@@ -158,7 +157,6 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     """
     strategy = resolve_strategy(config)
     task = session.task(config)
-    check_metric(config.metric or task.metric)
     if not session.has_backbone(config.model):
         check_name(config.model)
     check_device_map(config.device, strategy.name, strategy.trains)

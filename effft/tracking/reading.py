@@ -13,12 +13,11 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from effft.errors import InputError
 from effft.evaluation.metric_keys import from_table
 from effft.redaction import redact
 from effft.tracking.mlflow_tracker import HOME, RESOLVED
 from effft.tracking.sanitize import sentence_of
-from effft.tracking.store import open_client, search_all_runs
+from effft.tracking.store import open_client, search_all_runs, store_errors
 from effft.tracking.tracker import ASKED_TAG, METRICS_TAG
 
 log = logging.getLogger(__name__)
@@ -49,23 +48,20 @@ class StoredRun:
 
 
 class RunReader:
-    """Reads the active runs of one MLflow store."""
+    """Reads the active runs of one MLflow store.
+
+    Raises:
+        InputError: From every method, where the store cannot be read.
+    """
 
     def __init__(self, client: MlflowClient) -> None:
         self.client = client
 
     def runs_of(self, experiment: str) -> list[StoredRun]:
-        """The runs of an experiment, and those that `mlflow run` put into another one (their tag names this one).
-
-        Raises:
-            InputError: The store cannot be read.
-        """
-        try:
-            ids = self._ids()
-            own = [ids.pop(experiment)] if experiment in ids else []
-            return self._search(own) + self._search(ids.values(), f"tags.`{HOME}` = {quoted(experiment)}")
-        except MlflowException as error:
-            raise InputError(f"experiment {experiment!r}: {sentence_of(error)}") from None
+        """The runs of an experiment, and those that `mlflow run` put into another one (their tag names this one)."""
+        ids = self._ids()
+        own = [ids.pop(experiment)] if experiment in ids else []
+        return self._search(own) + self._search(ids.values(), f"tags.`{HOME}` = {quoted(experiment)}")
 
     def experiments(self) -> list[str]:
         """The names of all experiments."""
@@ -88,10 +84,12 @@ class RunReader:
         return self._search(self._ids().values(), f"tags.`{PARENT}` = '{parent.run_id}' and tags.kind = '{kind}'")
 
     def _ids(self) -> dict[str, str]:
-        return {str(e.name): str(e.experiment_id) for e in self.client.search_experiments()}
+        with store_errors():
+            return {str(e.name): str(e.experiment_id) for e in self.client.search_experiments()}
 
     def _search(self, experiment_ids: Iterable[str], words: str = "") -> list[StoredRun]:
-        runs = list(search_all_runs(self.client, list(experiment_ids), words))
+        with store_errors():
+            runs = list(search_all_runs(self.client, list(experiment_ids), words))
         with ThreadPoolExecutor(READERS) as pool:
             return list(pool.map(self._stored, runs))
 

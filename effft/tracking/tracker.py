@@ -34,6 +34,13 @@ class Tracker(Protocol):
     def url(self) -> str:
         """Address of the run's page; '' when there is none."""
 
+    @property
+    def unsent(self) -> str:
+        """Why results are kept elsewhere, and the command that sends them; '' when the store has all of them."""
+
+    def view(self, task: str, metric: str, sets: Sequence[str]) -> str:
+        """Save a view that shows the strategies side by side; returns its address, '' where there is none."""
+
     def params(self, values: Mapping[str, object]) -> None:
         """Log settings; a key that was logged before keeps its first value."""
 
@@ -75,6 +82,7 @@ class MemoryTracker:
     name: str = ""
     run_id: str = ""
     url: str = ""
+    unsent: str = ""
     status: str = "RUNNING"
     parameters: dict[str, object] = field(default_factory=dict)
     tag_values: dict[str, str] = field(default_factory=dict)
@@ -85,6 +93,10 @@ class MemoryTracker:
     files: list[str] = field(default_factory=list)
     description: str = ""
     children: list["MemoryTracker"] = field(default_factory=list)
+
+    def view(self, task: str, metric: str, sets: Sequence[str]) -> str:
+        """Do nothing, since there is no page of runs."""
+        return ""
 
     def params(self, values: Mapping[str, object]) -> None:
         """Store settings; the first value of a key stays."""

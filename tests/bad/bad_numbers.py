@@ -57,7 +57,7 @@ CASES = [
     option("all shots and more", {"shots": "99"}, "shots=99: only 4 labelled examples", "--shots", strategy="icl"),
     option("teacher's shots", {"teacher-shots": "99"}, "lower --teacher-shots", strategy="context_distillation"),
     option("unknown pattern", {"pattern": "minimall"}, "unknown pattern", "Did you mean 'minimal'?", strategy="pbft"),
-    option("unknown metric", {"metric": "mc"}, "unknown metric 'mc'", "Did you mean 'mcc'?"),
+    option("unknown metric", {"metric": "mc"}, "metric=mc: must be one of 'accuracy'", "Did you mean 'mcc'?"),
     option("too few words", {"label-words": "Yes"}, "label_words=Yes: one word per label", strategy="pbft"),
     option("equal words", {"label-words": "Yes,Yes"}, "same word", "bad, good", strategy="pbft"),
     option("no room", {"max-length": "2"}, "max_length=2: the pattern alone takes", "--max-length", strategy="pbft"),

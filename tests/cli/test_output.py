@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from effft.cli.output import SECONDS_BETWEEN_LINES, Progress, summary_lines
-from effft.cli.tracking import open_tracker, store_in_use, ui_line
+from effft.cli.tracking import store_in_use, ui_line
 from effft.config import make_config
 from effft.runs.experiment import Result
-from effft.tracking.tracker import MemoryTracker
 
 
 class Clock:
@@ -123,7 +122,3 @@ def test_the_line_that_opens_the_ui(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", environment.format(here=tmp_path))
     assert ui_line(given).removeprefix("python -m ") == line
     assert (store_in_use(given) == "") == (line == "effft ui")
-
-
-def test_nothing_is_kept_when_nothing_should_be() -> None:
-    assert isinstance(open_tracker("e", "n", {"a": "b"}, "", no_tracking=True), MemoryTracker)

@@ -7,6 +7,7 @@ import json
 import pytest
 from rich.console import Console
 
+from effft.cli.output import print_results
 from effft.config import make_config
 from effft.evaluation.statistics import uninformed_scores
 from effft.reports.csv_files import outcomes_csv
@@ -120,7 +121,7 @@ def test_the_table_is_readable_at_the_width_of_the_terminal(width: int) -> None:
         for name in ("context_distillation", "lora+pbft")
         for seed, score in ((0, 0.1), (1, -0.2))
     ]
-    outcomes_table(outcomes).print(Console(file=out, width=width))
+    print_results(outcomes_table(outcomes), Console(file=out, width=width))
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     assert max(map(len, lines)) <= width
     assert any(line.startswith("context_distillation ") and "± 0.212" in line and line.endswith("s") for line in lines)

@@ -64,7 +64,7 @@ def tracked_runs(uri: str) -> dict[str, list[Run]]:
 
 
 def numbers(found: dict[int, Outcome]) -> list[dict[str, float]]:
-    clock = ("seconds", "per_second", "memory_bytes", "matmul_share", "flops")
+    clock = ("seconds", "per_second", "memory_mb", "matmul_share", "flops")
     results = [outcome.result for _, outcome in sorted(found.items())]
     return [{k: v for k, v in r.metrics.items() if not k.endswith(clock)} for r in results if r is not None]
 

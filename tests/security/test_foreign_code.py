@@ -155,4 +155,4 @@ def test_nothing_else_opens_a_port() -> None:
         for path in (root / folder).rglob("*.py")
         if any(word in path.read_text() for word in openers)
     }
-    assert found == {"effft/cli/ui.py"}
+    assert found == {"effft/cli/tracking.py"}
