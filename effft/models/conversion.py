@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-import pickle
+import pickle  # nosec B403: only its error class
 import shutil
 import warnings
 import zipfile
