@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 
 from benchmarks.sampling import PeakMemory
 from effft.runs.session import Session
@@ -14,7 +15,7 @@ from effft.search.driver import Driver
 from effft.search.executors import open_executor
 from effft.search.mlflow_log import Logbook
 from effft.search.settings import Settings
-from effft.search.storage import open_storage, open_study
+from effft.search.storage import open_study
 from effft.search.study import plan_study
 from effft.tracking.tracker import MemoryTracker
 
@@ -36,14 +37,16 @@ def main() -> None:
         start = time.perf_counter()
         session = Session()
         plan = plan_study(_texts(values), _texts(asked), settings, "benchmark", session)
-        study = open_study(open_storage(f"sqlite:///{folder}/optuna.db"), plan)
-        for rate, rank in job["trials"]:
-            study.enqueue_trial({"learning_rate": rate, "log2_rank": int(math.log2(rank))})
-        with closing(open_executor(plan, session)) as executor:
-            Driver(study, plan, executor, Logbook(MemoryTracker(), plan), lambda *_: None).run()
+        asked_for = ({"learning_rate": rate, "log2_rank": int(math.log2(rank))} for rate, rank in job["trials"])
+        plan = replace(plan, guesses=tuple(asked_for))
+        with (
+            open_study(f"sqlite:///{folder}/optuna.db", plan) as stored,
+            closing(open_executor(plan, session)) as executor,
+        ):
+            Driver(stored, plan, executor, Logbook(MemoryTracker(), plan), lambda *_: None).run()
         seconds = time.perf_counter() - start
-    found = sorted(study.trials, key=lambda trial: trial.number)
-    print(json.dumps({"search": seconds, "losses": [t.value for t in found], "peak_bytes": memory.peak}))
+    losses = [trial.value for trial in stored.trials]
+    print(json.dumps({"search": seconds, "losses": losses, "peak_bytes": memory.peak}))
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from statistics import median
 
@@ -23,8 +23,7 @@ from effft.search.driver import Driver
 from effft.search.jobs import REPORTED_RESOURCES, InProcess, JobResult, TrainingJob
 from effft.search.mlflow_log import Logbook
 from effft.search.settings import Settings, StudyPlan
-from effft.search.spaces import first_guesses
-from effft.search.storage import enqueue_guesses, open_storage, open_study
+from effft.search.storage import open_study
 from effft.search.study import plan_study
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.tracker import MemoryTracker, tracked
@@ -40,10 +39,15 @@ class RandomScores:
 
     def __init__(self) -> None:
         self.generator = random.Random(0)
+        self.given: list[Hashable] = []
 
-    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
-        """A random score for each unit."""
-        return [JobResult(self.generator.random(), dict.fromkeys(REPORTED_RESOURCES, 1.0)) for _ in units]
+    def submit(self, key: Hashable, unit: TrainingJob) -> None:
+        """Remember the key."""
+        self.given.append(key)
+
+    def next_result(self) -> tuple[Hashable, JobResult]:
+        """A random score."""
+        return self.given.pop(0), JobResult(self.generator.random(), dict.fromkeys(REPORTED_RESOURCES, 1.0))
 
     def close(self) -> None:
         """Nothing to do."""
@@ -122,11 +126,9 @@ def run_study(planned: StudyPlan, executor: RandomScores | InProcess) -> list[in
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
-            study = open_study(open_storage(f"sqlite:///{folder}/optuna.db"), planned)
-            enqueue_guesses(study, first_guesses(planned.defaults, planned.space))
             parent = MlflowTracker.open("benchmark", "study", {}, tracking_uri=f"sqlite:///{folder}/mlflow.db")
-            with tracked(parent):
-                Driver(study, planned, executor, Logbook(parent, planned), note).run()
+            with open_study(f"sqlite:///{folder}/optuna.db", planned) as stored, tracked(parent):
+                Driver(stored, planned, executor, Logbook(parent, planned), note).run()
         finally:
             os.chdir(before)
     return resident

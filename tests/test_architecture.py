@@ -127,7 +127,6 @@ PRIVATES = {
     "made._indices": "coalescing a sparse gradient to read it would itself be an operation",
     "made._values": "as _indices",
     "config._attn_implementation": "transformers has a setter and no getter; tests/models fail when it changes",
-    "optuna.storages._rdb.models": "locks of the storage on PostgreSQL; tests/search fail when they change",
     "ray._private.services": "finds a cluster that runs already; tests/search fail when it changes",
     "ray._private.worker": "as services",
     "ray._private.ray_constants": "as services",

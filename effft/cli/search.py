@@ -27,11 +27,11 @@ SEARCHED = (
 def settings_of(own: "dict[str, str | int | None]", cross_validate: bool) -> "Settings":
     """The study's own settings, checked."""
     from effft.search.executors import check_executor
-    from effft.search.samplers import check_names
-    from effft.search.settings import FOLDS, Settings
-    from effft.search.storage import DIRECTIONS
+    from effft.search.samplers import PRUNERS, SAMPLERS
+    from effft.search.settings import DIRECTIONS, FOLDS, Settings
 
-    check_names(str(own["sampler"]), str(own["pruner"]))
+    lookup("sampler", str(own["sampler"]), {**SAMPLERS, "auto": None})
+    lookup("pruner", str(own["pruner"]), PRUNERS)
     objectives = tuple(word.strip() for word in str(own["objectives"]).split(",") if word.strip())
     for name in objectives:
         lookup("objective", name, DIRECTIONS)
@@ -167,7 +167,6 @@ def search(
         place = StudyStores(storage or "sqlite:///optuna.db", tracking_uri, experiment, no_tracking)
         outcome = run_study(plan, place, session, progress.runs, progress.line)
     out = console()
-    words = ", ".join(f"{name}={value}" for name, value in outcome.winner.items())
-    out.print(f"study {outcome.name}: trial {outcome.trial} wins: {words}", markup=False)
-    for sentence in outcome.sentences:
+    out.print(f"study {outcome.name}: {outcome.sentences[0]}", markup=False)
+    for sentence in outcome.sentences[1:]:
         out.print(sentence, markup=False)

@@ -1,21 +1,19 @@
-"""The one writer: asks, has the units measured, tells Optuna first and the log second."""
+"""The one writer of a study: proposes trials, has their units measured, and keeps each trial when it has ended."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-import optuna
-from optuna.study import Study
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from effft.errors import RunError
 from effft.progress import ProgressCallback
-from effft.search.jobs import Executor, JobResult, StreamingExecutor, TrainingJob
+from effft.search.jobs import Executor, JobResult, TrainingJob
 from effft.search.mlflow_log import Logbook
-from effft.search.samplers import EPOCHS, epoch_thresholds, reseed
+from effft.search.samplers import EPOCHS, epoch_thresholds, propose
 from effft.search.settings import StudyPlan
-from effft.search.spaces import Values, decoded, distributions
-from effft.search.storage import complete, done
+from effft.search.spaces import decoded
+from effft.search.storage import NUMBER, StoredStudy
 
 MOST_FAILURES = 5
 """Failed trials in a row after which a study stops."""
@@ -27,24 +25,31 @@ counted."""
 
 @dataclass
 class InFlight:
-    """A trial that was asked for and is not told yet."""
+    """A trial that was proposed and is not kept yet. known: the finished trials that it may look at."""
 
     trial: Trial
-    values: Values
+    known: list[FrozenTrial]
     units: list[TrainingJob]
+    state: TrialState = TrialState.RUNNING
+    failure: str = ""
     scores: list[float] = field(default_factory=list)
     resources: list[dict[str, float]] = field(default_factory=list)
-    curves: list[tuple[float, ...]] = field(default_factory=list)
+    curves: list[list[float]] = field(default_factory=list)
 
 
 class Driver:
-    """Runs trials until as many are complete as were asked for; pruned and failed ones do not count."""
+    """Runs trials until as many are complete as were asked for; pruned and failed ones do not count.
+
+    At most `executor.width` trials are not kept yet, and they are kept in the order of their numbers. What was in
+    flight when a process ended is proposed again by the next one: the same trial under the same number.
+    """
 
     def __init__(
-        self, study: Study, plan: StudyPlan, executor: Executor, logbook: Logbook, announce: ProgressCallback
+        self, stored: StoredStudy, plan: StudyPlan, executor: Executor, logbook: Logbook, announce: ProgressCallback
     ) -> None:
-        self.study, self.plan, self.executor, self.logbook, self.announce = study, plan, executor, logbook, announce
-        self.distributions = distributions(plan.space)
+        self.stored, self.plan, self.executor, self.logbook = stored, plan, executor, logbook
+        self.announce = announce
+        self.flights: dict[int, InFlight] = {}
         self.failed_in_a_row = 0
 
     def run(self) -> None:
@@ -53,107 +58,92 @@ class Driver:
         Raises:
             RunError: five trials failed one after another.
         """
-        asked = self.plan.settings.trials
-        if isinstance(self.executor, StreamingExecutor):
-            self.stream(self.executor)
-        else:
-            while room := self._room():
-                self.work([self.ask() for _ in range(room)])
-        self.announce("trials", asked, asked)
-
-    def _room(self, flying: int = 0) -> int:
-        """Trials to ask for now, besides those in flight; 0 where the study ends."""
-        asked, whole, ended = self.plan.settings.trials, len(complete(self.study)), len(done(self.study))
-        room = min(asked - whole, self.executor.width) - flying
-        if room > 0 and ended >= MOST_PRUNED * asked:
-            if not flying:
-                self.logbook.say(
-                    f"{ended} trials are finished and only {whole} of the {asked} asked for are "
-                    "complete, the rest pruned: the study ends here (--pruner none prunes nothing)."
-                )
-            return 0
-        return max(0, room)
-
-    def stream(self, executor: StreamingExecutor) -> None:
-        """Keep the executor full: whoever ends or is pruned makes room for the next trial at once."""
-        flights: dict[Hashable, InFlight] = {}
         while True:
-            for _ in range(self._room(len(flights))):
-                flight = self.ask()
-                flights[flight.trial.number] = flight
-                executor.submit(flight.trial.number, self._watched(flight.units[0], 0))
-            if not flights:
+            while self._has_room():
+                self._ask()
+            if not self.flights:
                 return
-            number, found = executor.next_result()
-            flight, step = flights[number], len(flights[number].scores)
-            if self._goes_on(flight, found, step):
-                executor.submit(number, self._watched(flight.units[step + 1], step + 1))
-            else:
-                del flights[number]
+            number, found = self.executor.next_result()
+            flight = self.flights[int(str(number))]
+            self._take(flight, found)
+            if flight.state == TrialState.RUNNING:
+                self._submit(flight)
+            for first in list(self.flights.values()):
+                if first.state == TrialState.RUNNING:
+                    break
+                self._keep(self.flights.pop(first.trial.number))
 
-    def ask(self) -> InFlight:
-        """The next trial, with its run in the log."""
+    def _has_room(self) -> bool:
+        """Whether another trial is to be asked for now; those in flight are taken to complete."""
+        asked, flying = self.plan.settings.trials, len(self.flights)
+        complete, done = len(self.stored.complete), len(self.stored.done)
+        if complete + flying >= asked or flying >= self.executor.width:
+            return False
+        if done + flying < MOST_PRUNED * asked:
+            return True
+        if not flying:
+            self.logbook.say(
+                f"{done} trials are finished and only {complete} of the {asked} asked for are "
+                "complete, the rest pruned: the study ends here (--pruner none prunes nothing)."
+            )
+        return False
+
+    def _ask(self) -> None:
         settings = self.plan.settings
-        reseed(self.study, settings.sampler, self.plan.config.seed, self.executor.width)
-        trial = self.study.ask(self.distributions)
+        flying = [flight.trial.study.get_trials(deepcopy=False)[-1] for flight in self.flights.values()]
+        earlier = [*self.stored.trials, *flying]
+        trial = propose(self.plan, earlier, self.executor.width)
         values = decoded(trial.params)
         self.logbook.start(trial.number, values)
-        self.announce(f"trial {trial.number}{self.logbook.standing}", len(complete(self.study)), settings.trials)
-        return InFlight(trial, values, self.plan.units(values, self.plan.config.seed, settings.inner_seeds))
+        self.announce(f"trial {trial.number}{self.logbook.standing}", len(self.stored.complete), settings.trials)
+        units = self.plan.units(values, self.plan.config.seed, settings.inner_seeds)
+        known = [other for other in trial.study.get_trials(deepcopy=False) if other.state.is_finished()]
+        self.flights[trial.number] = InFlight(trial, known, units)
+        self._submit(self.flights[trial.number])
 
-    def work(self, batch: Sequence[InFlight]) -> None:
-        """Measure the trials of a batch unit by unit, side by side; the order of telling is the order of asking."""
-        live = list(batch)
-        for step in range(len(batch[0].units)):
-            results = self.executor.run([self._watched(flight.units[step], step) for flight in live])
-            live = [flight for flight, found in zip(live, results, strict=True) if self._goes_on(flight, found, step)]
-            if not live:
-                return
+    def _submit(self, flight: InFlight) -> None:
+        settings, step = self.plan.settings, len(flight.scores)
+        unit = flight.units[step]
+        if settings.pruner == EPOCHS and len(settings.objectives) == 1:
+            unit = replace(unit, epoch_thresholds=epoch_thresholds(flight.known, step))
+        self.executor.submit(flight.trial.number, unit)
 
-    def _watched(self, unit: TrainingJob, step: int) -> TrainingJob:
-        settings = self.plan.settings
-        if settings.pruner != EPOCHS or len(settings.objectives) > 1:
-            return unit
-        return replace(unit, epoch_thresholds=epoch_thresholds(done(self.study), step))
-
-    def _goes_on(self, flight: InFlight, found: JobResult, step: int) -> bool:
+    def _take(self, flight: InFlight, found: JobResult) -> None:
+        """Note what a unit measured, and whether the trial ends with it."""
         if found.failure:
-            self._end(flight, TrialState.FAIL, found.failure)
-            return False
+            flight.state, flight.failure = TrialState.FAIL, found.failure
+            return
+        step, several = len(flight.scores), len(self.plan.settings.objectives) > 1
         flight.scores.append(found.value)
         flight.resources.append(found.resources)
-        flight.curves.append(found.curve)
-        several = len(self.plan.settings.objectives) > 1
+        flight.curves.append(list(found.curve))
         if not several:
             flight.trial.report(found.value, step)
         if found.stopped:
-            self._end(flight, TrialState.PRUNED)
-            return False
-        if step + 1 == len(flight.units):
-            self._end(flight, TrialState.COMPLETE)
-            return False
-        if not several and flight.trial.should_prune():
-            self._end(flight, TrialState.PRUNED)
-            return False
-        return True
+            flight.state = TrialState.PRUNED
+        elif step + 1 == len(flight.units):
+            flight.state = TrialState.COMPLETE
+        elif not several and flight.trial.should_prune():
+            flight.state = TrialState.PRUNED
 
-    def _end(self, flight: InFlight, state: TrialState, failure: str = "") -> None:
+    def _keep(self, flight: InFlight) -> None:
         trial, resources = flight.trial, mean_resources(flight.resources)
-        attributes: dict[str, object] = {"scores": flight.scores, "resources": resources}
+        measured: dict[str, object] = {"scores": flight.scores, "resources": resources}
         if any(flight.curves):
-            attributes["curves"] = flight.curves
-        trial.set_user_attr("measured", attributes)
-        if failure:
-            trial.set_user_attr("failure", failure)
-        values = self._values(flight.scores, resources) if state == TrialState.COMPLETE else None
-        for name, most in self.plan.settings.constraints:
-            if state == TrialState.COMPLETE:
-                trial.set_constraint(name, resources[name] - most)
-        frozen = self.study.tell(trial, values, state=None if state == TrialState.COMPLETE else state)
+            measured["curves"] = flight.curves
+        attributes = {"measured": measured, NUMBER: trial.number}
+        for name, value in (attributes | ({"failure": flight.failure} if flight.failure else {})).items():
+            trial.set_user_attr(name, value)
+        complete = flight.state == TrialState.COMPLETE
+        for name, most in self.plan.settings.constraints if complete else ():
+            trial.set_constraint(name, resources[name] - most)
+        values = self._values(flight.scores, resources) if complete else None
+        frozen = trial.study.tell(trial, values, state=flight.state)
+        self.stored.add(frozen)
         self.logbook.finish(frozen)
-        self.failed_in_a_row = self.failed_in_a_row + 1 if failure else 0
+        self.failed_in_a_row = self.failed_in_a_row + 1 if flight.failure else 0
         if self.failed_in_a_row >= MOST_FAILURES:
-            raise RunError(f"{MOST_FAILURES} trials failed one after another; the last said: {failure}")
+            raise RunError(f"{MOST_FAILURES} trials failed one after another; the last said: {flight.failure}")
 
     def _values(self, scores: Sequence[float], resources: dict[str, float]) -> list[float]:
         own = {
@@ -172,6 +162,3 @@ def mean_resources(found: Sequence[dict[str, float]]) -> dict[str, float]:
     both = set.intersection(*map(set, found))  # a unit that ran alone has no company to tell of
     means = {name: fmean(one[name] for one in found) for name in found[0] if name in both}
     return means | {"peak_memory_mb": max(one["peak_memory_mb"] for one in found)}
-
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -1,20 +1,19 @@
-"""After the trials: the top 3 on fresh seeds, the winner trained anew, measured in domain and OOD, and registered."""
+"""After the trials: the top 3 on fresh seeds, then winner, default and median trial trained anew on further ones."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from effft.config import RunConfig
 from effft.errors import RunError
 from effft.progress import ProgressCallback
-from effft.search.jobs import Executor, TrainingJob, measure
+from effft.search.jobs import Executor, TrainingJob, measure, measure_all
 from effft.search.settings import HELD_OUT_SEED_OFFSET, StudyPlan
-from effft.search.spaces import Values, decoded
-from effft.search.storage import DEFAULT, complete
+from effft.search.spaces import decoded
+from effft.search.storage import StoredStudy
 from effft.tracking.tracker import Tracker, tracked
 
 if TYPE_CHECKING:
@@ -52,68 +51,57 @@ def allowed(trials: Sequence[FrozenTrial], constraints: Sequence[tuple[str, floa
     return [trial for trial in trials if keeps(trial)] or list(trials)
 
 
-def remembered(study: Study, key: str, make: Callable[[], Any]) -> Any:
-    """A value of the study's own memory; made and kept when it is not there yet, so that nothing is done twice."""
-    known = study.user_attrs
-    if key not in known:
-        study.set_user_attr(key, make())
-        return study.user_attrs[key]
-    return known[key]
-
-
-def choose(study: Study, plan: StudyPlan, executor: Executor, announce: ProgressCallback) -> tuple[FrozenTrial, float]:
+def choose(
+    stored: StoredStudy, plan: StudyPlan, executor: Executor, announce: ProgressCallback
+) -> tuple[FrozenTrial, float]:
     """The winner: of the top 3 and the default, the best mean validation over fresh seeds (and folds cut anew).
 
     The default takes part, whatever its first score was: a search that finds nothing better keeps it. Also returned:
-    the winner's mean.
+    the winner's mean. What an earlier process measured is not measured again.
 
     Raises:
         RunError: no trial is complete, or none can be measured again.
     """
-    ranked = allowed(complete(study), plan.settings.constraints)
-    candidates = ranked[:TOP] + [trial for trial in ranked[TOP:] if is_default(trial)]
+    ranked = allowed(stored.complete, plan.settings.constraints)
+    candidates = ranked[:TOP] + [trial for trial in ranked[TOP:] if is_default(trial, plan)]
     if not candidates:
         raise RunError("no trial is complete, so there is nothing to choose from; ask for more --trials.")
-    scores: dict[int, float] = {}
-    for place, trial in enumerate(candidates):
-        announce(f"re-evaluate trial {trial.number}", place, len(candidates))
+    names: dict[int, list[str]] = {}
+    left: dict[str, TrainingJob] = {}
+    for trial in candidates:
         units = plan.units(decoded(trial.params), plan.config.seed + HELD_OUT_SEED_OFFSET, plan.settings.reseeds)
-        found = _values(study, f"fresh/{trial.number}", units, executor)
-        kept = [value for value in found if value is not None]
-        if kept:
-            scores[trial.number] = fmean(kept)
+        named = {f"fresh/{plan.digest(unit)}": unit for unit in units}
+        names[trial.number] = list(named)
+        left |= {name: unit for name, unit in named.items() if name not in stored.results}
+    total = len(left)
+    for done, (name, found) in enumerate(measure_all(executor, left)):
+        announce("re-evaluation", done, total)
+        stored.keep(name, None if found.failure else found.value)
+    kept = {number: [stored.results[name] for name in of_trial] for number, of_trial in names.items()}
+    scores = {n: fmean(v for v in values if v is not None) for n, values in kept.items() if any_value(values)}
     if not scores:
         raise RunError("none of the best trials could be trained again with fresh seeds; see its failure in the log.")
     best = max(scores, key=lambda number: (scores[number], -number))
-    return next(t for t in candidates if t.number == best), scores[best]
+    return stored.trials[best], scores[best]
 
 
-def _values(study: Study, key: str, units: Sequence[TrainingJob], executor: Executor) -> list[float | None]:
-    """What the units measure, None where one failed; as many at a time as the executor takes, each done once."""
-    known = study.user_attrs
-    names = [f"{key}/{place}" for place in range(len(units))]
-    left = [(name, unit) for name, unit in zip(names, units, strict=True) if name not in known]
-    for start in range(0, len(left), executor.width):
-        some = left[start : start + executor.width]
-        for (name, _), one in zip(some, executor.run([unit for _, unit in some]), strict=True):
-            study.set_user_attr(name, None if one.failure else one.value)
-    known = study.user_attrs
-    return [known[name] for name in names]
+def any_value(values: Sequence[float | None]) -> bool:
+    """Whether a unit of these did not fail."""
+    return any(value is not None for value in values)
 
 
-def is_default(trial: FrozenTrial) -> bool:
+def is_default(trial: FrozenTrial, plan: StudyPlan) -> bool:
     """Whether the trial is the default configuration."""
-    return trial.user_attrs.get("guess") == DEFAULT
+    return trial.user_attrs.get("guess") == 0 and not plan.excluded
 
 
-def median_trial(study: Study) -> FrozenTrial:
+def median_trial(stored: StoredStudy) -> FrozenTrial:
     """The trial in the middle by validation: what picking one at random would give."""
-    ranked = complete(study)
-    return ranked[len(ranked) // 2]
+    return stored.complete[len(stored.complete) // 2]
 
 
 def finals(
-    study: Study,
+    stored: StoredStudy,
     plan: StudyPlan,
     winner: FrozenTrial,
     session: "Session",
@@ -122,58 +110,63 @@ def finals(
 ) -> list[Final]:
     """`seeds` x `data_seeds` fresh runs of the winner and of the default configuration.
 
-    Of the median trial only the validation is measured. Runs that a killed process finished are not repeated. Where
-    the default is the winner, its runs stand in both roles: they are made once.
+    Of the median trial only the validation is measured. A run is kept by what was trained, so that none is made twice:
+    not after a kill, not where the default is the winner, and not where more trials leave the winner what it was.
     """
-    roles: dict[str, Values] = {
-        "winner": decoded(winner.params),
-        "default": {},
-        "median": decoded(median_trial(study).params),
-    }
     first, settings = plan.config, plan.settings
     places = [
         (s + first.seed + HELD_OUT_SEED_OFFSET, d + first.data_seed)
         for d in range(settings.data_seeds)
         for s in range(settings.seeds)
     ]
+    default = plan.default.model_dump(exclude_none=True)
+
+    def config_of(role: str, seed: int, data_seed: int) -> RunConfig:
+        seeds = {"seed": seed, "data_seed": data_seed}
+        if role == "median":
+            return plan.config_of(decoded(median_trial(stored).params), **seeds, log_model=False)
+        if role == "default" or is_default(winner, plan):
+            return RunConfig(**{**default, **seeds, "log_model": True})
+        return plan.config_of(decoded(winner.params), **seeds, log_model=True)
+
     found: list[Final] = []
-    total = len(places) * len(roles)
-    for role, values in roles.items():
+    roles = ("winner", "default", "median")
+    for role in roles:
         for seed, data_seed in places:
-            if role == "default" and is_default(winner):
-                found.append(replace(found[len(found) - len(places)], role=role))
-                continue
-            announce(f"final {role}, seed {seed}·{data_seed}", len(found), total)
-            config = plan.config_of(values, seed=seed, data_seed=data_seed, log_model=role == "winner")
-
-            def make(role: str = role, config: RunConfig = config) -> dict[str, Any]:
-                return _final(role, config, plan, session, open_run)
-
-            kept = remembered(study, f"final/{role}/{seed}/{data_seed}", make)
+            announce(f"final {role}, seed {seed}·{data_seed}", len(found), len(places) * len(roles))
+            config = config_of(role, seed, data_seed)
+            kind = "validation" if role == "median" else "final"
+            name = f"{kind}/{plan.digest(TrainingJob(config))}"
+            if name not in stored.results:
+                _make(stored, name, role, config, plan, session, open_run)
+            kept = stored.results[name]
             found.append(Final(role, seed, data_seed, kept["metrics"], kept["run_id"]))
     return found
 
 
-def _final(role: str, config: RunConfig, plan: StudyPlan, session: "Session", open_run: OpenRun) -> dict[str, Any]:
+def _make(
+    stored: StoredStudy, name: str, role: str, config: RunConfig, plan: StudyPlan, session: "Session", open_run: OpenRun
+) -> None:
+    """Make a final run and keep its result, before the tracker says that it is finished."""
     from effft.runs.experiment import execute
     from effft.runs.plan import prepare
 
     if role == "median":
-        found = measure(TrainingJob(config), session)
-        if found.failure:
-            raise RunError(f"final run of the median trial: {found.failure}")
-        return {"metrics": {f"validation/{plan.metric}": found.value}, "run_id": ""}
+        measured = measure(TrainingJob(config), session)
+        if measured.failure:
+            raise RunError(f"final run of the median trial: {measured.failure}")
+        stored.keep(name, {"metrics": {f"validation/{plan.metric}": measured.value}, "run_id": ""})
+        return
     run = prepare(config, session)
     tuned = str(role == "winner").lower()
     tags = {**run.tags, "study": plan.name, "tuned": tuned, "role": role, "kind": "final"}
-    tracker = open_run(run.experiment, f"{'tuned' if role == 'winner' else role} {run.name}", tags)
-    with tracked(tracker):
-        result = execute(run, tracker)
-    ends = (f"/{plan.metric}", "/majority", "/chance")
-    kept = {k: v for k, v in result.metrics.items() if k.endswith(ends) or k.startswith("resources/")}
-    return {"metrics": kept, "run_id": tracker.run_id}
+    with tracked(open_run(run.experiment, f"{'tuned' if role == 'winner' else role} {run.name}", tags)) as tracker:
+        metrics = execute(run, tracker).metrics
+        ends = (f"/{plan.metric}", "/majority", "/chance")
+        kept: dict[str, Any] = {k: v for k, v in metrics.items() if k.endswith(ends) or k.startswith("resources/")}
+        stored.keep(name, {"metrics": kept, "run_id": tracker.run_id})
 
 
-def best_final(found: Sequence[Final], metric: str) -> Final:
-    """The winner's run that is best on validation, the one to be registered."""
-    return max((f for f in found if f.role == "winner"), key=lambda f: f.value("validation", metric))
+def best_final(found: Sequence[Final], role: str, metric: str) -> Final:
+    """The run of a role that is best on validation, the one to be registered."""
+    return max((f for f in found if f.role == role), key=lambda f: f.value("validation", metric))

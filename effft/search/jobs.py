@@ -4,12 +4,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Hashable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import deque
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from effft.config import RunConfig
 from effft.redaction import redact
@@ -26,7 +28,7 @@ REPORTED_RESOURCES = (
 )
 """The resources that a unit reports."""
 
-
+Key = TypeVar("Key", bound=Hashable)
 TRIES = 3
 """Times a unit is given to a worker before it is held to be what its workers die of."""
 
@@ -98,22 +100,27 @@ class Executor(Protocol):
 
     width: int
 
-    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
-        """The results, in the order of the units."""
+    def submit(self, key: Hashable, unit: TrainingJob) -> None:
+        """Take a unit in hand."""
+
+    def next_result(self) -> tuple[Hashable, JobResult]:
+        """A unit that has ended, with its key."""
 
     def close(self) -> None:
         """Let the workers go."""
 
 
-@runtime_checkable
-class StreamingExecutor(Executor, Protocol):
-    """An executor that says when a unit ends, in an order that depends on the units alone."""
-
-    def submit(self, key: Hashable, unit: TrainingJob) -> None:
-        """Take a unit in hand."""
-
-    def next_result(self) -> tuple[Hashable, JobResult]:
-        """The next unit that ends, with its key."""
+def measure_all(executor: Executor, units: Mapping[Key, TrainingJob]) -> Iterator[tuple[Key, JobResult]]:
+    """The results as they come, as many units in hand as the executor takes."""
+    waiting, flying = iter(units.items()), 0
+    while True:
+        for key, unit in islice(waiting, executor.width - flying):
+            executor.submit(key, unit)
+            flying += 1
+        if not flying:
+            return
+        yield cast("tuple[Key, JobResult]", executor.next_result())
+        flying -= 1
 
 
 class InProcess:
@@ -123,10 +130,16 @@ class InProcess:
 
     def __init__(self, session: "Session") -> None:
         self.session = session
+        self._given: deque[tuple[Hashable, TrainingJob]] = deque()
 
-    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
-        """In order."""
-        return [measure(unit, self.session) for unit in units]
+    def submit(self, key: Hashable, unit: TrainingJob) -> None:
+        """Put it at the end of the queue."""
+        self._given.append((key, unit))
+
+    def next_result(self) -> tuple[Hashable, JobResult]:
+        """Measure the first of the queue."""
+        key, unit = self._given.popleft()
+        return key, measure(unit, self.session)
 
     def close(self) -> None:
         """Nothing to do."""
@@ -142,31 +155,45 @@ class LocalProcesses:
     def __init__(self, width: int) -> None:
         self.width = width
         self._pool = _pool(width)
+        self._flying: dict[Future[JobResult], tuple[Hashable, TrainingJob]] = {}
+        self._alone: deque[tuple[Hashable, TrainingJob]] = deque()
 
-    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
-        """In parallel."""
-        found = self._together(units)
-        return [self._alone(unit) if one is None else one for unit, one in zip(units, found, strict=True)]
-
-    def _together(self, units: Sequence[TrainingJob]) -> list[JobResult | None]:
-        """None for what a dying worker took with it."""
+    def submit(self, key: Hashable, unit: TrainingJob) -> None:
+        """Give it to a worker."""
         try:
-            found = [_result(future) for future in [self._pool.submit(_work, unit) for unit in units]]
-        except BrokenProcessPool:  # before they were given
-            found = [None] * len(units)
-        if None in found:
+            if not self._alone:
+                self._flying[self._pool.submit(_work, unit)] = key, unit
+                return
+        except BrokenProcessPool:  # its worker died before the unit was given
             self._renew()
-        return found
+        self._alone.append((key, unit))
 
-    def _alone(self, unit: TrainingJob) -> JobResult:
+    def next_result(self) -> tuple[Hashable, JobResult]:
+        """The first to end; of several, the first that was given."""
+        while not self._alone:
+            ended, _ = wait(self._flying, return_when=FIRST_COMPLETED)
+            future = next(one for one in self._flying if one in ended)
+            if not isinstance(future.exception(), BrokenProcessPool):
+                key, _ = self._flying.pop(future)
+                return key, future.result()
+            self._renew()
+        key, unit = self._alone.popleft()
+        return key, self._measured_alone(unit)
+
+    def _measured_alone(self, unit: TrainingJob) -> JobResult:
         for _ in range(TRIES - 1):
-            (found,) = self._together([unit])
-            if found is not None:
-                return found
+            try:
+                return self._pool.submit(_work, unit).result()
+            except BrokenProcessPool:
+                self._renew()
         return JobResult(float("nan"), {}, f"its worker process died {TRIES} times; memory may be short (--workers).")
 
     def _renew(self) -> None:
+        """New workers; what the old ones had in hand is to be measured alone."""
         log.warning("effft: a worker process died; what it had in hand is measured again.")
+        wait(self._flying)
+        lost = [one for one in self._flying if isinstance(one.exception(), BrokenProcessPool)]
+        self._alone += [self._flying.pop(one) for one in lost]
         self.close()
         self._pool = _pool(self.width)
 
@@ -176,13 +203,6 @@ class LocalProcesses:
         self._pool.shutdown(wait=False, cancel_futures=True)
         for worker in workers:  # at the exit of this process Python would wait for the units in hand
             worker.kill()
-
-
-def _result(future: Future[JobResult]) -> JobResult | None:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return None
 
 
 def _pool(width: int) -> ProcessPoolExecutor:

@@ -1,16 +1,18 @@
 """MLflow's copy of a study: a child run for every trial, made whole again from Optuna after a kill."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
+from typing import TYPE_CHECKING, cast
 
-from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from effft.search.settings import StudyPlan
 from effft.search.spaces import decoded
-from effft.search.storage import interrupted
 from effft.tracking.tracker import MemoryTracker, Status, Tracker
+
+if TYPE_CHECKING:
+    from effft.tracking.mlflow_tracker import MlflowTracker
 
 STATUS: dict[TrialState, Status] = {
     TrialState.COMPLETE: "FINISHED",
@@ -25,6 +27,7 @@ class Logbook:
     def __init__(self, parent: Tracker, plan: StudyPlan, say: Callable[[str], None] = lambda line: None) -> None:
         self.parent, self.plan, self.say = parent, plan, say
         self.open: dict[int, Tracker] = {}
+        self.known: dict[int, str] = {}
         self.best = float("-inf")
         self.best_line = ""
         self.best_words = ""
@@ -38,19 +41,21 @@ class Logbook:
         return (f" · {counts}" if counts else "") + best
 
     def start(self, number: int, values: Mapping[str, object]) -> None:
-        """The run of a trial that was asked for."""
+        """The run of a trial that was proposed."""
         config = self.plan.config
         tags = {"optuna.trial": str(number), "study": self.plan.name, "strategy": config.strategy, "kind": "trial"}
         tags |= {"task": self.plan.task, "trial.state": "running"}
-        child = self.parent.child(f"trial {number}", tags)
+        if number in self.known:
+            child: Tracker = cast("MlflowTracker", self.parent).reopen(self.known[number])
+            child.tags(tags)
+        else:
+            child = self.parent.child(f"trial {number}", tags)
         child.params(values)
         self.open[number] = child
 
     def finish(self, trial: FrozenTrial) -> None:
         """What Optuna knows of a finished trial."""
-        child = self.open.pop(trial.number)
-        _tell(child, trial, self.plan.metric)
-        child.close(STATUS[trial.state])
+        self._end(trial)
         self._speak(trial)
 
     def _count(self, trial: FrozenTrial) -> None:
@@ -64,46 +69,34 @@ class Logbook:
         if trial.state == TrialState.COMPLETE:
             said = f"{trial.values[0]:.4f}"
         else:
-            said = trial.state.name.lower() + (f" ({trial.user_attrs['failure']})" if self._failure(trial) else "")
+            failure = trial.user_attrs.get("failure")
+            said = trial.state.name.lower() + (f" ({failure})" if failure else "")
         best = f"; best {self.best:.4f} ({self.best_line})" if self.best_line else ""
         self.say(f"trial {trial.number}: {said}{best}; {words}")
 
-    def _failure(self, trial: FrozenTrial) -> bool:
-        return "failure" in trial.user_attrs
-
-    def reconcile(self, study: Study) -> None:
-        """After a start: every finished trial has its run, told in full; interrupted ones are KILLED."""
-        trials, lost = study.get_trials(deepcopy=False), interrupted(study)
+    def reconcile(self, trials: Sequence[FrozenTrial]) -> None:
+        """After a start: every finished trial has its run, told in full; the runs of trials in flight are noted."""
         for trial in trials:
-            if trial.state in STATUS and trial.number not in lost:
-                self._count(trial)
+            self._count(trial)
         if isinstance(self.parent, MemoryTracker):
             return
-        from effft.tracking import study_runs as studies
-        from effft.tracking.mlflow_tracker import MlflowTracker
+        from effft.tracking.study_runs import trial_runs
 
-        assert isinstance(self.parent, MlflowTracker)
-        runs = studies.trial_runs(self.parent)
+        runs = trial_runs(cast("MlflowTracker", self.parent))
+        self.known = {number: run_id for number, (run_id, _) in runs.items()}
         for trial in trials:
-            if trial.state not in STATUS:
-                continue
-            wanted: Status = "KILLED" if trial.number in lost else STATUS[trial.state]
-            run_id, status = runs.get(trial.number, ("", ""))
-            if status == wanted or (not run_id and trial.number in lost):
-                continue
-            if not run_id:
+            if runs.get(trial.number, ("", ""))[1] != STATUS[trial.state]:
                 self.start(trial.number, decoded(trial.params))
-            else:
-                self.open[trial.number] = self.parent.reopen(run_id)
-            self._repair(trial, wanted)
-
-    def _repair(self, trial: FrozenTrial, status: Status) -> None:
-        child = self.open.pop(trial.number)
-        if status != "KILLED":
-            _tell(child, trial, self.plan.metric)
-        else:
+                self._end(trial)
+        for number in runs.keys() - {trial.number for trial in trials}:
+            child = cast("MlflowTracker", self.parent).reopen(self.known[number])
             child.tags({"trial.state": "interrupted"})
-        child.close(status)
+            child.close("KILLED")
+
+    def _end(self, trial: FrozenTrial) -> None:
+        child = self.open.pop(trial.number)
+        _tell(child, trial, self.plan.metric)
+        child.close(STATUS[trial.state])
 
 
 def _tell(child: Tracker, trial: FrozenTrial, metric: str) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from effft.search.jobs import JobResult, TrainingJob, below_threshold, failed_result, measure
@@ -28,13 +28,6 @@ class MultiAdapterExecutor:
         self._alone: deque[Hashable] = deque()
         self._groups: dict[tuple[object, ...], MultiAdapterRuns] = {}
         self._broken: set[tuple[object, ...]] = set()
-
-    def run(self, jobs: Sequence[TrainingJob]) -> list[JobResult]:
-        """The results in the order of the jobs."""
-        for index, job in enumerate(jobs):
-            self.submit(index, job)
-        results = dict(self.next_result() for _ in jobs)
-        return [results[index] for index in range(len(jobs))]
 
     def submit(self, key: Hashable, job: TrainingJob) -> None:
         """Queue a job."""

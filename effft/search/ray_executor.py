@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ class RayTasks:
 
         self._ray: Any = ray
         self._folder = ""
+        self._flying: dict[Any, Hashable] = {}
         self._join(address, session)
         try:
             self._must_have(gpus)
@@ -83,20 +84,21 @@ class RayTasks:
         if there.get("CPU", 0) < self.width:
             log.warning("effft: the cluster has %g CPUs for %d --workers.", there.get("CPU", 0), self.width)
 
-    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
-        """As many at a time as the cluster takes, in the order of the units."""
-        return [self._result(task) for task in [self._task.remote(unit, [self._session]) for unit in units]]
+    def submit(self, key: Hashable, unit: TrainingJob) -> None:
+        """Make it a task; the cluster takes as many at a time as it can."""
+        self._flying[self._task.remote(unit, [self._session])] = key
 
-    def _result(self, task: Any) -> JobResult:
-        while not self._ray.wait([task], timeout=SECONDS_TO_WARN)[0]:
+    def next_result(self) -> tuple[Hashable, JobResult]:
+        """A task that has ended."""
+        while not (ended := self._ray.wait(list(self._flying), timeout=SECONDS_TO_WARN)[0]):
             if not self._ray.cluster_resources().get("CPU", 0):
                 log.warning("effft: the cluster has no node that could take a trial; waiting for one.")
+        key = self._flying.pop(ended[0])
         try:
-            found: JobResult = self._ray.get(task)
+            return key, self._ray.get(ended[0])
         except self._ray.exceptions.RayError as error:
             said = redact(" ".join(str(error).split()))[:300]
-            return JobResult(float("nan"), {}, f"no worker of the cluster lived through it: {said}")
-        return found
+            return key, JobResult(float("nan"), {}, f"no worker of the cluster lived through it: {said}")
 
     def close(self) -> None:
         """Leave the cluster, which ends what our workers have in hand; end it where it is our own."""

@@ -1,16 +1,19 @@
-"""Samplers and pruners by name, and the defaults."""
+"""Samplers and pruners by name, and the law of proposals: a trial depends on seed, number and earlier results alone."""
 
 import warnings
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from optuna import Study, pruners, samplers
+import optuna
+from optuna import pruners, samplers
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from effft.errors import lookup
+from effft.search.settings import DIRECTIONS, StudyPlan
+from effft.search.spaces import distributions
 
 WIDE = 8
 """Trials at a time from which TPE with constant liar takes over from the Gaussian process."""
@@ -33,27 +36,48 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "wilcoxon": lambda: pruners.WilcoxonPruner(p_threshold=0.1),
     "median": lambda: pruners.MedianPruner(n_startup_trials=WARM),
-    EPOCHS: lambda: pruners.NopPruner(),  # units stop themselves, see `epoch_bars`
+    EPOCHS: lambda: pruners.NopPruner(),  # units stop themselves, see `epoch_thresholds`
     "none": lambda: pruners.NopPruner(),
 }
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+"""Finished: it said what it had to say. Failed trials did not."""
 
 
-def check_names(sampler: str, pruner: str) -> None:
-    """Unknown names are InputErrors; 'auto' is known."""
-    lookup("sampler", sampler, {**SAMPLERS, "auto": None})
-    lookup("pruner", pruner, PRUNERS)
+def sampler_name(asked: str, number: int, width: int) -> str:
+    """The sampler of a trial; 'auto' depends on its number and on how many are measured at a time."""
+    return ("tpe" if width >= WIDE or number >= LONG else "gp") if asked == "auto" else asked
 
 
-def reseed(study: Study, name: str, seed: int, width: int) -> None:
-    """Give the study a fresh sampler whose draws depend on the seed and on the number of trials.
-
-    So a resumed study goes on as if it had never stopped, and never repeats its first draws.
-    """
-    so_far = len(study.get_trials(deepcopy=False))
-    chosen = ("tpe" if width >= WIDE or so_far >= LONG else "gp") if name == "auto" else name
+def study_in_memory(plan: StudyPlan, trials: Sequence[FrozenTrial], sampler: BaseSampler | None = None) -> Study:
+    """Trials as an Optuna study that is kept nowhere, for what samplers, pruners and plots compute from them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        study.sampler = SAMPLERS[chosen]((seed * 1_000_003 + so_far) % 2**32)
+        directions = [DIRECTIONS[name] for name in plan.settings.objectives]
+        pruner = PRUNERS[plan.settings.pruner]()
+        study = optuna.create_study(study_name=plan.name, directions=directions, sampler=sampler, pruner=pruner)
+    study.add_trials(trials)
+    return study
+
+
+def propose(plan: StudyPlan, earlier: Sequence[FrozenTrial], width: int) -> Trial:
+    """The trial that follows `earlier`, as the only unfinished one of a study in memory that holds what it may know.
+
+    Trial k knows the results of trials 0 to k - width and of the others only what they try, whether they have ended or
+    not. So it depends on the seed, k, width and those results, and not on which trial ends first or on interruptions.
+    """
+    number = len(earlier)
+    known = max(0, number - width + 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        chosen = SAMPLERS[sampler_name(plan.settings.sampler, number, width)]
+        study = study_in_memory(plan, earlier[:known], chosen((plan.config.seed * 1_000_003 + number) % 2**32))
+        for trial in earlier[known:]:
+            study.add_trial(
+                create_trial(state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions)
+            )
+        if number < len(plan.guesses):
+            study.enqueue_trial(dict(plan.guesses[number]), user_attrs={"guess": number})
+        return study.ask(distributions(plan.space))
 
 
 def epoch_thresholds(trials: Sequence[FrozenTrial], step: int) -> tuple[float, ...]:
@@ -73,8 +97,4 @@ def epoch_thresholds(trials: Sequence[FrozenTrial], step: int) -> tuple[float, .
     return tuple(bars)
 
 
-def pruner_of(name: str) -> BasePruner:
-    """The pruner."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return PRUNERS[name]()
+optuna.logging.set_verbosity(optuna.logging.ERROR)

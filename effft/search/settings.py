@@ -1,19 +1,35 @@
 """What a study is asked to do, and what was found out about it before it starts."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from optuna.study import StudyDirection
+
+from effft import __version__
 from effft.config import RunConfig
 from effft.search.jobs import TrainingJob
 from effft.search.spaces import Space, Values, fields
+
+DIRECTIONS = {
+    "validation": StudyDirection.MAXIMIZE,
+    "peak_memory": StudyDirection.MINIMIZE,
+    "train_seconds": StudyDirection.MINIMIZE,
+    "trainable_parameters": StudyDirection.MINIMIZE,
+}
+"""Objectives by name."""
 
 CROSS_VALIDATED_FROM = 8
 """Examples per label from which k-fold on the shots is the default; below, the validation draw is used."""
 
 FOLDS = 4
 HELD_OUT_SEED_OFFSET = 1000
-"""Seeds from `seed + FRESH` on are used by no trial: re-evaluation and finals take them."""
+"""Seeds from `seed + HELD_OUT_SEED_OFFSET` on are used by no trial: re-evaluation and finals take them."""
+
+UNIMPORTANT = ("threads", "log_model")
+PLACES = ("task", "data_dir", "allow_outside", "model", "revision")
+"""Fields that lead to data and weights; what counts is the content (`StudyPlan.content`)."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +58,21 @@ class Settings:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """config: what is common to all trials, with the fixed values; space: what is searched; metric, task: names.
+    """A study that passed every check.
 
-    fixed: names of the space that are no fields (`alpha_ratio`), with their values.
+    Args:
+        name: Its name in the storage.
+        config: What is common to all trials, with the fixed values.
+        space: What is searched.
+        settings: What the study is asked to do.
+        metric: The primary metric.
+        defaults: The strategy's own values of what it can search.
+        task: Name of the task.
+        default: The default configuration, the reference of every study; no range or fixed value changes it.
+        excluded: What of the default the space cannot reach: 'rank=8'.
+        guesses: What the first trials try, as Optuna's parameters; the first is the default, or the nearest to it.
+        content: Digests of the data and the weights.
+        fixed: Names of the space that are no fields (`alpha_ratio`), with their values.
     """
 
     name: str
@@ -54,17 +82,27 @@ class StudyPlan:
     metric: str
     defaults: Values
     task: str
+    default: RunConfig
+    excluded: tuple[str, ...]
+    guesses: tuple[Values, ...]
+    content: Mapping[str, str]
     fixed: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def signature(self) -> dict[str, str]:
         """What must be the same when a study goes on; the number of trials and the workers may change."""
-        core = self.config.model_dump(exclude={"threads", "log_model"}, exclude_none=True)
+        core = self.config.model_dump(exclude={*UNIMPORTANT, *PLACES}, exclude_none=True)
         kept = {k: v for k, v in asdict(self.settings).items() if k in ("folds", "inner_seeds", "objectives")}
         space = {name: str(dimension) for name, dimension in self.space.items()}
         every = {**core, **self.fixed, **kept, "constraints": self.settings.constraints}
-        flat = {name: json.dumps(value) for name, value in every.items()}
-        return flat | {"space": json.dumps(space, sort_keys=True), "metric": self.metric}
+        flat = {name: json.dumps(value) for name, value in every.items()} | dict(self.content)
+        return flat | {"space": json.dumps(space, sort_keys=True), "metric": self.metric, "task": self.task}
+
+    def digest(self, unit: TrainingJob) -> str:
+        """16 hex digits of all that a training depends on: configuration, seeds, fold, data, weights, version."""
+        config = unit.config.model_dump(exclude={*UNIMPORTANT, *PLACES})
+        every = [config, unit.fold, sorted(self.content.items()), __version__]
+        return hashlib.sha256(json.dumps(every, sort_keys=True).encode()).hexdigest()[:16]
 
     def config_of(self, values: Mapping[str, object], **more: object) -> RunConfig:
         """The common configuration with these values of the space."""

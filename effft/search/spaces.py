@@ -1,7 +1,7 @@
 """The space of one study: the strategy's, with the ends known, fixed and narrowed as asked, read and written."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -171,15 +171,16 @@ def fields(values: Mapping[str, object], rank: int) -> Values:
     return found
 
 
-def first_guesses(defaults: Mapping[str, object], space: Mapping[str, Dimension]) -> Iterator[Values]:
-    """Configurations worth trying first, as Optuna's parameters.
+def first_guesses(defaults: Mapping[str, object], space: Mapping[str, Dimension]) -> list[Values]:
+    """Configurations worth trying first, as Optuna's parameters, each once.
 
     The default; three times its learning rate; for LoRA all linear maps of the blocks (Dettmers et al. 2023,
     arXiv 2305.14314, section 4).
     """
-    yield encoded(defaults, space)
+    guesses = [encoded(defaults, space)]
     rate = defaults.get("learning_rate")
     if "learning_rate" in space and rate:
-        yield encoded({**defaults, "learning_rate": 3 * float(str(rate))}, space)
+        guesses.append(encoded({**defaults, "learning_rate": 3 * float(str(rate))}, space))
     if "lora_modules" in space:
-        yield encoded({**defaults, "lora_modules": "all"}, space)
+        guesses.append(encoded({**defaults, "lora_modules": "all"}, space))
+    return [guess for place, guess in enumerate(guesses) if guess not in guesses[:place]]

@@ -1,41 +1,97 @@
-"""Optuna's storage is the truth about trials: opening it, and putting it in order after any kind of end."""
+"""Optuna's storage is the truth about a study: its finished trials in order, and the results of everything else."""
 
+import hashlib
 import json
 import os
+import socket
+import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import optuna
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from effft.errors import InputError, RunError
 from effft.redaction import redact
-from effft.search.postgres_storage import FLAG, RetryingStorage
-from effft.search.samplers import pruner_of
-from effft.search.settings import StudyPlan
-from effft.tracking.postgres import check_login, has_password, is_postgres, with_driver
+from effft.search.samplers import DONE
+from effft.search.settings import DIRECTIONS, StudyPlan
+from effft.tracking.postgres import (
+    AdvisoryLock,
+    check_login,
+    has_password,
+    is_postgres,
+    options_of,
+    retry,
+    sole_builder,
+    with_driver,
+)  # fmt: skip
 from effft.tracking.sanitize import sentence_of
 from effft.tracking.store import sqlite_path
 
-DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-"""Finished: it said what it had to say. Failed and interrupted trials did not."""
+FLAG = "flag --storage"
+SIGNATURE, DRIVER = "signature", "driver"
+NUMBER = "number"
+"""A trial's own note of its number, by which a trial that a broken connection wrote twice is known."""
 
-DEFAULT = 0
-"""The guess that is the default configuration: the first of `spaces.first_guesses`."""
 
-DIRECTIONS = {
-    "validation": StudyDirection.MAXIMIZE,
-    "peak_memory": StudyDirection.MINIMIZE,
-    "train_seconds": StudyDirection.MINIMIZE,
-    "trainable_parameters": StudyDirection.MINIMIZE,
-}
-"""Objectives by name."""
+class StoredStudy:
+    """What a study has measured: its finished trials in the order of their numbers, and other results by name.
+
+    One process at a time has it (`open_study`). Every write may be made again without harm, so that it can wait for a
+    database server that restarts.
+    """
+
+    def __init__(self, study: Study, lock: "FileLock | AdvisoryLock") -> None:
+        self._study, self._lock = study, lock
+        self.results: dict[str, Any] = retry(lambda: study.user_attrs)
+        self.trials = self._read()
+
+    def _read(self) -> list[FrozenTrial]:
+        found: list[FrozenTrial] = []
+        for trial in retry(lambda: self._study.get_trials(deepcopy=False)):
+            if trial.user_attrs.get(NUMBER) == len(found):
+                found.append(copy(trial))
+                found[-1].number = len(found) - 1
+        return found
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Keep a finished trial; its number must be the next one."""
+        if isinstance(self._lock, AdvisoryLock) and not self._lock.acquire():
+            raise RunError("the database was away, and another process has taken the study over meanwhile.")
+
+        def write() -> None:
+            if len(self._read()) == trial.number:
+                self._study.add_trial(trial)
+
+        retry(write)
+        self.trials.append(trial)
+
+    def keep(self, name: str, value: object) -> Any:
+        """Keep a result under a name; returns it as it will be read again."""
+        retry(lambda: self._study.set_user_attr(name, value))
+        self.results[name] = json.loads(json.dumps(value))
+        return self.results[name]
+
+    @property
+    def done(self) -> list[FrozenTrial]:
+        """The trials that are complete or pruned."""
+        return [trial for trial in self.trials if trial.state in DONE]
+
+    @property
+    def complete(self) -> list[FrozenTrial]:
+        """The complete trials, best validation first; equal ones by number."""
+        found = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+        return sorted(found, key=lambda trial: (-trial.values[0], trial.number))
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -44,13 +100,13 @@ def open_storage(url: str) -> RDBStorage:
     Raises:
         InputError: it cannot be opened.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     if is_postgres(url):
-        return RetryingStorage.at(with_driver(url))
+        url = with_driver(url)
+        with sole_builder(url, "optuna", FLAG):
+            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": options_of(url)})
     sqlite = url.startswith("sqlite")
-    options = {"connect_args": {"timeout": 60}}
     try:
-        storage = _locked(url, options) if sqlite else RDBStorage(url)
+        storage = _locked(url) if sqlite else RDBStorage(url)
     except (SQLAlchemyError, ImportError, ValueError, OSError, RuntimeError) as error:
         sentence = redact(" ".join(str(error).split("\n")[0].split()))[:200]
         raise InputError(
@@ -76,9 +132,9 @@ def check_storage(url: str) -> None:
         check_login(with_driver(url), FLAG)
 
 
-def _locked(url: str, options: dict[str, dict[str, int]]) -> RDBStorage:
+def _locked(url: str) -> RDBStorage:
     """An sqlite file is made beside its place under a lock and appears whole: no race, and no half of one."""
-    path = sqlite_path(url)
+    path, options = sqlite_path(url), {"connect_args": {"timeout": 60}}
     if path is None:
         return RDBStorage(url, engine_kwargs=options)
     if not path.parent.is_dir():
@@ -115,84 +171,89 @@ def _make_light(storage: RDBStorage) -> None:
     storage.engine.dispose()
 
 
-def open_study(storage: RDBStorage, plan: StudyPlan) -> Study:
-    """The study of this name, new or as it was left.
+@contextmanager
+def open_study(url: str, plan: StudyPlan) -> Iterator[StoredStudy]:
+    """The study of this name, new or as it was left; no other process can open it until this one is done or dies.
 
     Raises:
-        InputError: it exists with another strategy, space or setting.
+        InputError: another process has it; it was made with another strategy, space, setting, data or weights.
     """
+    storage, lock = open_storage(url), _lock_of(url, plan.name)
+    try:
+        taken = lock.acquire()
+    except Timeout:
+        taken = False
+    try:
+        study = _load(storage, plan)
+        if not taken:
+            raise InputError(
+                f"study {plan.name!r} is driven by {study.user_attrs.get(DRIVER, 'another process')}; watch it in "
+                "`effft ui`, end that process to go on here, or give another name (--study NAME)."
+            )
+        stored = StoredStudy(study, lock)
+        _check_signature(stored, plan)
+        now = datetime.now().astimezone().isoformat(" ", "seconds")
+        stored.keep(DRIVER, f"process {os.getpid()} on {socket.gethostname()} since {now}")
+        yield stored
+    finally:
+        lock.release()
+
+
+def _lock_of(url: str, name: str) -> "FileLock | AdvisoryLock":
+    """A lock that ends with its process: of the server, of a file beside an sqlite file, else of this machine."""
+    if is_postgres(url):
+        return AdvisoryLock(with_driver(url), f"effft study {name}", FLAG)
+    path = sqlite_path(url) or Path(tempfile.gettempdir()) / f"effft-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    return FileLock(f"{path}.{hashlib.sha256(name.encode()).hexdigest()[:8]}.lock", timeout=0)
+
+
+def _load(storage: RDBStorage, plan: StudyPlan) -> Study:
     directions = [DIRECTIONS[name] for name in plan.settings.objectives]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
-            study = optuna.create_study(
-                storage=storage, study_name=plan.name, load_if_exists=True,
-                directions=directions, pruner=pruner_of(plan.settings.pruner),
-            )  # fmt: skip
+            return retry(
+                lambda: optuna.create_study(
+                    storage=storage, study_name=plan.name, load_if_exists=True, directions=directions
+                )
+            )
         except SQLAlchemyError as error:
             raise InputError(f"storage: {' '.join(str(error).split())[:200]} (flag --storage).") from None
-    known = study.user_attrs.get("signature")
+
+
+def _check_signature(stored: StoredStudy, plan: StudyPlan) -> None:
+    known = stored.results.get(SIGNATURE)
     if known is None:
-        if study.get_trials(deepcopy=False):
-            raise InputError(f"study {plan.name!r} exists and was not made by effft; give another --study.")
-        study.set_user_attr("signature", plan.signature)
+        if stored.results or stored.trials:
+            raise InputError(f"study {plan.name!r} exists and was not made by effft; give another --study NAME.")
+        stored.keep(SIGNATURE, plan.signature)
     elif known != plan.signature:
-        raise InputError(_difference(plan.name, known, plan.signature))
-    return study
+        raise InputError(_difference(plan, known, plan.signature))
 
 
-def _difference(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    key = next(k for k in sorted({*old, *new}) if old.get(k) != new.get(k))
+def _difference(plan: StudyPlan, old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    start = "give the study another name to start anew (--study NAME)"
+    changed = [key.removeprefix("data.") for key in keys if key.startswith("data.")]
+    if changed and "task" not in keys:
+        return (
+            f"study {plan.name!r} was made with other data: the record or the files of task {plan.task!r} have changed "
+            f"({', '.join(changed)}); {start}, or put the old files back."
+        )
+    key = keys[0]
+    if key == "weights":
+        return (
+            f"study {plan.name!r} was made with other weights: those of {plan.config.model!r} have other content; "
+            f"{start}, or put the old files back."
+        )
     if key == "space":
         before, after = json.loads(old.get(key, "{}")), json.loads(new.get(key, "{}"))
         key = next(k for k in sorted({*before, *after}) if before.get(k) != after.get(k))
         return (
-            f"study {name!r} exists with another space: {key} was {before.get(key, 'fixed')}, not "
-            f"{after.get(key, 'fixed')}; give another --study name or the same space."
+            f"study {plan.name!r} exists with another space: {key} was {before.get(key, 'fixed')}, not "
+            f"{after.get(key, 'fixed')}; {start}, or give the same space."
         )
     return (
-        f"study {name!r} exists with {key}={old.get(key, 'none')}, not {new.get(key, 'none')}; give another --study "
-        "name or the same settings."
+        f"study {plan.name!r} exists with {key}={old.get(key, 'none')}, not {new.get(key, 'none')}; {start}, or give "
+        "the same settings."
     )
-
-
-def enqueue_guesses(study: Study, guesses: Iterable[Mapping[str, object]]) -> None:
-    """Put the first guesses at the head of the queue, each once, whatever happened before."""
-    there = {t.user_attrs.get("guess") for t in study.get_trials(deepcopy=False)}
-    for place, guess in enumerate(guesses):
-        if place not in there:
-            study.enqueue_trial(dict(guess), user_attrs={"guess": place})
-
-
-def requeue(study: Study) -> list[int]:
-    """Give back to the queue what an earlier process had in flight; return the numbers of its trials.
-
-    First enqueued, then ended, each noted: a kill in between is made good by the next start.
-    """
-    trials = study.get_trials(deepcopy=False)
-    again = {t.user_attrs.get("requeue_of") for t in trials}
-    lost = [t for t in trials if t.state == TrialState.RUNNING]
-    for trial in lost:
-        if trial.number not in again and trial.params and "failure" not in trial.user_attrs:
-            kept = {k: v for k, v in trial.user_attrs.items() if k == "guess"}
-            study.enqueue_trial(trial.params, user_attrs={**kept, "requeue_of": trial.number})
-        study.tell(trial.number, state=TrialState.FAIL)
-    return [trial.number for trial in lost]
-
-
-def interrupted(study: Study) -> set[int]:
-    """Numbers of the trials that a process left in flight when it ended: no failures of their own."""
-    return {
-        t.number for t in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)) if "failure" not in t.user_attrs
-    }
-
-
-def done(study: Study) -> list[FrozenTrial]:
-    """The finished trials, complete or pruned."""
-    return study.get_trials(deepcopy=False, states=DONE)
-
-
-def complete(study: Study) -> list[FrozenTrial]:
-    """The complete trials, best validation first; equal ones by number."""
-    found = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return sorted(found, key=lambda t: (-t.values[0], t.number))

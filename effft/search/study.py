@@ -3,33 +3,41 @@
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-
-from optuna.study import Study
 
 from effft.config import PART_FIELDS, RunConfig, TrackingTarget, make_config
 from effft.errors import InputError
+from effft.progress import ProgressCallback
 from effft.runs.plan import prepare_validation
 from effft.runs.session import Session
 from effft.search.driver import Driver
 from effft.search.executors import open_executor
-from effft.search.finals import Final, best_final, choose, finals
+from effft.search.finals import Final, best_final, choose, finals, is_default
 from effft.search.mlflow_log import Logbook
 from effft.search.plots import importances, page
-from effft.search.settings import StudyPlan
-from effft.search.spaces import Limits, bounded, check_name, decoded, first_guesses, is_range, narrowed
-from effft.search.storage import enqueue_guesses, open_storage, open_study, requeue, said_plainly
-from effft.search.verdict import verdict
+from effft.search.samplers import study_in_memory
+from effft.search.settings import Settings, StudyPlan
+from effft.search.spaces import (
+    Limits,
+    Space,
+    Values,
+    bounded,
+    check_name,
+    decoded,
+    encoded,
+    first_guesses,
+    is_range,
+    narrowed,
+)  # fmt: skip
+from effft.search.storage import StoredStudy, open_study, said_plainly
+from effft.search.verdict import Verdict, verdict
 from effft.strategies.parts import LoRA
-from effft.strategies.search_space import ALL
+from effft.strategies.search_space import ALL, Choice
 from effft.strategies.strategy import compose
+from effft.tasks.loading import content_digest
 from effft.tracking import open_tracker
 from effft.tracking.tracker import MemoryTracker, Tracker, tracked
 
-if TYPE_CHECKING:
-    from effft.search.settings import Settings
-
-PARENT = "mlflow_parent"
+PARENT, REGISTERED = "mlflow_parent", "registered"
 DERIVED = {"alpha": "alpha_ratio"}
 """A parameter that is fixed by its own name, and the dimension of the space that stands for it."""
 
@@ -61,7 +69,7 @@ class Outcome:
 
 
 def plan_study(
-    values: Mapping[str, str], asked: Mapping[str, str], settings: "Settings", name: str, session: Session
+    values: Mapping[str, str], asked: Mapping[str, str], settings: Settings, name: str, session: Session
 ) -> StudyPlan:
     """Everything that can be checked, cheapest first; the model is loaded last, to know its blocks and its width.
 
@@ -100,10 +108,41 @@ def plan_study(
         )
     defaults = _defaults(plan.resolved.settings)
     known = {"alpha_ratio": _ratio(ratio)} if ratio else {}
-    metric = plan.resolved.metric
-    found = StudyPlan(name or _name(config), config, space, settings, metric, defaults, plan.task.name, known)
+    default, own = _default(values, config, defaults, session)
+    task = plan.task
+    content = {f"data.{split}": content_digest(task, config.data_dir, [split]) for split in task.split_names}
+    found = StudyPlan(
+        name or _name(config, task.name), config, space, settings, plan.resolved.metric, defaults, task.name, default,
+        _excluded(own, {**fixed, **known}, space), tuple(first_guesses(defaults, space)),
+        {**content, "weights": session.model_digest(config)}, known,
+    )  # fmt: skip
     _check_ends(found, session)
     return found
+
+
+def _default(
+    values: Mapping[str, str], config: RunConfig, defaults: Values, session: Session
+) -> tuple[RunConfig, Values]:
+    """The default configuration and its values; `config` where the default cannot be trained (too few blocks)."""
+    default = make_config(values)
+    try:
+        return default, _defaults(prepare_validation(default, session).resolved.settings)
+    except InputError:
+        return config, defaults
+
+
+def _excluded(default: Values, fixed: Mapping[str, object], space: Space) -> tuple[str, ...]:
+    """What of the default the fixed values and the ranges leave out."""
+    reached = {**default, **decoded(encoded(default, space)), **fixed}
+    lost = [name for name in (*space, *fixed) if name in default and str(reached[name]) != str(default[name])]
+    return tuple(f"{name}={default[name]}" for name in lost if not _equal(reached[name], default[name]))
+
+
+def _equal(one: object, other: object) -> bool:
+    try:
+        return float(str(one)) == float(str(other))
+    except ValueError:
+        return False
 
 
 def _defaults(resolved: Mapping[str, object]) -> dict[str, object]:
@@ -125,15 +164,13 @@ def _ratio(text: str) -> float:
     return value
 
 
-def _name(config: RunConfig) -> str:
-    place = f"{config.task}/{config.strategy}/{config.per_label}"
+def _name(config: RunConfig, task: str) -> str:
+    place = f"{task}/{config.strategy}/{config.per_label}"
     return f"{place}/{config.model.rstrip('/').rpartition('/')[2]}/{config.seed}-{config.data_seed}"
 
 
 def _check_ends(plan: StudyPlan, session: Session) -> None:
     """The largest values a trial may draw are allowed: rank, layers; every choice is one of the field's."""
-    from effft.strategies.search_space import Choice
-
     largest = {k: int(d.high) for k, d in plan.space.items() if k in ("rank", "layers") and not isinstance(d, Choice)}
     for name, dimension in plan.space.items():
         for value in dimension.values if isinstance(dimension, Choice) else ():
@@ -152,42 +189,37 @@ _WHERE = ("strategy", "task", "model", "revision", "data_dir", "per_label", "dat
 
 @said_plainly()
 def run_study(
-    plan: StudyPlan,
-    place: StudyStores,
-    session: Session,
-    announce: Callable[[str, int, int], None],
-    say: Callable[[str], None],
+    plan: StudyPlan, place: StudyStores, session: Session, announce: ProgressCallback, say: Callable[[str], None]
 ) -> Outcome:
-    """Trials, finals, registration, verdict; goes on where an earlier process stopped.
+    """Trials, finals, verdict, registration; goes on where an earlier process stopped.
 
     Raises:
-        InputError: the storage, or a study of this name that is another. RunError: five failures in a row, or
-            the storage does not take what it is told.
+        InputError: the storage, or a study of this name that is another or that another process drives.
+        RunError: five failures in a row, or the storage does not take what it is told.
     """
-    storage = open_storage(place.storage)
-    with closing(open_executor(plan, session)) as executor:
-        study = open_study(storage, plan)
-        parent = _parent(study, plan, place)
+    with open_study(place.storage, plan) as stored, closing(open_executor(plan, session)) as executor:
+        parent = _parent(stored, plan, place)
         with tracked(parent):
             parent.params(_parameters(plan))
             logbook = Logbook(parent, plan, say)
-            lost = requeue(study)
-            if lost:
-                say(f"back in the queue: trial {', '.join(map(str, lost))}, in flight when the last process ended.")
-            logbook.reconcile(study)
-            enqueue_guesses(study, first_guesses(plan.defaults, plan.space))
-            Driver(study, plan, executor, logbook, announce).run()
-            winner, fresh = choose(study, plan, executor, announce)
+            logbook.reconcile(stored.trials)
+            if plan.excluded:
+                say(
+                    f"the ranges and fixed values exclude the default ({', '.join(plan.excluded)}); it is measured "
+                    "beside the winner all the same."
+                )
+            Driver(stored, plan, executor, logbook, announce).run()
+            winner, fresh = choose(stored, plan, executor, announce)
             executor.close()  # the finals are made here, and need the room
 
             def open_run(experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
                 return _final_tracker(place, parent, experiment, name, tags)
 
-            found = finals(study, plan, winner, session, open_run, announce)
-            sentences = list(verdict(found, plan.metric))
-            registered = _register(study, plan, found, fresh, place)
-            sentences += [registered] if registered else []
-            _conclude(parent, study, plan, found, fresh, winner.number, sentences)
+            found = finals(stored, plan, winner, session, open_run, announce)
+            default = next((trial.number for trial in stored.complete if is_default(trial, plan)), None)
+            judged = verdict(found, plan.metric, winner, fresh, default)
+            sentences = [*judged.sentences, *_register(stored, plan, found, judged, place)]
+            _conclude(parent, stored, plan, found, judged, sentences)
     return Outcome(plan.name, decoded(winner.params), winner.number, fresh, tuple(found), tuple(sentences))
 
 
@@ -196,17 +228,17 @@ def _parameters(plan: StudyPlan) -> dict[str, object]:
     return {**vars(plan.settings), **plan.config.model_dump(exclude_none=True), **space}
 
 
-def _parent(study: Study, plan: StudyPlan, place: StudyStores) -> Tracker:
+def _parent(stored: StoredStudy, plan: StudyPlan, place: StudyStores) -> Tracker:
     if place.no_tracking:
         return MemoryTracker(name=plan.name)
     from effft.tracking.study_runs import open_parent
 
     tags = {"study": plan.name, "strategy": plan.config.strategy, "task": plan.task, "kind": "study"}
-    known = str(study.user_attrs.get(PARENT, ""))
+    known = str(stored.results.get(PARENT, ""))
     name = place.experiment or f"effft/{plan.task}"
     tracker = open_parent(name, f"search {plan.config.strategy}", tags, place.tracking_uri, known)
     if tracker.run_id != known:
-        study.set_user_attr(PARENT, tracker.run_id)
+        stored.keep(PARENT, tracker.run_id)
     return tracker
 
 
@@ -216,28 +248,39 @@ def _final_tracker(place: StudyStores, parent: Tracker, experiment: str, name: s
     return open_tracker(target, experiment, name, {**tags, "mlflow.parentRunId": parent.run_id})
 
 
-def _register(study: Study, plan: StudyPlan, found: list[Final], fresh: float, place: StudyStores) -> str:
-    """Register the winner's best run by validation, once; a sentence about it."""
-    best = best_final(found, plan.metric)
+def _register(
+    stored: StoredStudy, plan: StudyPlan, found: list[Final], judged: Verdict, place: StudyStores
+) -> list[str]:
+    """Register the best run by validation of what is recommended, once; a sentence about it."""
+    best = best_final(found, judged.recommended, plan.metric)
     if place.no_tracking or not best.run_id:
-        return ""
-    if "registered" not in study.user_attrs:
+        return []
+    name = f"registered/{best.run_id}"
+    if stored.results.get(REGISTERED) != name:
         from effft.tracking.registry import CHAMPION, register
 
-        version = register(best.run_id, place.tracking_uri, study=plan.name, validation=fresh)
-        role = " and is the champion" if CHAMPION in version.aliases else "; the champion stays"
-        study.set_user_attr("registered", f"registered as {version.name} version {version.number}{role}.")
-    return str(study.user_attrs["registered"])
+        version = register(best.run_id, place.tracking_uri, study=plan.name, validation=judged.final_mean)
+        role = " and is the champion" if CHAMPION in version.aliases else f"; {version.verdict}"
+        stored.keep(name, f"registered as {version.name} version {version.number}{role}.")
+        stored.keep(REGISTERED, name)
+    return [str(stored.results[name])]
 
 
 def _conclude(
-    parent: Tracker, study: Study, plan: StudyPlan, found: list[Final], fresh: float, trial: int, sentences: list[str]
+    parent: Tracker, stored: StoredStudy, plan: StudyPlan, found: list[Final], judged: Verdict, sentences: list[str]
 ) -> None:
-    for role in ("winner", "default", "median"):
-        for final in (f for f in found if f.role == role):
-            own = {f"finals/{role}/{k}": v for k, v in final.metrics.items() if k.endswith(f"/{plan.metric}")}
-            parent.metrics({k: v for k, v in own.items() if k.count("/") <= 5}, final.seed)
-    parent.metrics({f"validation/{plan.metric}": fresh, "winner": float(trial)})
+    if run_ids := {final.run_id for final in found if final.run_id}:
+        from effft.tracking.study_runs import finish_runs
+
+        finish_runs(parent, run_ids)
+    for final in found:
+        own = {f"finals/{final.role}/{k}": v for k, v in final.metrics.items() if k.endswith(f"/{plan.metric}")}
+        parent.metrics({k: v for k, v in own.items() if k.count("/") <= 5}, final.seed)
+    numbers = {"search": judged.search_score, "reevaluation": judged.reevaluation, "validation": judged.final_mean}
+    parent.metrics({f"{name}/{plan.metric}": value for name, value in numbers.items()})
+    if judged.trial is not None:
+        parent.metrics({"winner": float(judged.trial)})
+    study = study_in_memory(plan, stored.trials)
     parent.metrics({f"importance/{name}": share for name, share in importances(study).items()})
     parent.text("study.html", page(study))
     parent.text("verdict.md", "".join(f"- {sentence}\n" for sentence in sentences))

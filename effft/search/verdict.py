@@ -1,84 +1,111 @@
-"""Did the search pay? The winner against the default and against the median trial, on the same fresh seeds."""
+"""What to do after a search: the winner against the default and the median trial, on the same fresh seeds."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-import numpy as np
+from optuna.trial import FrozenTrial
 
+from effft.evaluation.statistics import PairedDifference, paired_difference
 from effft.search.finals import Final
-
-RESAMPLES = 10_000
+from effft.search.mlflow_log import words_of
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Mean of the paired differences over `pairs` runs, with a 95 % bootstrap interval."""
+class Verdict:
+    """What a study recommends.
 
-    mean: float
-    low: float
-    high: float
-    pairs: int
+    Args:
+        recommended: 'winner' or 'default': the one with the higher mean validation over the final runs.
+        trial: Number of the recommended trial; None for a default that no trial tried.
+        search_score: The winner's mean over folds in its trial: what made it a candidate.
+        reevaluation: The winner's mean over fresh seeds and folds: what made it the winner.
+        final_mean: Mean validation of the recommended configuration's final runs.
+        sentences: The recommendation first, then the numbers.
+    """
 
-    def __str__(self) -> str:
-        return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}], {self.pairs} pairs"
-
-    @property
-    def sure(self) -> bool:
-        """Whether the interval lies above zero."""
-        return self.low > 0
-
-
-def difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Difference:
-    """Paired, percentile bootstrap over the pairs (Efron 1979); of a single pair the interval is everything."""
-    gaps = np.asarray(ours) - np.asarray(theirs)
-    if len(gaps) < 2:
-        return Difference(float(gaps.mean()), float("-inf"), float("inf"), len(gaps))
-    rng = np.random.default_rng(seed)
-    means = rng.choice(gaps, size=(RESAMPLES, len(gaps))).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Difference(float(gaps.mean()), float(low), float(high), len(gaps))
+    recommended: str
+    trial: int | None
+    search_score: float
+    reevaluation: float
+    final_mean: float
+    sentences: tuple[str, ...]
 
 
-def compared(found: Sequence[Final], other: str, split: str, metric: str) -> Difference:
-    """Winner minus another role, paired by seed and data_seed."""
-    pairs = _beside(found, other)
-    return difference([f.value(split, metric) for f, _ in pairs], [o.value(split, metric) for _, o in pairs])
+def verdict(
+    found: Sequence[Final], metric: str, winner: FrozenTrial, reevaluation: float, default: int | None
+) -> Verdict:
+    """Judge by validation alone; nothing selects on what is measured in domain or OOD.
+
+    Args:
+        found: The final runs.
+        metric: The primary metric.
+        winner: The trial that won the re-evaluation.
+        reevaluation: Its mean there.
+        default: Number of the trial that is the default configuration, where there is one.
+    """
+    gap = _difference(found, "default", "validation", metric)
+    better = winner.number != default and gap.mean > 0
+    role, trial = ("winner", winner.number) if better else ("default", default)
+    mean = fmean(final.value("validation", metric) for final in found if final.role == role)
+    numbers = (
+        f"trial {winner.number} ({words_of(winner)}): search score {winner.values[0]:.4f}, re-evaluation "
+        f"{reevaluation:.4f}; final means on validation, by {metric}: {_means(found, 'validation', metric)}."
+    )
+    sentences = (
+        _recommendation(winner.number, better, winner.number == default, gap), numbers, *_splits(found, metric),
+        *_against_chance(_difference(found, "median", "validation", metric), gap, winner.number == default),
+    )  # fmt: skip
+    return Verdict(role, trial, winner.values[0], reevaluation, mean, sentences)
 
 
-def _beside(found: Sequence[Final], other: str) -> list[tuple[Final, Final]]:
-    """The winner's runs with the other role's on the same seeds."""
-    theirs = {(f.seed, f.data_seed): f for f in found if f.role == other}
-    return [(f, theirs[f.seed, f.data_seed]) for f in found if f.role == "winner"]
+def _recommendation(number: int, better: bool, is_default: bool, gap: PairedDifference) -> str:
+    if is_default:
+        return "Keep the default: the search found nothing better than the default configuration."
+    if better:
+        unsure = "" if gap.above_zero else ", though not surely"
+        return f"Use trial {number}: better than the default by {gap.mean:.4f} on fresh seeds{unsure} ({gap})."
+    if gap.below_zero:
+        return f"Keep the default: better than trial {number} by {-gap.mean:.4f} on fresh seeds ({gap})."
+    return f"Keep the default: trial {number} is not better on fresh seeds ({gap})."
 
 
-def verdict(found: Sequence[Final], metric: str) -> Iterator[str]:
-    """Sentences, from what was selected on (validation) to what nothing selected on (in domain, OOD)."""
-    default = compared(found, "default", "validation", metric)
-    median = compared(found, "median", "validation", metric)
-    yield f"validation {metric} on fresh seeds: {means(found, 'validation', metric)}."
-    yield f"winner - default: {default}; winner - median trial: {median} (95 % bootstrap)."
-    splits = sorted({key.removesuffix(f"/{metric}") for f in found if f.role == "winner" for key in f.metrics})
-    for split in splits:
+def _splits(found: Sequence[Final], metric: str) -> Iterator[str]:
+    """A sentence for every set that nothing selected on."""
+    for split in sorted({key.removesuffix(f"/{metric}") for f in found if f.role == "winner" for key in f.metrics}):
         if split == "in_domain" or (split.startswith("ood/") and split.count("/") == 1):
-            gap = compared(found, "default", split, metric)
-            yield f"{split} {metric}: {means(found, split, metric)}; winner - default: {gap}."
-    if all(f.run_id == o.run_id and f.metrics == o.metrics for f, o in _beside(found, "default")):
-        yield "The search found nothing better than the default configuration, which is the winner."
-    if median.sure and default.sure:
+            gap = _difference(found, "default", split, metric)
+            yield f"{split} {metric}: {_means(found, split, metric)}; winner - default: {gap}."
+
+
+def _against_chance(median: PairedDifference, default: PairedDifference, is_default: bool) -> Iterator[str]:
+    """Whether the selection was worth more than picking a trial at random."""
+    if median.above_zero and default.above_zero:
         yield "The search paid: the winner is above the default and above the median trial."
-    elif median.sure:
-        yield "The winner is above the median trial, but not surely above the default configuration."
+    elif median.above_zero:
+        yield "The winner is above the median trial" + (
+            "." if is_default else ", but not surely above the default configuration."
+        )
     else:
-        if default.sure:
+        if default.above_zero:
             yield "The winner is above the default configuration."
         yield (
-            "Selection did not surely beat a random pick: the winner is not clearly above the median trial, as Perez "
-            "et al. (2021, arXiv 2105.11447) found of cross-validation with few examples."
+            "Selection did not surely beat a random pick: the winner is not clearly above the median trial "
+            f"({median}), as Perez et al. (2021, arXiv 2105.11447) found of cross-validation with few examples."
         )
 
 
-def means(found: Sequence[Final], split: str, metric: str) -> str:
-    """'winner 0.912, default 0.871'."""
+def _difference(found: Sequence[Final], other: str, split: str, metric: str) -> PairedDifference:
+    """Winner minus another role, paired by seed and data_seed."""
+    ours, theirs = (
+        {(f.seed, f.data_seed): f.value(split, metric) for f in found if f.role == role} for role in ("winner", other)
+    )
+    gap = paired_difference(ours, theirs)
+    assert gap is not None
+    return gap
+
+
+def _means(found: Sequence[Final], split: str, metric: str) -> str:
+    """'winner 0.9120, default 0.8710'."""
     roles = list(dict.fromkeys(f.role for f in found if f"{split}/{metric}" in f.metrics))
     return ", ".join(f"{r} {fmean(f.value(split, metric) for f in found if f.role == r):.4f}" for r in roles)

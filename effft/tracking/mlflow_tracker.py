@@ -175,8 +175,13 @@ class MlflowTracker:
         return child
 
     def reopen(self, run_id: str) -> "MlflowTracker":
-        """A tracker on a child run that exists; what it has logged stays."""
-        return MlflowTracker(self.writer, self.home_id, run_id, retry(lambda: self.client.get_run(run_id)).data.params)
+        """A child run that exists, running again in this process; what it has logged stays."""
+        params = retry(lambda: self.client.get_run(run_id)).data.params
+        child = MlflowTracker(self.writer, self.home_id, run_id, params)
+        child.tags(process_tags())
+        retry(lambda: self.client.update_run(run_id, status="RUNNING"))
+        self._children.append(child)
+        return child
 
     def close(self, status: Status = "FINISHED") -> None:
         """Flush and end the run, its open children first; a child that cannot be ended does not keep it open."""

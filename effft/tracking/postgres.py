@@ -1,5 +1,6 @@
 """PostgreSQL by its URL: the installed driver, the login, one process that makes the tables, waiting for a restart."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -210,3 +211,42 @@ def retry(call: Callable[[], T], seconds: float | None = None) -> T:
             log.warning("effft: the database is down; waiting for it, %.0f s at most.", seconds)
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+class AdvisoryLock:
+    """A lock of the server that ends with the connection, so with this process; one process at a time has it.
+
+    Args:
+        url: The database.
+        name: What is locked.
+        flag: The flag that gave the URL, for error sentences.
+    """
+
+    def __init__(self, url: str, name: str, flag: str) -> None:
+        self._url, self._flag = url, flag
+        self._key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+        self._connection: Connection | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock, or take it again after the server was away; False where another process has it."""
+        return retry(self._try)
+
+    def _try(self) -> bool:
+        from sqlalchemy import create_engine, func, select
+        from sqlalchemy.pool import NullPool
+
+        if self._connection is None:
+            engine = create_engine(self._url, poolclass=NullPool, connect_args=options_of(self._url))
+            self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            return bool(self._connection.scalar(select(func.pg_try_advisory_lock(self._key))))
+        except Exception:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let it go."""
+        if self._connection is not None:
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None

@@ -82,10 +82,13 @@ def register(run_id: str, tracking_uri: str = "", study: str = "", validation: f
         client.create_registered_model(name, description=f"Text classifiers for the task {task}.")
     except MlflowException:  # it exists
         client.get_registered_model(name)
+    known = [v for v in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'") if v.tags == tags]
     # a `models:/` source would be looked up in MLflow's global store, not in the client's
     source = client.get_logged_model(model_id).artifact_location
     about = truncate(card(record), LONGEST_TAG)
-    created = client.create_model_version(name, source, run_id, tags, description=about, model_id=model_id)
+    created = (
+        known or [client.create_model_version(name, source, run_id, tags, description=about, model_id=model_id)]
+    )[0]
     version = Version(name, int(created.version), (), tags)
     reason = reason_against(version, champion(client, name))
     if reason:
@@ -138,6 +141,8 @@ def reason_against(new: Version, old: Version | None) -> str:
         return "the new version has no validation"
     if old is None or old.validation is None:
         return ""
+    if new.tags.get("study") and new.tags.get("study") == old.tags.get("study"):
+        return ""  # a study's new verdict replaces its old one
     if new.tags.get("metric") != old.tags.get("metric"):
         return f"it was chosen by another metric, {old.tags.get('metric')}"
     if new.tags.get("task_digest") != old.tags.get("task_digest"):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 
 from mlflow.exceptions import MlflowException
 
@@ -9,6 +10,7 @@ from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.postgres import retry
 from effft.tracking.recovery import store_error
 from effft.tracking.store import open_client, search_all_runs
+from effft.tracking.tracker import Tracker
 
 TRIAL = "optuna.trial"
 """Tag of a child: the number of its trial."""
@@ -49,3 +51,12 @@ def trial_runs(parent: MlflowTracker) -> dict[int, tuple[str, str]]:
     except (MlflowException, OSError) as error:
         raise store_error(error) from error
     return {int(run.data.tags[TRIAL]): (run.info.run_id, run.info.status) for run in runs if TRIAL in run.data.tags}
+
+
+def finish_runs(parent: Tracker, run_ids: set[str]) -> None:
+    """Mark final runs as FINISHED whose process died after their last result was kept."""
+    assert isinstance(parent, MlflowTracker)
+    client = parent.client
+    for run_id in run_ids:
+        if retry(partial(client.get_run, run_id)).info.status != "FINISHED":
+            client.set_terminated(run_id, "FINISHED")

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -13,29 +13,27 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from effft.search.jobs import JobResult, LocalProcesses, TrainingJob
+from effft.config import RunConfig
+from effft.search.jobs import LocalProcesses, TrainingJob, measure_all
 from tests.place import make_place
 
-GOOD = JobResult(1.0, {})
+
+class Deadly(RunConfig):
+    """A configuration that ends the process which unpickles it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (1,)
 
 
-def test_a_unit_that_no_worker_survives_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    from effft.config import make_config
-
-    given: list[Sequence[TrainingJob]] = []
-    bad, good = (TrainingJob(make_config({"strategy": "lora", "seed": seed})) for seed in (0, 1))
-
-    def together(self: LocalProcesses, units: Sequence[TrainingJob]) -> list[JobResult | None]:
-        given.append(units)
-        return [None] * len(units) if bad in units else [GOOD for _ in units]
-
-    monkeypatch.setattr(LocalProcesses, "_together", together)
-    executor = LocalProcesses(2)
-    found = executor.run([bad, good])
-    executor.close()
-    assert "worker process died 3 times" in found[0].failure
-    assert found[1] == GOOD
-    assert given == [[bad, good], [bad], [bad], [good]]
+@pytest.mark.slow
+def test_a_unit_that_no_worker_survives_is_a_failure() -> None:
+    config = {"strategy": "probe", "per_label": 4, "epochs": 1, "bootstrap": 0}
+    good = TrainingJob(RunConfig(**config), (0, 2, 0))
+    with closing(LocalProcesses(2)) as executor:
+        found = dict(measure_all(executor, {"bad": TrainingJob(Deadly(**config)), "good": good, "after": good}))
+    assert "worker process died 3 times" in found["bad"].failure
+    assert [found[key].failure for key in ("good", "after")] == ["", ""]
+    assert found["good"].value == found["after"].value
 
 
 def start(words: list[str], log: Path) -> "subprocess.Popen[bytes]":

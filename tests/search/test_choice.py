@@ -1,31 +1,28 @@
 """What a study counts, which trial it chooses, and when a training ends early."""
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.distributions import FloatDistribution
-from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
 from effft.config import RunConfig
 from effft.runs.session import Session
-from effft.search import samplers
 from effft.search.driver import MOST_PRUNED, Driver
-from effft.search.finals import Final, choose, finals
+from effft.search.finals import choose, finals
 from effft.search.jobs import JobResult, TrainingJob, measure
 from effft.search.mlflow_log import Logbook
-from effft.search.samplers import WARM, epoch_thresholds
+from effft.search.samplers import WARM, epoch_thresholds, sampler_name
 from effft.search.settings import Settings, StudyPlan
-from effft.search.spaces import first_guesses
-from effft.search.storage import complete, done, enqueue_guesses
+from effft.search.storage import StoredStudy, open_study
 from effft.search.study import plan_study
 from effft.search.verdict import verdict
-from effft.tracking.tracker import MemoryTracker
+from effft.tracking.tracker import MemoryTracker, Tracker
 
 RESOURCES = dict.fromkeys(("peak_memory_mb", "train_seconds", "trainable_parameters"), 1.0)
 
@@ -37,9 +34,13 @@ class Told:
 
     def __init__(self, answer: Callable[[TrainingJob], JobResult]) -> None:
         self.answer = answer
+        self.ended: list[tuple[Hashable, JobResult]] = []
 
-    def run(self, units: Sequence[TrainingJob]) -> list[JobResult]:
-        return [self.answer(unit) for unit in units]
+    def submit(self, key: Hashable, unit: TrainingJob) -> None:
+        self.ended.append((key, self.answer(unit)))
+
+    def next_result(self) -> tuple[Hashable, JobResult]:
+        return self.ended.pop(0)
 
     def close(self) -> None:
         pass
@@ -51,11 +52,11 @@ def plan() -> StudyPlan:
     return plan_study({"strategy": "lora", "per_label": "4", "bootstrap": "0"}, {}, settings, "choice", Session())
 
 
-def driven(plan: StudyPlan, executor: Told) -> Study:
-    study = optuna.create_study(direction="maximize")
-    enqueue_guesses(study, first_guesses(plan.defaults, plan.space))
-    Driver(study, plan, executor, Logbook(MemoryTracker(), plan), lambda *_: None).run()
-    return study
+@contextmanager
+def driven(plan: StudyPlan, executor: Told) -> Iterator[StoredStudy]:
+    with tempfile.TemporaryDirectory() as folder, open_study(f"sqlite:///{folder}/optuna.db", plan) as stored:
+        Driver(stored, plan, executor, Logbook(MemoryTracker(), plan), silent).run()
+        yield stored
 
 
 def silent(*_: object) -> None:
@@ -74,15 +75,15 @@ def test_pruned_trials_do_not_count(plan: StudyPlan) -> None:
         asked += 1
         return JobResult(0.5, RESOURCES, stopped=asked % 5 == 0)
 
-    study = driven(plan, Told(answer))
-    assert len(complete(study)) == 6
-    assert len(done(study)) > 6
+    with driven(plan, Told(answer)) as study:
+        assert len(study.complete) == 6
+        assert len(study.done) > 6
 
 
 def test_a_study_that_prunes_everything_ends(plan: StudyPlan) -> None:
-    study = driven(plan, Told(lambda unit: JobResult(0.5, RESOURCES, stopped=True)))
-    assert {t.state for t in study.trials} == {TrialState.PRUNED}
-    assert len(study.trials) == MOST_PRUNED * 6
+    with driven(plan, Told(lambda unit: JobResult(0.5, RESOURCES, stopped=True))) as study:
+        assert {t.state for t in study.trials} == {TrialState.PRUNED}
+        assert len(study.trials) == MOST_PRUNED * 6
 
 
 def test_the_default_takes_part_and_wins_where_nothing_is_better(plan: StudyPlan) -> None:
@@ -93,51 +94,52 @@ def test_the_default_takes_part_and_wins_where_nothing_is_better(plan: StudyPlan
         return JobResult(float(is_default(plan, unit.config) == fresh), RESOURCES)
 
     executor = Told(answer)
-    study = driven(plan, executor)
-    assert complete(study)[0].user_attrs.get("guess") != 0
-    winner, value = choose(study, plan, executor, silent)
+    with driven(plan, executor) as study:
+        assert study.complete[0].user_attrs.get("guess") != 0
+        winner, value = choose(study, plan, executor, silent)
     assert (winner.user_attrs.get("guess"), value) == (0, 1.0)
 
 
 def test_a_better_trial_beats_the_default(plan: StudyPlan) -> None:
     executor = Told(lambda unit: JobResult(float(not is_default(plan, unit.config)), RESOURCES))
-    study = driven(plan, executor)
-    winner, value = choose(study, plan, executor, silent)
+    with driven(plan, executor) as study:
+        winner, value = choose(study, plan, executor, silent)
     assert winner.user_attrs.get("guess") != 0
     assert value == 1.0
 
 
-def test_the_runs_of_a_default_that_wins_are_made_once(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = driven(plan, Told(lambda unit: JobResult(float(is_default(plan, unit.config)), RESOURCES)))
-    made: list[tuple[str, int]] = []
+def test_the_runs_of_a_default_that_wins_are_made_once() -> None:
+    settings = Settings(trials=3, folds=0, reseeds=1, seeds=2, pruner="none")
+    values = {"strategy": "probe", "per_label": "4", "bootstrap": "0", "evaluation_limit": "8"}
+    session = Session()
+    plan = plan_study(values, {}, settings, "once", session)
+    made: list[str] = []
 
-    def final(role: str, config: RunConfig, *_: object) -> dict[str, object]:
-        made.append((role, config.seed))
-        return {"metrics": {"validation/mcc": 0.5, "in_domain/mcc": len(made)}, "run_id": f"run {len(made)}"}
+    def open_run(experiment: str, name: str, tags: object) -> Tracker:
+        made.append(name)
+        return MemoryTracker(name=name, run_id=f"run {len(made)}")
 
-    monkeypatch.setattr("effft.search.finals._final", final)
-    winner = next(t for t in study.trials if t.user_attrs.get("guess") == 0)
-    found = finals(study, plan, winner, Session(), SimpleNamespace(), silent)  # type: ignore[arg-type]
-    assert made == [("winner", 1000), ("winner", 1001), ("median", 1000), ("median", 1001)]
+    executor = Told(
+        lambda unit: JobResult(float(unit.config.learning_rate == plan.defaults["learning_rate"]), RESOURCES)
+    )
+    with driven(plan, executor) as study:
+        winner, fresh = choose(study, plan, executor, silent)
+        assert winner.number == 0
+        found = finals(study, plan, winner, session, open_run, silent)
+        assert finals(study, plan, winner, session, open_run, silent) == found
+    assert len(made) == 2
     assert [(f.role, f.run_id) for f in found[:4]] == [
         ("winner", "run 1"), ("winner", "run 2"), ("default", "run 1"), ("default", "run 2"),
     ]  # fmt: skip
-    assert any("nothing better than the default" in sentence for sentence in verdict(found, "mcc"))
-    apart = [Final(f.role, f.seed, f.data_seed, f.metrics, f.run_id + f.role) for f in found]
-    assert not any("nothing better than the default" in sentence for sentence in verdict(apart, "mcc"))
+    judged = verdict(found, plan.metric, winner, fresh, 0)
+    assert (judged.recommended, judged.trial) == ("default", 0)
+    assert "nothing better than the default" in judged.sentences[0]
 
 
-def test_tpe_takes_over_from_the_gaussian_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samplers, "LONG", 2)
-    study = optuna.create_study()
-    names = []
-    for _ in range(4):
-        samplers.reseed(study, "auto", 0, 1)
-        names.append(type(study.sampler).__name__)
-        study.add_trial(create_trial(params={"x": 1.0}, distributions={"x": FloatDistribution(0, 2)}, value=1.0))
-    assert names == ["GPSampler", "GPSampler", "TPESampler", "TPESampler"]
-    samplers.reseed(study, "auto", 0, 8)
-    assert type(study.sampler).__name__ == "TPESampler"
+def test_tpe_takes_over_from_the_gaussian_process() -> None:
+    assert [sampler_name("auto", number, 1) for number in (0, 39, 40)] == ["gp", "gp", "tpe"]
+    assert sampler_name("auto", 0, 8) == "tpe"
+    assert sampler_name("random", 50, 9) == "random"
 
 
 @given(st.lists(st.lists(st.floats(0, 1), max_size=4), max_size=9))

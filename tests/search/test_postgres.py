@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -12,13 +13,15 @@ from threading import Event
 import optuna
 import pytest
 from mlflow import MlflowClient
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import create_engine, text
 
 from effft.cli.exit_codes import run_command_line
 from effft.errors import InputError, RunError
-from effft.search.postgres_storage import RetryingStorage
-from effft.search.storage import open_storage, said_plainly
+from effft.runs.session import Session
+from effft.search.settings import Settings, StudyPlan
+from effft.search.storage import NUMBER, open_storage, open_study, said_plainly
+from effft.search.study import plan_study
 from effft.tracking import postgres
 from effft.tracking.postgres import with_driver
 from tests.database import PASSWORD, Postgres
@@ -79,11 +82,22 @@ def test_four_drivers_outlive_a_restart(server: Postgres, tmp_path: Path, monkey
     assert not [run for run in runs if PASSWORD in str(run.data.params) + str(run.data.tags)]
 
 
+def finished(number: int) -> FrozenTrial:
+    x = {"x": optuna.distributions.FloatDistribution(0, 99)}
+    trial = create_trial(params={"x": number}, distributions=x, value=number, user_attrs={NUMBER: number})
+    trial.number = number
+    return trial
+
+
+@pytest.fixture(scope="module")
+def plan() -> StudyPlan:
+    return plan_study({"strategy": "probe", "per_label": "4"}, {}, Settings(folds=2), "s", Session())
+
+
 @pytest.mark.slow
-def test_connections_cut_at_any_time_change_nothing(server: Postgres) -> None:
+def test_connections_cut_at_any_time_change_nothing(server: Postgres, plan: StudyPlan) -> None:
     """Cut every 2 to 50 ms: in reads, in flushes, in commits, between two statements of one transaction."""
     server.create("cut")
-    study = optuna.create_study(storage=open_storage(server.url("cut")), study_name="s", direction="maximize")
     ended, cuts, random = Event(), [0], Random(0)
     own = create_engine(with_driver(server.url("cut")), isolation_level="AUTOCOMMIT")
     others = "from pg_stat_activity where datname = 'cut' and pid <> pg_backend_pid()"
@@ -93,21 +107,33 @@ def test_connections_cut_at_any_time_change_nothing(server: Postgres) -> None:
             while not ended.wait(random.uniform(0.002, 0.05)):
                 cuts[0] += connection.execute(text(f"select count(pg_terminate_backend(pid)) {others}")).scalar_one()
 
-    with ThreadPoolExecutor(1) as executor:
+    with ThreadPoolExecutor(1) as executor, open_study(server.url("cut"), plan) as study:
         cutter = executor.submit(cutting)
         try:
             for number in range(20):
-                trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
-                trial.report(float(number), 0)
-                trial.set_user_attr("number", number)
-                study.tell(trial, float(number))
+                study.add(finished(number))
+                study.keep(f"result {number}", number)
         finally:
             ended.set()
         cutter.result()
     assert cuts[0] > 20
-    assert [(t.state, t.value, t.user_attrs["number"]) for t in study.trials] == [
-        (TrialState.COMPLETE, float(number), number) for number in range(20)
-    ]
+    with open_study(server.url("cut"), plan) as study:
+        assert [(t.number, t.value, t.params["x"]) for t in study.trials] == [(n, n, n) for n in range(20)]
+        assert [study.results[f"result {number}"] for number in range(20)] == list(range(20))
+
+
+@pytest.mark.slow
+def test_a_second_driver_is_refused_also_after_a_restart(server: Postgres, plan: StudyPlan) -> None:
+    with open_study(server.url("away"), plan) as study:
+        with pytest.raises(InputError, match="is driven by process"), open_study(server.url("away"), plan):
+            pass
+        server.stop()
+        server.start()
+        study.add(finished(0))
+        with pytest.raises(InputError, match="is driven by process"), open_study(server.url("away"), plan):
+            pass
+    with open_study(server.url("away"), plan) as study:
+        assert len(study.trials) == 1
 
 
 @pytest.mark.slow
@@ -145,19 +171,18 @@ def test_what_the_server_refuses_is_a_sentence(
 
 @pytest.mark.slow
 def test_a_server_that_stays_away_ends_the_study_in_a_sentence(
-    server: Postgres, monkeypatch: pytest.MonkeyPatch
+    server: Postgres, plan: StudyPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = optuna.create_study(storage=open_storage(server.url("away")), study_name="s")
     monkeypatch.setattr(postgres, "MAX_DOWNTIME", 0.5)
-    server.stop()
-    try:
-        with pytest.raises(RunError, match="the same command goes on") as raised, said_plainly():
-            study.set_user_attr("x", 1)
-    finally:
-        server.start()
-    assert PASSWORD not in str(raised.value)
-    study.set_user_attr("x", 2)
-    assert study.user_attrs == {"x": 2}
+    with open_study(server.url("away"), replace(plan, name="x")) as study:
+        server.stop()
+        try:
+            with pytest.raises(RunError, match="the same command goes on") as raised, said_plainly():
+                study.keep("x", 1)
+        finally:
+            server.start()
+        assert PASSWORD not in str(raised.value)
+        assert study.keep("x", 2) == 2
 
 
 @pytest.mark.slow
@@ -201,34 +226,13 @@ def test_a_password_that_mlflow_run_was_given_is_refused(
     assert PASSWORD not in error
 
 
-def test_what_arrived_without_an_answer_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection breaks after the server has committed, before it says so."""
-    psycopg = pytest.importorskip("psycopg")
-    from sqlalchemy.exc import OperationalError
-    from sqlalchemy.orm import Session
-
-    monkeypatch.setattr(postgres, "FIRST_PAUSE", 0.0)
-    monkeypatch.setattr("optuna.storages._rdb.storage.time.sleep", lambda seconds: None)
-    storage = RetryingStorage(f"sqlite:///{tmp_path}/o.db")
-    study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
-    commit, lost = Session.commit, [0]
-
-    def committing(session: Session) -> None:
-        commit(session)
-        lost[0] += 1
-        if lost[0] % 2:
-            raise OperationalError("", {}, psycopg.OperationalError("server closed the connection unexpectedly"))
-
-    monkeypatch.setattr(Session, "commit", committing)
-    study.enqueue_trial({"x": 0.5})
-    for value in (1.0, 2.0):
-        trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
-        trial.report(value, 0)
-        trial.set_user_attr("measured", value)
-        study.tell(trial, value)
-    assert lost[0] > 20
-    assert [(t.state, t.value, t.user_attrs["measured"]) for t in study.trials] == [
-        (TrialState.COMPLETE, 1.0, 1.0),
-        (TrialState.COMPLETE, 2.0, 2.0),
-    ]
-    assert study.trials[0].params == {"x": 0.5}
+def test_a_trial_that_arrived_without_an_answer_counts_once(tmp_path: Path, plan: StudyPlan) -> None:
+    """The connection broke after the server had committed, before it said so, and the trial was sent again."""
+    with open_study(f"sqlite:///{tmp_path}/o.db", plan) as study:
+        study.add(finished(0))
+        raw = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/o.db")
+        raw.add_trial(finished(0))
+        study.add(finished(1))
+        study.add(finished(1))
+    with open_study(f"sqlite:///{tmp_path}/o.db", plan) as study:
+        assert [(trial.number, trial.value) for trial in study.trials] == [(0, 0.0), (1, 1.0)]

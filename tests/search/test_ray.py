@@ -23,7 +23,7 @@ from effft.errors import InputError
 from effft.runs.session import Session
 from effft.search import cluster as before
 from effft.search.cluster import check_ray
-from effft.search.jobs import InProcess, JobResult, LocalProcesses, TrainingJob
+from effft.search.jobs import Executor, InProcess, JobResult, LocalProcesses, TrainingJob, measure_all
 from effft.search.multi_adapter_executor import MultiAdapterExecutor
 from effft.search.ray_executor import RayTasks
 from effft.search.settings import Settings
@@ -47,10 +47,15 @@ def values(found: list[JobResult]) -> list[tuple[float, tuple[float, ...], str]]
     return [(one.value, one.curve, one.failure) for one in found]
 
 
+def ended(executor: Executor, todo: list[TrainingJob]) -> list[JobResult]:
+    found = dict(measure_all(executor, dict(enumerate(todo))))
+    return [found[place] for place in range(len(todo))]
+
+
 def warmed(place: Path) -> Session:
     """As `plan_study` leaves it."""
     session = Session()
-    InProcess(session).run(units(place)[:1])
+    ended(InProcess(session), units(place)[:1])
     return session
 
 
@@ -59,10 +64,10 @@ def test_a_session_travels(tmp_path: Path) -> None:
     place = make_place(tmp_path, "gpt2")
     session, todo = warmed(place), units(place)[:2]
     sent = pickle.dumps(session)
-    here = values(InProcess(session).run(todo))
+    here = values(ended(InProcess(session), todo))
     for path in [*place.glob("*.csv"), *place.glob("*.yaml"), *place.glob("gpt2/*")]:
         path.unlink()
-    assert values(InProcess(pickle.loads(sent)).run(todo)) == here
+    assert values(ended(InProcess(pickle.loads(sent)), todo)) == here
     assert not any(failure for _, _, failure in here)
 
 
@@ -96,11 +101,11 @@ def test_the_same_values_here_packed_in_processes_and_on_ray(tmp_path: Path) -> 
     """Bit for bit, but for the pack, whose sums are made in another order; its accuracies are the same."""
     place = make_place(tmp_path, "gpt2")
     session, todo = warmed(place), units(place)
-    here = values(InProcess(session).run(todo))
+    here = values(ended(InProcess(session), todo))
     with closing(LocalProcesses(2)) as processes:
-        assert values(processes.run(todo)) == here
+        assert values(ended(processes, todo)) == here
     with closing(MultiAdapterExecutor(session, 3)) as pack:
-        together = pack.run(todo)
+        together = ended(pack, todo)
     assert all(one.resources["pack"] == 3 for one in together)
     for one, (value, curve, failure) in zip(together, here, strict=True):
         assert (one.value, one.failure) == (pytest.approx(value), failure)
@@ -108,9 +113,9 @@ def test_the_same_values_here_packed_in_processes_and_on_ray(tmp_path: Path) -> 
     with closing(RayTasks(2, "local", 0.0, session)) as ray:
         for path in [*place.glob("*.csv"), *place.glob("*.yaml"), *place.glob("gpt2/*")]:
             path.unlink()  # another machine has none of them
-        assert values(ray.run(todo)) == here
+        assert values(ended(ray, todo)) == here
         bad = TrainingJob(todo[0].config.model_copy(update={"max_length": 1}))
-        (failed,) = ray.run([bad])
+        (failed,) = ended(ray, [bad])
         assert failed.failure
         assert math.isnan(failed.value)
         assert exposed() == []

@@ -65,7 +65,7 @@ def test_alpha_follows_the_rank() -> None:
 
 
 def test_the_default_is_guessed_first() -> None:
-    first = next(first_guesses({"learning_rate": 1.5e-3, "rank": 8, "alpha_ratio": 2, "epochs": 20}, LORA))
+    first = first_guesses({"learning_rate": 1.5e-3, "rank": 8, "alpha_ratio": 2, "epochs": 20}, LORA)[0]
     assert first == {"learning_rate": 1.5e-3, "log2_rank": 3, "log2_alpha_ratio": 1, "epochs": 20}
 
 

@@ -1,7 +1,6 @@
 """Whole studies on a tiny backbone: what they see, what they keep, how they go on."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -16,7 +15,7 @@ from effft.runs.session import Session
 from effft.search.finals import Final
 from effft.search.jobs import TrainingJob, measure
 from effft.search.plots import importances
-from effft.search.verdict import difference, verdict
+from effft.search.verdict import Verdict, verdict
 from tests.backbones import save_backbone
 
 SMALL = (
@@ -191,20 +190,33 @@ def test_objectives_and_constraints(search: Callable[..., int], tmp_path: Path) 
     assert all(len(t.values) == 2 for t in study_of(tmp_path).trials if t.values)
 
 
-def test_the_verdict_says_when_selection_did_not_pay() -> None:
+def test_the_verdict_leads_with_what_to_do() -> None:
+    """Issue kind 10: the search says one thing and does another."""
+    rank = {"rank": optuna.distributions.IntDistribution(1, 64)}
+    winner = optuna.trial.create_trial(params={"rank": 4}, distributions=rank, value=0.9)
+    winner.number = 7
+
     def final(role: str, seed: int, value: float) -> Final:
         return Final(role, seed, 0, {"validation/mcc": value, "in_domain/mcc": value})
 
-    same = [final(role, seed, 0.5 + seed / 10) for role in ("winner", "default", "median") for seed in range(5)]
-    assert "did not surely beat a random pick" in list(verdict(same, "mcc"))[-1]
-    weak = [replace(f, metrics=dict.fromkeys(f.metrics, 0.1)) if f.role == "default" else f for f in same]
-    above, random_pick = list(verdict(weak, "mcc"))[-2:]
-    assert above == "The winner is above the default configuration."
-    assert "did not surely beat a random pick" in random_pick
-    better = [replace(f, metrics={k: v + 0.2 for k, v in f.metrics.items()}) if f.role == "winner" else f for f in same]
-    assert "The search paid" in list(verdict(better, "mcc"))[-1]
-    assert difference([1.0, 2.0], [0.5, 1.5]).mean == 0.5
-    assert not difference([1.0], [0.0]).sure
+    def judged(winner_value: float, default: float, median: float) -> Verdict:
+        values = {"winner": winner_value, "default": default, "median": median}
+        found = [final(role, seed, value + seed / 10) for role, value in values.items() for seed in range(5)]
+        return verdict(found, "mcc", winner, 0.6, 0)
+
+    same = judged(0.5, 0.5, 0.5)
+    assert same.sentences[0].startswith("Keep the default: trial 7 is not better on fresh seeds")
+    assert "did not surely beat a random pick" in same.sentences[-1]
+    worse = judged(0.4, 0.5, 0.1)
+    assert worse.sentences[0].startswith("Keep the default: better than trial 7 by 0.1000 on fresh seeds (-0.1000 [")
+    assert (worse.recommended, worse.trial, worse.final_mean) == ("default", 0, pytest.approx(0.7))
+    better = judged(0.5, 0.1, 0.5)
+    assert better.sentences[0].startswith("Use trial 7: better than the default by 0.4000 on fresh seeds (+0.4000 [")
+    assert (better.recommended, better.trial, better.final_mean) == ("winner", 7, pytest.approx(0.7))
+    assert better.sentences[-2] == "The winner is above the default configuration."
+    assert "search score 0.9000, re-evaluation 0.6000" in better.sentences[1]
+    assert "winner 0.7000, default 0.3000, median 0.7000" in better.sentences[1]
+    assert "The search paid" in judged(0.5, 0.1, 0.2).sentences[-1]
 
 
 def test_importances_are_shares() -> None:
