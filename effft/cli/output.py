@@ -85,7 +85,8 @@ def score_text(result: "Result", split: str) -> str:
     from effft.evaluation.statistics import chance_remark, uninformed_scores
 
     metrics = result.metrics
-    majority, chance = uninformed_scores(result.primary, metrics[f"{split}/majority"], metrics[f"{split}/chance"])
+    known = (metrics[f"{split}/{name}"] for name in ("majority", "chance", "labels"))
+    majority, chance = uninformed_scores(result.primary, *known)
     score, interval = metrics[f"{split}/{result.primary}"], bounds(metrics, split, result.primary)
     low, high = interval or (score, score)
     remark = chance_remark(score, low, high, majority, chance)

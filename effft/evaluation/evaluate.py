@@ -65,6 +65,7 @@ def evaluate(
         "outside_mass": float(1 - np.exp(scores).sum(axis=1).mean()) if verbalized else 0.0,
         "majority": majority(labels, count),
         "chance": 1 / count,
+        "labels": float(len(set(labels.tolist()))),
         "examples": float(len(examples)),
     }
     groups = [{str(MetricKey(split, name)): value for name, value in metrics.items()}]

@@ -50,7 +50,7 @@ def chance_note(
     def bounds(name: str) -> tuple[float, float]:
         return metrics.get(f"{name}_low", metrics[name]), metrics.get(f"{name}_high", metrics[name])
 
-    majority, chance = uninformed_scores(metric, metrics["majority"], metrics["chance"])
+    majority, chance = uninformed_scores(metric, metrics["majority"], metrics["chance"], metrics["labels"])
     remark = chance_remark(metrics[metric], *bounds(metric), majority, chance)
     if remark not in ("at chance", "below chance"):
         return []

@@ -71,21 +71,22 @@ def paired_difference(ours: Mapping[Key, float], theirs: Mapping[Key, float]) ->
     return PairedDifference(np.array(values)) if values else None
 
 
-def uninformed_scores(metric: str, majority: float, chance: float) -> tuple[float, float]:
+def uninformed_scores(metric: str, majority: float, chance: float, labels: float) -> tuple[float, float]:
     """What always answering the most frequent label, and guessing, score on a metric.
 
     Args:
         metric: One of `effft.evaluation.metrics.METRICS`.
         majority: Share of the most frequent label.
         chance: 1 / number of labels.
+        labels: Number of labels that occur, over which balanced accuracy and macro F1 are means.
     """
     if metric == "accuracy":
         return majority, chance
     if metric == "mcc":
         return 0.0, 0.0
     if metric == "macro_f1":
-        return 2 * majority / (1 + majority) * chance, chance
-    return chance, chance
+        return 2 * majority / (1 + majority) / labels, chance
+    return 1 / labels, chance
 
 
 def chance_remark(mean: float, low: float, high: float, majority: float, chance: float) -> str:

@@ -111,7 +111,10 @@ class ReportData:
         for group in groups:
             majority, chance = group.stat(f"{split}/majority"), group.stat(f"{split}/chance")
             if majority and chance:
-                return uninformed_scores(self.primary, majority.mean, chance.mean)
+                labels = group.stat(f"{split}/labels")  # older runs did not log it
+                return uninformed_scores(
+                    self.primary, majority.mean, chance.mean, labels.mean if labels else 1 / chance.mean
+                )
         return None
 
 

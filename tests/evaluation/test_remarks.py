@@ -49,7 +49,8 @@ def test_the_cause_follows_the_numbers(
     tmp_path: Path, accuracy: float, low: float, high: float, cause: str | None
 ) -> None:
     learner = learner_on(save_backbone(tmp_path, "llama"), compose("probe"))
-    metrics = {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": high, "majority": 0.5, "chance": 0.5}
+    metrics = {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
+    metrics |= {"majority": 0.5, "chance": 0.5, "labels": 2}
     prompts = [item.prompt for item in learner.items(EXAMPLES)]
     notes = chance_note(learner, "in_domain", "accuracy", metrics, prompts)
     assert len(notes) == (cause is not None)

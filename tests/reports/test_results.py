@@ -4,11 +4,13 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from effft.cli.output import print_results
 from effft.config import make_config
+from effft.evaluation.metrics import four_metrics, majority
 from effft.evaluation.statistics import uninformed_scores
 from effft.reports.csv_files import outcomes_csv
 from effft.reports.results import outcomes_table
@@ -75,10 +77,17 @@ def test_an_interval_that_holds_chance_is_at_chance() -> None:
 
 
 def test_uninformed_scores_by_metric() -> None:
-    assert uninformed_scores("accuracy", 0.7, 0.5) == (0.7, 0.5)
-    assert uninformed_scores("mcc", 0.7, 0.5) == (0.0, 0.0)
-    assert uninformed_scores("balanced_accuracy", 0.7, 0.5) == (0.5, 0.5)
-    assert uninformed_scores("macro_f1", 0.5, 0.5)[0] == pytest.approx(1 / 3)
+    assert uninformed_scores("accuracy", 0.7, 0.5, 2) == (0.7, 0.5)
+    assert uninformed_scores("mcc", 0.7, 0.5, 2) == (0.0, 0.0)
+    assert uninformed_scores("balanced_accuracy", 0.7, 0.5, 2) == (0.5, 0.5)
+    assert uninformed_scores("macro_f1", 0.5, 0.5, 2)[0] == pytest.approx(1 / 3)
+    for labels in ([0, 0, 0, 1], [0, 0, 2, 2], [1, 1, 1]):  # of four
+        truth = np.array(labels)
+        most = np.bincount(truth).argmax()
+        scored = four_metrics(truth, np.full(len(truth), most), 4)
+        for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+            known = uninformed_scores(name, majority(truth, 4), 1 / 4, len(set(labels)))
+            assert known == (pytest.approx(scored[name]), 1 / 4)
 
 
 def test_identical_results_count_once_and_are_named() -> None:
