@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from effft.errors import MemoryShortError, RunError
+from effft.errors import RunError
 from effft.models.backbone import Backbone
 from effft.models.forward.batching import by_budget, even_cut
 from effft.models.out_of_memory import out_of_memory, release_memory, run_in_parts
@@ -14,7 +14,7 @@ from effft.multi_adapter.member import Member
 from effft.strategies.batch import Batch, Counts, Item, count, token_budget
 from effft.strategies.learner import step_loss
 from effft.training.loop import Step
-from effft.training.microbatch import BUDGET
+from effft.training.microbatch import BUDGET, short_of_memory
 
 GPU_BUDGET = 16384
 """Padded tokens of a training pass on a GPU; a CPU takes as many as a lone run."""
@@ -60,7 +60,7 @@ class MultiAdapterTrainer:
                 if not out_of_memory(error):
                     raise
             if self.budget <= longest:
-                raise MemoryShortError(f"memory is short even for one example of {longest} tokens at a time.")
+                raise short_of_memory(longest)
             self.budget //= 2
             release_memory()
 

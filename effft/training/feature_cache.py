@@ -64,16 +64,15 @@ class FeatureCache:
 
     def _spill(self) -> None:
         """Write the least recently used sets to files until the rest fits."""
-        while sum(map(_size, self._sets.values())) > self.memory:
+        while sum(state.nbytes for states in self._sets.values() for state in states) > self.memory:
             key, states = self._sets.popitem(last=False)
             try:
                 self._folder = self._folder or tempfile.TemporaryDirectory(prefix="effft-states-")
                 path = Path(self._folder.name) / f"{key}.safetensors"
                 _write(path, states)
+                self._files[key] = path
             except (OSError, SafetensorError) as error:  # it is computed again when it is asked for
                 log.warning("cached states cannot be written (%s); they cost time, not results.", error)
-                continue
-            self._files[key] = path
 
 
 def _write(path: Path, states: Sequence[Tensor]) -> None:
@@ -95,13 +94,7 @@ def _read(path: Path) -> list[Tensor]:
 
     with safe_open(path, framework="pt") as file:
         flat, lengths = file.get_tensor("states"), file.get_tensor("lengths").tolist()
-    if not any(lengths):
-        return list(flat)
-    return list(flat.split(lengths))
-
-
-def _size(states: Sequence[Tensor]) -> int:
-    return sum(state.numel() * state.element_size() for state in states)
+    return list(flat.split(lengths) if any(lengths) else flat)
 
 
 def _key(learner: Learner, items: Sequence[Item]) -> str:

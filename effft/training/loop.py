@@ -1,5 +1,6 @@
 """The one training loop: a generator that yields after every optimizer update."""
 
+import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -18,10 +19,7 @@ from effft.training.optimizer import Optimizer, schedule_factor
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer update. index: from 1; epoch: from 1; loss before the update; tokens: real ones it read.
-
-    budget: padded tokens a micro-batch may have (halved when memory was short).
-    """
+    """One optimizer update. index, epoch: from 1; loss: before it; budget: padded tokens a micro-batch may have."""
 
     index: int
     total: int
@@ -75,9 +73,7 @@ def train(
 
 def batches(size: int, batch_size: int, order: random.Random) -> Iterator[tuple[int, list[int], bool]]:
     """(epoch, indices, last of its epoch), without end; `order` shuffles each epoch."""
-    epoch = 0
-    while True:
-        epoch += 1
+    for epoch in itertools.count(1):
         shuffled = order.sample(range(size), size)
         for start in range(0, size, batch_size):
             yield epoch, shuffled[start : start + batch_size], start + batch_size >= size
@@ -86,6 +82,5 @@ def batches(size: int, batch_size: int, order: random.Random) -> Iterator[tuple[
 def must_be_finite(what: str, value: float, step: int, rate: float) -> None:
     """A loss or norm that is not finite is a RunError, with step and learning rate."""
     if not math.isfinite(value):
-        raise RunError(
-            f"the {what} is {value} at step {step} (learning rate {rate:.3g}); lower --learning-rate or --clip-norm."
-        )
+        remedy = "lower --learning-rate" if step > 1 else "nothing was updated yet, so try --precision fp32"
+        raise RunError(f"the {what} is {value} at step {step} (learning rate {rate:.3g}); {remedy}.")

@@ -38,7 +38,8 @@ class MicroBatches:
         Raises:
             MemoryShortError: a single example does not fit into memory.
         """
-        drawn = _random_state(self.learner.backbone.device)
+        generator, longest = _generator(self.learner.backbone.device), max(item.length for item in items)
+        drawn = generator.get_state()
         while True:
             optimizer.zero()
             try:
@@ -47,8 +48,11 @@ class MicroBatches:
             except (RuntimeError, MemoryError) as error:
                 if process_group().sharded or not out_of_memory(error):
                     raise
-            self._halve(max(item.length for item in items))
-            _set_random_state(self.learner.backbone.device, drawn)
+            if self.budget <= longest:
+                raise short_of_memory(longest)
+            self.budget //= 2
+            release_memory()
+            generator.set_state(drawn)
         process_group().all_reduce_gradients(optimizer.parameters)
         return process_group().total(value)
 
@@ -73,22 +77,14 @@ class MicroBatches:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
-    def _halve(self, longest: int) -> None:
-        if self.budget <= longest:
-            raise MemoryShortError(
-                f"memory is short even for one example of {longest} tokens at a time; "
-                "lower --max-length, take a smaller --model, or a strategy that moves fewer parameters."
-            ) from None
-        self.budget //= 2
-        release_memory()
+
+def short_of_memory(longest: int) -> MemoryShortError:
+    """The error where a single example does not fit."""
+    return MemoryShortError(
+        f"memory is short even for one example of {longest} tokens at a time; lower --max-length, take a smaller "
+        "--model, or a strategy that moves fewer parameters."
+    )
 
 
-def _random_state(device: torch.device) -> torch.Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _set_random_state(device: torch.device, state: torch.Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)
+def _generator(device: torch.device) -> torch.Generator:
+    return torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator

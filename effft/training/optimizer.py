@@ -35,19 +35,18 @@ class Optimizer:
         self.parameters = list(learner.trainable_parameters.values())
         self.copies = [p for p in self.parameters if id(p) in learner.remainders]
         whole = [p for p in self.copies if id(p) not in learner.in_rows]
-        self._rows = [
-            SparseRowAdamW(p, learner.remainders[id(p)], weight_decay, chunk)
-            for p in self.copies
-            if id(p) in learner.in_rows
+        sparse = [p for p in self.copies if id(p) in learner.in_rows]
+        self._parts: list[_Chunk | SparseRowAdamW] = [
+            SparseRowAdamW(p, learner.remainders[id(p)], weight_decay, chunk) for p in sparse
         ]
         self.full = [p for p in self.parameters if id(p) not in learner.remainders]
-        self._adamws = [_adamw([p for p in self.full if is_shard(p) == piece], weight_decay) for piece in (False, True)]
+        kinds = [[p for p in self.full if is_shard(p) == shard] for shard in (False, True)]
+        self._adamws = [_adamw(parameters, weight_decay) for parameters in kinds if parameters]
         # one block: the allocator gets it from the system, which leaves its heap to short-lived tensors
         moments = torch.zeros(2, sum(p.numel() for p in whole), device=learner.backbone.device)
-        self._chunks = []
         for pieces in _chunks(whole, chunk):
             first, moments = moments.tensor_split([sum(piece.stop - piece.start for piece in pieces)], dim=1)
-            self._chunks.append(_Chunk(pieces, learner.remainders, weight_decay, first))
+            self._parts.append(_Chunk(pieces, learner.remainders, weight_decay, first))
 
     def zero(self) -> None:
         """Clear all gradients."""
@@ -72,12 +71,9 @@ class Optimizer:
             if parameter.grad is not None and scale < 1:
                 parameter.grad.mul_(scale)
         for optimizer in self._adamws:
-            if optimizer is not None:
-                _step_at(optimizer, rate)
-        for chunk in self._chunks:
-            chunk.step(rate, scale)
-        for rows in self._rows:
-            rows.step(rate, scale)
+            _step_at(optimizer, rate)
+        for part in self._parts:
+            part.step(rate, scale)
 
 
 class _Piece(NamedTuple):
@@ -93,17 +89,8 @@ class _Piece(NamedTuple):
 
     @property
     def nothing(self) -> Tensor:
-        """No fp32 values, on the same device."""
-        return torch.empty(0, device=self.copy.device)
-
-    def master(self, remainder: Tensor) -> Tensor:
-        """In fp32."""
-        return master_of(self.of(self.copy.data), remainder)
-
-    def round(self, master: Tensor, remainder: Tensor) -> None:
-        """Store a master that was updated."""
-        self.of(self.copy.data).copy_(master)
-        remainder.copy_(remainder_of(master, self.of(self.copy.data)))
+        """No fp32 values, on the same device; a matrix for a matrix, so that it has weight decay."""
+        return torch.empty((0,) * max(1, self.copy.ndim), device=self.copy.device)
 
     def gradient(self, scale: float) -> Tensor | None:
         """The gradient in fp32; the bf16 one is freed with the last piece."""
@@ -124,8 +111,7 @@ class _Chunk:
         self.pieces = pieces
         self.remainders = [piece.of(remainders[id(piece.copy)]) for piece in pieces]
         self.masters = [nn.Parameter(piece.nothing) for piece in pieces]  # filled during a step only
-        self.adamw = _adamw(self.masters, weight_decay, [piece.copy.ndim > 1 for piece in pieces])
-        assert self.adamw is not None
+        self.adamw = _adamw(self.masters, weight_decay)
         per_piece = torch.split(moments, [piece.stop - piece.start for piece in pieces], dim=1)
         for master, (mean, square) in zip(self.masters, per_piece, strict=True):
             count = torch.zeros((), device=moments.device)
@@ -135,27 +121,20 @@ class _Chunk:
         """One update; without a gradient a piece stays as it is."""
         parts = list(zip(self.masters, self.pieces, self.remainders, strict=True))
         for master, piece, remainder in parts:
-            master.data = piece.master(remainder)
+            master.data = master_of(piece.of(piece.copy.data), remainder)
             master.grad = piece.gradient(scale)
-        assert self.adamw is not None
         _step_at(self.adamw, rate)
         for master, piece, remainder in parts:
             if master.grad is not None:
-                piece.round(master.data, remainder)
+                rounded = piece.of(piece.copy.data).copy_(master.data)
+                remainder.copy_(remainder_of(master.data, rounded))
             master.grad, master.data = None, piece.nothing
 
 
-def _adamw(
-    parameters: list[nn.Parameter], weight_decay: float, decays: list[bool] | None = None
-) -> torch.optim.AdamW | None:
-    """An optimizer of these, or None without any. decays: whether each has weight decay; by default, by its shape."""
-    decays = decays or [p.ndim > 1 for p in parameters]
-    groups = [
-        {"params": [p for p, has in zip(parameters, decays, strict=True) if has == decay], "weight_decay": value}
-        for decay, value in ((True, weight_decay), (False, 0.0))
-    ]
-    filled = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(filled, fused=True) if filled else None
+def _adamw(parameters: list[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+    decayed, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
 
 def _step_at(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -23,12 +23,8 @@ def teach(
     the frozen backbone (LoRA starts at zero, so it is).
     """
     asked = [e for e in labelled if e.index not in demos] + list(unlabelled)
-    prompts = encoder.encode([e.texts for e in asked])
-    scores = predict(learner, [Item(prompt, -1) for prompt in prompts])
-    rows = [tuple(row) for row in scores.tolist()]
-    known = {e.index: row for e, row in zip(asked, rows, strict=True)}
+    scores = predict(learner, [Item(prompt, -1) for prompt in encoder.encode([e.texts for e in asked])])
+    known = {e.index: tuple(row) for e, row in zip(asked, scores.tolist(), strict=True)}
     items = learner.items(labelled) + learner.items(unlabelled, labelled=False)
-    return [
-        Item(item.prompt, item.label, known.get(e.index))
-        for item, e in zip(items, [*labelled, *unlabelled], strict=True)
-    ]
+    examples = [*labelled, *unlabelled]
+    return [item._replace(teacher=known.get(e.index)) for item, e in zip(items, examples, strict=True)]
