@@ -7,7 +7,7 @@ import numpy as np
 
 from effft.data.examples import Example
 from effft.evaluation.metric_keys import MetricKey, Slice, collect
-from effft.evaluation.metrics import calibration_error, four_metrics, intervals, majority, softmax
+from effft.evaluation.metrics import calibration_error, four_metrics, intervals, softmax
 from effft.evaluation.remarks import chance_note, cut_note, missing_labels_note
 from effft.progress import ProgressCallback, silent
 from effft.strategies.learner import Learner
@@ -40,8 +40,8 @@ def evaluate(
 
     Args:
         learner: what scores them.
-        examples: the examples of the split.
-        split: name of the split, which the keys begin with.
+        split: its name, which the keys begin with.
+        examples: those of the split.
         metric: the primary metric, which the notes are about.
         slices: combinations of dimensions; every combination of their values is a slice.
         resamples: of the bootstrap; 0 computes no intervals.
@@ -56,14 +56,13 @@ def evaluate(
     labels = np.array([e.label for e in examples])
     answers = scores.argmax(axis=1)
     count = len(learner.task.labels)
-    verbalized = learner.head is None
     metrics = four_metrics(labels, answers, count)
     if resamples:
         metrics |= intervals(labels, answers, count, resamples)
     metrics |= {
         "calibration_error": calibration_error(labels, softmax(scores)),
-        "outside_mass": float(1 - np.exp(scores).sum(axis=1).mean()) if verbalized else 0.0,
-        "majority": majority(labels, count),
+        "outside_mass": float(1 - np.exp(scores).sum(axis=1).mean()) if learner.head is None else 0.0,
+        "majority": float(np.bincount(labels).max() / len(labels)),
         "chance": 1 / count,
         "labels": float(len(set(labels.tolist()))),
         "examples": float(len(examples)),
@@ -98,15 +97,11 @@ def _table(
     learner: Learner, examples: Sequence[Example], scores: "np.ndarray", answers: "np.ndarray"
 ) -> dict[str, list[object]]:
     names = learner.task.labels
+    answered = {"label": [names[e.label] for e in examples], "answer": [names[a] for a in answers]}
+    answered |= {f"score_{name}": scores[:, i].tolist() for i, name in enumerate(names)}
     table: dict[str, list[object]] = {"row": [e.index for e in examples]}
-    others = {"label", "answer", *(f"score_{name}" for name in names)}
-    for i, field in enumerate(learner.task.fields):
-        column = field
-        while column in table or column in others:  # a field may be called as one of our columns
+    for i, column in enumerate(learner.task.fields):
+        while column in table or column in answered:  # a field may be called as one of our columns
             column = f"text_{column}"
         table[column] = [e.texts[i] for e in examples]
-    table["label"] = [names[e.label] for e in examples]
-    table["answer"] = [names[a] for a in answers]
-    for i, name in enumerate(names):
-        table[f"score_{name}"] = [float(s) for s in scores[:, i]]
-    return table
+    return table | answered

@@ -40,13 +40,7 @@ _ESCAPE = re.compile(r":([^:]+):")
 
 @dataclass(frozen=True)
 class MetricKey:
-    """A metric of a split or of a slice of it; `str` writes the key and `parse` reads it back.
-
-    Args:
-        split: `validation`, `in_domain` or `ood/<set>`.
-        metric: `accuracy`, `accuracy_low`, `examples`, ...
-        slice: the (dimension, value) pairs of a slice, in the order of the task's record.
-    """
+    """A metric of a split, or of a slice of it (in the task's order); `str` writes the key, `parse` reads it back."""
 
     split: str
     metric: str
@@ -54,11 +48,6 @@ class MetricKey:
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.split, slice_path(self.slice), self.metric)))
-
-    @property
-    def ood_set(self) -> str:
-        """The name of the OOD set; '' for the other splits."""
-        return self.split.removeprefix("ood/") if self.split.startswith("ood/") else ""
 
     @property
     def slice_label(self) -> str:
@@ -123,12 +112,8 @@ def ood_sets(keys: Iterable[str], metric: str) -> tuple[str, ...]:
 
 def slices_with(keys: Iterable[str], split: str, metric: str) -> dict[str, MetricKey]:
     """Key -> its parts, for the slices of `split` that have `metric`."""
-    known = {key: parse(key) for key in keys}
-    return {
-        key: parts
-        for key, parts in known.items()
-        if parts and parts.slice and (parts.split, parts.metric) == (split, metric)
-    }
+    known = ((key, parse(key)) for key in keys)
+    return {key: k for key, k in known if k and k.slice and (k.split, k.metric) == (split, metric)}
 
 
 def bounds(metrics: Mapping[str, float], split: str, metric: str) -> tuple[float, float] | None:
@@ -171,17 +156,8 @@ def from_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[st
     return metrics
 
 
-def without_costs(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics that say how good a run is, without what it cost."""
-    return {key: value for key, value in metrics.items() if not key.startswith("resources/")}
-
-
 def _escape(text: str) -> str:
-    return _UNSAFE.sub(lambda match: f":{_name(match.group())}:", text) or BLANK
-
-
-def _name(character: str) -> str:
-    return unicodedata.name(character, f"u{ord(character):x}").lower()
+    return _UNSAFE.sub(lambda match: f":{unicodedata.name(c := match.group(), f'u{ord(c):x}').lower()}:", text) or BLANK
 
 
 def _unescape(text: str) -> str:

@@ -1,7 +1,5 @@
 """Numbers from labels and scores (scikit-learn), bootstrap intervals, calibration, reference rows."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,20 +26,17 @@ def four_metrics(labels: Labels, answers: Labels, count: int) -> dict[str, float
     """
     from sklearn import metrics
 
-    perfect = bool((labels == answers).all())
-
+    recalls = [float((answers[labels == c] == c).mean()) for c in range(count) if (labels == c).any()]
+    if (labels == answers).all():
+        mcc = 1.0
+    else:
+        mcc = float(metrics.matthews_corrcoef(labels, answers)) if len(set(labels)) > 1 else 0.0
     return {
         "accuracy": float(metrics.accuracy_score(labels, answers)),
-        "balanced_accuracy": balanced_accuracy(labels, answers, count),
-        "mcc": 1.0 if perfect else float(metrics.matthews_corrcoef(labels, answers)) if len(set(labels)) > 1 else 0.0,
+        "balanced_accuracy": float(np.mean(recalls)),  # as scikit-learn defines it, without its warnings
+        "mcc": mcc,
         "macro_f1": float(metrics.f1_score(labels, answers, average="macro", zero_division=0.0)),
     }
-
-
-def balanced_accuracy(labels: Labels, answers: Labels, count: int) -> float:
-    """Mean recall over the labels that occur (as scikit-learn defines it, without its warnings)."""
-    recalls = [float((answers[labels == c] == c).mean()) for c in range(count) if (labels == c).any()]
-    return float(np.mean(recalls))
 
 
 def calibration_error(labels: Labels, probabilities: Array) -> float:
@@ -93,8 +88,3 @@ def metrics_of_counts(tables: Array) -> dict[str, Array]:
         bottom = np.sqrt((total**2 - (columns**2).sum(axis=1)) * (total**2 - (rows**2).sum(axis=1)))
         mcc = np.where(right == total, 1.0, np.where(bottom > 0, top / bottom, 0.0))
     return {"accuracy": right / total, "balanced_accuracy": balanced, "mcc": mcc, "macro_f1": f1}
-
-
-def majority(labels: Sequence[int] | Labels, count: int) -> float:
-    """Accuracy of always answering the most frequent label."""
-    return float(np.bincount(np.asarray(labels), minlength=count).max() / len(labels))

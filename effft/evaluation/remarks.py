@@ -12,9 +12,6 @@ MANY_CUT = 0.5
 SMALL_MODEL = 20_000_000
 """Parameters below which a model may be too small for natural text."""
 
-MOST_NAMED = 5
-"""Labels that a sentence names."""
-
 
 def cut_note(split: str, prompts: Sequence[EncodedPrompt]) -> list[str]:
     """How many texts lost their end."""
@@ -27,11 +24,8 @@ def missing_labels_note(split: str, labels: Sequence[str], present: set[int]) ->
     missing = [name for number, name in enumerate(labels) if number not in present]
     if not missing:
         return []
-    more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
-    return [
-        f"{split} has no example of {', '.join(map(repr, missing[:MOST_NAMED]))}{more}; "
-        "its means over labels are over the others."
-    ]
+    named = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    return [f"{split} has no example of {named}; its means over labels are over the others."]
 
 
 def chance_note(
@@ -39,12 +33,7 @@ def chance_note(
 ) -> list[str]:
     """Why a score that is not above chance may be there; [] for one above, and where no cause is known.
 
-    Args:
-        learner: what made the answers.
-        split: name of the split.
-        metric: the run's primary metric.
-        metrics: metric -> value of the whole split, with intervals or without.
-        prompts: what the model read.
+    metrics: those of the whole split, with intervals or without. prompts: what the model read.
     """
 
     def bounds(name: str) -> tuple[float, float]:
@@ -56,15 +45,16 @@ def chance_note(
         return []
     unknown = learner.encoder.unknown_share(prompts)
     cut = sum(prompt.cut for prompt in prompts) / len(prompts)
-    parameters = sum(total for _, total in learner.groups.values())
     if bounds("accuracy")[1] < metrics["chance"]:
         shortcut = ", or what was learned in training fails on it" if split.startswith("ood/") else ""
         cause = f"its labels may be swapped (the label map of the task, the order of --label-words){shortcut}"
     elif unknown > MANY_UNKNOWN:
         cause = f"the model does not know {100 * unknown:.0f} % of its tokens; take a --model that reads this text"
     elif cut > MANY_CUT:
-        cause = f"{100 * cut:.0f} % of its texts were cut; raise --max-length"
-    elif parameters < SMALL_MODEL:
+        longer = learner.encoder.limit < learner.encoder.max_positions
+        remedy = "raise --max-length" if longer else "take a --model that reads longer texts"
+        cause = f"{100 * cut:.0f} % of its texts were cut; {remedy}"
+    elif (parameters := sum(total for _, total in learner.groups.values())) < SMALL_MODEL:
         cause = f"the model may be too small ({parameters / 1e6:.1f} million parameters); try another --model"
     else:
         return []

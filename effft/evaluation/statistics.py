@@ -72,13 +72,9 @@ def paired_difference(ours: Mapping[Key, float], theirs: Mapping[Key, float]) ->
 
 
 def uninformed_scores(metric: str, majority: float, chance: float, labels: float) -> tuple[float, float]:
-    """What always answering the most frequent label, and guessing, score on a metric.
+    """What always answering the most frequent label (a share `majority` of all), and guessing, score on a metric.
 
-    Args:
-        metric: One of `effft.evaluation.metrics.METRICS`.
-        majority: Share of the most frequent label.
-        chance: 1 / number of labels.
-        labels: Number of labels that occur, over which balanced accuracy and macro F1 are means.
+    labels: number of labels that occur, over which balanced accuracy and macro F1 are means.
     """
     if metric == "accuracy":
         return majority, chance
@@ -92,12 +88,7 @@ def uninformed_scores(metric: str, majority: float, chance: float, labels: float
 def chance_remark(mean: float, low: float, high: float, majority: float, chance: float) -> str:
     """'below chance', 'at chance' (the interval holds it) or 'below majority'; '' for a score above all of them.
 
-    Args:
-        mean: The score.
-        low: Lower end of its 95 % interval; the score itself where there is no interval.
-        high: Upper end.
-        majority: What always answering the most frequent label scores on this metric (`uninformed_scores`).
-        chance: What guessing scores.
+    low, high: its 95 % interval; the score itself where there is none. majority, chance: see `uninformed_scores`.
     """
     if high < chance:
         return "below chance"
@@ -120,8 +111,7 @@ def crossed_weights(seeds: Numbers, draws: Numbers, resamples: int = RESAMPLES, 
         if len(known) > 1:
             size = len(known)
             weights *= rng.multinomial(size, np.full(size, 1 / size), size=resamples)[:, place]
-    empty = weights.sum(axis=1) == 0  # a sparse design may miss every run
-    weights[empty] = 1.0
+    weights[weights.sum(axis=1) == 0] = 1.0  # a sparse design may miss every run
     return weights
 
 
@@ -161,11 +151,10 @@ def smallest_p(pairs: int) -> float:
 def holm(values: Sequence[float]) -> list[float]:
     """P values corrected for their number (Holm 1979), in their order; monotone and at most 1."""
     order = sorted(range(len(values)), key=values.__getitem__)
-    found, highest = [0.0] * len(values), 0.0
+    corrected, highest = [0.0] * len(values), 0.0
     for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
-        found[place] = highest
-    return found
+        corrected[place] = highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
+    return corrected
 
 
 def front(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
