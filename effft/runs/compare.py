@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OpenChild = Callable[[str, str, Mapping[str, str]], Tracker]
-"""(task of the configuration, name, tags) -> the tracker of a new run under the comparison's run of that task."""
+KEPT = ("name", "metrics", "primary", "ood", "notes")
+"""What a finished run's line holds of its `Result`."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,30 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ParentRun:
-    """Where a worker process tracks the runs of one task."""
+    """What a worker process needs of a tracked run to open runs under it."""
 
     target: TrackingTarget
-    experiment: str
-    experiment_id: str
-    run_id: str
+    experiment: str = ""
+    experiment_id: str = ""
+    run_id: str = ""
+
+    @staticmethod
+    def of(parent: Tracker, target: TrackingTarget) -> "ParentRun":
+        """That of a tracker of this process."""
+        if target.disabled:
+            return ParentRun(target)
+        from effft.tracking.mlflow_tracker import MlflowTracker
+
+        assert isinstance(parent, MlflowTracker)
+        return ParentRun(target, parent.home, parent.home_id, parent.run_id)
+
+    def child(self, name: str, tags: Mapping[str, str]) -> Tracker:
+        """A run under this one, as `Tracker.child`."""
+        from effft.tracking import open_tracker
+
+        if self.experiment_id:
+            os.environ["MLFLOW_EXPERIMENT_ID"] = self.experiment_id
+        return open_tracker(self.target, self.experiment, name, {**tags, "mlflow.parentRunId": self.run_id})
 
 
 class ResultsFile:
@@ -131,7 +149,7 @@ class PlannedComparison:
             self.keys.append(content_key(run, session))
 
     def announcement(self) -> str:
-        """How many runs and trainings there are, and roughly how long they take."""
+        """How many runs and trainings there are."""
         from effft.strategies.strategy import compose
 
         trained = sum(compose(run.config.strategy).trains and run.control != "bag_of_words" for run in self.runs)
@@ -171,9 +189,10 @@ class PlannedComparison:
             else:
                 waiting.append(place)
         runs, done = [self.runs[place] for place in waiting], len(self.runs) - len(waiting)
-        work = partial(measure, open_child=partial(_open_in_worker, {t: _place(p, target) for t, p in parents.items()}))
         if self.workers == 1:
-            work = partial(measure, open_child=partial(_open_here, parents), progress=self.progress)
+            work = partial(measure, parents=parents, progress=self.progress)
+        else:
+            work = partial(measure, parents={task: ParentRun.of(p, target) for task, p in parents.items()})
         gc.collect()
         gc.freeze()  # every run begins with a collection, which need not go over the libraries' million objects
         with Runner(work, self.workers, self.session) as runner:
@@ -183,43 +202,20 @@ class PlannedComparison:
                 if isinstance(outcome, WorkerDiedError):
                     outcome = Outcome(run.config, None, f"{run.variant}: {outcome}", run.variant)
                 elif outcome.result is not None:
-                    file.add("results", key, _as_values(outcome.result))
+                    file.add("results", key, {name: getattr(outcome.result, name) for name in KEPT})
                 done += 1
                 on_run(runs[min(index + 1, len(runs) - 1)].variant, done, len(self.runs))
                 yield waiting[index], outcome
         gc.unfreeze()
 
 
-def _as_values(result: "Result") -> dict[str, object]:
-    return {name: getattr(result, name) for name in ("name", "metrics", "primary", "ood", "notes")}
-
-
-def _place(parent: Tracker, target: TrackingTarget) -> ParentRun:
-    if target.disabled:
-        return ParentRun(target, "", "", "")
-    from effft.tracking.mlflow_tracker import MlflowTracker
-
-    assert isinstance(parent, MlflowTracker)
-    return ParentRun(target, parent.home, parent.home_id, parent.run_id)
-
-
-def _open_here(parents: Mapping[str, Tracker], task: str, name: str, tags: Mapping[str, str]) -> Tracker:
-    return parents[task].child(name, tags)
-
-
-def _open_in_worker(places: Mapping[str, ParentRun], task: str, name: str, tags: Mapping[str, str]) -> Tracker:
-    from effft.tracking import open_tracker
-
-    place = places[task]
-    if place.experiment_id:
-        os.environ["MLFLOW_EXPERIMENT_ID"] = place.experiment_id
-    return open_tracker(place.target, place.experiment, name, {**tags, "mlflow.parentRunId": place.run_id})
-
-
 def measure(
-    run: ComparedRun, session: "Session", open_child: OpenChild, progress: ProgressCallback = silent
+    run: ComparedRun,
+    session: "Session",
+    parents: Mapping[str, Tracker | ParentRun],
+    progress: ProgressCallback = silent,
 ) -> Outcome:
-    """One run with a tracker of its own; whatever goes wrong is a sentence in the outcome."""
+    """One run, tracked under the parent of its task; whatever goes wrong is a sentence in the outcome."""
     from effft.runs.controls import bag_of_words, control_config
     from effft.runs.experiment import Result, execute
     from effft.runs.plan import prepare
@@ -231,13 +227,12 @@ def measure(
         if run.control:
             name = f"{run.variant} · {name.partition(' · ')[2]}"
             tags |= {"kind": "control", "control": run.control, "backbone": run.config.model}
-        with tracked(open_child(run.config.task, name, tags)) as child:
+        with tracked(parents[run.config.task].child(name, tags)) as child:
             if run.control == "bag_of_words":
                 metrics = bag_of_words(plan)
                 ood = tuple(n.removeprefix("ood/") for n in plan.evaluated if n.startswith("ood/"))
                 result = Result(run.config, name, metrics, plan.resolved.metric, ood, ())
-                child.params(run.config.model_dump(exclude_none=True))
-                child.params({f"resolved.{setting}": value for setting, value in plan.resolved.settings.items()})
+                child.params(plan.resolved.settings)
                 child.metrics(metrics)
             else:
                 result = replace(execute(plan, child, progress), config=run.config, name=name, tables={})

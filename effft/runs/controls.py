@@ -13,25 +13,22 @@ import numpy as np
 
 from effft.config import RunConfig
 from effft.data.examples import Example
-from effft.errors import InputError
 from effft.runs.plan import Plan
 from effft.runs.session import Session
+from effft.strategies.prompting import label_words
 
 
 def control_config(config: RunConfig, control: str, session: Session) -> RunConfig:
     """The configuration that a control is run with.
 
     Raises:
-        InputError: The task has no label words to swap.
+        InputError: There are no label words to swap.
     """
     if control == "random_weights":
         return config.model_copy(update={"model": _random_model(config.model, config.revision).name})
     if control == "swapped_label_words":
-        words = session.task(config).words
-        if not words:
-            raise InputError(f"control swapped_label_words: task {config.task!r} has no label words; leave it out.")
-        swapped = ",".join(word.strip() for word in (*words[1:], words[0]))
-        return config.model_copy(update={"label_words": swapped})
+        words = [word.strip() for word in label_words(session.task(config), config.label_words or "")]
+        return config.model_copy(update={"label_words": ",".join([*words[1:], words[0]])})
     return config
 
 

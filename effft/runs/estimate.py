@@ -21,7 +21,7 @@ from effft.profiling.matmul_rate import matmul_rate
 from effft.profiling.meta_memory import measure_meta
 from effft.runs.plan import Plan, prepare, threads_of
 from effft.runs.session import Session
-from effft.strategies.batch import Batch, token_budget
+from effft.strategies.batch import Batch, Item, token_budget
 from effft.strategies.learner import Learner
 from effft.strategies.parts import DistillKL, Verbalizer
 from effft.strategies.prompting import PromptEncoder
@@ -99,19 +99,21 @@ def estimate(config: RunConfig, session: Skeletons) -> Estimate:
     if learner.head is not None:
         learner.head.to("meta")
     held = _held(learner, plan)
-    prompts = _lengths(learner, plan.evaluated)
-    scoring = _scoring(learner, prompts.typical)
+    evaluated_tokens, (rows, longest) = _lengths(learner, plan.evaluated)
+    with measure_meta(_weights(learner)) as live, torch.no_grad():
+        learner.scores(_blank(learner, [longest] * rows))
+    scored_flops = live.flops / (rows * longest)
     learning = _learning(learner, plan, held.gradients) if plan.strategy.trains else Work(0, 0, 0.0)
-    teaching = _teaching(plan, backbone) * scoring.flops if taught else 0.0
-    moved, total = _counts(learner)
-    train_flops, evaluation_flops = learning.flops + teaching, scoring.flops * prompts.tokens
+    teaching = _teaching(plan, backbone) * scored_flops if taught else 0.0
+    moved, total = (sum(sizes) for sizes in zip(*learner.groups.values(), strict=True))
+    train_flops, evaluation_flops = learning.flops + teaching, scored_flops * evaluated_tokens
     threads = threads_of(config, backbone.width)
     rate = REACHED * matmul_rate(resolve_device(config.device), learner.precision_type, threads)
     training = held.weights + held.gradients + held.optimizer + learning.taken
     return Estimate(
         plan.strategy.name, precision, total, moved, held.weights, held.gradients, held.optimizer,
-        max(learning.activations, scoring.activations),
-        max(held.loading, LIBRARIES + max(training, held.weights + scoring.activations)),
+        max(learning.activations, live.peak),
+        max(held.loading, LIBRARIES + max(training, held.weights + live.peak)),
         train_flops, evaluation_flops,
         train_flops / rate + plan.resolved.steps * moved * UPDATE, evaluation_flops / rate,
     )  # fmt: skip
@@ -127,18 +129,11 @@ class Held(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Bytes beyond what is held, and with the holes between them; operations (of all training, or a token scored)."""
+    """Of all training: bytes beyond what is held, the same with the holes between them, operations."""
 
     activations: int
     taken: int
     flops: float
-
-
-class Prompts(NamedTuple):
-    """What evaluation reads: tokens in all, and the size of a typical batch (rows, length)."""
-
-    tokens: float
-    typical: tuple[int, int]
 
 
 def _held(learner: Learner, plan: Plan) -> Held:
@@ -146,7 +141,8 @@ def _held(learner: Learner, plan: Plan) -> Held:
     moving = list(learner.trainable_parameters.values())
     remainders = sum(2 * p.numel() for p in moving if id(p) in learner.remainders)
     weights = sum(p.numel() * p.element_size() for p in given) + remainders
-    words = _words(learner, plan) if learner.in_rows else 0
+    read = {token for item in _train_items(learner, plan) for token in item.prompt.ids}
+    words = len(read | set(learner.encoder.label_ids))
     sizes = [min(len(p), words) * p.shape[1] if id(p) in learner.in_rows else p.numel() for p in moving]
     gradients = sum(size * p.element_size() for size, p in zip(sizes, moving, strict=True))
     gradients += 8 * CHUNK if remainders > 2 * CHUNK else 0
@@ -155,10 +151,8 @@ def _held(learner: Learner, plan: Plan) -> Held:
     return Held(weights, gradients, 8 * sum(sizes), loading)
 
 
-def _words(learner: Learner, plan: Plan) -> int:
-    """Different tokens that training reads or answers with."""
-    read = {token for item in learner.items([*plan.few_shot.train, *plan.unlabelled]) for token in item.prompt.ids}
-    return len(read | set(learner.encoder.label_ids))
+def _train_items(learner: Learner, plan: Plan) -> list[Item]:
+    return learner.items([*plan.few_shot.train, *plan.unlabelled])
 
 
 def _weights(learner: Learner) -> list[Tensor]:
@@ -166,13 +160,11 @@ def _weights(learner: Learner) -> list[Tensor]:
     return [*model.parameters(), *model.buffers(), *(learner.head.parameters() if learner.head else ())]
 
 
-def _counts(learner: Learner) -> tuple[int, int]:
-    sizes = learner.groups.values()
-    return sum(moved for moved, _ in sizes), sum(total for _, total in sizes)
+def _lengths(learner: Learner, evaluated: Mapping[str, ExampleSet]) -> tuple[float, tuple[int, int]]:
+    """Tokens that evaluation reads, and the size of a typical batch (rows, length).
 
-
-def _lengths(learner: Learner, evaluated: Mapping[str, ExampleSet]) -> Prompts:
-    """From at most `LOOKED_AT` prompts a split; a start that all share is read once a split."""
+    From at most `LOOKED_AT` prompts a split; a start that all share is read once a split.
+    """
     tokens, lengths = 0.0, []
     for split in evaluated.values():
         items = learner.items(split.part(LOOKED_AT).examples)
@@ -181,7 +173,7 @@ def _lengths(learner: Learner, evaluated: Mapping[str, ExampleSet]) -> Prompts:
         tokens += start + fmean(rests) * len(split)
         lengths += rests
     longest = max(lengths)
-    return Prompts(tokens, (max(1, token_budget(learner.backbone) // longest), longest))
+    return tokens, (max(1, token_budget(learner.backbone) // longest), longest)
 
 
 def _blank(learner: Learner, lengths: Sequence[int], states: Tensor | None = None) -> Batch:
@@ -194,15 +186,9 @@ def _blank(learner: Learner, lengths: Sequence[int], states: Tensor | None = Non
     return Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, places, places, None, states)
 
 
-def _scoring(learner: Learner, size: tuple[int, int]) -> Work:
-    with measure_meta(_weights(learner)) as live, torch.no_grad():
-        learner.scores(_blank(learner, [size[1]] * size[0]))
-    return Work(live.peak, live.peak, live.flops / (size[0] * size[1]))
-
-
 def _learning(learner: Learner, plan: Plan, gradients: int) -> Work:
     """The largest micro-batch of a step of typical prompts, forwards and backwards."""
-    lengths = sorted(item.length for item in learner.items([*plan.few_shot.train, *plan.unlabelled]))
+    lengths = sorted(item.length for item in _train_items(learner, plan))
     size = min(plan.config.batch_size, len(lengths))
     step = [lengths[(2 * i + 1) * len(lengths) // (2 * size)] for i in range(size)]
     parts = MicroBatches(learner)

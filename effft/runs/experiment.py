@@ -29,7 +29,7 @@ from effft.strategies.parts import DistillKL, Verbalizer
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import predict
 from effft.tracking.tracker import METRICS_TABLE, METRICS_TAG, Tracker
-from effft.training.loop import Step, private_randomness, train
+from effft.training.loop import private_randomness, train
 from effft.training.teacher import teach
 
 StopCallback = Callable[[int, float], bool]
@@ -137,13 +137,12 @@ def execute(
 
 
 def _log_model(plan: Plan, learner: Learner, tracker: Tracker, metrics: Mapping[str, float]) -> None:
-    from effft.serving.save import RunSummary, save_model
+    from effft.serving.save import save_model
 
-    precision, metric = plan.resolved.precision, plan.resolved.metric
-    shown = () if isinstance(plan.strategy.loss, DistillKL) else plan.demonstrations
+    resolved, shown = plan.resolved, () if isinstance(plan.strategy.loss, DistillKL) else plan.demonstrations
     with tempfile.TemporaryDirectory(prefix="effft-saved-") as name:
         folder = Path(name) / "saved"
-        save_model(folder, learner, RunSummary(plan.name, plan.config, metric, precision, shown, metrics))
+        save_model(folder, learner, plan.name, plan.config, resolved.metric, resolved.precision, shown, metrics)
         tracker.model(folder, metrics)
 
 
@@ -193,7 +192,8 @@ def _adapt(
     with private_randomness(config.seed + (process_group().rank << 32)):  # every process has dropout masks of its own
         for step in train(learner, features(items), config, rate, random.Random(f"order {config.seed}")):
             tokens += step.tokens
-            tracker.metrics(_step_metrics(step), step.index)
+            values = {"loss": step.loss, "learning_rate": step.learning_rate, "gradient_norm": step.gradient_norm}
+            tracker.metrics({f"train/{name}": value for name, value in values.items()}, step.index)
             progress("train", step.index, step.total)
             if step.ends_epoch and (epoch_metrics := best.evaluate_epoch(step.epoch)):
                 tracker.metrics({f"train/validation_{key}": value for key, value in epoch_metrics.items()}, step.index)
@@ -204,11 +204,3 @@ def _adapt(
     if selects:
         best.restore()
     return tokens
-
-
-def _step_metrics(step: Step) -> dict[str, float]:
-    return {
-        "train/loss": step.loss,
-        "train/learning_rate": step.learning_rate,
-        "train/gradient_norm": step.gradient_norm,
-    }

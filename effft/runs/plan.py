@@ -37,14 +37,8 @@ Fold = tuple[int, int, int]
 class ResolvedSettings:
     """The settings of a run as used, with defaults filled in.
 
-    Args:
-        metric: The primary metric.
-        learning_rate: Peak learning rate.
-        steps: Optimizer updates; 0 where nothing trains.
-        precision: Arithmetic of the backbone, 'bf16' or 'fp32'.
-        device: Where the backbone is.
-        threads: CPU threads.
-        settings: All settings by name, those above included: what a tracker records as parameters.
+    steps: optimizer updates, 0 where nothing trains. precision: 'bf16' or 'fp32'. settings: all settings by name, those
+    before it included, which a tracker records as parameters.
     """
 
     metric: str
@@ -64,18 +58,8 @@ READ_AHEAD = 200
 class Plan:
     """A run that passed every check: nothing is trained or logged yet.
 
-    Args:
-        config: What was asked for.
-        strategy: The strategy with its parameters.
-        task: The task record.
-        session: What this process has loaded.
-        few_shot: The labelled training and validation examples.
-        demonstrations: The solved examples in the prompts.
-        unlabelled: Further texts that a distilled student learns from.
-        evaluated: Every split that is evaluated, by name.
-        resolved: The settings as used.
-        notes: Sentences for the user.
-        leaks: For every evaluated split, the number of its examples that are in `train` too.
+    config is what was asked for, resolved what is used. unlabelled: further texts that a distilled student learns from.
+    evaluated: every split that is evaluated, by name. leaks: how many of a split's examples are in `train` too.
     """
 
     config: RunConfig
@@ -121,12 +105,6 @@ class Plan:
         return names | numbers | parts | digests | {ASKED_TAG: json.dumps(given)}
 
 
-def resolve_strategy(config: RunConfig) -> Strategy:
-    """The composed strategy with the parameters given; one the strategy does not have is an InputError."""
-    given = {name: getattr(config, name) for name in PART_FIELDS if getattr(config, name) is not None}
-    return compose(config.strategy).with_parameters(given)
-
-
 def prepare(config: RunConfig, session: Session) -> Plan:
     """Everything that can be checked before training, in the order of cost.
 
@@ -155,7 +133,8 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     Raises:
         InputError: as `prepare`; fewer examples per label than folds.
     """
-    strategy = resolve_strategy(config)
+    parameters = {name: getattr(config, name) for name in PART_FIELDS if getattr(config, name) is not None}
+    strategy = compose(config.strategy).with_parameters(parameters)
     task = session.task(config)
     if not session.has_backbone(config.model):
         check_name(config.model)
@@ -214,10 +193,10 @@ def prompt_encoders(
     strategy: Strategy, task: Task, backbone: Backbone, config: RunConfig, demos: Sequence[Example]
 ) -> tuple[PromptEncoder, PromptEncoder | None]:
     """The strategy's encoder of prompts and, for distillation, the teacher's (with the demonstrations)."""
+    shown = PromptEncoder(strategy, task, backbone, config.max_length, demos)
     if isinstance(strategy.loss, DistillKL):
-        student = PromptEncoder(strategy, task, backbone, config.max_length)
-        return student, PromptEncoder(strategy, task, backbone, config.max_length, demos)
-    return PromptEncoder(strategy, task, backbone, config.max_length, demos), None
+        return PromptEncoder(strategy, task, backbone, config.max_length), shown
+    return shown, None
 
 
 def _resolve(

@@ -1,7 +1,9 @@
 """What the runs of one process share: backbones, tasks, splits and cached hidden states."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -17,7 +19,7 @@ from effft.tasks.loading import content_digest, read_split
 from effft.tasks.task import Task, load_task
 from effft.training.feature_cache import FeatureCache
 
-DifficultyValues = tuple[tuple[str, float], ...]
+T = TypeVar("T")
 
 
 class Session:
@@ -32,11 +34,7 @@ class Session:
         self.keep = keep
         self._backbones: dict[tuple[str, ...], Backbone] = {}
         self._bf16_backbones: dict[tuple[str, ...], Backbone] = {}
-        self._splits: dict[tuple[str, DifficultyValues, str, str], ExampleSet] = {}
-        self._tasks: dict[tuple[str, DifficultyValues, bool], Task] = {}
-        self._leakage: dict[tuple[str, DifficultyValues, str, str], LeakageCheck] = {}
-        self._task_digests: dict[tuple[str, DifficultyValues, str], str] = {}
-        self._model_digests: dict[tuple[str, str], str] = {}
+        self._known: dict[tuple[object, ...], Any] = {}
         self.feature_cache = FeatureCache()
 
     @property
@@ -56,40 +54,36 @@ class Session:
         for key, backbone in self._backbones.items():
             backbone.model.to(resolve_device(key[3]))
 
+    def _once(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
+        if key not in self._known:
+            self._known[key] = make()
+        value: T = self._known[key]
+        return value
+
     def task(self, config: RunConfig) -> Task:
         """The task record, at the difficulty that the configuration asks for."""
-        key = (config.task, difficulty_of(config), config.allow_outside)
-        if key not in self._tasks:
-            self._tasks[key] = load_task(config.task, config.allow_outside).with_difficulty(dict(key[1]))
-        return self._tasks[key]
+        key = ("task", config.task, difficulty := difficulty_of(config), config.allow_outside)
+        return self._once(key, lambda: load_task(config.task, config.allow_outside).with_difficulty(dict(difficulty)))
 
     def split(self, config: RunConfig, name: str) -> ExampleSet:
         """The examples of one split of the task."""
-        key = (config.task, difficulty_of(config), name, config.data_dir)
-        if key not in self._splits:
-            self._splits[key] = read_split(self.task(config), name, config.data_dir)
-        return self._splits[key]
+        key = ("split", config.task, difficulty_of(config), name, config.data_dir)
+        return self._once(key, lambda: read_split(self.task(config), name, config.data_dir))
 
     def leakage(self, config: RunConfig, name: str) -> LeakageCheck:
         """The split, compared with `train`."""
-        key = (config.task, difficulty_of(config), name, config.data_dir)
-        if key not in self._leakage:
-            self._leakage[key] = check_leakage(self.split(config, name), self.split(config, "train"))
-        return self._leakage[key]
+        key = ("leakage", config.task, difficulty_of(config), name, config.data_dir)
+        return self._once(key, lambda: check_leakage(self.split(config, name), self.split(config, "train")))
 
     def task_digest(self, config: RunConfig) -> str:
         """The identity of the task's content: its record and its data."""
-        key = (config.task, difficulty_of(config), config.data_dir)
-        if key not in self._task_digests:
-            self._task_digests[key] = content_digest(self.task(config), config.data_dir)
-        return self._task_digests[key]
+        key = ("task digest", config.task, difficulty_of(config), config.data_dir)
+        return self._once(key, lambda: content_digest(self.task(config), config.data_dir))
 
     def model_digest(self, config: RunConfig) -> str:
         """The identity of the backbone's weights."""
-        key = (config.model, config.revision)
-        if key not in self._model_digests:
-            self._model_digests[key] = weights_digest(config.model, config.revision)
-        return self._model_digests[key]
+        key = ("model digest", config.model, config.revision)
+        return self._once(key, lambda: weights_digest(config.model, config.revision))
 
     def has_backbone(self, model: str) -> bool:
         """Whether a backbone of this name is loaded, wherever its files are."""
@@ -135,6 +129,6 @@ def _on_cpu(model: nn.Module) -> nn.Module:
     return model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).to("cpu")
 
 
-def difficulty_of(config: RunConfig) -> DifficultyValues:
+def difficulty_of(config: RunConfig) -> tuple[tuple[str, float], ...]:
     """The difficulty settings of a built-in task that the configuration sets, with their values."""
     return tuple((name, getattr(config, name)) for name in DIFFICULTY_FIELDS if getattr(config, name) is not None)

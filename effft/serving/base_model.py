@@ -67,5 +67,8 @@ def locate(base: BaseReference, folder: Path) -> tuple[str, str]:
             f"set {PLACE} to its folder."
         )
     if base.sha256 and digest_of(with_weights(place, str(place))) != base.sha256:
-        raise InputError(f"{place} holds another model than {base.name!r}: its SHA-256 is not {base.sha256[:12]}....")
+        raise InputError(
+            f"{place} holds another model than {base.name!r}: its SHA-256 is not {base.sha256[:12]}...; "
+            f"set {PLACE} to the folder of the right one."
+        )
     return str(place), ""

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from effft.data.examples import Example
 from effft.data.table import normalize_text
-from effft.errors import InputError, RunError
+from effft.errors import InputError
 from effft.evaluation.metrics import softmax
 from effft.models.backbone import load
 from effft.models.device_map import is_device_map
@@ -72,8 +72,6 @@ class SavedModel:
         with self._lock:
             scores = predict(self.learner, self.learner.items(examples), progress=progress, stage="predict")
         values: NDArray[np.float64] = scores.double().numpy()
-        if not np.isfinite(values).all():
-            raise RunError("the model's scores are not numbers (NaN or infinite), so there is no answer to give.")
         return values
 
     def scores(self, rows: Sequence[Sequence[object]]) -> NDArray[np.float64]:
@@ -138,7 +136,10 @@ def _put_back(learner: Learner, tensors: Mapping[str, torch.Tensor], folder: Pat
     odd = sorted(set(tensors) ^ expected)
     odd = odd or [name for name, tensor in tensors.items() if parameters[name].shape != tensor.shape]
     if odd:
-        raise InputError(f"the model in {folder} does not fit its record: {odd[0]!r} is missing or has another shape.")
+        raise InputError(
+            f"the model in {folder} does not fit its record: {odd[0]!r} is missing or has another shape; "
+            "fetch the model again, and its base."
+        )
     with torch.no_grad():
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor)

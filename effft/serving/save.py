@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +21,24 @@ from effft.strategies.learner import Learner
 from effft.strategies.parts import Everything, LoRA
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """What the learner itself does not know of its run. demonstrations: those in its own prompts."""
-
-    run: str
-    config: RunConfig
-    metric: str
-    precision: str
-    demonstrations: Sequence[Example]
-    metrics: Mapping[str, float]
-
-
-def save_model(folder: Path, learner: Learner, summary: RunSummary) -> Manifest:
+def save_model(
+    folder: Path,
+    learner: Learner,
+    run: str,
+    config: RunConfig,
+    metric: str,
+    precision: str,
+    demonstrations: Sequence[Example],
+    metrics: Mapping[str, float],
+) -> Manifest:
     """Write everything that gives the same scores again into `folder`, which must be empty.
+
+    demonstrations: those in the learner's own prompts. The other values: see `Manifest`.
 
     Raises:
         RunError: the disk does not take it.
     """
-    config, task = summary.config, learner.task
+    task = learner.task
     try:
         folder.mkdir(parents=True, exist_ok=True)
         weights, base = _weights(folder, learner)
@@ -49,20 +47,20 @@ def save_model(folder: Path, learner: Learner, summary: RunSummary) -> Manifest:
             save_file(head, folder / "head.safetensors")
         learner.backbone.tokenizer.save_pretrained(folder / "tokenizer")
         manifest = Manifest(
-            run=summary.run,
+            run=run,
             strategy=learner.strategy.name,
             parameters=learner.strategy.parameters,
             task=_without_passwords(task.model_dump(mode="json", exclude_unset=True)),
             base=base,
             weights=weights,
-            precision=summary.precision,
+            precision=precision,
             max_length=config.max_length,
-            metric=summary.metric,
+            metric=metric,
             per_label=config.per_label,
             seeds=(config.seed, config.data_seed),
             normalization=task.train.sources[0].clean or "strip",
-            demonstrations=tuple(Demonstration(texts=e.texts, label=e.label) for e in summary.demonstrations),
-            metrics=dict(summary.metrics),
+            demonstrations=tuple(Demonstration(texts=e.texts, label=e.label) for e in demonstrations),
+            metrics=dict(metrics),
             files=hash_files(folder),
         )
         write_manifest(folder, manifest)

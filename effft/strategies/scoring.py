@@ -92,8 +92,8 @@ def check_finite(scores: Tensor, model: str) -> None:
     if bad:
         raise RunError(
             f"the scores of {bad} of {len(scores)} prompts are not finite (NaN or infinite), so they are no answers; "
-            f"the weights of {model!r} or what was trained on them hold such values, or --precision cannot hold the "
-            "activations: try --precision fp32, a lower --learning-rate, or another --model."
+            f"the weights of {model!r} or what was trained on them hold such values, or the precision cannot hold the "
+            "activations: train with --precision fp32 or a lower --learning-rate, or take another --model."
         )
 
 

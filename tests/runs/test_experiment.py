@@ -162,10 +162,10 @@ def test_texts_are_cut_and_said(place: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_is_a_sentence(place: Path) -> None:
-    save_backbone(place / "broken", "llama", std=float("inf"))
+    save_backbone(place / "broken", "llama", std=2e18)  # attention overflows
     tracker = MemoryTracker()
     config = {"task": str(place / "task.yaml"), "model": str(place / "broken"), "per_label": 8, "strategy": "vanilla"}
-    with pytest.raises(RunError, match=r"the loss is nan at step 1 \(learning rate .*--learning-rate"):
+    with pytest.raises(RunError, match=r"the loss is nan at step 1 .*nothing was updated yet, so try --precision"):
         run(make_config(config), tracker, Session())
 
 
