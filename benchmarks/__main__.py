@@ -11,15 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from benchmarks.material import KEEP, SHOTS, UNLABELLED, make_material
-
-if TYPE_CHECKING:
-    from effft.data.examples import ExampleSet
-    from effft.data.few_shot import FewShotDraw
 
 HERE = Path(__file__).parent
 ROWS: dict[str, dict[str, Any]] = {
@@ -72,11 +68,7 @@ def main(
         if quick:
             size |= {name: max(1, size[name] // 5) for name in ("epochs", "trials", "evaluation") if name in size}
         job = size | {"work": work, "model": str(model), "task": str(task), "threads": threads, "cuda": cuda}
-        job |= {"out": str(Path(keep) / "out"), "rows": shots(str(task), size["per_label"])}
-        if work in ("icl", "context_distillation"):
-            job |= context(str(task), size["per_label"], work == "context_distillation")
-        if work == "search":
-            job |= {"folds": folds(str(task), size["per_label"], size["folds"]), "trials": trials(size["trials"])}
+        job |= {"out": str(Path(keep) / "out")} | drawn(str(task), work, size)
         results[row] = {side: [] for side in SIDES}
         for _ in range(1 if quick else repeats):
             for side in SIDES:
@@ -89,38 +81,28 @@ def main(
     click.echo(table(about, results))
 
 
-def shots(task: str, per_label: int) -> list[int]:
-    """Rows of train.csv that effft draws, in its order."""
-    return [e.index for e in _draw(task, per_label)[0].train]
-
-
-def context(task: str, per_label: int, distils: bool) -> dict[str, list[int]]:
-    """The rows that are demonstrations, and those that effft takes without their labels."""
-    from effft.data.few_shot import draw_demonstrations, draw_unlabelled
-
-    few_shot, pool, labels = _draw(task, per_label)
-    demos = draw_demonstrations(few_shot.train, labels, SHOTS, 0)
-    extra = draw_unlabelled(pool, (*few_shot.train, *few_shot.validation), UNLABELLED if distils else 0, 0)
-    return {"demonstrations": [e.index for e in demos], "unlabelled": [e.index for e in extra]}
-
-
-def folds(task: str, per_label: int, count: int) -> list[dict[str, list[int]]]:
-    """The rows that effft trains on and validates on, fold by fold."""
-    from effft.data.few_shot import split_fold
-
-    few_shot, _, labels = _draw(task, per_label)
-    cut = [split_fold(few_shot, labels, fold, count, 0) for fold in range(count)]
-    return [{"train": [e.index for e in f.train], "validation": [e.index for e in f.validation]} for f in cut]
-
-
-def _draw(task: str, per_label: int) -> "tuple[FewShotDraw, ExampleSet, int]":
-    from effft.data.few_shot import draw_few_shot
+def drawn(task: str, work: str, size: dict[str, Any]) -> dict[str, Any]:
+    """The rows of train.csv that effft takes, in its order: the shots, and what they serve as."""
+    from effft.data import few_shot
     from effft.tasks.loading import read_split
     from effft.tasks.task import load_task
 
     record = load_task(task)
-    pool = read_split(record, "train", "")
-    return draw_few_shot(pool, record.labels, per_label, 0), pool, len(record.labels)
+    labels, pool = len(record.labels), read_split(record, "train")
+    draw = few_shot.draw_few_shot(pool, record.labels, size["per_label"], 0)
+    rows: dict[str, Any] = {"rows": [e.index for e in draw.train]}
+    if work in ("icl", "context_distillation"):
+        taken, count = (*draw.train, *draw.validation), UNLABELLED if work == "context_distillation" else 0
+        demonstrations = few_shot.draw_demonstrations(draw.train, labels, SHOTS, 0)
+        unlabelled = few_shot.draw_unlabelled(pool, taken, count, 0)
+        rows |= {"demonstrations": [e.index for e in demonstrations], "unlabelled": [e.index for e in unlabelled]}
+    if work == "search":
+        cut = [few_shot.split_fold(draw, labels, fold, size["folds"], 0) for fold in range(size["folds"])]
+        rows |= {"trials": trials(size["trials"])}
+        rows |= {
+            "folds": [{"train": [e.index for e in f.train], "validation": [e.index for e in f.validation]} for f in cut]
+        }
+    return rows
 
 
 def trials(count: int) -> list[tuple[float, int]]:
@@ -131,7 +113,6 @@ def trials(count: int) -> list[tuple[float, int]]:
 
 def _run(side: str, job: dict[str, Any]) -> dict[str, Any]:
     module = "benchmarks.ours" if side == "ours" else "benchmarks.plain"
-    module += "_search" if job["work"] == "search" else ""
     environment = os.environ | {"OMP_NUM_THREADS": str(job["threads"]), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-m", module, json.dumps(job | {"bf16": side == "bf16"})],

@@ -1,9 +1,14 @@
-"""Models and data that both sides of a benchmark use: real sizes, random weights, sentences of about 30 tokens."""
+"""What both sides of a benchmark use: models of real sizes with random weights, sentences of 30 tokens, a meter."""
 
 import csv
 import random
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
+import yaml
 
 KEEP = str(Path(tempfile.gettempdir()) / "effft-benchmarks")
 """Where models and data are made, once."""
@@ -14,30 +19,7 @@ WORDS = 20_000
 SHOTS, UNLABELLED = 16, 32
 """Demonstrations, and the texts without label that a student learns from (as in arXiv 2409.01930)."""
 
-SHAPES = {
-    "opt-125m": ("OPTConfig", "OPTForCausalLM", {"vocab_size": 50272}),
-    "opt-small": (  # for a quick try
-        "OPTConfig",
-        "OPTForCausalLM",
-        {"vocab_size": 20480, "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "ffn_dim": 512,
-         "word_embed_proj_dim": 128},
-    ),
-    "opt-1.3b": (
-        "OPTConfig",
-        "OPTForCausalLM",
-        {"vocab_size": 50272, "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 32,
-         "ffn_dim": 8192, "word_embed_proj_dim": 2048},
-    ),
-    "llama-like": (
-        "LlamaConfig",
-        "LlamaForCausalLM",
-        {"vocab_size": 32000, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-         "num_key_value_heads": 4, "intermediate_size": 2048},
-    ),
-    "gpt2-like": ("GPT2Config", "GPT2LMHeadModel", {"vocab_size": 50257}),
-    "bert-like": ("BertConfig", "BertForMaskedLM", {"vocab_size": 30522}),
-}  # fmt: skip
-"""Architectures by name; what is not given is the architecture's own default size."""
+SHAPES = yaml.safe_load(Path(__file__).with_name("shapes.yaml").read_text())
 
 DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop",
             "hidden_dropout_prob", "attention_probs_dropout_prob")  # fmt: skip
@@ -123,3 +105,29 @@ def _write(path: Path, size: int, seed: int) -> None:
             right = row % 2
             start = [rng.choice(known[:50] if right else known[50:100]) for _ in range(3)]
             out.writerow([" ".join(start + rng.choices(known, k=length - 4)), "right" if right else "left"])
+
+
+class PeakMemory:
+    """A context; then `peak` is the most resident bytes of this process and its workers above the start."""
+
+    def __enter__(self) -> "PeakMemory":
+        self.start, self.peak = self._resident(), 0
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self.stop.wait(0.02):
+            self.peak = max(self.peak, self._resident() - self.start)
+
+    def _resident(self) -> int:
+        found, process = 0, psutil.Process()
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):  # a worker that has just ended
+                found += one.memory_info().rss
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()

@@ -1,10 +1,15 @@
-"""The same jobs done by effft; one job a process, one JSON line."""
+"""The jobs of `benchmarks.plain` done by effft; one job a process, one JSON line. Searches run without MLflow."""
 
 import json
+import math
 import sys
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
 
-from benchmarks.material import SHOTS, UNLABELLED
-from benchmarks.sampling import PeakMemory
+from benchmarks.material import SHOTS, UNLABELLED, PeakMemory
 from effft.config import make_config
 from effft.runs.experiment import execute
 from effft.runs.plan import prepare
@@ -15,30 +20,62 @@ from effft.tracking.tracker import MemoryTracker
 def main() -> None:
     """Work, and tell what `benchmarks.plain` tells."""
     job = json.loads(sys.argv[1])
-    values = {
-        "strategy": job["work"], "task": job["task"], "model": job["model"], "per_label": job["per_label"],
-        "batch_size": 32, "epochs": job["epochs"], "learning_rate": job["rate"], "warmup": 0.0,
-        "evaluation_limit": job["evaluation"], "bootstrap": 0, "threads": job["threads"],
-        "device": "cuda" if job["cuda"] else "cpu",
+    values = {"task": job["task"], "model": job["model"], "per_label": job["per_label"]}
+    values |= {"device": "cuda" if job["cuda"] else "cpu"}
+    with PeakMemory() as memory:
+        told = search(job, values) if job["work"] == "search" else train(job, values)
+    print(json.dumps(told | {"peak_bytes": memory.peak}))
+
+
+def train(job: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """One run."""
+    values |= {
+        "strategy": job["work"], "evaluation_limit": job["evaluation"], "bootstrap": 0, "threads": job["threads"],
     }  # fmt: skip
+    if job["work"] != "icl":
+        values |= {"batch_size": 32, "epochs": job["epochs"], "learning_rate": job["rate"], "warmup": 0.0}
     if job["work"] == "context_distillation":
         values |= {"unlabelled": UNLABELLED, "teacher_shots": SHOTS}
-    if job["work"] == "icl":
-        values = {k: v for k, v in values.items() if k not in ("batch_size", "epochs", "learning_rate", "warmup")}
     tracker = MemoryTracker()
-    with PeakMemory() as memory:
-        plan = prepare(make_config(values), Session(keep=False))
-        result = execute(plan, tracker)
-    found = {key.removeprefix("resources/"): value for key, value in result.metrics.items()}
+    plan = prepare(make_config(values), Session(keep=False))
+    metrics = execute(plan, tracker).metrics
     losses = [values["train/loss"] for _, values in tracker.history if "train/loss" in values]
-    told = {
-        "train": found["train_seconds"],
-        "evaluation": found["evaluation_seconds"],
+    return {
+        "train": metrics["resources/train_seconds"],
+        "evaluation": metrics["resources/evaluation_seconds"],
         "losses": losses if job["work"] != "icl" else [],
-        "peak_bytes": memory.peak,
         "precision": plan.resolved.precision,
     }
-    print(json.dumps(told))
+
+
+def search(job: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """A study: the product's driver, executor and storage."""
+    from effft.search.driver import Driver
+    from effft.search.executors import open_executor
+    from effft.search.mlflow_log import Logbook
+    from effft.search.settings import Settings
+    from effft.search.storage import open_study
+    from effft.search.study import plan_study
+
+    values |= {"strategy": "lora", "threads": max(1, job["threads"] // job["workers"])}
+    asked = {"batch_size": 32, "epochs": job["epochs"], "warmup": 0.0, "weight_decay": 0.0, "lora_modules": "attention"}
+    asked |= {"alpha_ratio": 2, "learning_rate": "1e-5:1e-1:log", "rank": "1:64"}
+    settings = Settings(
+        len(job["trials"]), len(job["folds"]), pruner="none", workers=job["workers"], executor=job["executor"]
+    )
+    fixed, ranges = ({name: str(value) for name, value in given.items()} for given in (values, asked))
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        session = Session()
+        guesses = ({"learning_rate": rate, "log2_rank": int(math.log2(rank))} for rate, rank in job["trials"])
+        plan = replace(plan_study(fixed, ranges, settings, "benchmark", session), guesses=tuple(guesses))
+        with (
+            open_study(f"sqlite:///{folder}/optuna.db", plan) as stored,
+            closing(open_executor(plan, session)) as executor,
+        ):
+            Driver(stored, plan, executor, Logbook(MemoryTracker(), plan), lambda *_: None).run()
+        seconds = time.perf_counter() - start
+    return {"search": seconds, "losses": [trial.value for trial in stored.trials]}
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ import csv
 import json
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -25,7 +27,7 @@ from transformers import (
     set_seed,
 )
 
-from benchmarks.sampling import PeakMemory
+from benchmarks.material import PeakMemory
 
 WORDED = ("pbft", "icl", "context_distillation")
 """Work that answers through the LM head."""
@@ -153,14 +155,17 @@ def same_start(model: Any) -> None:
 
 
 def main() -> None:
-    """Work, and tell seconds of training and evaluation, the peak memory and the last epoch's loss."""
+    """Work, and tell seconds of training and evaluation (or of the search), the peak memory and the losses."""
     job = json.loads(sys.argv[1])
     torch.set_num_threads(job["threads"])
     set_seed(0)
     folder = Path(job["task"]).parent
     with PeakMemory() as memory:
-        model, tokenizer = build(job)
-        told = icl(job, model, tokenizer, folder) if job["work"] == "icl" else fit(job, model, tokenizer, folder)
+        if job["work"] == "search":
+            told = search(job)
+        else:
+            model, tokenizer = build(job)
+            told = icl(job, model, tokenizer, folder) if job["work"] == "icl" else fit(job, model, tokenizer, folder)
     print(json.dumps(told | {"peak_bytes": memory.peak}))
 
 
@@ -236,6 +241,39 @@ def icl(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[s
     start = time.perf_counter()
     shown(job, model, tokenizer, folder, [f"{text} ?" for text, _ in read(folder / "test.csv", rows)])
     return {"train": 0.0, "evaluation": time.perf_counter() - start, "losses": []}
+
+
+def validate(job: dict[str, Any], fold: dict[str, list[int]]) -> float:
+    """The accuracy on one fold after training on the others."""
+    set_seed(0)
+    model, tokenizer = build(job)
+    path = Path(job["task"]).parent / "train.csv"
+    train, held = (Rows(tokenizer, read(path, fold[part])) for part in ("train", "validation"))
+    collator = DataCollatorWithPadding(tokenizer)
+    trainer = OrderedTrainer(model=model, args=arguments(job), train_dataset=train, data_collator=collator)
+    trainer.train()
+    found = trainer.predict(held)
+    return float((found.predictions.argmax(-1) == found.label_ids).mean())
+
+
+def search(job: dict[str, Any]) -> dict[str, Any]:
+    """Optuna asks; every fold of a trial is a fresh model in a Trainer."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+    def objective(trial: optuna.Trial) -> float:
+        own = {"rate": trial.suggest_float("rate", 1e-5, 1e-1, log=True), "rank": trial.suggest_int("rank", 1, 64)}
+        return fmean(validate(job | own, fold) for fold in job["folds"])
+
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        study = optuna.create_study(direction="maximize", storage=f"sqlite:///{folder}/optuna.db")
+        for rate, rank in job["trials"]:
+            study.enqueue_trial({"rate": rate, "rank": rank})
+        study.optimize(objective, n_trials=len(job["trials"]))
+        seconds = time.perf_counter() - start
+    return {"search": seconds, "losses": [t.value for t in study.trials]}
 
 
 if __name__ == "__main__":
