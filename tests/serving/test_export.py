@@ -12,6 +12,8 @@ from effft.errors import InputError, RunError
 from effft.runs.experiment import Result
 from effft.serving.export import export
 from effft.serving.load import SavedModel
+from effft.strategies.parts import LoRA
+from effft.strategies.strategy import NAMED, compose
 
 PAIRS = """
 name: pairs
@@ -66,10 +68,24 @@ def test_other_weights(place: Path, tmp_path: Path, strategy: str, kind: str, me
     check_export(place, tmp_path, strategy, kind, merge, precision="fp32")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("task", ["task", "pairs"])
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+@pytest.mark.parametrize("strategy", sorted({*NAMED, "distill"} - {"vanilla", "lora", "pbft", "icl"}))
+def test_the_card_of_every_other_strategy(
+    place: Path, tmp_path: Path, strategy: str, kind: str, task: str, precision: str
+) -> None:
+    shots = {"teacher_shots": 2} if "distill" in strategy else {}
+    values = {"task": str(place / f"{task}.yaml"), "precision": precision, "epochs": 1, **shots}
+    check_export(place, tmp_path, strategy, kind, merge=False, **values)
+
+
 def check_export(place: Path, tmp_path: Path, strategy: str, kind: str, merge: bool, **values: object) -> None:
     result: Result = go(place, Copying(to=tmp_path / "m"), strategy, kind, **values)
     files = export(tmp_path / "m", tmp_path / "plain", merge)
-    assert ("adapter_model.safetensors" in files) == (strategy.startswith("lora") and not merge)
+    adapter = isinstance(compose(strategy).trainable, LoRA) and not merge
+    assert ("adapter_model.safetensors" in files) == adapter
     assert {Path(name).suffix for name in files} <= {".json", ".safetensors", ".md", ".txt"}
     assert "| in_domain |" in (tmp_path / "plain" / "README.md").read_text()
     model, table = SavedModel.load(tmp_path / "m"), result.tables["in_domain"]
