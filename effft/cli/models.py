@@ -107,15 +107,9 @@ def predict(model: str, text: tuple[str, ...], input: str, output: str, device: 
     if input:
         _answer_file(folder, Path(input), output, device)
     else:
-        _answer_texts(_load(folder, device), text)
+        from effft.serving.load import SavedModel
 
-
-def _load(folder: Path, device: str) -> "SavedModel":
-    from effft.serving.load import SavedModel, use_few_threads
-
-    loaded = SavedModel.load(folder, device)
-    use_few_threads(loaded)
-    return loaded
+        _answer_texts(SavedModel.load(folder, device), text)
 
 
 def _fetch(model: str, tracking_uri: str) -> Path:
@@ -142,6 +136,7 @@ def _answer_file(folder: Path, path: Path, output: str, device: str) -> None:
     from effft.cli.output import Progress
     from effft.disk import written_whole
     from effft.serving.batch_prediction import answer_file, answer_format, open_input
+    from effft.serving.load import SavedModel
     from effft.serving.manifest import read_manifest
 
     rows, suffix = open_input(path, read_manifest(folder).read_task()), answer_format(path, output)
@@ -151,7 +146,7 @@ def _answer_file(folder: Path, path: Path, output: str, device: str) -> None:
             raise InputError(f"--output {output}: this is the input; name another file.")
         if output and not place.parent.is_dir():
             raise InputError(f"--output {output}: there is no folder {place.parent}; make it first.")
-        model = _load(folder, device)
+        model = SavedModel.load(folder, device)
         with ExitStack() as stack:
             file: TextIO = sys.stdout
             if output:  # a device or a pipe cannot be replaced

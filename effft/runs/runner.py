@@ -66,11 +66,6 @@ class Runner(Generic[Job, Answer]):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def run(self, jobs: Sequence[Job]) -> "list[Answer | WorkerDiedError]":
-        """The answers in the order of the jobs."""
-        answers = dict(self.as_completed(jobs))
-        return [answers[place] for place in range(len(jobs))]
-
     def as_completed(self, jobs: Sequence[Job]) -> "Iterator[tuple[int, Answer | WorkerDiedError]]":
         """Yield (place in the list, answer) as the jobs end; they start in the order of the list."""
         for place, job in enumerate(jobs):

@@ -9,7 +9,6 @@ import torch
 
 from effft.disk import written_whole
 from effft.errors import InputError, RunError
-from effft.models.backbone import Backbone
 from effft.models.lora import merge_lora
 from effft.serving.base_model import files_of
 from effft.serving.load import SavedModel
@@ -87,10 +86,6 @@ def _whole(to: Path, model: SavedModel) -> None:
             setattr(config, switch, True)
     save_whole(backbone.model, to, architectures)
     backbone.tokenizer.save_pretrained(to)
-    _must_load_equal(to, backbone)
-
-
-def _must_load_equal(to: Path, backbone: Backbone) -> None:
     kind: Any = type(backbone.model)
     loaded = kind.from_pretrained(to).state_dict()
     for name, tensor in backbone.model.state_dict().items():

@@ -58,6 +58,8 @@ class SavedModel:
         learner = Learner(strategy, task, backbone, encoder, generator, record.precision)
         _put_back(learner, _read_tensors(folder, record), folder)
         backbone.model.requires_grad_(False).eval()
+        if backbone.width < NARROW:
+            torch.set_num_threads(1)  # as its run did
         return SavedModel(record, learner)
 
     def score_texts(self, texts: Sequence[Sequence[str]], progress: ProgressCallback = silent) -> NDArray[np.float64]:
@@ -103,12 +105,6 @@ class SavedModel:
             except ValueError as error:
                 raise InputError(f"row {number}: {name!r} {error}.") from None
         return tuple(texts)
-
-
-def use_few_threads(model: SavedModel) -> None:
-    """One CPU thread for a narrow model, as its run used."""
-    if model.learner.backbone.width < NARROW:
-        torch.set_num_threads(1)
 
 
 def _read_tensors(folder: Path, record: Manifest) -> dict[str, torch.Tensor]:

@@ -13,7 +13,6 @@ from effft.tasks.source import StrictModel
 from effft.tasks.task import Task
 
 MANIFEST_FILE = "effft.json"
-FORMAT = 1
 
 WeightsKind = Literal["adapter", "full", "part", "none"]
 
@@ -101,16 +100,10 @@ def answer_names(labels: Sequence[str]) -> tuple[str, ...]:
     return ("label", "label_name", *(f"probability_{name}" for name in labels))
 
 
-def write_manifest(folder: Path, record: Manifest) -> None:
-    """As indented JSON."""
-    (folder / MANIFEST_FILE).write_text(record.model_dump_json(indent=1) + "\n")
-
-
 def hash_files(folder: Path) -> dict[str, str]:
     """Relative name -> SHA-256 of the files of a saved model, but for its manifest and its card."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = {str(path.relative_to(folder)): path for path in paths}
-    return {name: file_digest(path) for name, path in names.items() if name not in (MANIFEST_FILE, "README.md")}
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return {name: file_digest(folder / name) for name in names if name not in (MANIFEST_FILE, "README.md")}
 
 
 def read_manifest(folder: Path, verify: bool = False) -> Manifest:
@@ -131,16 +124,10 @@ def read_manifest(folder: Path, verify: bool = False) -> Manifest:
         key = ".".join(map(str, first["loc"]))
         reason = " ".join(first["msg"].removeprefix("Value error, ").split())[:300].rstrip(".")
         raise InputError(
-            f"{path} cannot be read as format {FORMAT} of a saved model: {key + ': ' if key else ''}{reason}. "
+            f"{path} cannot be read as format 1 of a saved model: {key + ': ' if key else ''}{reason}. "
             "Fetch the model again, or save it anew with --log-model true."
         ) from None
-    if verify:
-        _verify(folder, manifest)
-    return manifest
-
-
-def _verify(folder: Path, manifest: Manifest) -> None:
-    present = hash_files(folder)
+    present = hash_files(folder) if verify else manifest.files
     for name, digest in manifest.files.items():
         if present.get(name) != digest:
             what = "was changed after it was saved" if name in present else "is missing"
@@ -150,3 +137,4 @@ def _verify(folder: Path, manifest: Manifest) -> None:
         raise InputError(
             f"the model in {folder}: {added[0]} is none of its files; remove it, or fetch the model again."
         )
+    return manifest

@@ -1,9 +1,8 @@
 """The model card: what a person reads on the registry's page and in the exported folder."""
 
 from effft.evaluation.metric_keys import splits_with
+from effft.evaluation.metrics import METRICS
 from effft.serving.manifest import Manifest
-
-FOUR = ("accuracy", "balanced_accuracy", "mcc", "macro_f1")
 
 
 def plain(text: str) -> str:
@@ -42,9 +41,9 @@ def _base(record: Manifest) -> str:
 
 def _table(record: Manifest) -> list[str]:
     metrics = record.metrics
-    rows = [f"| split | examples | {' | '.join(FOUR)} | majority |", "| --- " * (len(FOUR) + 3) + "|"]
+    rows = [f"| split | examples | {' | '.join(METRICS)} | majority |", "| --- " * (len(METRICS) + 3) + "|"]
     for split in splits_with(record.metrics, record.metric):
-        cells = [f"{metrics.get(f'{split}/{name}', float('nan')):.3f}" for name in FOUR]
+        cells = [f"{metrics.get(f'{split}/{name}', float('nan')):.3f}" for name in METRICS]
         count, majority = metrics.get(f"{split}/examples", 0), metrics.get(f"{split}/majority", float("nan"))
         rows.append(f"| {split} | {count:.0f} | {' | '.join(cells)} | {majority:.3f} |")
     return [*rows, "", f"Main metric: {record.metric}. Nothing was selected on in-domain or OOD examples."]

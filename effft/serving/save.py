@@ -15,7 +15,7 @@ from effft.errors import RunError
 from effft.models.lora import save_adapter
 from effft.redaction import redact
 from effft.serving.base_model import pin
-from effft.serving.manifest import BaseReference, Demonstration, Manifest, WeightsKind, hash_files, write_manifest
+from effft.serving.manifest import MANIFEST_FILE, BaseReference, Demonstration, Manifest, WeightsKind, hash_files
 from effft.serving.model_card import card
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Everything, LoRA
@@ -63,7 +63,7 @@ def save_model(
             metrics=dict(metrics),
             files=hash_files(folder),
         )
-        write_manifest(folder, manifest)
+        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n")
         (folder / "README.md").write_text(card(manifest))
     except (OSError, SafetensorError) as error:
         raise RunError(

@@ -36,10 +36,9 @@ class ServedModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the model once, when the server starts."""
-        from effft.serving.load import SavedModel, use_few_threads
+        from effft.serving.load import SavedModel
 
         self.model = SavedModel.load(Path(context.artifacts[ARTIFACT]))
-        use_few_threads(self.model)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row of answers per row of texts. The signature comes from `signature_of`: MLflow infers none here."""
