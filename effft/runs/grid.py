@@ -101,9 +101,11 @@ class Grid(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        known = RunConfig.model_fields.keys() - {"task", "strategy", "per_label"}
         for name in (*self.settings, *self.preferred):
-            if name not in RunConfig.model_fields or name in ("task", "strategy", "per_label"):
-                raise ValueError(f"unknown setting {name!r}.{nearest(name, RunConfig.model_fields)}")
+            if name not in known:
+                what = "tasks, strategies and per_label are keys of the grid itself"
+                raise ValueError(f"unknown setting {name!r}; {what}.{nearest(name, known)}")
         return self
 
     def rows(self) -> Iterator[list[RunRow]]:
@@ -113,12 +115,19 @@ class Grid(BaseModel):
             InputError: No such strategy; a parameter that none of the strategies has.
         """
         composed = [compose(name) for name in self.strategies]
-        check_held(composed, self.settings)
+        for name, value in self.settings.items():
+            if name in PART_FIELDS and value not in (None, "") and not holders(name, composed):
+                names = ", ".join(strategy.name for strategy in composed)
+                raise InputError(f"none of the strategies compared ({names}) has the parameter {name!r}; leave it out.")
+        preferred = {k: v for k, v in self.preferred.items() if k not in PART_FIELDS or holders(k, composed)}
         listed = {name: value for name, value in self.settings.items() if isinstance(value, list)}
         for task, count, *values in product(self.tasks, self.per_label, *listed.values()):
             chosen = dict(zip(listed, values, strict=True))
             suffix = "".join(f" {name} {value}" for name, value in chosen.items())
-            settings = self._preferred(task, composed) | self.settings | chosen | {"task": task, "per_label": count}
+            settings = preferred | self.settings | chosen | {"task": task, "per_label": count}
+            if "pattern" in preferred.keys() - self.settings.keys():
+                patterns = load_task(task, allow_outside=True).patterns
+                settings = {k: v for k, v in settings.items() if k != "pattern" or v in patterns}
             rows = [RunRow(s, s.name + suffix, _own(s, settings, composed)) for s in composed]
             for name in self.controls:
                 strategy = compose(CONTROLS[name])
@@ -134,12 +143,6 @@ class Grid(BaseModel):
                 if not row.repeats(seed > 0, data_seed > 0):
                     seeds = {"seed": first.seed + seed, "data_seed": first.data_seed + data_seed}
                     yield ComparedRun(make_config({**row.values, **seeds}), row.variant, row.control)
-
-    def _preferred(self, task: str, composed: Sequence[Strategy]) -> dict[str, Any]:
-        usable = {k: v for k, v in self.preferred.items() if k not in PART_FIELDS or holders(k, composed)}
-        if "pattern" in usable and usable["pattern"] not in load_task(task, allow_outside=True).patterns:
-            del usable["pattern"]
-        return usable
 
 
 class Comparison(BaseModel):
@@ -221,11 +224,3 @@ def holders(name: str, strategies: Sequence[Strategy]) -> list[Strategy]:
     having = [strategy for strategy in strategies if name in strategy.parameters]
     showing = [strategy for strategy in having if strategy.parameters.get("shots")]
     return showing if name == "shots" and showing else having
-
-
-def check_held(strategies: Sequence[Strategy], settings: Mapping[str, object]) -> None:
-    """Refuse a parameter that none of the strategies has."""
-    for name, value in settings.items():
-        if name in PART_FIELDS and value not in (None, "") and not holders(name, strategies):
-            names = ", ".join(strategy.name for strategy in strategies)
-            raise InputError(f"none of the strategies compared ({names}) has the parameter {name!r}; leave it out.")

@@ -196,6 +196,8 @@ def test_the_control_swaps_the_label_words(place: Path) -> None:
     config = make_config({"strategy": "icl", "task": "agreement"})
     words = [word.strip() for word in Session().task(config).words]
     assert control_config(config, "swapped_label_words", Session()).label_words == ",".join(words[::-1])
+    given = config.model_copy(update={"label_words": "good,bad"})
+    assert control_config(given, "swapped_label_words", Session()).label_words == "bad,good"
 
 
 def test_controls_start_from_the_same_random_weights(place: Path) -> None:
