@@ -25,12 +25,14 @@ class Part:
     Attributes:
         about: what `effft strategies` prints.
         in_name: what the name of a run says of the part, with its parameters in braces.
+        base_rate: for the trainable axis, the default learning rate at width 768.
         keeps_weights: for the trainable axis, whether every pre-trained weight stays as it is, so that runs share them.
         space: where a search looks for the part's parameters (`alpha_ratio` stands for alpha / rank).
     """
 
     about: ClassVar[str] = ""
     in_name: ClassVar[str] = ""
+    base_rate: ClassVar[float] = 1e-3
     keeps_weights: ClassVar[bool] = False
     space: ClassVar[Mapping[str, Dimension]] = {}
 
@@ -122,6 +124,7 @@ class Everything(Part):
     """All pre-trained parameters (full fine-tuning)."""
 
     about: ClassVar[str] = "every pre-trained parameter"
+    base_rate: ClassVar[float] = 5e-5
 
     def open(self, backbone: "Backbone", generator: "torch.Generator") -> "list[nn.Parameter]":
         """All of them."""
@@ -139,6 +142,7 @@ class TopLayers(Part):
     """
 
     about: ClassVar[str] = "the top transformer blocks"
+    base_rate: ClassVar[float] = 1e-4
     in_name: ClassVar[str] = "top {layers}"
     space: ClassVar[Mapping[str, Dimension]] = {"layers": Range(1, ALL, whole=True)}
     layers: int = 2
@@ -179,6 +183,7 @@ class LoRA(Part):
     """
 
     about: ClassVar[str] = "low-rank deltas (LoRA)"
+    base_rate: ClassVar[float] = 5e-4
     in_name: ClassVar[str] = "r{rank}"
     keeps_weights: ClassVar[bool] = True
     space: ClassVar[Mapping[str, Dimension]] = {
@@ -237,6 +242,7 @@ class Nothing(Part):
     """No pre-trained parameter moves."""
 
     about: ClassVar[str] = "no pre-trained parameter"
+    base_rate: ClassVar[float] = 2e-3
     keeps_weights: ClassVar[bool] = True
 
     def open(self, backbone: "Backbone", generator: "torch.Generator") -> "list[nn.Parameter]":

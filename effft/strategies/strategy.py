@@ -23,16 +23,6 @@ from effft.strategies.search_space import TRAINING_SPACE, Dimension, Range
 
 AXES = ("input", "head", "trainable", "loss")
 
-BASE_RATES: dict[type[Part], float] = {
-    Everything: 5e-5,
-    TopLayers: 1e-4,
-    LoRA: 5e-4,
-    BitFit: 1e-3,
-    Nothing: 2e-3,
-}
-"""Learning rate at width 768 by what trains. With Adam the best rate of a matrix goes as 1 / width
-(Yang et al. 2022, arXiv 2203.03466), so `default_learning_rate` scales it by 768 / width."""
-
 
 @dataclass(frozen=True)
 class Strategy:
@@ -98,8 +88,11 @@ class Strategy:
         return Strategy(self.name, **changed)
 
     def default_learning_rate(self, width: int) -> float:
-        """The rate when none is given, for a backbone of hidden size `width`."""
-        return BASE_RATES[type(self.trainable)] * 768 / width
+        """The rate when none is given, for a backbone of hidden size `width`.
+
+        With Adam the best rate of a matrix goes as 1 / width (Yang et al. 2022, arXiv 2203.03466).
+        """
+        return self.trainable.base_rate * 768 / width
 
     def space(self, width: int) -> dict[str, Dimension]:
         """Where a search looks: the union of the parts' spaces; a decade on each side of the default learning rate.
