@@ -19,6 +19,10 @@ class InputError(EffftError, ValueError):
     exit_code = 2
 
 
+class UnavailableError(InputError):
+    """Data that cannot be had from here now: not on this machine, and no network or hub gives them."""
+
+
 class RunError(EffftError):
     """Something failed while running (a loss that is not finite, a disk that is full). Exit code 1."""
 

@@ -31,23 +31,28 @@ class Repository:
     revisions: dict[str, str] = field(default_factory=lambda: {"main": "a" * 40})
     token: str = ""
     gated: bool = False
+    faults: "Faults | None" = None
 
 
 @dataclass
 class Faults:
-    """What goes wrong.
+    """What goes wrong; a repository's own, or those of all repositories.
 
     Args:
-        status: Answer to every request (429 with Retry-After).
+        status: Answer to every request (429 with Retry-After), or to those for storage where `stored`.
+        stored: The status is that of the storage, not of the hub.
         once: Give that status to the first request only.
         cut: Bytes after which the first download of a file breaks off.
+        stall: Seconds for which a download stands still after half of the file; the first one where `once`.
         slow: Seconds before each answer.
         corrupt: The hash that the hub gives for a large file is another one.
     """
 
     status: int = 0
+    stored: bool = False
     once: bool = False
     cut: int = 0
+    stall: float = 0.0
     slow: float = 0.0
     corrupt: bool = False
 
@@ -82,14 +87,16 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         hub, path = self.hub, unquote(urlsplit(self.path).path)
         hub.asked.append(f"{self.command} {path}")
-        time.sleep(hub.faults.slow)
-        if hub.faults.status and path != "/":
-            status, extra = hub.faults.status, {"Retry-After": "1"} if hub.faults.status == 429 else {}
-            if hub.faults.once:
-                hub.faults.status = 0
-            return self._fail(status, extra)
         if path == "/":
             return self._json({})
+        own = (repository.faults for (_, name), repository in hub.repositories.items() if f"/{name}/" in f"{path}/")
+        faults = self.faults = next(own, None) or hub.faults
+        time.sleep(faults.slow)
+        if faults.status and faults.stored == path.startswith("/storage/"):
+            status, extra = faults.status, {"Retry-After": "1"} if faults.status == 429 else {}
+            if faults.once:
+                faults.status = 0
+            return self._fail(status, extra)
         if match := re.fullmatch(r"/api/(model|dataset)s/([\w.-]+/[\w.-]+|[\w.-]+)(?:/(.*))?", path):
             return self._api(match[1], match[2], match[3] or "")
         if match := re.fullmatch(r"/(?:(dataset)s/)?([\w.-]+/[\w.-]+?|[\w.-]+?)/resolve/(.+)", path):
@@ -98,14 +105,14 @@ class Handler(BaseHTTPRequestHandler):
             return self._send_file(hub.repositories[match[1], match[2]].files[match[3]], match[3], {})
         return self._fail(404, {"X-Error-Code": "EntryNotFound"})
 
-    def _repository(self, kind: str, name: str) -> Repository | None:
-        """The repository, or None when the answer has been given."""
+    def _repository(self, kind: str, name: str, files: bool = False) -> Repository | None:
+        """The repository, or None when the answer has been given; of a gated one the files alone are refused."""
         repository = self.hub.repositories.get((kind, name))
         allowed = f"Bearer {repository.token}" if repository and repository.token else ""
         if repository is None or (allowed and not repository.gated and self.headers.get("Authorization") != allowed):
             self._fail(404 if self.headers.get("Authorization") else 401, {"X-Error-Code": "RepoNotFound"})
             return None
-        if repository.gated and self.headers.get("Authorization") != allowed:
+        if files and repository.gated and self.headers.get("Authorization") != allowed:
             status = 403 if self.headers.get("Authorization") else 401
             self._fail(status, {"X-Error-Code": "GatedRepo", "X-Error-Message": f"Access to {name} is restricted."})
             return None
@@ -163,7 +170,7 @@ class Handler(BaseHTTPRequestHandler):
         return list(entries.values())
 
     def _resolve(self, kind: str, name: str, rest: str) -> None:
-        if (repository := self._repository(kind, name)) is None:
+        if (repository := self._repository(kind, name, files=True)) is None:
             return None
         words = rest.split("/")
         count = 3 if words[0] == "refs" else 1
@@ -175,7 +182,7 @@ class Handler(BaseHTTPRequestHandler):
         content = repository.files[path]
         if len(content) < LARGE:
             return self._send_file(content, path, {"X-Repo-Commit": commit, "ETag": f'"{_sha1(content)}"'})
-        digest = _sha256(content if not self.hub.faults.corrupt else content + b"?")
+        digest = _sha256(content if not self.faults.corrupt else content + b"?")
         headers = {"X-Repo-Commit": commit, "X-Linked-ETag": f'"{digest}"', "X-Linked-Size": str(len(content))}
         storage = self.hub.url.replace("127.0.0.1", "localhost")  # another host, as the hub's storage is
         headers |= {"Location": f"{storage}/storage/{kind}/{name}/{path}", "Content-Length": "0"}
@@ -198,9 +205,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        self.hub.downloads[path] += 1
-        if self.hub.faults.cut and self.hub.downloads[path] == 1 and len(content) > self.hub.faults.cut:
-            self.wfile.write(content[start : start + self.hub.faults.cut])
+        self.hub.downloads[self.path] += 1
+        if self.faults.stall and not (self.faults.once and self.hub.downloads[self.path] > 1):
+            self.wfile.write(content[start : len(content) // 2])
+            self.wfile.flush()
+            start = max(start, len(content) // 2)
+            time.sleep(self.faults.stall)
+        if self.faults.cut and self.hub.downloads[self.path] == 1 and len(content) > self.faults.cut:
+            self.wfile.write(content[start : start + self.faults.cut])
             self.wfile.flush()
             self.connection.close()
             return

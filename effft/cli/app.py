@@ -22,6 +22,7 @@ SECTIONS = {
         "strategies": ("inspect:strategies", "List the strategies and what they are made of."),
         "show": ("inspect:show", "Print prompts of real examples, as the model reads them."),
         "estimate": ("inspect:estimate", "Estimate parameters, memory and time without training."),
+        "fetch": ("fetch:fetch", "Download tasks and a model, for work without a network."),
     },
     "Models": {
         "models": ("models:models", "List the registered models with their metrics."),

@@ -16,15 +16,23 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from effft.data.files import data_limit, too_large
 from effft.data.table import SourceRow, Table
 from effft.errors import InputError
 from effft.progress import current_display
 
+T = TypeVar("T")
+
 ANSWER_SECONDS = 5.0
 """Seconds to wait for a host before only the cache is asked."""
+
+SILENT_SECONDS = 8
+"""Seconds without a byte after which a download is begun again where it was."""
+
+LONGEST_WAIT = 15
+"""Seconds to wait at most where the hub asks for patience."""
 
 QUIET_SECONDS = 2.0
 """A download that takes longer shows how far it is."""
@@ -39,12 +47,18 @@ def read_hub(name: str, config: str, split: str, revision: str) -> Table:
     from huggingface_hub import constants
 
     _must_be_remote(name)
-    part = ", ".join(word for word in (config, split) if word)
-    origin = f"{name} ({part}) @ {revision or 'main'}"
-    with checked_downloads():
-        return _load(
-            constants.ENDPOINT, origin, name, config or None, split=split or "train", revision=revision or None
-        )
+    part = ", ".join(word for word in (config, split or "train") if word)
+    origin, place = f"{name} ({part}) @ {revision or 'main'}", _place("datasets", name)
+    with checked_downloads(place):
+        options = {"path": name, "name": config or None, "revision": revision or None}
+        return _load(constants.ENDPOINT, origin, place, split or "train", **options)
+
+
+def _place(kind: str, name: str) -> Path:
+    """The folder of a repository in the hub's cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"{kind}--{name.replace('/', '--')}"
 
 
 def _must_be_remote(name: str) -> None:
@@ -65,19 +79,27 @@ def read_url(url: str, delimiter: str) -> Table:
     if not url.startswith("https://"):
         raise InputError(f"url {url!r}: only https addresses are read.")
     form = {"delimiter": delimiter or "\t", "quoting": 3, "dtype": "str", "keep_default_na": False}
-    return _load(url, url, "csv", None, data_files=url, split="train", **form)
+    return _load(url, url, None, "train", path="csv", data_files=url, **form)
 
 
-def _load(host: str, origin: str, *place: str | None, **options: Any) -> Table:
-    import datasets
-
+def _load(host: str, origin: str, place: Path | None, split: str, **options: Any) -> Table:
+    """The rows as the hub or, where that is away or has a fault, the cache has them."""
     online = reachable(host)
     try:
-        with contextlib.nullcontext() if online else _offline():
-            data = datasets.load_dataset(*place, **options)  # nosec B615 # the task file pins it (`revision`)
+        data, commit = _prepared(origin, place, split, online, **options)
     except Exception as error:  # the libraries below raise a dozen kinds
-        why = refusal(error) if online else f"{host} is not reachable and it is not in the cache"
-        raise InputError(f"{origin} could not be read: {why}") from None
+        why = (
+            refusal(error, f"datasets/{options['path']}")
+            if online
+            else f"{host} is not reachable and it is not in the cache"
+        )
+        try:
+            if not online or is_final(error):
+                raise
+            data, commit = _prepared(origin, place, split, False, **options)
+        except Exception:
+            raise InputError(f"{origin} could not be read: {why}") from None
+        say(f"{origin}: {why}; the copy in the cache is taken")
     if data.data.nbytes > data_limit():
         raise too_large(origin, data_limit())
     names = {key: getattr(feature, "names", None) for key, feature in data.features.items()}
@@ -87,7 +109,53 @@ def _load(host: str, origin: str, *place: str | None, **options: Any) -> Table:
         for number, values in enumerate(zip(*columns, strict=True)):
             yield SourceRow(number, dict(zip(data.column_names, values, strict=True)))
 
-    return Table(origin, tuple(data.column_names), read)
+    at = f" ({commit})" if re.fullmatch("[0-9a-f]{40}", commit) and commit not in origin else ""
+    return Table(origin + at, tuple(data.column_names), read)
+
+
+def _prepared(origin: str, place: Path | None, split: str, online: bool, **options: Any) -> tuple[Any, str]:
+    """The split as `datasets` prepares it, and the commit that it is of."""
+    import datasets
+    from huggingface_hub import HfFileSystem
+
+    datasets.disable_progress_bars()
+    _prepare_library()
+    commit = _commit(options["path"], options["revision"] or "", online) if place else ""
+    with contextlib.nullcontext() if online else _offline():
+        builder = datasets.load_dataset_builder(**options)  # nosec B615 # the task file pins it (`revision`)
+        if commit and builder.hash != commit:  # `datasets` takes any revision that its cache has
+            raise LookupError(f"the cache holds another revision of it ({builder.hash[:12]})")
+        size = 0
+        if online and place and not Path(builder.cache_dir).is_dir():
+            files = [file for part in (builder.config.data_files or {}).values() for file in part]
+            size = builder.info.download_size or sum(HfFileSystem().info(file)["size"] for file in files)
+        with shown_download(origin, size, place or Path()):
+            builder.download_and_prepare()
+        return builder.as_dataset(split=split), str(builder.hash)
+
+
+def _commit(name: str, revision: str, online: bool) -> str:
+    """The commit of a data set's revision, as the hub or its cache has it; '' where that is not known."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if online:
+        return str(_patiently(lambda: HfApi().dataset_info(name, revision=revision or None)).sha)
+    readme = try_to_load_from_cache(name, "README.md", repo_type="dataset", revision=revision or "main")
+    return Path(readme).parent.name if isinstance(readme, str) else revision if len(revision) == 40 else ""
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask the hub again some times where it is busy or has a fault, as the library does for files only."""
+    for seconds in (1, 2, 4):
+        try:
+            return ask()
+        except Exception as error:
+            if is_final(error):
+                raise
+            response = getattr(error, "response", None)
+            told = str(response.headers.get("Retry-After", "")) if response is not None else ""
+            time.sleep(min(int(told) + 1, LONGEST_WAIT) if told.isdigit() else seconds)
+    return ask()
 
 
 def _named(values: Any, names: list[str] | None) -> list[Any]:
@@ -96,16 +164,16 @@ def _named(values: Any, names: list[str] | None) -> list[Any]:
     return [names[v] if isinstance(v, int) and 0 <= v < len(names) else v for v in values]
 
 
-def refusal(error: BaseException) -> str:
-    """Why the hub did not give something, as a clause with a remedy; looks through the errors that led to this one."""
+def refusal(error: BaseException, page: str) -> str:
+    """Why the hub did not give what stands at `page` there, as a clause with a remedy."""
     from huggingface_hub import constants, errors
 
     chain = _causes(error)
     status = _status(chain)
-    if any(isinstance(e, errors.GatedRepoError) for e in chain):
+    if any(isinstance(e, errors.GatedRepoError) for e in chain) or "gated dataset" in str(error):
         return (
-            f"access to it is restricted; ask for it on its page at {constants.ENDPOINT} and give the token of your "
-            "account (`export HF_TOKEN=...`, or `hf auth login`)"
+            f"access to it is restricted; ask for it at {constants.ENDPOINT}/{page} and give the token of your account "
+            "(`export HF_TOKEN=...`, or `hf auth login`)"
         )
     if any(isinstance(e, errors.RevisionNotFoundError) for e in chain):
         return "it has no such revision; name another branch, tag or commit, or leave it out for the main branch"
@@ -115,11 +183,18 @@ def refusal(error: BaseException) -> str:
         )
     if status >= 500:
         return f"the hub has a fault of its own (status {status}); try again later"
-    if status in (401, 403) or any(isinstance(e, errors.RepositoryNotFoundError) for e in chain):
+    if status in (401, 403, 404) or any(isinstance(e, errors.RepositoryNotFoundError) for e in chain):
         return (
             "the hub knows no such name, or it is private; check the spelling, or give a token (`export HF_TOKEN=...`)"
         )
+    if any(kind.__name__ == "TransportError" for e in chain for kind in type(e).__mro__):  # of the library for HTTP
+        return "the connection broke off again and again; run the command again, which goes on where it was"
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether the hub refused; otherwise it is away or has a fault, and a copy in the cache may serve."""
+    return 400 <= (status := _status(_causes(error))) < 500 and status not in (408, 429)
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -156,21 +231,20 @@ def fetch_model(name: str, revision: str, wanted: Callable[[Collection[str]], li
     cached = cached_model(name, revision)
     if not reachable(constants.ENDPOINT):
         return cached
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns about every attempt
+    _prepare_library()
     try:
-        info = HfApi().model_info(name, revision=revision or None, files_metadata=True)
+        info = _patiently(lambda: HfApi().model_info(name, revision=revision or None, files_metadata=True))
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or () if "/" not in file.rfilename}
         files = wanted(sizes)
-        place = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+        place = _place("models", name)
         there = place / "snapshots" / str(info.sha)
         missing = sum(sizes.get(file, 0) for file in files if not (there / file).exists())
-        with shown_download(f"{name} @ {str(info.sha)[:12]}", missing, place), checked_downloads():
+        with shown_download(f"{name} @ {str(info.sha)[:12]}", missing, place), checked_downloads(place):
             return Path(snapshot_download(name, revision=revision or None, allow_patterns=[*map(glob.escape, files)]))
     except Exception as error:
-        status = _status(_causes(error))
-        refused = isinstance(error, InputError) or (400 <= status < 500 and status != 429)
-        if cached is None or refused or not _is_whole(cached, wanted):
+        if cached is None or isinstance(error, InputError) or is_final(error) or not _is_whole(cached, wanted):
             raise
+        say(f"{name}: {refusal(error, name)}; the copy in the cache is taken ({cached.name[:12]})")
         return cached
 
 
@@ -188,17 +262,15 @@ def cached_model(name: str, revision: str) -> Path | None:
 
 
 @contextlib.contextmanager
-def checked_downloads() -> Iterator[None]:
-    """Compare every large file that the hub's cache gets while this is open with the hash that the hub gave for it.
+def checked_downloads(place: Path) -> Iterator[None]:
+    """Compare every large file that comes to `place` while this is open with the hash that the hub gave for it.
 
     Raises:
         InputError: a file is not what the hub has; it is removed, so that nobody reads it later.
     """
-    from huggingface_hub import constants
-
     begun = time.time()
     yield
-    for blob in Path(constants.HF_HUB_CACHE).glob("*/blobs/*"):
+    for blob in place.glob("blobs/*"):
         if not re.fullmatch("[0-9a-f]{64}", blob.name) or blob.stat().st_mtime < begun - 1:
             continue
         with blob.open("rb") as file:
@@ -206,11 +278,29 @@ def checked_downloads() -> Iterator[None]:
         if digest != blob.name:
             blob.resolve().unlink(missing_ok=True)
             blob.unlink(missing_ok=True)
-            repository = blob.parent.parent.name.partition("--")[2].replace("--", "/")
+            repository = place.name.partition("--")[2].replace("--", "/")
             raise InputError(
                 f"a file of {repository} was damaged on its way from the hub (its SHA-256 begins with {digest[:8]}, "
                 f"not {blob.name[:8]}) and has been removed from the cache; run the command again."
             )
+
+
+def _prepare_library() -> None:
+    """No bars and no warning about every attempt (`shown_download` shows what comes); six attempts in a minute."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if "HF_HUB_DOWNLOAD_TIMEOUT" not in os.environ:
+        constants.HF_HUB_DOWNLOAD_TIMEOUT = SILENT_SECONDS
+    for library in ("huggingface_hub", "datasets"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    disable_progress_bars()
+
+
+def say(text: str) -> None:
+    """A line for the user, where somebody looks."""
+    if display := current_display():
+        display.line(text)
 
 
 @contextlib.contextmanager

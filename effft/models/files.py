@@ -110,7 +110,8 @@ def _fetch(name: str, revision: str, wanted: Callable[[Collection[str]], list[st
         raise
     except Exception as error:  # the libraries below raise a dozen kinds
         raise InputError(
-            f"{nowhere}the hub does not give it: {hub.refusal(error)}; or give a downloaded folder with --model FOLDER."
+            f"{nowhere}the hub does not give it: {hub.refusal(error, name)}; or give a downloaded folder with --model "
+            "FOLDER."
         ) from error
     if folder is None:
         raise InputError(

@@ -10,7 +10,7 @@ from effft.data.examples import Example, ExampleSet, digest
 from effft.data.few_shot import FewShotDraw, draw_demonstrations, draw_few_shot, draw_unlabelled, split_fold
 from effft.data.leakage import draw_leakage
 from effft.distributed.process_group import process_group
-from effft.errors import InputError
+from effft.errors import InputError, UnavailableError
 from effft.models.backbone import Backbone
 from effft.models.description import resolve_device
 from effft.models.device_map import check_device_map
@@ -117,7 +117,14 @@ def prepare(config: RunConfig, session: Session) -> Plan:
     where = f"no file for it under {config.data_dir}" if config.data_dir else "it is on no hub; give --data-dir"
     notes = [f"OOD set {name} is left out: {where}." for name in missing]
     names = [n for n in task.split_names if n != "train" and n.removeprefix("ood/") not in missing]
-    checks = {n: session.leakage(config, n) for n in names}
+    checks = {}
+    for name in names:
+        try:
+            checks[name] = session.leakage(config, name)
+        except UnavailableError as error:
+            if not name.startswith("ood/"):
+                raise
+            notes.append(f"OOD set {name.removeprefix('ood/')} is left out: {error}")
     evaluated = {n: c.chosen(config.drop_leaks).part(config.evaluation_limit) for n, c in checks.items()}
     notes += [note for c in checks.values() for note in c.note(config.drop_leaks)]
     notes += draw_leakage(plan.few_shot.train, evaluated)

@@ -12,7 +12,7 @@ from effft.data.files import open_table
 from effft.data.hub import read_hub, read_url
 from effft.data.table import SourceRow, Table
 from effft.disk import file_digest
-from effft.errors import InputError, shortened
+from effft.errors import InputError, UnavailableError, shortened
 from effft.tasks.builtin import generate
 from effft.tasks.rows import to_examples
 from effft.tasks.source import Source, Split
@@ -26,7 +26,8 @@ def read_split(task: Task, split: str, data_dir: str = "") -> ExampleSet:
     generated source, file beside the task file, or hub source that can be read.
 
     Raises:
-        InputError: no source can be read, or what it holds is not what the task says.
+        InputError: what a source holds is not what the task says, or there is no file.
+        UnavailableError: the hub and the addresses that it names do not give it.
     """
     record = task.split(split)
     source, table = _local(task, record, split, data_dir) or _remote(task, record, split)
@@ -107,7 +108,7 @@ def _remote(task: Task, record: Split, split: str) -> tuple[Source, Table]:
             why.append(str(error).rstrip("."))
     names = " or ".join(source.file for source in record.sources if source.file)
     remedy = f"put {names} into a folder and name it with --data-dir" if names else "check the name and the network"
-    raise InputError(f"task {task.name!r}, {split}: {'; '.join(why)}; {remedy}.")
+    raise UnavailableError(f"task {task.name!r}, {split}: {'; '.join(why)}; {remedy}.")
 
 
 def _built(source: Source) -> Table:

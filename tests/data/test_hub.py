@@ -4,27 +4,24 @@ import io
 import json
 import os
 import random
+import re
+import shutil
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 
-from effft.data import hub
-from tests.backbones import save_backbone
+from tests.hub_layouts import save_layout
 from tests.hub_server import Faults, Hub, Repository, serve
 
 GLUE = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 ROOT = Path(__file__).parent.parent.parent
-CONFIGURATION = """\
----
-configs:
-- config_name: {name}
-  data_files:
-{files}---
-"""
 READ = """
 import json, sys
 from effft.errors import InputError
@@ -37,141 +34,277 @@ for name, split in json.loads(sys.argv[1]):
     except InputError as error:
         print(json.dumps(str(error)))
 """
-MODEL = """
-import json, sys
+FETCH = """
+import json, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from effft.data.hub import read_hub
 from effft.errors import InputError
-from effft.models.backbone import load
-try:
-    backbone = load(sys.argv[1], sys.argv[2])
-    print(json.dumps([backbone.revision, sum(float(p.sum()) for p in backbone.model.parameters())]))
-except InputError as error:
-    print(json.dumps(str(error)))
+from effft.models.files import model_folder, with_weights
+def answer(words):
+    began = time.monotonic()
+    try:
+        if len(words) == 2:
+            folder = with_weights(model_folder(*words), words[0])
+            value = [str(folder), sorted(path.name for path in folder.iterdir())]
+        else:
+            value = len(list(read_hub(*words).read()))
+    except InputError as error:
+        value = str(error)
+    return value, time.monotonic() - began
+cases = json.loads(sys.argv[1])
+with ThreadPoolExecutor(len(cases) if len(cases[0]) == 2 else 1) as pool:
+    for value in pool.map(answer, cases):
+        print(json.dumps(value))
 """
 
 
-def parquet(columns: dict[str, list[Any]], labels: list[str]) -> bytes:
+def parquet(columns: dict[str, list[Any]], labels: Sequence[str]) -> bytes:
     """A split as the hub keeps it."""
-    kinds = {name: datasets.Value("string") for name in columns} | {"label": datasets.ClassLabel(names=labels)}
+    kinds = {name: datasets.Value("string") for name in columns} | {"label": datasets.ClassLabel(names=list(labels))}
     out = io.BytesIO()
     datasets.Dataset.from_dict(columns, features=datasets.Features(kinds)).to_parquet(out)
     return out.getvalue()
 
 
-def data_set(name: str, config: str, splits: dict[str, bytes], revisions: dict[str, str]) -> Repository:
+def data_set(name: str, configs: dict[str, dict[str, bytes]], revisions: dict[str, str]) -> Repository:
     """A repository of parquet files with the README that names them."""
-    files = {f"{config}/{split}-00000-of-00001.parquet": content for split, content in splits.items()}
-    lines = "".join(f"  - split: {split}\n    path: {config}/{split}-*\n" for split in splits)
-    files["README.md"] = CONFIGURATION.format(name=config, files=lines).encode()
+    files: dict[str, bytes] = {}
+    lines = ["---", "configs:"]
+    for config, splits in configs.items():
+        files |= {f"{config}/{split}-00000-of-00001.parquet": content for split, content in splits.items()}
+        lines += [f"- config_name: {config}", "  data_files:"]
+        lines += [line for split in splits for line in (f"  - split: {split}", f"    path: {config}/{split}-*")]
+    files["README.md"] = "\n".join([*lines, "---", ""]).encode()
     return Repository(name, files, "dataset", revisions)
 
 
-def glue_cola() -> Repository:
-    rng = random.Random(0)
-    texts = [f"sentence {i} {rng.getrandbits(200):x}" for i in range(1043)]
-    rows = {"sentence": texts, "label": [i % 2 for i in range(1043)]}
-    both = parquet(rows, ["unacceptable", "acceptable"])
-    return data_set("nyu-mll/glue", "cola", {"train": both, "validation": both}, {"main": "b" * 40, GLUE: GLUE})
+def pairs(first: str, second: str, labels: Sequence[str], size: int = 6) -> bytes:
+    rng = random.Random(size)
+    texts = {name: [f"{name} {i} {rng.getrandbits(300):x}" for i in range(size)] for name in (first, second)}
+    return parquet(texts | {"label": [i % len(labels) for i in range(size)]}, labels)
+
+
+def cola_split(size: int) -> bytes:
+    texts = [f"sentence {i} {random.Random(i).getrandbits(200):x}" for i in range(size)]
+    return parquet({"sentence": texts, "label": [i % 2 for i in range(size)]}, ["unacceptable", "acceptable"])
+
+
+def glue(cola: dict[str, bytes] | None = None) -> Repository:
+    """GLUE in the hub's layout, with CoLA's own splits where they are given."""
+    entailment, two = ["entailment", "neutral", "contradiction"], ["entailment", "not_entailment"]
+    both = cola_split(1043)
+    mnli = ("premise", "hypothesis", entailment)
+    configs = {
+        "cola": cola or {"train": both, "validation": both},
+        "mnli": {
+            "train": pairs(*mnli, 90),
+            "validation_matched": pairs(*mnli, 30),
+            "validation_mismatched": pairs(*mnli, 33),
+        },
+        "rte": {"train": pairs("sentence1", "sentence2", two), "validation": pairs("sentence1", "sentence2", two, 8)},
+        "qqp": {
+            "train": pairs("question1", "question2", ["not_duplicate", "duplicate"]),
+            "validation": pairs("question1", "question2", ["not_duplicate", "duplicate"], 8),
+        },
+    }
+    return data_set("nyu-mll/glue", configs, {"main": "b" * 40, GLUE: GLUE})
 
 
 def hans() -> Repository:
     rows = {name: ["a", "b"] for name in ("premise", "hypothesis", "heuristic", "subcase")} | {"label": [1, 0]}
     content = parquet(rows, ["entailment", "non-entailment"])
-    revisions = {"refs/convert/parquet": "c" * 40}
-    return data_set("jhu-cogsci/hans", "default", {"validation": content}, revisions)
+    return data_set("jhu-cogsci/hans", {"default": {"validation": content}}, {"refs/convert/parquet": "c" * 40})
 
 
-def ask(server: Hub, home: Path, code: str, *arguments: str, **environment: str) -> list[Any]:
-    """Run a script in a process of its own, as HF_ENDPOINT is read at import; its lines, read as JSON."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    place = {"HF_ENDPOINT": server.url, "HF_HOME": str(home), "PYTHONPATH": str(ROOT), **environment}
+def model(tmp_path: Path, name: str, layout: str = "opt-125m", **more: Any) -> Repository:
+    """A model of `hub_layouts` as a repository."""
+    folder = tmp_path / "made" / layout
+    if not folder.exists():
+        save_layout(folder, layout)
+    return Repository(name, {path.name: path.read_bytes() for path in folder.iterdir()}, **more)
+
+
+def environment(server: Hub, home: Path, **more: str) -> dict[str, str]:
+    """A user's machine: a cache of its own, and the way to the hub, which is read at import."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "MLFLOW_"))}
+    place = {"HF_ENDPOINT": server.url, "HF_HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    return inherited | place | {"MLFLOW_DISABLE_TELEMETRY": "true"} | more
+
+
+def ask(server: Hub, home: Path, code: str, questions: Sequence[Sequence[str]], **more: str) -> list[Any]:
+    """Run a script in a process of its own; its lines, read as JSON."""
+    home.mkdir(exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=inherited | place, cwd=home, capture_output=True, text=True,
-        timeout=120, check=False,
+        [sys.executable, "-c", code, json.dumps(questions)], env=environment(server, home, **more), cwd=home,
+        capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def read(server: Hub, home: Path, *splits: tuple[str, str], **environment: str) -> list[Any]:
-    return ask(server, home, READ, json.dumps(splits), **environment)
-
-
 @pytest.mark.slow
-def test_the_built_in_tasks_and_then_without_the_hub(tmp_path: Path) -> None:
-    wanted = ("cola", "train"), ("cola", "in_domain"), ("cola", "ood/cola_ood"), ("mnli", "ood/hans")
-    with serve([glue_cola(), hans()]) as server:
-        online = read(server, tmp_path, *wanted)
+def test_every_source_of_the_built_in_tasks_and_then_without_the_hub(tmp_path: Path) -> None:
+    wanted = [
+        ("cola", "train"), ("cola", "in_domain"), ("cola", "ood/cola_ood"), ("mnli", "train"), ("mnli", "in_domain"),
+        ("mnli", "ood/hans"), ("mnli", "ood/mnli_mismatched"), ("rte", "train"), ("rte", "in_domain"),
+        ("rte", "ood/hans"), ("qqp", "train"), ("qqp", "in_domain"), ("qqp", "ood/paws_qqp"),
+    ]  # fmt: skip
+    with serve([glue(), hans()]) as server:
+        online = ask(server, tmp_path, READ, wanted)
         asked = len(server.asked)
-        offline = read(server, tmp_path, *wanted, HF_HUB_OFFLINE="1")
+        offline = ask(server, tmp_path, READ, wanted, HF_HUB_OFFLINE="1")
         assert len(server.asked) == asked
-    assert [answer[0] for answer in online] == [1043, 527, 516, 2]
-    assert online[2][3] == 527
-    assert online[2][2] == [1, 0]
-    assert GLUE in online[0][1]
-    assert online[3][2] == [1, 0]
+    assert [answer[0] for answer in online[:-1]] == [1043, 527, 516, 60, 20, 2, 22, 6, 8, 2, 6, 8]
+    assert online[2][2:] == [[1, 0], 527]
+    assert all(f"@ {GLUE}" in answer[1] for answer in online[:-1] if "glue" in answer[1])
+    assert online[5][1] == f"jhu-cogsci/hans (validation) @ refs/convert/parquet ({'c' * 40})"
+    assert online[5][2] == [1, 0]
+    assert "it is not on the hub; put paws_qqp/dev_and_test.tsv" in online[-1]
     assert offline == online
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("faults", "sentence"),
-    [
-        (Faults(status=401), "knows no such name, or it is private"),
-        (Faults(status=429), "takes no more requests"),
-        (Faults(corrupt=True), "was damaged on its way"),
-        (Faults(cut=30_000), ""),
-        (Faults(status=429, once=True), ""),
-    ],
-    ids=["401", "429", "wrong hash", "cut", "429 once"],
-)
-def test_faults_of_the_hub(faults: Faults, sentence: str, tmp_path: Path) -> None:
-    """Each ends in the right value or in one sentence, and nothing half-written is believed later."""
-    cut = bool(faults.cut or faults.once)
-    with serve([glue_cola()], faults) as server:
-        (first,) = read(server, tmp_path, ("cola", "train"), HF_HUB_DOWNLOAD_TIMEOUT="3")
-        server.faults = Faults()
-        (second,) = read(server, tmp_path, ("cola", "train"))
-    assert second[0] == 1043
-    assert first == second if cut else sentence in first
-    assert cut or "--data-dir" in first or "run the command again" in first
+FAULTY = {
+    "org/cut": (Faults(cut=30_000), ""),
+    "org/slow": (Faults(slow=0.3), ""),
+    "org/stalls": (Faults(stall=3, once=True), ""),
+    "org/hangs": (Faults(stall=3), "the connection broke off again and again; run the command again"),
+    "org/busy-once": (Faults(status=429, once=True), ""),
+    "org/storage-busy-once": (Faults(status=429, once=True, stored=True), ""),
+    "org/busy": (Faults(status=429), "takes no more requests at the moment; wait some minutes, or give a token"),
+    "org/storage-busy": (Faults(status=429, stored=True), "takes no more requests"),
+    "org/unknown": (Faults(status=401), "knows no such name, or it is private; check the spelling, or give a token"),
+    "org/forbidden": (Faults(status=403), "knows no such name, or it is private"),
+    "org/absent": (Faults(status=404), "knows no such name"),
+    "org/broken": (Faults(status=500), "has a fault of its own (status 500); try again later"),
+    "org/storage-broken": (Faults(status=500, stored=True), "has a fault of its own (status 500)"),
+    "org/corrupt": (Faults(corrupt=True), "was damaged on its way from the hub"),
+    "org/gated": (None, "access to it is restricted; ask for it at http"),
+}
+"""Name of a repository -> its fault, and what the sentence says; '' where it ends in the right value."""
+
+
+FOR_DATA = ("org/cut", "org/stalls", "org/busy-once", "org/unknown", "org/broken", "org/corrupt", "org/gated")
+"""Those that data are tested with: one after another, as `datasets` goes offline for the whole process."""
 
 
 @pytest.mark.slow
-def test_models(tmp_path: Path) -> None:
-    """Weights at a revision, a gated model with and without its token, an unknown revision and an unknown name."""
-    folder = save_backbone(tmp_path / "made", "opt")
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    home = tmp_path / "home"
-    home.mkdir()
-    gated = Repository("meta-llama/gated", files, token="hf_tokenoftheuser000", gated=True)
-    opened = Repository("facebook/opt-125m", files, revisions={"main": "a" * 40, "v1": "d" * 40})
-    with serve([opened, gated]) as server:
-        assert ask(server, home, MODEL, "facebook/opt-125m", "v1")[0][0] == "d" * 40
-        assert "no such revision" in ask(server, home, MODEL, "facebook/opt-125m", "v2")[0]
-        assert "knows no such name" in ask(server, home, MODEL, "facebook/opt-126m", "")[0]
-        refused = ask(server, home, MODEL, "meta-llama/gated", "")[0]
-        assert "HF_TOKEN" in refused
-        assert "restricted" in refused
-        assert ask(server, home, MODEL, "meta-llama/gated", "", HF_TOKEN=gated.token)[0][0] == "a" * 40
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_faults(kind: str, tmp_path: Path) -> None:
+    """Each ends in the right value or in one sentence within a minute, and nothing half-written is believed later."""
+    made = model(tmp_path, "org/good") if kind == "model" else replace(glue(), name="org/good")
+    gated = {"gated": True, "token": "hf_tokenoftheuser000"}
+    repositories = [
+        replace(made, name=name, faults=replace(fault) if fault else None, **({} if fault else gated))
+        for name, (fault, _) in FAULTY.items()
+    ]
+    home, rest = tmp_path / "home", ("",) if kind == "model" else ("cola", "train", "main")
+    names = [name for name in FAULTY if kind == "model" or name in FOR_DATA]
+    questions = [*((name, *rest) for name in names), ("org/cut", *rest[:-1], "v9")]
+    with serve(repositories) as server:
+        first = ask(server, home, FETCH, questions, HF_HUB_DOWNLOAD_TIMEOUT="1")
+        for repository in repositories:
+            repository.faults = None
+        second = ask(server, home, FETCH, questions, HF_TOKEN=gated["token"])
+    assert max(seconds for _, seconds in first) < 60
+    for (name, *_), (value, seconds), (after, _) in zip(questions[:-1], first, second, strict=False):
+        print(f"{name}: {seconds:.1f} s, {value}")
+        said = FAULTY[name][1]
+        good = kind == "model" and [
+            after[0],
+            ["config.json", "merges.txt", "model.safetensors", "tokenizer_config.json", "vocab.json"],
+        ]
+        assert after == (good or 1043), name
+        assert (said in value and "\n" not in value) if said else value == after, name
+    assert "it has no such revision; name another branch" in first[-1][0]
+    assert second[-1][0] == first[-1][0]  # and no other revision is taken from the cache
+    assert not [path for path in server.asked if "discussions" in path or "refs/pr" in path]
 
 
-@pytest.fixture
-def nowhere() -> str:
-    """An address of this machine where nobody listens."""
-    with serve([]) as server:
-        return server.url
+def commands(server: Hub, place: Path, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    """A command in a folder of its own, as a user types it."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    more = {"PATH": path, "GIT_PYTHON_REFRESH": "quiet", **more}
+    return subprocess.run(
+        [sys.executable, "-m", *words], env=environment(server, place / "home", **more), cwd=place,
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
 
 
-def test_a_host_that_is_not_there_is_given_up_fast(nowhere: str) -> None:
-    assert not hub.reachable(nowhere)
-    assert not hub.reachable("https://localhost:9")
+QUICK = {"epochs": "1", "per_label": "4", "evaluation_limit": "20", "bootstrap": "0", "threads": "1"}
+
+
+def flags(values: Mapping[str, str]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
+
+
+def real_cola(folder: Path) -> dict[str, bytes]:
+    """CoLA's own files as the hub's parquet."""
+    splits = {}
+    for split, name, header in (("train", "in_domain_train.tsv", False), ("validation", "glue_validation.tsv", True)):
+        rows = [line.split("\t") for line in (folder / "cola" / name).read_text().splitlines()[header:]]
+        columns = {"sentence": [row[-1] for row in rows], "label": [int(row[1]) for row in rows]}
+        splits[split] = parquet(columns, ["unacceptable", "acceptable"])
+    return splits
 
 
 @pytest.mark.slow
-def test_an_unreachable_hub_is_one_sentence(nowhere: str, tmp_path: Path) -> None:
-    server = Hub([], Faults())
-    server.url = nowhere
-    (sentence,) = read(server, tmp_path, ("cola", "train"))
-    assert "not reachable" in sentence
-    assert "cola/in_domain_train.tsv" in sentence
-    assert "\n" not in sentence
+def test_the_command_of_the_readme_through_mlflow(tmp_path: Path, shared: Path) -> None:
+    for name in ("MLproject", "conda.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    words = ["mlflow", "run", ".", "-e", "lora", "--env-manager", "local"]
+    for name, value in {"task": "cola", "model": "facebook/opt-125m", **QUICK}.items():
+        words += ["-P", f"{name}={value}"]
+    with serve([glue(real_cola(shared / "data")), model(tmp_path, "facebook/opt-125m")]) as server:
+        done = commands(server, tmp_path, *words)
+        assert done.returncode == 0, done.stderr
+        again = ("effft", "run", "lora", "--task", "cola", "--model", "facebook/opt-125m", *flags(QUICK))
+        repeated = commands(server, tmp_path, *again, HF_HUB_OFFLINE="1")
+        assert repeated.returncode == 0, repeated.stderr
+    assert re.search(
+        r"effft: fetching [\d.]+ MB of facebook/opt-125m @ a{12} into \S+models--facebook--opt-125m", done.stderr
+    )
+    assert re.search(rf"effft: fetching [\d.]+ MB of nyu-mll/glue \(cola, train\) @ {GLUE} into \S+", done.stderr)
+    assert "fetching" not in repeated.stderr
+    assert "in_domain mcc" in done.stdout
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        assert store.execute("select value from params where key = 'model_commit'").fetchall() == [("a" * 40,)] * 2
+        assert any(GLUE in source for (source,) in store.execute("select dataset_source from datasets"))
+        values = store.execute("select value from latest_metrics where key = 'in_domain/mcc'").fetchall()
+        assert values[0] == values[1]
+
+
+@pytest.mark.slow
+def test_fetch_and_then_without_a_network(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(OWN)
+    with serve([glue(), hans(), model(tmp_path, "facebook/opt-125m")]) as server:
+        fetched = commands(server, tmp_path, "effft", "fetch", "mnli", "own.yaml", "--model", "facebook/opt-125m")
+    assert fetched.returncode == 0, fetched.stderr
+    assert f"mnli train: 60 examples of nyu-mll/glue (mnli, train) @ {GLUE}" in fetched.stdout
+    assert (
+        f"mnli ood/hans: 2 examples of jhu-cogsci/hans (validation) @ refs/convert/parquet ({'c' * 40})"
+        in fetched.stdout
+    )
+    assert (
+        "own ood/other: left out: task 'own', ood/other: org/absent (train) @ main could not be read" in fetched.stdout
+    )
+    assert f"facebook/opt-125m @ {'a' * 40}: {tmp_path / 'home' / 'effft' / 'converted'}" in fetched.stdout
+    words = ("effft", "run", "probe", "--task", "own.yaml", "--model", "facebook/opt-125m", "--no-tracking")
+    done = commands(server, tmp_path, *words, *flags(QUICK))  # the hub is gone
+    assert done.returncode == 0, done.stderr
+    assert "OOD set other is left out: task 'own', ood/other: " in done.stderr + done.stdout
+    absent = commands(server, tmp_path, "effft", "run", "lora", "--model", "facebook/opt-350m", "--no-tracking")
+    assert absent.returncode == 2
+    assert "the hub is not reachable (or HF_HUB_OFFLINE is set), and it is not in the cache" in absent.stderr
+
+
+OWN = """\
+name: own
+fields: [premise, hypothesis]
+labels: [entailment, neutral, contradiction]
+label_words: {entailment: " y", neutral: " n", contradiction: " q"}
+patterns: {minimal: "{premise} {hypothesis} ?"}
+train: {sources: [{hub: nyu-mll/glue, config: mnli, split: train}]}
+in_domain: {sources: [{hub: nyu-mll/glue, config: mnli, split: validation_matched}]}
+ood: {other: {sources: [{hub: org/absent}]}}
+"""
