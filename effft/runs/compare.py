@@ -118,12 +118,6 @@ def content_key(run: ComparedRun, session: "Session") -> str:
 class PlannedComparison:
     """The runs of a comparison, checked and ready; `outcomes` works them off.
 
-    Args:
-        runs: What is compared.
-        workers: Number of processes, one thread each.
-        session: What this process has loaded.
-        progress: Called with the stage and the steps done.
-
     Raises:
         InputError: What is wrong with a run, with its strategy and number of examples.
     """
@@ -175,8 +169,8 @@ class PlannedComparison:
         """Yield (place in `runs`, outcome) as the runs end; a run that fails does not stop the others.
 
         Args:
-            parents: Task -> the tracker whose children the runs in this process are.
-            target: Where worker processes open the children themselves.
+            parents: Task -> the tracker that the runs are children of.
+            target: Where worker processes open these children themselves.
             file: Has the runs that are not run again, and gets those that end.
             on_run: Called with (name of a run, runs that are over, runs in all).
         """

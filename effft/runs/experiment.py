@@ -38,17 +38,7 @@ StopCallback = Callable[[int, float], bool]
 
 @dataclass(frozen=True)
 class Result:
-    """What a run measured.
-
-    Args:
-        config: What was asked for.
-        name: The run's readable name.
-        metrics: Flat keys, as logged.
-        primary: Name of the primary metric.
-        ood: Names of the OOD sets.
-        notes: Sentences for the user.
-        tables: Split -> the columns of its predictions.
-    """
+    """What a run measured. primary: the main metric. tables: split -> the columns of predictions."""
 
     config: RunConfig
     name: str

@@ -31,13 +31,7 @@ CONTROLS: dict[ControlName, str] = {
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run of a comparison.
-
-    Args:
-        config: What is run.
-        variant: Name of its row: the strategy, with the settings in which rows differ.
-        control: Name of a control, '' for a strategy.
-    """
+    """One run of a comparison. variant: name of its row, with the settings in which rows differ. control: may be ''."""
 
     config: RunConfig
     variant: str

@@ -25,9 +25,7 @@ T = TypeVar("T")
 class Session:
     """Reads every backbone, task and split once, for all runs of one process.
 
-    Args:
-        keep: Hand out copies of a backbone and keep the original for the next run. False saves the copy where there
-            is only one run.
+    keep: hand out copies of a backbone and keep the original; False saves the copy where there is only one run.
     """
 
     def __init__(self, keep: bool = True) -> None:
@@ -112,10 +110,7 @@ class Session:
     def working_backbone(self, config: RunConfig, lm_head: bool, frozen: Backbone | None = None) -> Backbone:
         """A backbone that a run may change: a copy, or the pristine one where no other run follows.
 
-        Args:
-            config: The run.
-            lm_head: Load the head over the vocabulary too.
-            frozen: A `frozen_backbone` to share all weights with, where the run changes none of them.
+        frozen: a `frozen_backbone` to share all weights with, where the run changes none of them.
         """
         backbone = frozen or self.pristine_backbone(config, lm_head)
         if self.keep and not backbone.has_device_map:  # with a device map nothing trains, so nothing changes
