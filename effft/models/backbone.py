@@ -189,12 +189,16 @@ def load(
     keywords = {"config": known.config, "dtype": torch.float32, "output_loading_info": True} | storage
     with explain_no_place(device):
         model, report = from_pretrained(known.kind, known.folder, name, **keywords)
-    _check_complete(name, [key for key in report["missing_keys"] if "pooler" not in key.split(".")])
+    _check_complete(name, model, [key for key in report["missing_keys"] if "pooler" not in key.split(".")])
     _check_finite(name, model)
-    if len(known.tokenizer) > model.get_input_embeddings().num_embeddings:
+    rows, (last, token) = (
+        model.get_input_embeddings().num_embeddings,
+        max((i, t) for t, i in known.tokenizer.get_vocab().items()),
+    )
+    if last >= rows:
         raise InputError(
-            f"model {name!r}: the tokenizer has {len(known.tokenizer)} tokens, the embeddings only "
-            f"{model.get_input_embeddings().num_embeddings} rows; they do not belong together."
+            f"model {name!r}: the tokenizer has a token {token!r} with the id {last}, the embeddings have only {rows} "
+            "rows; they do not belong together."
         )
     drop_pooler(model)
     model.eval().requires_grad_(False)
@@ -215,8 +219,14 @@ def load(
     )
 
 
-def _check_complete(name: str, missing: list[str]) -> None:
+def _check_complete(name: str, model: Any, missing: list[str]) -> None:
     """Transformers would draw the weights that a file lacks at random."""
+    if missing and not any(key.startswith(f"{model.base_model_prefix}.") for key in missing):
+        raise InputError(
+            f"model {name!r} ({', '.join(model.config.architectures or ['?'])}) has no pre-trained language-modelling "
+            f"head ({min(missing)} is not there), so it has no answer for a verbalizer; take vanilla, lora, adaptive, "
+            "bitfit or probe, or the model that it was made from."
+        )
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(

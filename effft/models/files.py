@@ -44,6 +44,7 @@ def check_name(name: str) -> None:
         return
     folder = Path(name).expanduser()
     if folder.is_dir():
+        _check_adapter(name, folder)
         if not (folder / "config.json").is_file():
             raise InputError(f"model {name!r}: the folder has no config.json, so it is not a transformers model.")
         if not _weights_in(folder, os.listdir(folder)):
@@ -70,7 +71,26 @@ def model_folder(name: str, revision: str = "") -> Path:
         InputError: no such model, or the hub does not give it.
     """
     folder = BUILT_IN.get(name, Path(name).expanduser())
-    return folder if folder.is_dir() else _fetch(name, revision, _descriptions)
+    if not folder.is_dir():
+        folder = _fetch(name, revision, _descriptions)
+        _check_adapter(name, folder)
+    return folder
+
+
+def _check_adapter(name: str, folder: Path) -> None:
+    """Say what to do with an adapter, which transformers alone cannot load."""
+    adapter = folder / "adapter_config.json"
+    if (folder / "config.json").is_file() or not adapter.is_file():
+        return
+    try:
+        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        base = None
+    raise InputError(
+        f"model {name!r} is an adapter for {base or 'another model'}, not a whole model; add it to its base once and "
+        "give the new folder: with `effft export --merge` where effft made it, else with peft's `merge_and_unload` and "
+        "`save_pretrained`, the tokenizer too."
+    )
 
 
 def with_weights(folder: Path, name: str) -> Path:

@@ -93,7 +93,7 @@ CASES = [
     model(
         "weights that lack a block", "missing", "lack layers.1.input_layernorm.weight and 8 more", "download it again"
     ),
-    model("vocabulary mismatch", "few-rows", "the tokenizer has", "they do not belong together"),
+    model("vocabulary mismatch", "few-rows", "the tokenizer has a token 'more", "rows; they do not belong together"),
     model("code of its own", "code", "needs code from the hub to run, which is never executed", "take another model"),
     model("broken config", "bad-json", "the folder cannot be loaded"),
     model("unknown architecture", "unknown-type", "model type `lama`"),
