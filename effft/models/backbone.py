@@ -221,7 +221,8 @@ def load(
 
 def _check_complete(name: str, model: Any, missing: list[str]) -> None:
     """Transformers would draw the weights that a file lacks at random."""
-    if missing and not any(key.startswith(f"{model.base_model_prefix}.") for key in missing):
+    body = f"{model.base_model_prefix}." if model.base_model is not model else ""
+    if missing and not any(key.startswith(body) for key in missing):
         raise InputError(
             f"model {name!r} ({', '.join(model.config.architectures or ['?'])}) has no pre-trained language-modelling "
             f"head ({min(missing)} is not there), so it has no answer for a verbalizer; take vanilla, lora, adaptive, "
