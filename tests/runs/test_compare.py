@@ -10,7 +10,9 @@ from place import make_place
 
 from effft.cli.exit_codes import run_command_line
 from effft.config import TrackingTarget, make_config
+from effft.runs import experiment
 from effft.runs.compare import Outcome, PlannedComparison, ResultsFile
+from effft.runs.controls import control_config
 from effft.runs.grid import Grid
 from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker, Tracker
@@ -174,6 +176,13 @@ def test_controls_know_less(place: Path) -> None:
     assert bag["in_domain/accuracy"] > 0.9, "counting words finds the dog"
     assert random["in_domain/mcc"] != icl["in_domain/mcc"]
     assert swapped["in_domain/accuracy"] != icl["in_domain/accuracy"]
+    values = {"strategy": "zero_shot", "task": str(place / "task.yaml"), "model": str(place / "llama"), "per_label": 4}
+    config = make_config(values)
+    session, told = Session(), []
+    for each in (config, control_config(config, "swapped_label_words", session)):
+        told.append(experiment.run(each, MemoryTracker(), session).metrics)
+    assert sum(each["in_domain/accuracy"] for each in told) == pytest.approx(1), "every answer is the other one"
+    assert sum(each["in_domain/mcc"] for each in told) == pytest.approx(0)
     tags = [child.tag_values for child in parent.children]
     assert [tag.get("control") for tag in tags] == [None, *controls]
     assert {tag["backbone"] for tag in tags} == {str(place / "llama")}
@@ -191,7 +200,6 @@ def test_controls_are_rows_of_the_report(place: Path, tracking_uri: str, tmp_pat
 
 
 def test_the_control_swaps_the_label_words(place: Path) -> None:
-    from effft.runs.controls import control_config
 
     config = make_config({"strategy": "icl", "task": "agreement"})
     words = [word.strip() for word in Session().task(config).words]
@@ -202,7 +210,6 @@ def test_the_control_swaps_the_label_words(place: Path) -> None:
 
 def test_controls_start_from_the_same_random_weights(place: Path) -> None:
     from effft.models.files import weights_digest
-    from effft.runs.controls import control_config
 
     config = make_config({"model": str(place / "llama")})
     other = control_config(config, "random_weights", Session())
