@@ -12,6 +12,11 @@ from pathlib import Path
 from effft.errors import InputError
 
 
+def cache_folder() -> Path:
+    """Where effft keeps what it made once: `$XDG_CACHE_HOME/effft`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "effft"
+
+
 def check_regular(path: Path) -> None:
     """Refuse what is no regular file before it is opened: a FIFO would block, a device would never end.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from effft.errors import InputError
-from effft.models.description import describe, max_positions, resolve_device
+from effft.models.description import describe, from_pretrained, max_positions, resolve_device
 from effft.models.device_map import device_map_options, explain_no_place, is_device_map
 from effft.models.files import check_name, commit_of
 from effft.models.forward import attention
@@ -18,7 +18,6 @@ from effft.models.forward.last_block import last_block_at
 from effft.models.forward.sequence_packing import PackedSequences, use_packing
 from effft.models.heads import only_words
 from effft.models.layout import ModelLayout, find_layout
-from effft.models.pretrained import from_pretrained
 from effft.models.quantization import mark_quantized, quantization_options
 
 

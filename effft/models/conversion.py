@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pickle  # nosec B403: only its error class
 import shutil
 import warnings
@@ -15,16 +14,11 @@ from filelock import FileLock
 from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 from torch import Tensor
 
-from effft.disk import check_regular, file_digest, written_whole
+from effft.disk import cache_folder, check_regular, file_digest, written_whole
 from effft.errors import InputError, RunError
 
 Contents = dict[str, tuple[torch.dtype, torch.Size, str]]
 """Name of a tensor -> its type, shape, and the SHA-256 of its bytes."""
-
-
-def cache_folder() -> Path:
-    """Where effft keeps what it made once: `$XDG_CACHE_HOME/effft`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "effft"
 
 
 def converted(name: str, folder: Path, files: Sequence[str]) -> Path:

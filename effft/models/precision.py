@@ -1,17 +1,22 @@
 """bf16 or fp32: what the hardware does natively, and what a short probe of this model finds faster."""
 
 import copy
+import json
+import os
+import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from effft.disk import cache_folder
 from effft.distributed.process_group import process_group
 from effft.models.backbone import Backbone
 from effft.models.forward.partial_forward import block_input
-from effft.models.probe_cache import cached_answer, cached_probe, cpu_capabilities, machine_key
 
 NARROW = 256
 """Hidden size below which fp32 is taken without a probe (at 128 bf16 was 1.5 times slower on a CPU that has it)."""
@@ -67,6 +72,51 @@ def choose_precision(
         faster = cached_probe(key, lambda: "bf16" if speedup(backbone, threads) >= GAIN else "fp32")
     # every process would measure for itself, so all take the first one's answer
     return "bf16" if process_group().from_first_process(float(faster == "bf16")) else "fp32"
+
+
+def cached_probe(key: str, probe: Callable[[], str]) -> str:
+    """The answer kept for this key; where there is none, `probe` is asked and its answer kept."""
+    if answer := cached_answer(key):
+        return answer
+    path, answers, answer = probe_file(), _read(), probe()
+    with suppress(OSError):  # a home that cannot be written costs one probe in every run
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}")
+        new.write_text(json.dumps(answers | {key: answer}, indent=1))
+        new.replace(path)
+    return answer
+
+
+def cached_answer(key: str) -> str:
+    """What an earlier probe answered; '' where there was none."""
+    return _read().get(key, "")
+
+
+def _read() -> dict[str, str]:
+    with suppress(OSError, ValueError):
+        answers = json.loads(probe_file().read_text())
+        if isinstance(answers, dict):
+            return answers
+    return {}
+
+
+def probe_file() -> Path:
+    """Where the answers are kept; after it is deleted the machine is probed again."""
+    return cache_folder() / "precision.json"
+
+
+def machine_key(backbone: Backbone, threads: int) -> str:
+    """This machine and this kind of model."""
+    block = backbone.layout.blocks[0]
+    size = sum(p.numel() for p in block.parameters())
+    machine = f"{platform.machine()} {cpu_capabilities().get('cpu_name', '')} {os.cpu_count()}"
+    return f"{machine}, torch {torch.__version__}, {threads} threads, {type(block).__name__} {backbone.width} {size}"
+
+
+def cpu_capabilities() -> dict[str, object]:
+    """What torch knows of this CPU; {} before torch 2.10."""
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    return dict(ask()) if ask else {}
 
 
 def _seconds(backbone: Backbone, states: Tensor, args: Any, kwargs: Any, dtype: torch.dtype) -> float:

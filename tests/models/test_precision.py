@@ -9,8 +9,7 @@ import torch
 from backbones import CONFIGS, save_backbone
 
 from effft.models.backbone import Backbone, load
-from effft.models.precision import choose_precision, measured_speedup
-from effft.models.probe_cache import probe_file
+from effft.models.precision import choose_precision, measured_speedup, probe_file
 
 
 @pytest.fixture(scope="module")

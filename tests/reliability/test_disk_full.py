@@ -11,7 +11,7 @@ import torch
 from mlflow import MlflowClient
 
 from effft.models.backbone import load
-from effft.models.probe_cache import cached_probe, machine_key, probe_file
+from effft.models.precision import cached_probe, machine_key, probe_file
 from effft.search.storage import open_storage
 from effft.strategies.strategy import compose
 from effft.training.feature_cache import FeatureCache
