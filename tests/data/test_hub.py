@@ -183,7 +183,7 @@ FAULTY = {
 """Name of a repository -> its fault, and what the sentence says; '' where it ends in the right value."""
 
 
-FOR_DATA = ("org/cut", "org/stalls", "org/busy-once", "org/unknown", "org/broken", "org/corrupt", "org/gated")
+FOR_DATA = ("org/cut", "org/busy-once", "org/unknown", "org/broken", "org/corrupt", "org/gated")
 """Those that data are tested with: one after another, as `datasets` goes offline for the whole process."""
 
 
