@@ -95,7 +95,7 @@ def _trial(run: StoredRun, metric: str) -> TrialRecord:
 def search_section(studies: Sequence[StudyRecord]) -> Iterator[Block]:
     """A table, the history, the importances, and what each study ended with."""
     heads = (
-        "study", "backbone", "trials", "best validation", "winner on fresh seeds", "what mattered", "chosen values",
+        "study", "backbone", "trials", "best validation", "final mean", "what mattered", "chosen values",
     )  # fmt: skip
     about = "Selection uses validation alone. The best of many noisy trials looks too good, so it is measured again."
     yield Table("studies", heads, [_row(study) for study in studies], about, (0, 1, 2, 5, 6))

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from effft.config import PART_FIELDS, RunConfig, TrackingTarget, make_config
 from effft.errors import InputError
 from effft.progress import ProgressCallback
-from effft.runs.plan import prepare_validation
+from effft.runs.plan import prepare, prepare_validation
 from effft.runs.session import Session
 from effft.search.driver import Driver
 from effft.search.executors import open_executor
-from effft.search.finals import Final, best_final, choose, finals, is_default
+from effft.search.finals import TOP, Final, best_final, choose, finals, is_default
+from effft.search.jobs import measure
 from effft.search.mlflow_log import Logbook
 from effft.search.plots import importances, page
 from effft.search.samplers import study_in_memory
@@ -133,16 +135,17 @@ def _default(
 
 def _excluded(default: Values, fixed: Mapping[str, object], space: Space) -> tuple[str, ...]:
     """What of the default the fixed values and the ranges leave out."""
-    reached = {**default, **decoded(encoded(default, space)), **fixed}
-    lost = [name for name in (*space, *fixed) if name in default and str(reached[name]) != str(default[name])]
-    return tuple(f"{name}={default[name]}" for name in lost if not _equal(reached[name], default[name]))
+    reached = {**decoded(encoded(default, space)), **fixed}
+    known = [name for name in (*space, *fixed) if default.get(name) not in (None, "")]
+    lost = [name for name in known if name not in reached or not _equal(reached[name], default[name])]
+    return tuple(f"{name}={default[name]}" for name in lost)
 
 
 def _equal(one: object, other: object) -> bool:
     try:
         return float(str(one)) == float(str(other))
     except ValueError:
-        return False
+        return str(one) == str(other)
 
 
 def _defaults(resolved: Mapping[str, object]) -> dict[str, object]:
@@ -208,6 +211,8 @@ def run_study(
                     f"the ranges and fixed values exclude the default ({', '.join(plan.excluded)}); it is measured "
                     "beside the winner all the same."
                 )
+            announce("one training, to know how long the study takes", 0, 0)
+            say(_budget(stored, plan, session, executor.width))
             Driver(stored, plan, executor, logbook, announce).run()
             winner, fresh = choose(stored, plan, executor, announce)
             executor.close()  # the finals are made here, and need the room
@@ -221,6 +226,28 @@ def run_study(
             sentences = [*judged.sentences, *_register(stored, plan, found, judged, place)]
             _conclude(parent, stored, plan, found, judged, sentences)
     return Outcome(plan.name, decoded(winner.params), winner.number, fresh, tuple(found), tuple(sentences))
+
+
+def _budget(stored: StoredStudy, plan: StudyPlan, session: Session, width: int) -> str:
+    """How many trainings are left, at most, and roughly how long they take; the finals are checked on the way."""
+    settings = plan.settings
+    run = prepare(plan.default, session)
+    rows = sum(len(split.examples) for split in run.evaluated.values()) / len(run.few_shot.validation)
+    units = max(1, settings.folds)
+    trials = max(0, settings.trials - len(stored.complete)) * units * settings.inner_seeds
+    again = min(TOP + 1, settings.trials) * units * settings.reseeds
+    last = 3 * settings.seeds * settings.data_seeds
+    text = f"at most {trials + again + last} trainings: {trials} of trials, {again} of re-evaluations, {last} of "
+    text += "final runs"
+    known = [trial.user_attrs["measured"]["resources"] for trial in stored.complete]
+    if not known:
+        measured = measure(plan.units({}, plan.config.seed, 1)[0], session)
+        if measured.failure:
+            return f"{text}."
+        known = [measured.resources]
+    train, evaluation = (fmean(one[name] for one in known) for name in ("train_seconds", "evaluation_seconds"))
+    seconds = (trials + again) * (train + evaluation) / width + last * (train + evaluation * rows)
+    return f"{text}; {'under a minute' if seconds < 60 else f'roughly {seconds / 60:.0f} minutes'}."
 
 
 def _parameters(plan: StudyPlan) -> dict[str, object]:
