@@ -9,6 +9,12 @@ from effft.reports.drawing import plotly_figure, shown
 
 HERE = Path(__file__).parent
 
+CONTENT_POLICY = (
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data: blob:\">"
+)
+"""Of every page that we write: it loads nothing and sends nothing."""
+
 
 def page(title: str, lead: str, sections: Sequence[Section], foot: str) -> str:
     """The whole document. Everything that comes from runs is escaped: in HTML, in plotly's texts and in the JSON."""
@@ -20,9 +26,7 @@ def page(title: str, lead: str, sections: Sequence[Section], foot: str) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline'; "
-        "style-src 'unsafe-inline'; img-src data: blob:\">"
-        f"<title>{shown(title)}</title><style>{style}</style></head><body>"
+        f"{CONTENT_POLICY}<title>{shown(title)}</title><style>{style}</style></head><body>"
         f'<a class="skip" href="#main">To the results</a><header><h1>{shown(title)}</h1>'
         f'<p class="soft">{shown(lead)}</p></header><nav aria-label="Sections"><ul>{links}</ul></nav>'
         f'<main id="main">{body}</main><footer><p>{shown(foot)}</p></footer>'

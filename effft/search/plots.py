@@ -8,6 +8,9 @@ from optuna import visualization
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 
+from effft.reports.drawing import shown
+from effft.reports.page import CONTENT_POLICY
+
 
 def evaluator() -> FanovaImportanceEvaluator:
     """fANOVA: of 10 trials it finds the one parameter that matters, where Optuna's default (PED-ANOVA) guesses."""
@@ -36,8 +39,6 @@ def importances(study: Study) -> dict[str, float]:
 
 def page(study: Study) -> str:
     """All plots that the study has enough trials for; plotly's code is inside, so it opens without a network."""
-    from html import escape
-
     parts: list[str] = []
     for name, plot in (PLOTS if len(study.directions) == 1 else SEVERAL).items():
         try:
@@ -46,7 +47,8 @@ def page(study: Study) -> str:
                 figure = plot(study)
             body = figure.to_html(full_html=False, include_plotlyjs=not parts)
         except (ValueError, RuntimeError) as error:  # too few trials, or all equal
-            body = f"<p>not drawn: {escape(str(error))}</p>"
-        parts.append(f"<h2>{escape(name)}</h2>{body}")
-    title = escape(study.study_name)
-    return f'<!doctype html><meta charset="utf-8"><title>{title}</title><h1>{title}</h1>' + "\n".join(parts)
+            body = f"<p>not drawn: {shown(str(error))}</p>"
+        parts.append(f"<h2>{shown(name)}</h2>{body}")
+    title = shown(study.study_name)
+    head = f'<!doctype html><meta charset="utf-8">{CONTENT_POLICY}<title>{title}</title><h1>{title}</h1>'
+    return head + "\n".join(parts)

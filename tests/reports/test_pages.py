@@ -1,5 +1,6 @@
 """Every HTML file that the product writes draws its charts in a real browser, as MLflow keeps it."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from effft.tracking.mlflow_tracker import MlflowTracker
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+    "--disable-features=IsolateSandboxedIframes",
     "--virtual-time-budget=8000", "--enable-logging=stderr", "--dump-dom",
 )  # fmt: skip
 PASSWORD = "hf_" + "S3cret" * 4
@@ -25,13 +27,31 @@ PASSWORD = "hf_" + "S3cret" * 4
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to open the pages in")
 
 
-def drawn(page: Path, profile: Path) -> int:
-    """How many charts plotly drew in the browser; a console error fails."""
+def dump(page: Path, profile: Path) -> str:
+    """The document as the browser leaves it; a console error, also in a frame, fails."""
     words = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", page.as_uri()]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     errors = [line for line in done.stderr.splitlines() if "CONSOLE" in line and re.search("Error|Refused", line)]
     assert errors == []
-    return len(re.findall(r'class="[^"]*\bjs-plotly-plot\b', done.stdout))
+    return done.stdout
+
+
+def drawn(page: Path, profile: Path) -> int:
+    """How many charts plotly drew: opened alone, and in a sandboxed frame as MLflow's artifact view shows a page."""
+    assert "Content-Security-Policy" in page.read_text()
+    alone = len(re.findall(r'class="[^"]*\bjs-plotly-plot\b', dump(page, profile)))
+    count = "document.querySelectorAll('.js-plotly-plot .main-svg:first-of-type').length"
+    told = f"{page.read_text()}<script>setInterval(() => parent.postMessage({count}, '*'), 200)</script>"
+    text, view = json.dumps(told).replace("<", "\\u003c"), page.with_name("view.html")
+    view.write_text(
+        "<!doctype html><body><script>addEventListener('message', (told) => (document.body.dataset.drawn = told.data));"
+        "const frame = document.createElement('iframe'); frame.sandbox = 'allow-scripts';"
+        f"frame.srcdoc = {text}; document.body.append(frame);</script>"
+    )
+    framed = re.search(r'data-drawn="(\d+)"', dump(view, profile))
+    assert framed is not None
+    assert int(framed[1]) == alone
+    return alone
 
 
 def test_the_report_among_the_artifacts_draws_every_chart(tracking_uri: str, tmp_path: Path) -> None:
