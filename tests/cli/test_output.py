@@ -1,10 +1,24 @@
 """Progress, the summary panel, and the line that opens the UI."""
 
+import contextlib
+import fcntl
 import io
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
+from effft.cli.exit_codes import run_command_line
 from effft.cli.output import SECONDS_BETWEEN_LINES, Progress, summary_lines
 from effft.cli.tracking import store_in_use, ui_line
 from effft.config import make_config
@@ -124,3 +138,63 @@ def test_the_line_that_opens_the_ui(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", environment.format(here=tmp_path))
     assert ui_line(given).removeprefix("python -m ") == line
     assert (store_in_use(given) == "") == (line == "effft ui")
+
+
+def lines_on_terminal(words: list[str], folder: Path, columns: int = 80) -> list[str]:
+    """What a command prints on a terminal of so many columns, without styles."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    command = [sys.executable, "-m", "effft", *words]
+    with subprocess.Popen(command, cwd=folder, stdout=follower, stderr=subprocess.DEVNULL) as process:
+        os.close(follower)
+        text = b""
+        with contextlib.suppress(OSError):  # Linux says so when the other end is closed
+            while part := os.read(leader, 65536):
+                text += part
+    os.close(leader)
+    assert process.returncode == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", text.decode()).splitlines()
+
+
+@pytest.mark.parametrize("command", ["tasks", "strategies", "estimate --strategies context_distillation,lora+pbft"])
+def test_tables_are_readable_at_80_columns(command: str, tmp_path: Path) -> None:
+    lines = lines_on_terminal(command.split(), tmp_path)
+    assert max(map(len, lines)) <= 80
+    whole = {"mnli_mismatched", "acceptable"} if command == "tasks" else {"context_distillation", "lora+pbft"}
+    assert whole <= {word.rstrip(",") for line in lines for word in line.split()}, "a name is broken"
+
+
+def test_json_is_the_only_thing_on_stdout(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    compare = "compare --strategies zero_shot --seeds 1 --evaluation-limit 4 --bootstrap 0 --threads 1 --json"
+    for command in (compare, "report --json", "models --json", "tasks --json", "estimate --strategies probe --json"):
+        store = ["--tracking-uri", tracking_uri] if command.split()[0] in ("compare", "report", "models") else []
+        assert run_command_line([*command.split(), *store]) == 0
+        assert isinstance(json.loads(capsys.readouterr().out), dict | list), command
+
+
+def test_the_ui_takes_a_free_port_of_this_machine_alone_and_prints_links(tmp_path: Path, tracking_uri: str) -> None:
+    MlflowClient(tracking_uri).create_experiment("effft/dogs", tags={"mlflow.sharedViewState.effft-dogs": "{}"})
+    command = [sys.executable, "-m", "effft", "ui", "--tracking-uri", tracking_uri]
+    with (
+        socket.socket() as taken,
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True) as process,
+    ):
+        try:
+            with contextlib.suppress(OSError):  # another program has it already
+                taken.bind(("127.0.0.1", 5000))
+                taken.listen()
+            assert process.stdout is not None
+            link, address = process.stdout.readline(), process.stdout.readline()
+            served = re.match(r"MLflow UI: (http://127\.0\.0\.1:(\d+)) ", address)
+            assert served is not None
+            assert link.startswith(f"effft/dogs: {served[1]}/#/experiments/1/runs?viewStateShareKey=effft-dogs")
+            words: list[str] = []
+            while "ui" not in words or "mlflow" not in words:
+                words = Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+            assert words[words.index("--host") + 1] == "127.0.0.1"
+            assert words[words.index("--port") + 1] == served[2] != "5000"
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)

@@ -136,16 +136,6 @@ def test_yaml_tags_make_no_objects(
         assert ran.exists()  # it would have run
 
 
-def test_the_ui_listens_on_this_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[list[str]] = []
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mlflow.db").touch()
-    monkeypatch.setattr("os.execv", lambda _path, words: started.append(words))
-    assert run_command_line(["ui"]) == 0
-    (words,) = started
-    assert words[words.index("--host") + 1] == "127.0.0.1"
-
-
 def test_nothing_else_opens_a_port() -> None:
     root = Path(__file__).parents[2]
     openers = ("0.0.0.0", ".bind((", "HTTPServer(", "uvicorn", "--host")
