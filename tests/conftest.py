@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -16,6 +17,16 @@ torch.set_num_threads(1)
 hypothesis.settings.register_profile("untimed", deadline=None)  # nothing is timed in tests
 hypothesis.settings.load_profile("untimed")
 SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+FAULTS = ("reliability/", "search/test_kill", "search/test_postgres", "search/test_workers", "test_runs_on_postgres")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests that kill, fill and cut: the table of docs/reliability.md, one command of its own."""
+    for item in items:
+        if item.get_closest_marker("slow") and any(name in item.nodeid for name in FAULTS):
+            item.add_marker("faults")
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +49,12 @@ def tracking_uri(template_store: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     shutil.copy(template_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def own_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading a model from MLflow puts the code beside it on the path, where no other test may find it."""
+    monkeypatch.setattr("sys.path", list(sys.path))
 
 
 @pytest.fixture

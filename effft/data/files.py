@@ -186,17 +186,19 @@ def _delimited(path: Path, layout: Layout, limit: float, delimiter: str, quoted:
 
     def read() -> Iterator[SourceRow]:
         lines = islice(split(), int(header), None)
-        number = 0
+        number, is_empty = 0, True
         for number, values in lines:
             if len(values) == len(columns):
+                is_empty = False
                 yield SourceRow(number, dict(zip(columns, values, strict=True)))
             elif len(values) > len(columns) or not layout.skip_incomplete:
                 raise InputError(
                     f"{path}, line {number}: {len(values)} columns where {len(columns)} are expected "
                     f"({listed(columns)}); check its delimiter and quotes (keys `delimiter`, `quoting`, `columns`)."
                 )
-        if not number:
-            raise _empty(path, "it has a header and no rows" if header else "the file is empty")
+        if is_empty:
+            what = "no line has all of its columns" if number else "it has a header and no rows"
+            raise _empty(path, what if number or header else "the file is empty")
 
     return Table(str(path), _checked(path, columns), read, "line")
 

@@ -287,9 +287,12 @@ def _ready(client: MlflowClient, experiment: Experiment, task: str) -> str:
     Raises:
         InputError: It was deleted, or its files cannot be written.
     """
+    if not experiment.experiment_id:
+        raise InputError("tracking store: its answer names no experiment, as MLflow's does (flag --tracking-uri).")
     if experiment.lifecycle_stage != "active":
-        name = experiment.name
-        raise InputError(f"experiment {name!r} was deleted; restore it in MLflow or name another (--experiment).")
+        raise InputError(
+            f"experiment {experiment.name!r} was deleted; restore it in MLflow or name another (--experiment)."
+        )
     _must_take_files(experiment.artifact_location)
     experiment_id = str(experiment.experiment_id)
     if experiment_id != DEFAULT_EXPERIMENT and NOTE not in experiment.tags:

@@ -63,7 +63,8 @@ def test_cola(shared: Path, tmp_path: Path) -> None:
         for source in {row["source"] for row in rows}:
             own = [i for i, row in enumerate(rows) if row["source"] == source]
             expected = metrics.accuracy_score([labels[i] for i in own], [answers[i] for i in own])
-            assert result.metrics[f"{split}/{source}/accuracy"] == pytest.approx(expected, **EQUAL)
+            key = str(MetricKey(split, "accuracy", (("source", source),)))
+            assert result.metrics[key] == pytest.approx(expected, **EQUAL)
     gap = result.metrics["in_domain/mcc"] - result.metrics["ood/cola_ood/mcc"]
     assert result.metrics["ood/cola_ood/gap"] == pytest.approx(gap, **EQUAL)
 

@@ -67,31 +67,47 @@ class Proxy:
     """Passes requests on to a server; once it has passed `healthy` of them, it answers in another way.
 
     fault: '' (pass on), 'refused login' (401), 'nonsense' (HTML with status 200), 'no JSON fields' ({} to everything),
-    'hang' (no answer).
+    'hang' (no answer), 'killed' (the server is stopped, once).
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, server: Server) -> None:
         self.fault, self.healthy, self.lock = "", 0, threading.Lock()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                body = b"".join(self.parts())
                 with proxy.lock:
                     proxy.healthy -= 1
                     fault = proxy.fault if proxy.healthy < 0 else ""
+                    if fault == "killed":
+                        server.stop()
                 if fault == "hang":
                     time.sleep(300)
-                elif fault:
+                elif fault and fault != "killed":
                     code = 401 if fault == "refused login" else 200
                     self.answer(code, b"{}" if "JSON" in fault else b"<html>Log in, please</html>")
                 else:
-                    connection = HTTPConnection("127.0.0.1", port)
-                    connection.request(self.command, self.path, body, dict(self.headers))
-                    reply = connection.getresponse()
+                    del self.headers["Transfer-Encoding"]
+                    connection = HTTPConnection("127.0.0.1", server.port)
+                    try:
+                        connection.request(self.command, self.path, body, dict(self.headers))
+                        reply = connection.getresponse()
+                    except OSError:
+                        return  # without an answer, as the server itself
                     self.answer(reply.status, reply.read())
 
             do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+
+            def parts(self) -> Iterator[bytes]:
+                """The body, which comes in chunks where it is an empty file."""
+                if self.headers.get("Transfer-Encoding") != "chunked":
+                    yield self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                    return
+                while size := int(self.rfile.readline(), 16):
+                    yield self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
 
             def answer(self, code: int, body: bytes) -> None:
                 self.send_response(code)

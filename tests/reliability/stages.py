@@ -10,7 +10,7 @@ STAGES = {
     "load": (plan, "prepare"),
     "train": (experiment, "_adapt"),
     "evaluation": (experiment, "evaluate"),
-    "model": (experiment, "_keep_model"),
+    "model": (experiment, "_log_model"),
 }
 """Stage -> the function that begins it."""
 

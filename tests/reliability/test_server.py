@@ -63,15 +63,14 @@ def check_equal(client: MlflowClient, first: Run, second: Run) -> None:
 def test_a_run_outlives_its_server(
     server: Server, place: Path, fault: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    proxy = Proxy(server.port)
+    proxy = Proxy(server)
     address = proxy.uri.replace("//", "//me:p%20a:ss%C3%A9@")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     words = words_of(place, fault)
     assert run_command_line(words) == 0
+    assert not list(Path().glob("effft-recovery-*")), "".join(capfd.readouterr())
     passed = -proxy.healthy
     proxy.fault, proxy.healthy = fault, passed // 2  # in the middle of the second run
-    if fault == "killed":
-        server.stop()
     began = time.monotonic()
     said = ""
     try:
@@ -100,7 +99,7 @@ def test_a_run_outlives_its_server(
 def test_a_server_that_hangs_is_reported_within_ten_seconds(
     server: Server, place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    proxy = Proxy(server.port)
+    proxy = Proxy(server)
     tracker = MlflowTracker.open("hang", "r", {}, proxy.uri)
     proxy.fault, proxy.healthy = "hang", 0
     began = time.monotonic()
@@ -118,7 +117,7 @@ def test_a_server_that_hangs_is_reported_within_ten_seconds(
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_server_that_is_broken_from_the_start_is_a_sentence(server: Server, place: Path, fault: str) -> None:
-    proxy = Proxy(server.port)
+    proxy = Proxy(server)
     proxy.fault = fault
     began = time.monotonic()
     with pytest.raises(EffftError, match=r"tracking (store|server)"):

@@ -216,7 +216,7 @@ def test_the_real_server_answers(registered: tuple[str, Result], tmp_path: Path)
         assert status == 400
         assert "text" in body
         status, body = post(port, {"dataframe_split": {"columns": ["text"], "data": [[5]]}})
-        assert status == 400
+        assert status == 200, body  # a number is a text, as in the files of a task
     finally:
         os.killpg(server.pid, 15)
         server.wait(timeout=30)

@@ -61,7 +61,7 @@ def test_mlflow_shows_it_in_a_real_browser(client: MlflowClient, tracking_uri: s
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium here")
-    log(client, "0", "lora", task="cola")
+    log(client, "0", "lora", task="cola", kind="run")
     address = save_view(client, "0", "cola", "accuracy", ("far",))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
