@@ -1,10 +1,11 @@
 """`effft search`, `mlflow run . -e search`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from effft.cli.options import FIELDS, Command, Option, examples, option, tracking_options
+from effft.cli.options import FIELDS, Command, Option, Words, examples, option, tracking_options
 from effft.errors import InputError, lookup, nearest
 
 if TYPE_CHECKING:
@@ -81,16 +82,49 @@ def _field(name: str) -> Option:
     return made
 
 
+STUDIES = Path(__file__).parents[1] / "search" / "studies"
+"""One study for each strategy, the folder `search` of the project."""
+
+
+def read_study(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Make the values of a study file the defaults of the other options; returns the study's name in the storage.
+
+    Raises:
+        InputError: The file cannot be read, or has a key that is no option of this command.
+    """
+    path = STUDIES / f"{value}.yaml" if f"{value}.yaml" in {file.name for file in STUDIES.iterdir()} else Path(value)
+    if path.suffix not in (".yaml", ".yml") or ctx.resilient_parsing:
+        return value
+    from effft.search.spaces import read_space_file
+
+    values = read_space_file(str(path))
+    known = [str(option.name) for option in ctx.command.params]
+    for name in values:
+        if name not in known:
+            raise InputError(f"study file {path}: no option is called {name!r}.{nearest(name, known)}")
+    ctx.default_map = values
+    return values.pop("study", "")
+
+
 AT_LEAST_ONE = click.IntRange(1)
+SAMPLERS = Words(("auto", "gp", "tpe", "random", "nsga2"))
+PRUNERS = Words(("wilcoxon", "median", "epochs", "none"))
+EXECUTORS = Words(("auto", "processes", "ray", "packed"))
 STUDY = [
     Option("strategy", "Strategy, or parts joined by '+'", "lora"),
     Option("trials", "Complete trials; the same command continues up to this number", 20, type=AT_LEAST_ONE),
-    Option("study", "Name of the study  [default: task/strategy/per_label/model/seeds]"),
+    Option(
+        "study",
+        "Study file (.yaml) or one of the project's by name (lora), whose values other options replace; any other text "
+        "names the study in the storage  [default: task/strategy/per_label/model/seeds]",
+        is_eager=True,
+        callback=read_study,
+    ),
     Option("storage", "Optuna storage, any SQLAlchemy URL", "sqlite:///optuna.db"),
     Option("space", "File (.yaml) of names with a value or a range"),
     Option("alpha_ratio", "LoRA alpha / rank, a value or a range (0.5:4:log2)"),
-    Option("sampler", "gp, tpe, random, nsga2; auto takes gp, and tpe from 8 workers or 40 trials on", "auto"),
-    Option("pruner", "wilcoxon or median (over folds and seeds), epochs (median per epoch), none", "wilcoxon"),
+    Option("sampler", "auto takes gp, and tpe from 8 workers or 40 trials on", "auto", type=SAMPLERS),
+    Option("pruner", "Over folds and seeds: wilcoxon or median; per epoch: epochs", "wilcoxon", type=PRUNERS),
     Option("objectives", "validation, then any of peak_memory, train_seconds, trainable_parameters", "validation"),
     Option("max_trainable_parameters", "Constraint on the winner"),
     Option("max_memory", "Constraint on the winner: bytes of peak memory"),
@@ -100,9 +134,7 @@ STUDY = [
     Option("seeds", "Fresh seeds of the final runs", 5, type=AT_LEAST_ONE),
     Option("data_seeds", "Draws of examples in the final runs, from --data-seed on", 1, type=AT_LEAST_ONE),
     Option("workers", "Trials measured at the same time, one thread each", 1, "Workers", type=AT_LEAST_ONE),
-    Option(
-        "executor", "auto, processes, ray (a cluster), or packed: LoRA or BitFit trials in one pass", "auto", "Workers"
-    ),
+    Option("executor", "Who measures; packed: LoRA or BitFit trials in one pass", "auto", "Workers", type=EXECUTORS),
     Option("pack", "Packed trials side by side; auto: 8, fewer where memory is short", "auto", "Workers"),
     Option("ray_address", "Ray cluster: auto (this machine's), local (a new one), or host:port", "auto", "Workers"),
     Option("ray_gpus", "Share of a GPU per trial on Ray", 0.0, "Workers"),
@@ -113,7 +145,8 @@ STUDY = [
     cls=Command,
     params=[*STUDY, *(_field(name) for name in FIELDS if name != "log_model"), *tracking_options()],
     epilog=examples(
-        "effft search --strategy lora --trials 20",
+        "effft search --study lora --task overlap",
+        "effft search --study search/adaptive.yaml --trials 40",
         "effft search --strategy adaptive --learning-rate 1e-4:1e-2:log --epochs 20",
         "effft search --strategy lora+pbft --rank 8 --space my_space.yaml --workers 2",
     ),

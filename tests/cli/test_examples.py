@@ -54,7 +54,8 @@ def test_examples_parse_and_their_values_are_valid(example: str) -> None:
         return
     context = parsed(words)
     ranged = context.command.name in ("search", "compare")  # a range or a list where one value would stand
-    values = {k: v for k, v in context.params.items() if k in RunConfig.model_fields and not (ranged and ":" in str(v))}
+    values = {k: v for k, v in context.params.items() if k in RunConfig.model_fields}
+    values = {k: v for k, v in values.items() if not (ranged and re.search(r"[:|]", str(v)))}
     make_config({k: v for k, v in values.items() if k != "task" and "," not in str(v)})
 
 
