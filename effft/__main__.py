@@ -1,6 +1,7 @@
 """`python -m effft`, and the console script `effft`."""
 
 import os
+import signal
 import sys
 
 
@@ -11,7 +12,11 @@ def main() -> None:
     from effft.cli.streams import flush_streams, protect_streams
 
     protect_streams()
-    code = flush_streams(run_command_line(sys.argv[1:]))
+    code = run_command_line(sys.argv[1:])
+    if code > 128:  # stopped: a second Ctrl-C must not break the end of the interpreter, which takes a second
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            signal.signal(getattr(signal, name, signal.SIGINT), signal.SIG_IGN)
+    code = flush_streams(code)
     if is_distributed_launch():
         import logging
 

@@ -22,6 +22,7 @@ def life(words: Sequence[str], log: Path, before: Callable[[], object] = lambda:
         os.dup2(out, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)  # pytest's own lead elsewhere
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         before()
         code = run_command_line(words)
         sys.stdout.flush()

@@ -59,12 +59,13 @@ def check_equal(client: MlflowClient, first: Run, second: Run) -> None:
     assert [run.info.status for run in (first, second)] == ["FINISHED"] * 2
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, "killed"])
+# An empty object is MLflow's own answer to a write, so 'no JSON fields' in mid-run cannot be told from success.
+@pytest.mark.parametrize("fault", ["refused login", "nonsense", "hang", "killed"])
 def test_a_run_outlives_its_server(
     server: Server, place: Path, fault: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     proxy = Proxy(server)
-    address = proxy.uri.replace("//", "//me:p%20a:ss%C3%A9@")
+    address = proxy.uri.replace("//", "//me:p%20a%25%3A%40ss%C3%A9@")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     words = words_of(place, fault)
     assert run_command_line(words) == 0
@@ -82,9 +83,10 @@ def test_a_run_outlives_its_server(
         if fault == "killed":
             server.start()
     (path,) = Path().glob("effft-recovery-*.jsonl")
-    assert f"python -m effft resend {path}" in said.splitlines()[-1] + said.splitlines()[-2]
+    assert f"python -m effft resend {path}" in " ".join(said.replace("│", " ").split())  # the panel wraps it
     assert "p%20a" not in said
     assert "ssé" not in said
+    assert "ss%C3" not in said
     assert run_command_line(["resend", str(path), "--tracking-uri", address]) == 0
     assert run_command_line(["resend", str(path), "--tracking-uri", address]) == 0
     first, second = runs(server, fault)

@@ -1,8 +1,11 @@
-"""Ctrl-C and SIGTERM: KILLED within seconds, the exit code, what was measured kept, one line for the user."""
+"""Ctrl-C, SIGTERM and SIGHUP: KILLED within seconds, the exit code, what was measured kept, one line for the user."""
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,11 @@ from tests.reliability.lives import ended, life, wait
 from tests.reliability.stages import noting
 
 SECONDS = 5.0
-ENDS = {signal.SIGINT: (130, "effft: stopped by Ctrl-C."), signal.SIGTERM: (143, "effft: stopped by SIGTERM.")}
+ENDS = {
+    signal.SIGINT: (130, "effft: stopped by Ctrl-C."),
+    signal.SIGTERM: (143, "effft: stopped by SIGTERM."),
+    signal.SIGHUP: (129, "effft: stopped by SIGHUP."),  # a terminal or an ssh session that is closed
+}
 
 
 def common(place: Path, tracking_uri: str, epochs: str) -> list[str]:
@@ -105,3 +112,42 @@ def test_a_search_that_is_stopped_keeps_its_trials(tracking_uri: str, tmp_path: 
     assert sum(run.info.status == "FINISHED" for run in found) >= 2
     print(f"search: {took:.1f} s")
     assert took < SECONDS
+
+
+def training(place: Path, uri: str, more: Sequence[str] = ()) -> tuple["subprocess.Popen[str]", Iterator[str]]:
+    """A process of its own that trains for ever, and the lines that it prints from then on."""
+    words = ["run", "lora", *common(make_place(place, "llama"), uri, "100000")]
+    process = subprocess.Popen([*more, sys.executable, "-m", "effft", *words], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines = iter(process.stderr.readline, "")
+    assert next(line for line in lines if line.startswith("effft: train "))
+    return process, lines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pause", [0.0, 0.003, 0.01, 0.03, 0.1, 0.3])
+def test_a_second_ctrl_c_changes_nothing(tracking_uri: str, tmp_path: Path, pause: float) -> None:
+    """It comes while the run is closed, while the sentence is printed, or while the interpreter ends."""
+    process, lines = training(tmp_path, tracking_uri)
+    time.sleep(0.3)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(pause)
+    said = list(lines)
+    assert process.wait(30) == 130, said
+    assert said[-1] == "effft: stopped by Ctrl-C.\n"
+    assert "Traceback" not in "".join(said)
+    (run,) = runs(tracking_uri, "effft/dogs")
+    assert run.info.status == "KILLED"
+    assert "train/loss" in run.data.metrics
+
+
+@pytest.mark.slow
+def test_nohup_keeps_a_run(tracking_uri: str, tmp_path: Path) -> None:
+    process, lines = training(tmp_path, tracking_uri, ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"])
+    process.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert "effft: stopped by SIGTERM.\n" in list(lines)
+    assert process.wait(30) == 143

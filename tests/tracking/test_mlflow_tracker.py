@@ -6,9 +6,11 @@ import pytest
 from mlflow import MlflowClient
 from plotly.offline import get_plotlyjs
 
+from effft.cli.exit_codes import run_command_line
 from effft.errors import EffftError, InputError
 from effft.tracking.mlflow_tracker import MlflowTracker
-from effft.tracking.store import close_orphaned_runs, open_client
+from effft.tracking.recovery import FORMAT
+from effft.tracking.store import close_orphaned_runs
 from effft.tracking.tracker import MemoryTracker, Tracker, tracked
 
 
@@ -157,9 +159,16 @@ def test_everything_has_a_kind_and_a_description(tracking_uri: str) -> None:
     assert "small" in client.get_experiment(study.experiment_id).tags["mlflow.note.content"]
 
 
-def test_the_next_start_of_anything_ends_orphaned_runs(tracking_uri: str) -> None:
+@pytest.mark.parametrize(
+    "words", [["models"], ["report", "--task", "agreement"], ["register", "y"], ["resend", "file"]]
+)
+def test_the_next_start_of_anything_ends_orphaned_runs(tracking_uri: str, words: list[str]) -> None:
     tracker = MlflowTracker.open("e", "r", {"effft.pid": "999999999"}, tracking_uri)
-    assert open_client(tracking_uri).get_run(tracker.run_id).info.status == "KILLED"
+    Path("file").write_text(
+        json.dumps({"what": FORMAT, "id": "1", "run": "y", "server": "", "process": {"effft.host": ""}})
+    )
+    assert run_command_line([*words, "--tracking-uri", tracking_uri]) in (0, 1, 2)
+    assert MlflowClient(tracking_uri).get_run(tracker.run_id).info.status == "KILLED"
 
 
 def test_tables_are_listed_as_mlflow_lists_its_own(tracking_uri: str) -> None:
