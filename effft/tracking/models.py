@@ -1,6 +1,7 @@
 """A run's model in MLflow: logging it with its metrics by data set, and finding its folder by URI."""
 
 import math
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from effft.serving.manifest import MANIFEST_FILE, read_manifest
 from effft.tracking.pyfunc import pyfunc_folder
 from effft.tracking.sanitize import sentence_of
 
+ANSWER_SECONDS = 3.0
 Digests = Mapping[str, Sequence[str]]
 """Split -> (name, digest) of its data set."""
 
@@ -33,7 +35,9 @@ def log_saved_model(
         with pyfunc_folder(saved, model_id, run_id) as folder:
             client.log_model_artifacts(model_id, str(folder))
     except BaseException:
-        client.finalize_logged_model(model_id, "FAILED")
+        marking = threading.Thread(target=client.finalize_logged_model, args=(model_id, "FAILED"), daemon=True)
+        marking.start()
+        marking.join(ANSWER_SECONDS)  # a server that hangs has been waited for
         raise
     client.finalize_logged_model(model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
