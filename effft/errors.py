@@ -4,13 +4,18 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from effft.redaction import redact
+
 T = TypeVar("T")
 
 
 class EffftError(Exception):
-    """A failure with a sentence for the user; the command line ends with `exit_code`."""
+    """A failure with a sentence for the user, without secrets; the command line ends with `exit_code`."""
 
     exit_code = 1
+
+    def __init__(self, sentence: object = "") -> None:
+        super().__init__(redact(str(sentence)))
 
 
 class InputError(EffftError, ValueError):

@@ -8,8 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
+    ("redaction",),
     ("errors",),
-    ("redaction", "progress", "disk"),
+    ("progress", "disk"),
     ("config",),
     ("data",),
     ("tasks", "distributed"),

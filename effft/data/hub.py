@@ -13,6 +13,7 @@ import re
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -78,7 +79,7 @@ def read_url(url: str, delimiter: str) -> Table:
     """
     if not url.startswith("https://"):
         raise InputError(f"url {url!r}: only https addresses are read.")
-    form = {"delimiter": delimiter or "\t", "quoting": 3, "dtype": "str", "keep_default_na": False}
+    form = {"delimiter": delimiter or "\t", "quoting": 3, "keep_default_na": False}
     return _load(url, url, None, "train", path="csv", data_files=url, **form)
 
 
@@ -335,7 +336,9 @@ def reachable(address: str) -> bool:
 
     if constants.HF_HUB_OFFLINE:
         return False
-    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - https, or the user's own endpoint
+    parts = urllib.parse.urlsplit(address)
+    host = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without user and password
+    request = urllib.request.Request(host, method="HEAD")  # noqa: S310 - https, or the user's own endpoint
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):  # noqa: S310 # nosec B310 # as above
             return True

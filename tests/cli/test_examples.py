@@ -28,13 +28,14 @@ def pages() -> list[click.Command]:
 
 
 def written() -> list[str]:
-    """The examples of the help pages, and the README's commands that call effft."""
+    """The examples of the help pages, and the commands of README and docs that call effft."""
     lines = [line for page in pages() for line in (page.epilog or "").splitlines()]
-    readme = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"^```\w*\n(.*?)^```", readme, re.S | re.M)
+    pages_of_text = [path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
+    blocks = [block for text in pages_of_text for block in re.findall(r"^```\w*\n(.*?)^```", text, re.S | re.M)]
     lines += [
         line.split("  #")[0].replace("python -m effft", "effft") for block in blocks for line in block.splitlines()
     ]
+    lines = [line for line in lines if "kubectl" not in line and "secret" not in line]
     return sorted({match.group(1) for line in lines if (match := re.search(r"(?:^|\s|\()effft (\w[^>)]*)", line))})
 
 

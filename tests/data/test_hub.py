@@ -273,6 +273,34 @@ def test_the_command_of_the_readme_through_mlflow(tmp_path: Path, shared: Path) 
         assert values[0] == values[1]
 
 
+def of_the_readme() -> list[list[str]]:
+    """The README's commands that name a model or a task of the hub."""
+    text = (ROOT / "README.md").read_text()
+    found = re.findall(r"^`?(effft .*?)(?:`|  +#.*)?$", text, re.M)
+    return [line.split() for line in found if re.search(r"facebook/|HuggingFaceTB/|cola|mnli", line)]
+
+
+@pytest.mark.slow
+def test_the_hub_commands_of_the_readme(tmp_path: Path) -> None:
+    found = of_the_readme()
+    assert [words[1] for words in found] == ["run", "estimate", "show", "run"]
+    (tmp_path / "reviews").mkdir()
+    readme = (ROOT / "README.md").read_text()
+    (tmp_path / "reviews" / "task.yaml").write_text(readme.split("```yaml\n")[1].split("```")[0])
+    rows = "".join(f"a {('bad', 'good')[i % 2]} one {i},{('bad', 'good')[i % 2]}\n" for i in range(40))
+    for name in ("train", "test", "books"):
+        (tmp_path / "reviews" / f"{name}.csv").write_text("text,label\n" + rows.replace("one", name))
+    made = [model(tmp_path, f"facebook/opt-{size}") for size in ("125m", "1.3b")]  # which read 64 tokens
+    with serve([glue(), hans(), *made, model(tmp_path, "HuggingFaceTB/SmolLM2-135M", "SmolLM2-135M")]) as server:
+        for words in found:
+            more = {"run": [*flags(QUICK), "--no-tracking"], "estimate": ["--per-label=4", "--shots=0"]}.get(
+                words[1], []
+            )
+            done = commands(server, tmp_path, *words, *more)
+            assert done.returncode == 0, (words, done.stderr)
+            assert done.stdout
+
+
 @pytest.mark.slow
 def test_fetch_and_then_without_a_network(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"

@@ -1,17 +1,21 @@
 """A password in an address and a token of the environment reach no store, no file, no sentence and no log."""
 
 import json
-import logging
 import os
 import re
+import shutil
 import sqlite3
+import ssl
+import subprocess
 import sys
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from place import make_place
@@ -81,8 +85,6 @@ def hidden(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     make_place(tmp_path, "llama")
     (tmp_path / "told.yaml").write_text(TASK)
-    rows = [{"text": "old dog", "label": "with_dog"}, {"text": "new cat", "label": "without"}]
-    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: Dataset.from_list(rows))
     assert tracking_uri
     return tmp_path
 
@@ -102,28 +104,69 @@ def holders(folder: Path, but: str) -> list[str]:
     return [str(path) for path in own if MARK.encode() in path.read_bytes()]
 
 
+class Rows(BaseHTTPRequestHandler):
+    """Answers every question with two rows."""
+
+    def do_GET(self) -> None:
+        body = b"text\tlabel\nold dog\twith_dog\nnew cat\twithout\n"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if self.command == "GET" else b"")
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@contextmanager
+def https_server(folder: Path) -> Iterator[int]:
+    """The port of a server whose certificate is `folder/pem`, for the name localhost."""
+    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *name]
+    subprocess.run([*make, "-keyout", folder / "pem.key", "-out", folder / "pem"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "pem", folder / "pem.key")
+    with ThreadingHTTPServer(("localhost", 0), Rows) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield int(server.server_address[1])
+        server.shutdown()
+
+
 @pytest.mark.slow
-def test_a_run_and_its_report_hold_no_secret(
-    hidden: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.DEBUG)
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate of the server")
+def test_a_run_and_its_report_hold_no_secret(hidden: Path) -> None:
+    with https_server(hidden) as port:
+        run_and_report(hidden, f"localhost:{port}")
+
+
+def run_and_report(hidden: Path, host: str) -> None:
+    (hidden / "told.yaml").write_text(TASK.replace("example.com", host))
+    trusted = {"SSL_CERT_FILE": str(hidden / "pem"), "HF_HUB_OFFLINE": "0", "HF_HOME": str(hidden.parent / "home")}
+
+    def go(*words: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "effft", *words], env=os.environ | trusted, cwd=hidden, capture_output=True,
+            text=True, timeout=200, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
     common = ["--task", str(hidden / "told.yaml"), "--model", str(hidden / "llama"), "--per-label", "4"]
     printed = []
     for strategy, more in (("probe", ["--log-model", "true"]), ("lora", [])):
-        code, said = go(capsys, monkeypatch, "run", strategy, *common, "--bootstrap", "10", *more)
+        code, said = go("run", strategy, *common, "--bootstrap", "10", *more)
         assert code == 0, said
         printed.append(said)
-    code, said = go(capsys, monkeypatch, "report", "--task", str(hidden / "told.yaml"), "--out", str(hidden / "report"))
+    code, said = go("report", "--task", str(hidden / "told.yaml"), "--out", str(hidden / "report"))
     assert code == 0, said
     assert (hidden / "report" / "report.html").is_file()
     assert holders(hidden, but="told.yaml") == []
     with closing(sqlite3.connect(hidden / "mlflow.db")) as store:
         sources = [json.loads(row[0])["uri"] for row in store.execute("select dataset_source from datasets")]
-    assert "https://***@example.com/far.tsv?token=***&page=2" in sources
-    assert MARK not in "".join([*printed, said, caplog.text])
+    assert f"https://***@{host}/far.tsv?token=***&page=2" in sources
+    assert MARK not in "".join([*printed, said])
 
 
 HOST = f"http://user:{PASSWORD}@127.0.0.1:9"
