@@ -293,9 +293,8 @@ def test_the_hub_commands_of_the_readme(tmp_path: Path) -> None:
     made = [model(tmp_path, f"facebook/opt-{size}") for size in ("125m", "1.3b")]  # which read 64 tokens
     with serve([glue(), hans(), *made, model(tmp_path, "HuggingFaceTB/SmolLM2-135M", "SmolLM2-135M")]) as server:
         for words in found:
-            more = {"run": [*flags(QUICK), "--no-tracking"], "estimate": ["--per-label=4", "--shots=0"]}.get(
-                words[1], []
-            )
+            more = ["--per-label=4", "--strategies=vanilla,lora"] if words[1] == "estimate" else []
+            more = [*flags(QUICK), "--no-tracking"] if words[1] == "run" else more
             done = commands(server, tmp_path, *words, *more)
             assert done.returncode == 0, (words, done.stderr)
             assert done.stdout
