@@ -28,7 +28,7 @@ LAYERS = (
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 VENDORS = {
-    "mlflow": ("effft/tracking/", "effft/cli/"),
+    "mlflow": ("effft/tracking/",),
     "peft": ("effft/models/lora.py", "benchmarks/"),
     "optuna": ("effft/search/", "benchmarks/"),
     "plotly": ("effft/reports/",),
