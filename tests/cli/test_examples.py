@@ -81,3 +81,33 @@ def test_help_wraps_between_words(width: int) -> None:
         lines = text.split("Examples:")[0].splitlines()
         assert max(map(len, lines)) <= width, page.name
         assert not [line for line in lines if line.rstrip().endswith("-")], page.name
+
+
+SHORT = "--epochs=1 --evaluation-limit=8 --bootstrap=0 --threads=1 --per-label=4"
+SHORTENED = {
+    "run lora --log-model": SHORT,
+    "compare": f"{SHORT} --seeds=1",
+    "search": f"{SHORT} --trials=1 --seeds=1 --reseeds=1",
+    "report": "",
+    "register": "",
+    "predict": "",
+}
+"""The README's commands that need no hub, by their beginnings, and flags that make them quick."""
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run(
+    tracking_uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    (Path.cwd() / "search").symlink_to(ROOT / "search")
+    lines = re.findall(r"^effft (.*?)(?:  +#.*)?$", (ROOT / "README.md").read_text(), re.M)
+    asked = {start: [line for line in lines if line.startswith(start)] for start in SHORTENED}
+    assert all(len(found) == 1 for found in asked.values()), asked
+    run_id = ""
+    for start, (line,) in asked.items():
+        words = shlex.split(f"{line} {SHORTENED[start]}".replace("RUN_ID", run_id))
+        assert run_command_line(words) == 0, (line, capsys.readouterr().err)
+        said = capsys.readouterr().out
+        run_id = run_id or re.findall(r"run id +([0-9a-f]{32})", said)[0]
+        assert said
