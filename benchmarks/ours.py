@@ -53,9 +53,9 @@ def search(job: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     from effft.search.driver import Driver
     from effft.search.executors import open_executor
     from effft.search.mlflow_log import Logbook
+    from effft.search.planning import plan_study
     from effft.search.settings import Settings
     from effft.search.storage import open_study
-    from effft.search.study import plan_study
 
     values |= {"strategy": "lora", "threads": max(1, job["threads"] // job["workers"])}
     asked = {"batch_size": 32, "epochs": job["epochs"], "warmup": 0.0, "weight_decay": 0.0, "lora_modules": "attention"}

@@ -22,9 +22,9 @@ from effft.runs.session import Session
 from effft.search.driver import Driver
 from effft.search.jobs import REPORTED_RESOURCES, InProcess, JobResult, TrainingJob
 from effft.search.mlflow_log import Logbook
+from effft.search.planning import plan_study
 from effft.search.settings import Settings, StudyPlan
 from effft.search.storage import open_study
-from effft.search.study import plan_study
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.tracker import MemoryTracker, tracked
 

@@ -176,9 +176,10 @@ def search(
     check_ray(settings.executor, settings.ray_address, settings.ray_gpus)
     from effft.cli.output import Progress, console
     from effft.cli.tracking import check_tracker
+    from effft.search.planning import plan_study
     from effft.search.spaces import is_range, read_space_file
     from effft.search.storage import check_storage
-    from effft.search.study import StudyStores, plan_study, run_study
+    from effft.search.study import StudyStores, run_study
 
     asked = read_space_file(space) if space else {}
     asked |= {name: value for name, value in fields.items() if is_range(value) and name not in _TEXTS}

@@ -45,10 +45,10 @@ class Driver:
     """
 
     def __init__(
-        self, stored: StoredStudy, plan: StudyPlan, executor: Executor, logbook: Logbook, announce: ProgressCallback
+        self, stored: StoredStudy, plan: StudyPlan, executor: Executor, logbook: Logbook, progress: ProgressCallback
     ) -> None:
         self.stored, self.plan, self.executor, self.logbook = stored, plan, executor, logbook
-        self.announce = announce
+        self.progress = progress
         self.flights: dict[int, InFlight] = {}
         self.failed_in_a_row = 0
 
@@ -95,7 +95,7 @@ class Driver:
         trial = propose(self.plan, earlier, self.executor.width)
         values = decoded(trial.params)
         self.logbook.start(trial.number, values)
-        self.announce(f"trial {trial.number}{self.logbook.standing}", len(self.stored.complete), settings.trials)
+        self.progress(f"trial {trial.number}{self.logbook.best_so_far}", len(self.stored.complete), settings.trials)
         units = self.plan.units(values, self.plan.config.seed, settings.inner_seeds)
         known = [other for other in trial.study.get_trials(deepcopy=False) if other.state.is_finished()]
         self.flights[trial.number] = InFlight(trial, known, units)

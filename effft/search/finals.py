@@ -52,7 +52,7 @@ def allowed(trials: Sequence[FrozenTrial], constraints: Sequence[tuple[str, floa
 
 
 def choose(
-    stored: StoredStudy, plan: StudyPlan, executor: Executor, announce: ProgressCallback
+    stored: StoredStudy, plan: StudyPlan, executor: Executor, progress: ProgressCallback
 ) -> tuple[FrozenTrial, float]:
     """The winner: of the top 3 and the default, the best mean validation over fresh seeds (and folds cut anew).
 
@@ -75,7 +75,7 @@ def choose(
         left |= {name: unit for name, unit in named.items() if name not in stored.results}
     total = len(left)
     for done, (name, found) in enumerate(measure_all(executor, left)):
-        announce("re-evaluation", done, total)
+        progress("re-evaluation", done, total)
         stored.keep(name, None if found.failure else found.value)
     kept = {number: [stored.results[name] for name in of_trial] for number, of_trial in names.items()}
     scores = {n: fmean(v for v in values if v is not None) for n, values in kept.items() if any_value(values)}
@@ -106,7 +106,7 @@ def finals(
     winner: FrozenTrial,
     session: "Session",
     open_run: OpenRun,
-    announce: ProgressCallback,
+    progress: ProgressCallback,
 ) -> list[Final]:
     """`seeds` x `data_seeds` fresh runs of the winner and of the default configuration.
 
@@ -133,7 +133,7 @@ def finals(
     roles = ("winner", "default", "median")
     for role in roles:
         for seed, data_seed in places:
-            announce(f"final {role}, seed {seed}·{data_seed}", len(found), len(places) * len(roles))
+            progress(f"final {role}, seed {seed}·{data_seed}", len(found), len(places) * len(roles))
             config = config_of(role, seed, data_seed)
             kind = "validation" if role == "median" else "final"
             name = f"{kind}/{plan.digest(TrainingJob(config))}"

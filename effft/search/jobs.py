@@ -70,13 +70,13 @@ def measure(unit: TrainingJob, session: "Session") -> JobResult:
 
     curve: list[float] = []
 
-    def pace(epoch: int, value: float) -> bool:
+    def should_stop(epoch: int, value: float) -> bool:
         curve.append(value)
         return below_threshold(unit.epoch_thresholds or (), epoch, value)
 
     try:
         plan = prepare_validation(unit.config, session, unit.fold)
-        result = execute(plan, MemoryTracker(), should_stop=None if unit.epoch_thresholds is None else pace)
+        result = execute(plan, MemoryTracker(), should_stop=None if unit.epoch_thresholds is None else should_stop)
     except Exception as error:
         return failed_result(error)
     resources = {name: result.metrics[f"resources/{name}"] for name in REPORTED_RESOURCES}

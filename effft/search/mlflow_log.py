@@ -34,7 +34,7 @@ class Logbook:
         self.ended: Counter[str] = Counter()
 
     @property
-    def standing(self) -> str:
+    def best_so_far(self) -> str:
         """' · 5 complete, 2 pruned · best 0.8300 (trial 3: rank=8)', for whoever shows where the study is."""
         counts = ", ".join(f"{count} {state}" for state, count in sorted(self.ended.items()))
         best = f" · best {self.best:.4f} ({self.best_line}: {self.best_words})" if self.best_line else ""

@@ -1,14 +1,13 @@
-"""One study from the first question to the verdict: `plan_study` checks, `run_study` works."""
+"""One study from its first trial to the verdict."""
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 
-from effft.config import PART_FIELDS, RunConfig, TrackingTarget, make_config
-from effft.errors import InputError
+from effft.config import TrackingTarget
 from effft.progress import ProgressCallback
-from effft.runs.plan import prepare, prepare_validation
+from effft.runs.plan import prepare
 from effft.runs.session import Session
 from effft.search.driver import Driver
 from effft.search.executors import open_executor
@@ -17,35 +16,16 @@ from effft.search.jobs import measure
 from effft.search.mlflow_log import Logbook
 from effft.search.plots import importances, page
 from effft.search.samplers import study_in_memory
-from effft.search.settings import Settings, StudyPlan
+from effft.search.settings import StudyPlan
 from effft.search.spaces import (
-    Limits,
-    Space,
-    Values,
-    bounded,
-    check_name,
     decoded,
-    encoded,
-    first_guesses,
-    is_range,
-    narrowed,
 )  # fmt: skip
 from effft.search.storage import StoredStudy, open_study, said_plainly
 from effft.search.verdict import Verdict, verdict
-from effft.strategies.parts import LoRA
-from effft.strategies.search_space import ALL, Choice
-from effft.strategies.strategy import compose
-from effft.tasks.loading import content_digest
 from effft.tracking import open_tracker
 from effft.tracking.tracker import MemoryTracker, Tracker, tracked
 
 PARENT, REGISTERED = "mlflow_parent", "registered"
-DERIVED = {"alpha": "alpha_ratio"}
-"""A parameter that is fixed by its own name, and the dimension of the space that stands for it."""
-
-
-class NothingToSearchError(InputError):
-    """The space is empty."""
 
 
 @dataclass(frozen=True)
@@ -70,129 +50,9 @@ class Outcome:
     sentences: tuple[str, ...]
 
 
-def plan_study(
-    values: Mapping[str, str], asked: Mapping[str, str], settings: Settings, name: str, session: Session
-) -> StudyPlan:
-    """Everything that can be checked, cheapest first; the model is loaded last, to know its blocks and its width.
-
-    values: RunConfig fields, as given; asked: names of the space with a range or a fixed value.
-
-    Raises:
-        InputError: whatever is wrong, in a sentence.
-    """
-    strategy = compose(values.get("strategy") or "lora")
-    rough = strategy.space(768)
-    for key, text in asked.items():
-        if is_range(text):
-            narrowed(key, text, rough)
-        elif key not in RunConfig.model_fields:
-            check_name(key, rough)
-    fixed = {k: v for k, v in asked.items() if not is_range(v) and v != ""}
-    ratio = fixed.pop("alpha_ratio", "")
-    config = make_config({**values, **fixed})
-    if settings.folds and settings.folds > config.per_label:
-        raise InputError(
-            f"folds={settings.folds}: there are only {config.per_label} examples per label, so at most "
-            f"{config.per_label} folds (flag --folds; 0 = the validation draw)."
-        )
-    plan = prepare_validation(config, session, (0, settings.folds, config.seed) if settings.folds else None)
-    backbone = session.pristine_backbone(config, plan.strategy.head != compose("vanilla").head)
-    rank = min(LoRA.highest_rank(backbone, modules) for modules in ("attention", "all"))
-    limits = Limits(len(backbone.layout.blocks), len(plan.few_shot.train), tuple(plan.task.patterns), rank)
-    space = strategy.space(backbone.width)
-    space = bounded(space, limits) | {key: narrowed(key, text, space) for key, text in asked.items() if is_range(text)}
-    for key in (*fixed, *(DERIVED[k] for k in fixed if k in DERIVED), *(("alpha_ratio",) if ratio else ())):
-        space.pop(key, None)
-    space = bounded(space, replace(limits, rank=ALL))
-    if not space:
-        raise NothingToSearchError(
-            f"strategy {strategy.name!r}: every parameter is fixed, so there is nothing to search."
-        )
-    defaults = _defaults(plan.resolved.settings)
-    known = {"alpha_ratio": _ratio(ratio)} if ratio else {}
-    default, own = _default(values, config, defaults, session)
-    task = plan.task
-    content = {f"data.{split}": content_digest(task, config.data_dir, [split]) for split in task.split_names}
-    found = StudyPlan(
-        name or _name(config, task.name), config, space, settings, plan.resolved.metric, defaults, task.name, default,
-        _excluded(own, {**fixed, **known}, space), tuple(first_guesses(defaults, space)),
-        {**content, "weights": session.model_digest(config)}, known,
-    )  # fmt: skip
-    _check_ends(found, session)
-    return found
-
-
-def _default(
-    values: Mapping[str, str], config: RunConfig, defaults: Values, session: Session
-) -> tuple[RunConfig, Values]:
-    """The default configuration and its values; `config` where the default cannot be trained (too few blocks)."""
-    default = make_config(values)
-    try:
-        return default, _defaults(prepare_validation(default, session).resolved.settings)
-    except InputError:
-        return config, defaults
-
-
-def _excluded(default: Values, fixed: Mapping[str, object], space: Space) -> tuple[str, ...]:
-    """What of the default the fixed values and the ranges leave out."""
-    reached = {**decoded(encoded(default, space)), **fixed}
-    known = [name for name in (*space, *fixed) if default.get(name) not in (None, "")]
-    lost = [name for name in known if name not in reached or not _equal(reached[name], default[name])]
-    return tuple(f"{name}={default[name]}" for name in lost)
-
-
-def _equal(one: object, other: object) -> bool:
-    try:
-        return float(str(one)) == float(str(other))
-    except ValueError:
-        return str(one) == str(other)
-
-
-def _defaults(resolved: Mapping[str, object]) -> dict[str, object]:
-    values = dict(resolved)
-    if "alpha" in values and "rank" in values:
-        values["alpha_ratio"] = float(str(values["alpha"])) / int(str(values["rank"]))
-    return values
-
-
-def _ratio(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise InputError(
-            f"alpha_ratio={text}: must be a number above 0, or a range low:high:log2 (flag --alpha-ratio)."
-        )
-    return value
-
-
-def _name(config: RunConfig, task: str) -> str:
-    place = f"{task}/{config.strategy}/{config.per_label}"
-    return f"{place}/{config.model.rstrip('/').rpartition('/')[2]}/{config.seed}-{config.data_seed}"
-
-
-def _check_ends(plan: StudyPlan, session: Session) -> None:
-    """The largest values a trial may draw are allowed: rank, layers; every choice is one of the field's."""
-    largest = {k: int(d.high) for k, d in plan.space.items() if k in ("rank", "layers") and not isinstance(d, Choice)}
-    for name, dimension in plan.space.items():
-        for value in dimension.values if isinstance(dimension, Choice) else ():
-            make_config({name: value})
-    ends = [(n, e) for n, d in plan.space.items() if not isinstance(d, Choice) for e in (d.low, d.high)]
-    for name, end in ends:
-        if name in RunConfig.model_fields:
-            make_config({name: int(end) if float(end).is_integer() else end})
-    if largest:
-        top = {k: v for k, v in plan.config.model_dump().items() if v is not None and (k in PART_FIELDS or k in _WHERE)}
-        prepare_validation(make_config({**top, **largest}), session)
-
-
-_WHERE = ("strategy", "task", "model", "revision", "data_dir", "per_label", "data_seed", "max_length", "device")
-
-
 @said_plainly()
 def run_study(
-    plan: StudyPlan, place: StudyStores, session: Session, announce: ProgressCallback, say: Callable[[str], None]
+    plan: StudyPlan, place: StudyStores, session: Session, progress: ProgressCallback, say: Callable[[str], None]
 ) -> Outcome:
     """Trials, finals, verdict, registration; goes on where an earlier process stopped.
 
@@ -211,16 +71,16 @@ def run_study(
                     f"the ranges and fixed values exclude the default ({', '.join(plan.excluded)}); it is measured "
                     "beside the winner all the same."
                 )
-            announce("one training, to know how long the study takes", 0, 0)
+            progress("one training, to know how long the study takes", 0, 0)
             say(_budget(stored, plan, session, executor.width))
-            Driver(stored, plan, executor, logbook, announce).run()
-            winner, fresh = choose(stored, plan, executor, announce)
+            Driver(stored, plan, executor, logbook, progress).run()
+            winner, fresh = choose(stored, plan, executor, progress)
             executor.close()  # the finals are made here, and need the room
 
             def open_run(experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
                 return _final_tracker(place, parent, experiment, name, tags)
 
-            found = finals(stored, plan, winner, session, open_run, announce)
+            found = finals(stored, plan, winner, session, open_run, progress)
             default = next((trial.number for trial in stored.complete if is_default(trial, plan)), None)
             judged = verdict(found, plan.metric, winner, fresh, default)
             sentences = [*judged.sentences, *_register(stored, plan, found, judged, place)]

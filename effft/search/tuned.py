@@ -13,8 +13,9 @@ from effft.runs.experiment import Result
 from effft.runs.grid import ComparedRun, Comparison, Grid, RunRow
 from effft.runs.session import Session
 from effft.search.finals import Final
+from effft.search.planning import DERIVED, NothingToSearchError, plan_study
 from effft.search.settings import CROSS_VALIDATED_FROM, FOLDS, HELD_OUT_SEED_OFFSET, Settings, StudyPlan
-from effft.search.study import DERIVED, NothingToSearchError, StudyStores, plan_study, run_study
+from effft.search.study import StudyStores, run_study
 from effft.tracking.tracker import Tracker
 
 STORAGE = "sqlite:///optuna.db"

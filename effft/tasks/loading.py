@@ -9,7 +9,7 @@ from pathlib import Path
 from effft.config import DIFFICULTY_FIELDS
 from effft.data.examples import ExampleSet
 from effft.data.files import open_table
-from effft.data.hub import read_hub, read_url
+from effft.data.hub_rows import read_hub, read_url
 from effft.data.table import SourceRow, Table
 from effft.disk import file_digest
 from effft.errors import InputError, UnavailableError, shortened

@@ -1,6 +1,5 @@
 """Runs stored in MLflow. Only through MlflowClient: no global run, so nothing that a parent process set is lost."""
 
-import errno
 import json
 import logging
 import math
@@ -12,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
 from effft.redaction import redact
+from effft.tracking.experiments import DEFAULT_EXPERIMENT, NOTE, chosen_experiment, experiment_named, ready
 from effft.tracking.postgres import retry
 from effft.tracking.provenance import code_tags, process_tags, user_name
 from effft.tracking.recovery import Writer, report_slow_answer
@@ -35,8 +34,6 @@ HOME = "effft.runs.experiment"
 RESOLVED = "resolved."
 """Before a parameter whose own name holds what was typed at `mlflow run`."""
 
-NOTE = "mlflow.note.content"
-DEFAULT_EXPERIMENT = "0"
 IN_DEFAULT = (
     "effft: `mlflow run` put this run into the experiment Default; `mlflow run --experiment-name %s ...` keeps it "
     "beside the other runs of its task."
@@ -207,14 +204,14 @@ def _open(writer: Writer, experiment: str, name: str, tags: Mapping[str, str]) -
     run_id = os.environ.pop("MLFLOW_RUN_ID", "")
     client, task, tags = writer.client, tags.get("task", ""), {HOME: experiment, **tags}
     if not run_id:
-        tracker = _create(writer, _chosen_experiment(client, experiment, task), name, tags)
+        tracker = _create(writer, chosen_experiment(client, experiment, task), name, tags)
     else:
         tracker = _adopt(writer, run_id, name, tags)
         if tracker.experiment_id == DEFAULT_EXPERIMENT:
-            tracker.home_id = _experiment_id(client, experiment, task)
+            tracker.home_id = experiment_named(client, experiment, task)
             log.warning(IN_DEFAULT, shlex.quote(experiment))
         else:
-            _ready(client, client.get_experiment(tracker.experiment_id), task)
+            ready(client, client.get_experiment(tracker.experiment_id), task)
     tracker.home = experiment
     return tracker
 
@@ -251,71 +248,3 @@ def _all_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 DESCRIBED = ("task", "strategy", "strategies", "backbone", "per_label", "seed", "data_seed", "study", "optuna.trial")
 """Tags that the first description of a run repeats."""
-
-
-def _chosen_experiment(client: MlflowClient, name: str, task: str) -> str:
-    """Id of the experiment that MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME chooses, else of `name`."""
-    chosen = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
-    if not chosen:
-        return _experiment_id(client, os.environ.get("MLFLOW_EXPERIMENT_NAME", "") or name, task)
-    try:
-        experiment = retry(lambda: client.get_experiment(chosen))
-    except MlflowException:
-        raise InputError(
-            f"MLFLOW_EXPERIMENT_ID={chosen}: {redact(str(client.tracking_uri))} has no such experiment; "
-            "unset the variable, or set MLFLOW_EXPERIMENT_NAME instead."
-        ) from None
-    return _ready(client, experiment, task)
-
-
-def _experiment_id(client: MlflowClient, name: str, task: str) -> str:
-    """Id of an experiment, created when absent."""
-    experiment = retry(lambda: client.get_experiment_by_name(name))
-    if experiment is None:
-        try:
-            experiment = client.get_experiment(client.create_experiment(name))
-        except MlflowException:  # another process may have created it in between
-            experiment = client.get_experiment_by_name(name)
-            if experiment is None:
-                raise
-    return _ready(client, experiment, task)
-
-
-def _ready(client: MlflowClient, experiment: Experiment, task: str) -> str:
-    """Id of an experiment that takes runs; one without a description gets one.
-
-    Raises:
-        InputError: It was deleted, or its files cannot be written.
-    """
-    if not experiment.experiment_id:
-        raise InputError("tracking store: its answer names no experiment, as MLflow's does (flag --tracking-uri).")
-    if experiment.lifecycle_stage != "active":
-        raise InputError(
-            f"experiment {experiment.name!r} was deleted; restore it in MLflow or name another (--experiment)."
-        )
-    _must_take_files(experiment.artifact_location)
-    experiment_id = str(experiment.experiment_id)
-    if experiment_id != DEFAULT_EXPERIMENT and NOTE not in experiment.tags:
-        about = f"Runs of effft on the task {task}." if task else "Runs of effft."
-        client.set_experiment_tag(experiment_id, NOTE, f"{about} *Views* lines the strategies up.")
-    return experiment_id
-
-
-def _must_take_files(location: str) -> None:
-    """Make the folder of an experiment's files, where it is one of this machine, before anything is computed.
-
-    Raises:
-        InputError: It cannot be made.
-    """
-    path = Path(location.removeprefix("file://"))
-    if not path.is_absolute():  # a store of its own, such as s3:// or mlflow-artifacts:
-        return
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise InputError(
-            f"the files of runs go to {path}, which cannot be written ({error.strerror}); work in another folder, "
-            "or name another experiment (flag --experiment)."
-        ) from None

@@ -37,7 +37,7 @@ for name, split in json.loads(sys.argv[1]):
 FETCH = """
 import json, sys, time
 from concurrent.futures import ThreadPoolExecutor
-from effft.data.hub import read_hub
+from effft.data.hub_rows import read_hub
 from effft.errors import InputError
 from effft.models.files import model_folder, with_weights
 def answer(words):

@@ -17,10 +17,10 @@ from effft.search.driver import MOST_PRUNED, Driver
 from effft.search.finals import choose, finals
 from effft.search.jobs import JobResult, TrainingJob, measure
 from effft.search.mlflow_log import Logbook
+from effft.search.planning import plan_study
 from effft.search.samplers import WARM, epoch_thresholds, sampler_name
 from effft.search.settings import Settings, StudyPlan
 from effft.search.storage import StoredStudy, open_study
-from effft.search.study import plan_study
 from effft.search.verdict import verdict
 from effft.tracking.tracker import MemoryTracker, Tracker
 

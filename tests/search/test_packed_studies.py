@@ -12,8 +12,8 @@ from effft.cli.exit_codes import run_command_line
 from effft.runs.session import Session
 from effft.search.executors import open_executor
 from effft.search.multi_adapter_executor import MultiAdapterExecutor
+from effft.search.planning import plan_study
 from effft.search.settings import Settings, StudyPlan
-from effft.search.study import plan_study
 
 Values = list[tuple[dict[str, object], list[float] | None, TrialState]]
 

@@ -19,9 +19,9 @@ from sqlalchemy import create_engine, text
 from effft.cli.exit_codes import run_command_line
 from effft.errors import InputError, RunError
 from effft.runs.session import Session
+from effft.search.planning import plan_study
 from effft.search.settings import Settings, StudyPlan
 from effft.search.storage import NUMBER, open_storage, open_study, said_plainly
-from effft.search.study import plan_study
 from effft.tracking import postgres
 from effft.tracking.postgres import with_driver
 from tests.database import PASSWORD, Postgres

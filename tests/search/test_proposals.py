@@ -14,9 +14,9 @@ from effft.runs.session import Session
 from effft.search.driver import Driver
 from effft.search.jobs import JobResult, TrainingJob
 from effft.search.mlflow_log import Logbook
+from effft.search.planning import plan_study
 from effft.search.settings import Settings, StudyPlan
 from effft.search.storage import open_study
-from effft.search.study import plan_study
 from effft.tracking.tracker import MemoryTracker
 
 RESOURCES = dict.fromkeys(("peak_memory_mb", "train_seconds", "trainable_parameters"), 1.0)

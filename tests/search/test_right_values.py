@@ -13,8 +13,9 @@ from effft.cli.exit_codes import run_command_line
 from effft.config import RunConfig
 from effft.runs.experiment import run
 from effft.runs.session import Session
+from effft.search.planning import plan_study
 from effft.search.settings import Settings
-from effft.search.study import StudyStores, plan_study, run_study
+from effft.search.study import StudyStores, run_study
 from effft.tracking.tracker import MemoryTracker
 from tests.backbones import save_backbone
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from effft.data.hub import read_hub
+from effft.data.hub_rows import read_hub
 from effft.errors import InputError
 from effft.tasks.loading import read_split
 from effft.tasks.task import load_task
