@@ -1,11 +1,14 @@
 """Every example in a help page is a command that would start; the cheap ones run."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import click
 import pytest
+from mlflow import pyfunc
+from pandas import DataFrame
 
 from effft.cli.app import COMMANDS, app
 from effft.cli.exit_codes import run_command_line
@@ -111,3 +114,6 @@ def test_the_commands_of_the_readme_run(
         said = capsys.readouterr().out
         run_id = run_id or re.findall(r"run id +([0-9a-f]{32})", said)[0]
         assert said
+    uri, body = re.search(r"-m (models:\S+).*? -d '(.*?)'", (ROOT / "README.md").read_text(), re.S).groups()
+    answers = pyfunc.load_model(uri).predict(DataFrame(json.loads(body)["dataframe_records"]))
+    assert list(answers["label_name"]) in (["acceptable"], ["unacceptable"])
