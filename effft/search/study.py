@@ -60,7 +60,8 @@ def run_study(
         InputError: the storage, or a study of this name that is another or that another process drives.
         RunError: five failures in a row, or the storage does not take what it is told.
     """
-    with open_study(place.storage, plan) as stored, closing(open_executor(plan, session)) as executor:
+    # The executor first: a cluster that cannot be joined leaves no study behind.
+    with closing(open_executor(plan, session)) as executor, open_study(place.storage, plan) as stored:
         parent = _parent(stored, plan, place)
         with tracked(parent):
             parent.params(_parameters(plan))
