@@ -60,16 +60,17 @@ def save_tokenizer(folder: Path, kind: str) -> None:
 
 
 def save_backbone(
-    folder: Path, kind: str, seed: int = 0, positions: int = 128, std: float = 0.2, width: int = 32
+    folder: Path, kind: str, seed: int = 0, positions: int = 128, std: float = 0.2, width: int | None = None
 ) -> Path:
     """Save a tiny random model of architecture `kind` with its tokenizer; returns the folder.
 
-    width: hidden size; from 256 on prompts are packed.
+    width: hidden size, where it is not that of CONFIGS; from 256 on prompts are packed.
     """
     config_name, model_name, options = CONFIGS[kind]
     limit = {"n_positions": positions} if kind == "gpt2" else {"max_position_embeddings": positions}
-    limit |= {"n_embd": width} if kind == "gpt2" else {"hidden_size": width}
-    limit |= {"word_embed_proj_dim": width} if kind == "opt" and width != 32 else {}
+    if width:
+        limit["n_embd" if kind == "gpt2" else "hidden_size"] = width
+        limit |= {"word_embed_proj_dim": width} if kind == "opt" and width != 32 else {}
     ids = IDS if kind != "modernbert" else IDS | {"cls_token_id": 1, "sep_token_id": 2}
     config = getattr(transformers, config_name)(**{**ids, **options, **limit})
     with torch.random.fork_rng():

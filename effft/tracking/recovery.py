@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,8 @@ def report_slow_answer() -> Iterator[None]:
     """Say so when the block takes longer than SLOW seconds."""
     timer = threading.Timer(SLOW, log.warning, ["effft: the tracking store is slow to answer; waiting for it."])
     timer.daemon = True
-    timer.start()
+    with suppress(RuntimeError):  # where memory has no room for a thread, nothing is reported
+        timer.start()
     try:
         yield
     finally:
