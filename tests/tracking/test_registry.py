@@ -49,11 +49,13 @@ QUICK = ("lora", "vanilla", "icl")
 
 
 @pytest.mark.parametrize("strategy", [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in NAMED])
-def test_pyfunc_answers_what_the_run_logged(place: Path, tracking_uri: str, strategy: str) -> None:
+def test_pyfunc_answers_what_the_run_logged(
+    place: Path, tracking_uri: str, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     values = {"teacher_shots": 4} if "distill" in strategy else {"shots": 4} if strategy == "icl" else {}
     run_id, result = logged(place, tracking_uri, strategy, **values)
     version = register(run_id, tracking_uri)
-    mlflow.set_tracking_uri(tracking_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)  # set_tracking_uri would outlive the test
     model = mlflow.pyfunc.load_model(version.uri)
     answers = model.predict(pd.DataFrame({"text": result.tables["in_domain"]["text"]}))
     np.testing.assert_allclose(answers[PROBABILITIES].to_numpy(), softmaxed(result), atol=1e-6, rtol=0)
