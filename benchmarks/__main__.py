@@ -26,7 +26,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "icl": {"per_label": 8, "epochs": 1, "evaluation": 984, "rate": 5e-4},
     "context_distillation": {"per_label": 16, "epochs": 20, "evaluation": 32, "rate": 5e-4},
     "distillation_each_step": {"per_label": 16, "epochs": 4, "evaluation": 32, "rate": 5e-4, "asks": "each step"},
-    "search": {"per_label": 16, "epochs": 2, "trials": 16, "folds": 3, "workers": 1, "executor": "auto"},
+    "search": {"per_label": 16, "epochs": 2, "trials": 16, "folds": 3, "workers": 1},
 }
 """Work -> its size."""
 

@@ -51,18 +51,16 @@ def train(job: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 def search(job: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """A study: the product's driver, executor and storage."""
     from effft.search.driver import Driver
-    from effft.search.executors import open_executor
     from effft.search.mlflow_log import Logbook
     from effft.search.planning import plan_study
     from effft.search.settings import Settings
     from effft.search.storage import open_study
+    from effft.search.study import open_executor
 
     values |= {"strategy": "lora", "threads": max(1, job["threads"] // job["workers"])}
     asked = {"batch_size": 32, "epochs": job["epochs"], "warmup": 0.0, "weight_decay": 0.0, "lora_modules": "attention"}
     asked |= {"alpha_ratio": 2, "learning_rate": "1e-5:1e-1:log", "rank": "1:64"}
-    settings = Settings(
-        len(job["trials"]), len(job["folds"]), pruner="none", workers=job["workers"], executor=job["executor"]
-    )
+    settings = Settings(len(job["trials"]), len(job["folds"]), pruner="none", workers=job["workers"])
     fixed, ranges = ({name: str(value) for name, value in given.items()} for given in (values, asked))
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()

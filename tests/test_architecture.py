@@ -20,7 +20,7 @@ LAYERS = (
     ("tiny_lm", "serving"),
     ("tracking",),
     ("runs",),
-    ("multi_adapter", "reports"),
+    ("reports",),
     ("search",),
     ("cli",),
     ("__main__",),

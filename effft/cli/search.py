@@ -27,9 +27,8 @@ SEARCHED = (
 
 def settings_of(own: "dict[str, str | int | None]", cross_validate: bool) -> "Settings":
     """The study's own settings, checked."""
-    from effft.search.executors import check_executor
     from effft.search.samplers import PRUNERS, SAMPLERS
-    from effft.search.settings import DIRECTIONS, FOLDS, Settings
+    from effft.search.settings import DIRECTIONS, EXECUTORS, FOLDS, Settings
 
     lookup("sampler", str(own["sampler"]), {**SAMPLERS, "auto": None})
     lookup("pruner", str(own["pruner"]), PRUNERS)
@@ -47,7 +46,7 @@ def settings_of(own: "dict[str, str | int | None]", cross_validate: bool) -> "Se
         raise InputError(
             f"folds={folds}: must be a whole number, 0 (the validation draw) or at least 2 (flag --folds)."
         )
-    check_executor(str(own["executor"]), int(str(own["workers"])), str(own["pack"]))
+    lookup("executor", str(own["executor"]), EXECUTORS)
     names = ("trials", "inner_seeds", "reseeds", "seeds", "data_seeds", "workers")
     return Settings(
         **{name: int(str(own[name])) for name in names},
@@ -55,7 +54,6 @@ def settings_of(own: "dict[str, str | int | None]", cross_validate: bool) -> "Se
         sampler=str(own["sampler"]),
         pruner=str(own["pruner"]),
         executor=str(own["executor"]),
-        pack=str(own["pack"]),
         objectives=objectives,
         constraints=tuple(limits),
         ray_address=str(own["ray_address"]),
@@ -109,7 +107,7 @@ def read_study(ctx: click.Context, param: click.Parameter, value: str) -> str:
 AT_LEAST_ONE = click.IntRange(1)
 SAMPLERS = Words(("auto", "gp", "tpe", "random", "nsga2"))
 PRUNERS = Words(("wilcoxon", "median", "epochs", "none"))
-EXECUTORS = Words(("auto", "processes", "ray", "packed"))
+EXECUTORS = Words(("processes", "ray"))
 STUDY = [
     Option("strategy", "Strategy, or parts joined by '+'", "lora"),
     Option("trials", "Complete trials; the same command continues up to this number", 20, type=AT_LEAST_ONE),
@@ -134,8 +132,9 @@ STUDY = [
     Option("seeds", "Fresh seeds of the final runs", 5, type=AT_LEAST_ONE),
     Option("data_seeds", "Draws of examples in the final runs, from --data-seed on", 1, type=AT_LEAST_ONE),
     Option("workers", "Trials measured at the same time, one thread each", 1, "Workers", type=AT_LEAST_ONE),
-    Option("executor", "Who measures; packed: LoRA or BitFit trials in one pass", "auto", "Workers", type=EXECUTORS),
-    Option("pack", "Packed trials side by side; auto: 8, fewer where memory is short", "auto", "Workers"),
+    Option(
+        "executor", "Who measures: processes of this machine, or a Ray cluster", "processes", "Workers", type=EXECUTORS
+    ),
     Option("ray_address", "Ray cluster: auto (this machine's), local (a new one), or host:port", "auto", "Workers"),
     Option("ray_gpus", "Share of a GPU per trial on Ray", 0.0, "Workers"),
 ]

@@ -11,39 +11,23 @@ from effft.strategies.learner import Learner
 from effft.strategies.scoring import FrozenFeatures, predict
 
 
-class Best:
-    """The best value so far and its epoch; a later epoch must be better, not equal.
-
-    Args:
-        patience: epochs without a better one after which `exhausted` is true; 0 never.
-    """
-
-    def __init__(self, patience: int) -> None:
-        self.patience, self.value, self.epoch, self.exhausted = patience, float("-inf"), 0, False
-
-    def update(self, epoch: int, value: float) -> bool:
-        """Whether the epoch that just ended is the best."""
-        better = value > self.value
-        if better:
-            self.value, self.epoch = value, epoch
-        self.exhausted = 0 < self.patience <= epoch - self.epoch
-        return better
-
-
-class BestEpoch(Best):
+class BestEpoch:
     """Scores the validation items after an epoch and keeps the best epoch's trained parameters in memory.
+
+    A later epoch must be better, not equal.
 
     Args:
         items: without any, every epoch is as good as another, and the last is kept.
         metric: the metric that decides.
+        patience: epochs without a better one after which `exhausted` is true; 0 never.
         frozen_features: as in `predict`; a cache, as the items are scored after every epoch.
     """
 
     def __init__(
         self, learner: Learner, items: Sequence[Item], metric: str, patience: int, frozen_features: FrozenFeatures
     ) -> None:
-        super().__init__(patience)
         self.learner, self.items, self.metric, self.frozen_features = learner, items, metric, frozen_features
+        self.patience, self.value, self.epoch, self.exhausted = patience, float("-inf"), 0, False
         self.labels = torch.tensor([item.label for item in items]).numpy()
         self.weights: dict[str, Tensor] = {}
 
@@ -53,8 +37,10 @@ class BestEpoch(Best):
             return {}
         answers = predict(self.learner, self.items, frozen_features=self.frozen_features).argmax(dim=1).numpy()
         metrics = four_metrics(self.labels, answers, len(self.learner.task.labels))
-        if self.update(epoch, metrics[self.metric]):
+        if metrics[self.metric] > self.value:
+            self.value, self.epoch = metrics[self.metric], epoch
             self.weights = {n: p.detach().clone() for n, p in self.learner.trainable_parameters.items()}
+        self.exhausted = 0 < self.patience <= epoch - self.epoch
         return metrics
 
     def restore(self) -> None:

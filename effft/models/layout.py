@@ -61,7 +61,7 @@ def _is_embedding_norm(name: str, module: nn.Module) -> bool:
     return _is_norm(module) and "emb" in name.lower()
 
 
-def is_linear(module: nn.Module) -> bool:
+def _is_linear(module: nn.Module) -> bool:
     """Whether it is nn.Linear, or GPT-2's Conv1D (the same with its weight transposed)."""
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
@@ -80,7 +80,7 @@ def linear_paths(body: nn.Module, layout: ModelLayout, which: str) -> list[str]:
         InputError: the model has none of that kind.
     """
     inside = layout.blocks_path + "."
-    linear = [n for n, m in body.named_modules() if n.startswith(inside) and is_linear(m)]
+    linear = [n for n, m in body.named_modules() if n.startswith(inside) and _is_linear(m)]
     linear = [n for n in linear if not any(word in n for word in EXPERTS)]
     if which == "attention":
         linear = [n for n in linear if "attn" in n.lower() or "attention" in n.lower()]

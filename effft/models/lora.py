@@ -1,7 +1,7 @@
 """LoRA adapters, through peft (this is the only file that imports it)."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -40,14 +40,9 @@ def add_lora(
     for name, module in body.named_modules():
         if name.endswith("lora_A.default"):
             with torch.no_grad():
-                module.weight.copy_(initial_lora_a(module.weight.shape, generator))
+                bound = (1.0 / module.weight.shape[1]) ** 0.5  # kaiming_uniform_ with a = sqrt(5)
+                module.weight.copy_(torch.empty(module.weight.shape).uniform_(-bound, bound, generator=generator))
     return added
-
-
-def initial_lora_a(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
-    """A newly drawn A, (rank, inputs): kaiming_uniform_ with a = sqrt(5)."""
-    bound = (1.0 / shape[1]) ** 0.5
-    return torch.empty(tuple(shape)).uniform_(-bound, bound, generator=generator)
 
 
 def save_adapter(folder: Path, weights: Mapping[str, torch.Tensor], settings: Mapping[str, object]) -> None:

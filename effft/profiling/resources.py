@@ -76,13 +76,6 @@ class ResourceMeter:
         if self.device.type == "cuda":  # its allocator knows the true peak
             self.peak_bytes = torch.cuda.max_memory_allocated(self.device) - self._start
 
-    def peak(self) -> int:
-        """`peak_bytes` so far, while it is still measured."""
-        self._sample()
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) - self._start
-        return self.peak_bytes
-
     def _now(self) -> int:
         if self.device.type == "cuda":
             return torch.cuda.memory_allocated(self.device)

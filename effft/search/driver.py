@@ -159,6 +159,5 @@ def mean_resources(found: Sequence[dict[str, float]]) -> dict[str, float]:
     """Means over the units; of the memory, the highest."""
     if not found:
         return {}
-    both = set.intersection(*map(set, found))  # a unit that ran alone has no company to tell of
-    means = {name: fmean(one[name] for one in found) for name in found[0] if name in both}
+    means = {name: fmean(one[name] for one in found) for name in found[0]}
     return means | {"peak_memory_mb": max(one["peak_memory_mb"] for one in found)}

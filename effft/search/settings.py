@@ -20,6 +20,12 @@ DIRECTIONS = {
 }
 """Objectives by name."""
 
+EXECUTORS = {
+    "processes": "`workers` processes of this machine; one worker is this process",
+    "ray": "tasks of a Ray cluster, `workers` of them at a time",
+}
+"""Who measures trials."""
+
 CROSS_VALIDATED_FROM = 8
 """Examples per label from which k-fold on the shots is the default; below, the validation draw is used."""
 
@@ -48,8 +54,7 @@ class Settings:
     sampler: str = "auto"
     pruner: str = "wilcoxon"
     workers: int = 1
-    executor: str = "auto"
-    pack: str = "auto"
+    executor: str = "processes"
     objectives: tuple[str, ...] = ("validation",)
     constraints: tuple[tuple[str, float], ...] = ()
     ray_address: str = "auto"

@@ -10,16 +10,13 @@ from effft.progress import ProgressCallback
 from effft.runs.plan import prepare
 from effft.runs.session import Session
 from effft.search.driver import Driver
-from effft.search.executors import open_executor
 from effft.search.finals import TOP, Final, best_final, choose, finals, is_default
-from effft.search.jobs import measure
+from effft.search.jobs import Executor, InProcess, LocalProcesses, measure
 from effft.search.mlflow_log import Logbook
 from effft.search.plots import importances, page
 from effft.search.samplers import study_in_memory
 from effft.search.settings import StudyPlan
-from effft.search.spaces import (
-    decoded,
-)  # fmt: skip
+from effft.search.spaces import decoded
 from effft.search.storage import StoredStudy, open_study, said_plainly
 from effft.search.verdict import Verdict, verdict
 from effft.tracking import open_tracker
@@ -87,6 +84,20 @@ def run_study(
             sentences = [*judged.sentences, *_register(stored, plan, found, judged, place)]
             _conclude(parent, stored, plan, found, judged, sentences)
     return Outcome(plan.name, decoded(winner.params), winner.number, fresh, tuple(found), tuple(sentences))
+
+
+def open_executor(plan: StudyPlan, session: Session) -> Executor:
+    """Who measures the trials of a study, as its settings ask.
+
+    Raises:
+        InputError: the cluster cannot be joined, or lacks what is asked.
+    """
+    settings = plan.settings
+    if settings.executor == "ray":
+        from effft.search.ray_executor import RayTasks
+
+        return RayTasks(settings.workers, settings.ray_address, settings.ray_gpus, session)
+    return LocalProcesses(settings.workers) if settings.workers > 1 else InProcess(session)
 
 
 def _budget(stored: StoredStudy, plan: StudyPlan, session: Session, width: int) -> str:

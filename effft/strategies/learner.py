@@ -255,32 +255,18 @@ class Learner:
             step_counts: the counts of the optimizer step that the batch is a part of. The losses of the batches then
                 add up to the loss of the step, however it is cut into batches.
         """
+        part, labels, teacher = self.strategy.loss, batch.labels, batch.teacher
         scores = self.scores(batch, label_words_only=True)
-        return step_loss(self.strategy.loss, scores, batch.labels, batch.teacher, step_counts)
-
-
-def step_loss(
-    part: parts.Part, scores: Tensor, labels: Tensor, teacher: Tensor | None, step_counts: Counts | None = None
-) -> Tensor:
-    """The loss of given scores, a scalar: cross-entropy, mixed with the KL to the teacher where `part` says so.
-
-    Args:
-        part: the loss of the strategy.
-        scores: (batch, labels).
-        labels: (batch,); -1 where there is none.
-        teacher: (batch, labels) with rows of NaN for examples without a teacher; None without any.
-        step_counts: as in `Learner.loss`.
-    """
-    known = labels >= 0
-    taught = ~teacher[:, 0].isnan() if teacher is not None else torch.zeros_like(known)
-    counts = step_counts or Counts(len(scores), int(known.sum()), int(taught.sum()))
-    ce = F.cross_entropy(scores[known], labels[known], reduction="sum")
-    if not isinstance(part, parts.DistillKL) or not counts.taught:
-        return ce / max(1, counts.labelled)
-    kl = scores.sum() * 0
-    if teacher is not None:
-        kl = distill_kl(scores[taught], teacher[taught].to(scores.dtype), part.temperature)
-    return (part.kl_weight * kl + (1 - part.kl_weight) * ce) / counts.examples
+        known = labels >= 0
+        taught = ~teacher[:, 0].isnan() if teacher is not None else torch.zeros_like(known)
+        counts = step_counts or Counts(len(scores), int(known.sum()), int(taught.sum()))
+        ce = F.cross_entropy(scores[known], labels[known], reduction="sum")
+        if not isinstance(part, parts.DistillKL) or not counts.taught:
+            return ce / max(1, counts.labelled)
+        kl = scores.sum() * 0
+        if teacher is not None:
+            kl = distill_kl(scores[taught], teacher[taught].to(scores.dtype), part.temperature)
+        return (part.kl_weight * kl + (1 - part.kl_weight) * ce) / counts.examples
 
 
 def distill_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

@@ -61,9 +61,9 @@ def train(
         batch = [items[i] for i in chosen]
         with learner.training():
             value = parts.backward(batch, optimizer)
-        must_be_finite("loss", value, index, rate)
+        _must_be_finite("loss", value, index, rate)
         norm = optimizer.norm()
-        must_be_finite("gradient norm", norm, index, rate)
+        _must_be_finite("gradient norm", norm, index, rate)
         optimizer.step(rate, norm, config.clip_norm)
         tokens = sum(item.length for item in batch)
         yield Step(index, total, epoch, value, rate, norm, tokens, ends or index == total, parts.budget)
@@ -79,7 +79,7 @@ def batches(size: int, batch_size: int, order: random.Random) -> Iterator[tuple[
             yield epoch, shuffled[start : start + batch_size], start + batch_size >= size
 
 
-def must_be_finite(what: str, value: float, step: int, rate: float) -> None:
+def _must_be_finite(what: str, value: float, step: int, rate: float) -> None:
     """A loss or norm that is not finite is a RunError, with step and learning rate."""
     if not math.isfinite(value):
         remedy = "lower --learning-rate" if step > 1 else "nothing was updated yet, so try --precision fp32"

@@ -49,7 +49,10 @@ class MicroBatches:
                 if process_group().sharded or not out_of_memory(error):
                     raise
             if self.budget <= longest:
-                raise short_of_memory(longest)
+                raise MemoryShortError(
+                    f"memory is short even for one example of {longest} tokens at a time; lower --max-length, take a "
+                    "smaller --model, or a strategy that moves fewer parameters."
+                )
             self.budget //= 2
             release_memory()
             generator.set_state(drawn)
@@ -76,14 +79,6 @@ class MicroBatches:
         loss = self.learner.loss(self.learner.collate(items), step_counts) * weight
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
-
-
-def short_of_memory(longest: int) -> MemoryShortError:
-    """The error where a single example does not fit."""
-    return MemoryShortError(
-        f"memory is short even for one example of {longest} tokens at a time; lower --max-length, take a smaller "
-        "--model, or a strategy that moves fewer parameters."
-    )
 
 
 def _generator(device: torch.device) -> torch.Generator:

@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 from tests.backbones import save_backbone
 from tests.reliability.lives import life, wait
 
-KINDS = {"alone": (10, 6, ""), "workers": (8, 3, "--workers 2"), "packed": (8, 3, "--executor packed --pack 3")}
+KINDS = {"alone": (10, 6, ""), "workers": (8, 3, "--workers 2")}
 """What is killed -> (trials, kills, words)."""
 
 TASK = """\

@@ -24,7 +24,6 @@ from effft.runs.session import Session
 from effft.search import cluster as before
 from effft.search.cluster import check_ray
 from effft.search.jobs import Executor, InProcess, JobResult, LocalProcesses, TrainingJob, measure_all
-from effft.search.multi_adapter_executor import MultiAdapterExecutor
 from effft.search.ray_executor import RayTasks
 from effft.search.settings import Settings
 from tests.place import make_place
@@ -97,19 +96,13 @@ def test_no_ray_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 @pytest.mark.alone
 @pytest.mark.slow
-def test_the_same_values_here_packed_in_processes_and_on_ray(tmp_path: Path) -> None:
-    """Bit for bit, but for the pack, whose sums are made in another order; its accuracies are the same."""
+def test_the_same_values_here_in_processes_and_on_ray(tmp_path: Path) -> None:
+    """Bit for bit."""
     place = make_place(tmp_path, "gpt2")
     session, todo = warmed(place), units(place)
     here = values(ended(InProcess(session), todo))
     with closing(LocalProcesses(2)) as processes:
         assert values(ended(processes, todo)) == here
-    with closing(MultiAdapterExecutor(session, 3)) as pack:
-        together = ended(pack, todo)
-    assert all(one.resources["pack"] == 3 for one in together)
-    for one, (value, curve, failure) in zip(together, here, strict=True):
-        assert (one.value, one.failure) == (pytest.approx(value), failure)
-        assert one.curve == pytest.approx(curve)
     with closing(RayTasks(2, "local", 0.0, session)) as ray:
         for path in [*place.glob("*.csv"), *place.glob("*.yaml"), *place.glob("gpt2/*")]:
             path.unlink()  # another machine has none of them
