@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("redaction",),
     ("errors",),
-    ("progress", "disk"),
+    ("progress", "disk", "templating"),
     ("config",),
     ("data",),
     ("tasks", "distributed"),

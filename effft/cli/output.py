@@ -38,7 +38,7 @@ def console() -> "Console":
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int], *notes: str) -> None:
     """A table without lines, and sentences below it; left: the columns that hold words."""
     out = console()
-    out.print(_rich_table(Table("", heads, rows, left=tuple(left)), 2 if out.width >= 100 else 1))
+    out.print(_rich_table(Table(heads, rows, left=tuple(left)), 2 if out.width >= 100 else 1))
     for note in notes:
         out.print(note, markup=False)
 

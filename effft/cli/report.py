@@ -49,7 +49,7 @@ def make_report(
 
 def publish(report: "Report", page: Path, tracker: "Tracker", stderr: bool = False) -> None:
     """Log every file and a note that links the page; print where it is, where the runs stand side by side, warnings."""
-    from effft.reports.markdown import escaped
+    from effft.templating import markdown_text
 
     for name, content in report.files.items():
         tracker.text(f"{FOLDER}/{name}", content)
@@ -59,7 +59,7 @@ def publish(report: "Report", page: Path, tracker: "Tracker", stderr: bool = Fal
     lines = [f"[Report of {report.runs} runs]({link}) (artifact `{FOLDER}/report.html`).", ""]
     if view:
         lines += [f"[Strategies side by side]({server}{view}) in the runs table.", ""]
-    tracker.note("\n".join(lines + [f"- {escaped(sentence)}" for sentence in report.warnings[:MOST_WARNINGS]]))
+    tracker.note("\n".join(lines + [f"- {markdown_text(sentence)}" for sentence in report.warnings[:MOST_WARNINGS]]))
     click.echo(f"report of {report.runs} runs: {page}", err=stderr)
     if view:
         click.echo(f"side by side in the UI: {server or LOCAL_SERVER}{view}", err=stderr)

@@ -72,4 +72,4 @@ def oracle(data: ReportData, backbone: str) -> Table | None:
         numbers = (f"{value:.3f}" for value in (float(np.nanmean(ood)), chosen, best))
         rows.append((group.variant, str(group.per_label), *numbers, f"{best - chosen:+.3f}"))
     heads = ("strategy", "per label", "mean of runs", "chosen on validation", "chosen on OOD", "difference")
-    return Table(f"oracle-{backbone}", heads, rows) if rows else None
+    return Table(heads, rows) if rows else None

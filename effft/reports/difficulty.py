@@ -7,9 +7,9 @@ from itertools import product
 import pandas as pd
 
 from effft.config import DIFFICULTY_FIELDS
-from effft.reports.blocks import Axis, Block, Table
+from effft.reports.blocks import Block, Table
 from effft.reports.data import ReportData, split_title
-from effft.reports.figures import MOST_WITH_INTERVALS, Points, line_chart
+from effft.reports.figures import MOST_WITH_INTERVALS, Points, axis, line_chart
 from effft.reports.groups import RunGroup, difficulty_of, difficulty_values, with_variants
 
 ABOUT = {
@@ -62,7 +62,7 @@ def difficulty_section(data: ReportData) -> Iterator[Block]:
         title = f"In domain and OOD {data.primary} against {field}, {curve.per_label} examples per label"
         variants = list(dict.fromkeys(group.variant for _, groups in curve.points for group in groups))
         few = len(variants) <= MOST_WITH_INTERVALS
-        figure = line_chart(data, curve.points, key, title, ABOUT[curve.field], Axis(field), few)
+        figure = line_chart(data, curve.points, key, title, ABOUT[curve.field], axis(field), few)
         if figure is not None:
             yield figure
             rows = [
@@ -71,7 +71,7 @@ def difficulty_section(data: ReportData) -> Iterator[Block]:
             ]
             heads = ("strategy", "split", *(f"{value:g}" for value, _ in curve.points))
             caption = f"{data.primary} at every {field}" + (f" ({curve.rest})" if curve.rest else "")
-            yield Table(key, heads, rows, caption, (0, 1))
+            yield Table(heads, rows, caption, (0, 1))
 
 
 def _score(data: ReportData, groups: list[RunGroup], variant: str, split: str) -> str:

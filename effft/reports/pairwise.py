@@ -81,7 +81,6 @@ def pairs_section(data: ReportData, backbone: str, pairs: list[Pair]) -> list[Bl
 
 
 def _matrix(pairs: list[Pair]) -> Table:
-    first = pairs[0]
     names = list(dict.fromkeys(name for pair in pairs for name in (pair.one, pair.other)))
     entries = {(name, name): "" for name in names}
     for pair in pairs:
@@ -89,5 +88,5 @@ def _matrix(pairs: list[Pair]) -> Table:
         entries[pair.one, pair.other] = f"{pair.difference:+.3f}{star}"
         entries[pair.other, pair.one] = f"{-pair.difference:+.3f}{star}"
     rows = [(one, *(entries.get((one, other), "-") for other in names)) for one in names]
-    title = f"{split_title(first.split)}, {first.per_label} per label"
-    return Table(f"pairs-{first.backbone}-{first.per_label}-{first.split}", (title, *names), rows)
+    title = f"{split_title(pairs[0].split)}, {pairs[0].per_label} per label"
+    return Table((title, *names), rows)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +16,7 @@ from effft.reports.data import ReportData, collect, select_runs
 from effft.reports.difficulty import difficulty_section
 from effft.reports.drawing import still_figure
 from effft.reports.figures import costs, learning_curve, overview, scatter, slices
-from effft.reports.markdown import file_name, markdown
-from effft.reports.page import page
+from effft.reports.page import markdown, page
 from effft.reports.pairwise import Pair, pairs_of, pairs_section
 from effft.reports.published import published_section
 from effft.reports.results import ResultsTable, results_table
@@ -120,12 +119,12 @@ def build(
     figures = [block for section in sections for block in section.blocks if isinstance(block, Figure) and block.still]
     files = {
         "report.html": page(title, lead, sections, foot),
-        "report.md": markdown(title, lead, sections) + (f"\n`{command}`\n" if command else ""),
+        "report.md": markdown(title, lead, sections, command),
         "runs.csv": runs_csv(data),
         "results.csv": results_csv(data),
         "differences.csv": pairs_csv(pairs),
         **({"trials.csv": trials_csv(studies)} if studies else {}),
-        **{file_name(figure): still_figure(figure) for figure in figures},
+        **{figure.file_name: still_figure(figure) for figure in figures},
     }
     return Report(task, files, tables, warnings, len(data.frame), data.primary, data.sets)
 
@@ -151,7 +150,7 @@ def _sections(
     for backbone in data.backbones:
         on = f" on {backbone}" if len(data.backbones) > 1 else ""
         last, choice = data.per_labels(backbone)[-1], oracle(data, backbone)
-        main = replace(tables[backbone].block(intervals=True), key=f"results-{backbone}")
+        main = tables[backbone].block(intervals=True)
         differences = pairs_section(data, backbone, [pair for pair in pairs if pair.backbone == backbone])
         where = [scatter(data, backbone), learning_curve(data, backbone)]
         where += [slices(data, backbone, last, split) for split in data.splits]

@@ -14,7 +14,7 @@ from effft.reports.advice import MEMORY
 from effft.reports.blocks import Table
 from effft.reports.data import GAP, OOD_MEAN, ReportData, split_title
 from effft.reports.groups import RunGroup, Statistic
-from effft.reports.markdown import markdown_blocks
+from effft.reports.page import markdown_blocks
 from effft.runs.compare import Outcome
 
 REFERENCES = ("majority", "chance")
@@ -96,7 +96,7 @@ class ResultsTable:
             cells = [name, "", "", *("-" if scores is None else f"{scores[place]:.3f}" for scores in known)]
             rows.append(cells + [""] * (len(heads) - len(cells)))
         left = tuple(place for place, head in enumerate(heads) if head in ("strategy", "remarks"))
-        return Table("results", tuple(heads), rows, "", left, range(len(self.rows), len(rows)))
+        return Table(tuple(heads), rows, left=left, quiet=range(len(self.rows), len(rows)))
 
     def sentences(self) -> list[str]:
         """The remarks of every row, then the warnings: what stands below a table without a column of remarks."""

@@ -7,9 +7,9 @@ from functools import cached_property
 from itertools import accumulate
 
 from effft.evaluation.metric_keys import parse
-from effft.reports.blocks import Axis, Block, Figure, Series, Table
+from effft.reports.blocks import Block, Figure, Table
 from effft.reports.csv_files import csv_text
-from effft.reports.figures import look
+from effft.reports.figures import axis, look, sideways, trace
 from effft.tracking.reading import RunReader, StoredRun
 
 IMPORTANCE = "importance/"
@@ -98,7 +98,7 @@ def search_section(studies: Sequence[StudyRecord]) -> Iterator[Block]:
         "study", "backbone", "trials", "best validation", "final mean", "what mattered", "chosen values",
     )  # fmt: skip
     about = "Selection uses validation alone. The best of many noisy trials looks too good, so it is measured again."
-    yield Table("studies", heads, [_row(study) for study in studies], about, (0, 1, 2, 5, 6))
+    yield Table(heads, [_row(study) for study in studies], about, (0, 1, 2, 5, 6))
     drawn = [study for study in studies if study.complete][-MOST_STUDIES:]
     if drawn:
         yield history(drawn)
@@ -131,32 +131,35 @@ def _short(value: str) -> str:
 
 def history(studies: Sequence[StudyRecord]) -> Figure:
     """A mark for every complete trial, and the best so far as a line."""
-    series = []
+    traces, labels = [], [study.label for study in studies]
     for study in studies:
-        colour, _ = look(study.label, [study.label for study in studies])
+        marker = look(study.label, labels)
         numbers, values = [trial.number for trial, _ in study.complete], [value for _, value in study.complete]
         hover = [f"trial {trial.number}: {trial.words}" for trial, _ in study.complete]
-        series.append(Series(study.label, numbers, values, "markers", colour, hover=hover))
-        series.append(Series("", numbers, study.best_so_far, "lines", colour, steps=True))
+        traces.append(trace(study.label, numbers, values, "markers", marker, hover=hover))
+        traces.append(trace("", numbers, study.best_so_far, "lines", marker, shape="hv"))
     metrics = ", ".join(dict.fromkeys(study.metric for study in studies))
     about = "A mark is a complete trial, the line the best so far. Pruned and failed trials are in the table only."
-    return Figure("history", "History of the searches", about, series, Axis("trial"), Axis(f"validation {metrics}"))
+    layout = {"xaxis": axis("trial"), "yaxis": axis(f"validation {metrics}")}
+    return Figure("history", "History of the searches", about, traces, layout)
 
 
 def importances(studies: Sequence[StudyRecord]) -> Figure:
     """Bars: the share of the spread in validation that each parameter explains."""
-    series = []
+    traces = []
     for study in studies:
         names, shares = zip(*study.importances[::-1], strict=True)
-        colour, _ = look(study.label, [study.label for study in studies])
-        series.append(Series(study.label, shares, names, "bars", colour))
+        color = look(study.label, [study.label for study in studies])["color"]
+        bars = {"type": "bar", "orientation": "h", "x": shares, "y": names, "marker": {"color": color}}
+        named = {"name": study.label, "showlegend": True}
+        traces.append(bars | named | {"hovertemplate": "%{fullData.name}: %{x:.3f}<extra></extra>"})
     about = "How much of the spread in validation each parameter explains (fANOVA over the complete trials)."
     if any(len(study.complete) < FEW_TRIALS for study in studies):
         about += f" There are fewer than {FEW_TRIALS} trials, so read it as a hint."
     parameters = {name for study in studies for name, _ in study.importances}
     height = 160 + len(parameters) * (16 + 12 * len(studies))
-    title, axes = "What mattered in the searches", (Axis("share of the spread"), Axis(words=True))
-    return Figure("importances", title, about, series, *axes, height, horizontal=True)
+    layout = sideways(height) | {"xaxis": axis("share of the spread"), "barmode": "group"}
+    return Figure("importances", "What mattered in the searches", about, traces, layout)
 
 
 def trials_csv(studies: Sequence[StudyRecord]) -> str:

@@ -8,8 +8,7 @@ from optuna import visualization
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 
-from effft.reports.drawing import shown
-from effft.reports.page import CONTENT_POLICY
+from effft.templating import render
 
 
 def evaluator() -> FanovaImportanceEvaluator:
@@ -39,16 +38,14 @@ def importances(study: Study) -> dict[str, float]:
 
 def page(study: Study) -> str:
     """All plots that the study has enough trials for; plotly's code is inside, so it opens without a network."""
-    parts: list[str] = []
+    plots: list[tuple[str, str, str]] = []
     for name, plot in (PLOTS if len(study.directions) == 1 else SEVERAL).items():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 figure = plot(study)
-            body = figure.to_html(full_html=False, include_plotlyjs=not parts)
+            with_plotly = not any(html for _, html, _ in plots)
+            plots.append((name, figure.to_html(full_html=False, include_plotlyjs=with_plotly), ""))
         except (ValueError, RuntimeError) as error:  # too few trials, or all equal
-            body = f"<p>not drawn: {shown(str(error))}</p>"
-        parts.append(f"<h2>{shown(name)}</h2>{body}")
-    title = shown(study.study_name)
-    head = f'<!doctype html><meta charset="utf-8">{CONTENT_POLICY}<title>{title}</title><h1>{title}</h1>'
-    return head + "\n".join(parts)
+            plots.append((name, "", str(error)))
+    return render("study.html", title=study.study_name, plots=plots)

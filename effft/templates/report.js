@@ -8,7 +8,7 @@
   };
   const layout = (own, black) => {
     const { axis, ...rest } = look(black);
-    const made = { margin: { t: 34, r: 20, b: 60, l: 70 }, legend: { orientation: "h", y: -0.22 }, hovermode: "closest", ...rest, ...own };
+    const made = { height: 440, margin: { t: 34, r: 20, b: 60, l: 70 }, legend: { orientation: "h", y: -0.22 }, hovermode: "closest", ...rest, ...own };
     for (const name of ["xaxis", "yaxis"]) made[name] = { ...axis, ...(own[name] || {}) };
     return made;
   };
