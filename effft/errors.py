@@ -1,6 +1,7 @@
 """What can go wrong, said in sentences: the law, the value given, the nearest valid one, the remedy."""
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -40,6 +41,11 @@ def shortened(name: object) -> str:
     """A name as a sentence shows it: at most 200 characters."""
     text = str(name)
     return text if len(text) <= 200 else f"{text[:200]}... ({len(text):,} characters)"
+
+
+def quoted(text: str) -> str:
+    """A text as YAML takes it, whatever it holds."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -24,6 +24,12 @@ from effft.errors import InputError, lookup
 DELIMITED = {".csv": (",", True), ".tsv": ("\t", False), ".txt": ("\t", False)}
 """Suffix -> delimiter and whether quotes mean something, unless the layout says otherwise."""
 
+RULES = (
+    "in .csv commas and quotes mean something, in .tsv and .txt tabs alone, unless the keys `delimiter`, `quoting` and "
+    "`columns` of a task file say otherwise"
+)
+"""What the remedies for a file's lines say, whoever reads it."""
+
 FORMATS = {**dict.fromkeys(DELIMITED, "delimited"), ".jsonl": "jsonl", ".parquet": "parquet"}
 
 LIMIT_VARIABLE = "EFFFT_DATA_LIMIT_MB"
@@ -86,7 +92,7 @@ def open_table(path: Path, layout: Layout = Layout(), limited: bool = True) -> T
         return _parquet(path, limit)
     if suffix == ".jsonl":
         names = dict.fromkeys(name for row in _json_rows(path, limit) for name in row.values)
-        return Table(str(path), _checked(path, tuple(names)), lambda: _json_rows(path, limit), "line")
+        return Table(str(path), _few(path, tuple(names)), lambda: _json_rows(path, limit), "line")
     return _delimited(path, layout, limit, *DELIMITED[suffix])
 
 
@@ -110,12 +116,13 @@ def _empty(path: Path, what: str = "the file is empty") -> InputError:
     return InputError(f"{path}: {what}; add rows or name another file.")
 
 
-def _checked(path: Path, columns: tuple[str, ...]) -> tuple[str, ...]:
+def _few(path: Path, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns, each there once."""
     if len(columns) > MOST_COLUMNS:
         raise InputError(f"{path}: it has {len(columns):,} columns; {MOST_COLUMNS:,} is the most. Keep those needed.")
     if len(set(columns)) < len(columns):
         twice = next(name for i, name in enumerate(columns) if name in columns[:i])
-        raise InputError(f"{path}, line 1: column {twice!r} stands there twice; rename one, or give `columns`.")
+        raise InputError(f"{path}: column {twice!r} stands there twice; rename one in the file.")
     return columns
 
 
@@ -182,7 +189,7 @@ def _delimited(path: Path, layout: Layout, limit: float, delimiter: str, quoted:
             raise _empty(path)
         columns = columns or tuple(name.strip() for name in first)
         if len(columns) != len(first):
-            raise InputError(f"{path}: `columns` names {len(columns)}, but its header has {len(first)}.")
+            raise InputError(f"{path}: the task's `columns` names {len(columns)}, but its header has {len(first)}.")
 
     def read() -> Iterator[SourceRow]:
         lines = islice(split(), int(header), None)
@@ -194,13 +201,13 @@ def _delimited(path: Path, layout: Layout, limit: float, delimiter: str, quoted:
             elif len(values) > len(columns) or not layout.skip_incomplete:
                 raise InputError(
                     f"{path}, line {number}: {len(values)} columns where {len(columns)} are expected "
-                    f"({listed(columns)}); check its delimiter and quotes (keys `delimiter`, `quoting`, `columns`)."
+                    f"({listed(columns)}); check its delimiter and quotes: {RULES}."
                 )
         if is_empty:
             what = "no line has all of its columns" if number else "it has a header and no rows"
             raise _empty(path, what if number or header else "the file is empty")
 
-    return Table(str(path), _checked(path, columns), read, "line")
+    return Table(str(path), _few(path, columns), read, "line")
 
 
 def _split_lines(path: Path, delimiter: str, quoted: bool, limit: float) -> Iterator[tuple[int, list[str]]]:
@@ -220,8 +227,7 @@ def _split_lines(path: Path, delimiter: str, quoted: bool, limit: float) -> Iter
             number = reader.line_num + 1
     except csv.Error as error:
         raise InputError(
-            f"{path}, line {number}: a quote is not closed or stands inside a value ({error}); double it, "
-            "or switch quotes off (`quoting: false`)."
+            f"{path}, line {number}: a quote is not closed or stands inside a value ({error}); double it: {RULES}."
         ) from None
 
 
@@ -285,7 +291,7 @@ def _parquet(path: Path, limit: float) -> Table:
                 raise
             raise InputError(f"{path}: no whole parquet file ({_first_line(error)}); fetch it again.") from None
 
-    return Table(str(path), _checked(path, tuple(schema.names)), read)
+    return Table(str(path), _few(path, tuple(schema.names)), read)
 
 
 def _values(column: Any) -> list[Any]:

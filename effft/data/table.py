@@ -47,7 +47,8 @@ class Table:
         mark = next((mark for mark in "\t,;|" if mark in only and names[0] in only.split(mark)), "")
         hint = nearest(names[0], self.columns)
         if mark:
-            hint = f" It looks delimited by {mark!r}: say so with the task's key `delimiter`, or rename the file."
+            name = {"\t": "name it .tsv", ",": "name it .csv"}.get(mark, "save it with commas")
+            hint = f" It looks delimited by {mark!r}: {name}, or let the key `delimiter` of a task file say so."
         wanted = " or ".join(map(repr, names))
         raise InputError(f"{self.origin}: no column {wanted}; it has: {listed(self.columns)}.{hint}")
 

@@ -45,7 +45,7 @@ def chance_note(
         return []
     unknown = learner.encoder.unknown_share(prompts)
     cut = sum(prompt.cut for prompt in prompts) / len(prompts)
-    if bounds("accuracy")[1] < metrics["chance"]:
+    if _is_reversed(metrics):
         shortcut = ", or what was learned in training fails on it" if split.startswith("ood/") else ""
         cause = f"its labels may be swapped (the label map of the task, the order of --label-words){shortcut}"
     elif unknown > MANY_UNKNOWN:
@@ -59,3 +59,15 @@ def chance_note(
     else:
         return []
     return [f"{split} {metric} is {remark}. A likely cause: {cause}."]
+
+
+def _is_reversed(metrics: Mapping[str, float]) -> bool:
+    """Whether the answers to a set with every label are wrong beyond doubt, and not from always answering the same.
+
+    Where no answer is right the bootstrap has no width; then the bound is 3 / examples (Hanley and Lippman-Hand 1983).
+    """
+    chance = metrics["chance"]
+    if "accuracy_high" not in metrics or metrics["labels"] * chance < 1:
+        return False
+    high = max(metrics["accuracy_high"], metrics["balanced_accuracy_high"], 3 / metrics["examples"])
+    return high < chance

@@ -229,8 +229,10 @@ def _check_complete(name: str, model: Any, missing: list[str]) -> None:
         )
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        kind = next(iter(model.config.architectures or ()), type(model).__name__)
         raise InputError(
-            f"model {name!r}: its weights lack {min(missing)}{more}, which would be random; download it again, whole."
+            f"model {name!r}: its weights lack {min(missing)}{more}, which would be random; fetch it again, "
+            f"whole, or save it with `save_pretrained` from {kind}."
         )
 
 

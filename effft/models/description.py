@@ -122,13 +122,14 @@ def from_pretrained(kind: str, folder: Path, name: str, **options: Any) -> Any:
                 f"{model} needs code from the hub to run, which is never executed here; take another model."
             ) from error
         problem, reason = find_corruption(folder), " ".join(str(error).split())[:160]
-        if folder.parent.name == "snapshots":
+        cached = folder.parent.name == "snapshots"
+        if problem and cached:
             raise InputError(
-                f"{model}: its copy in the cache cannot be used: {problem or reason}; run the command once with a "
-                "network, or give a downloaded folder with --model FOLDER."
+                f"{model}: its copy in the cache cannot be used: {problem}; run the command once with a network, or "
+                "give a downloaded folder with --model FOLDER."
             ) from error
         if problem:
             raise InputError(f"{model}: {problem}; fetch the folder again.") from error
-        if kind == "AutoTokenizer":
-            raise InputError(f"{model}: no tokenizer can be read from the folder ({reason}).") from error
-        raise InputError(f"{model}: the folder cannot be loaded ({type(error).__name__}: {reason}).") from error
+        what = "no tokenizer can be read from" if kind == "AutoTokenizer" else "transformers cannot load"
+        network = " Where a file of it is missing, run the command once with a network." if cached else ""
+        raise InputError(f"{model}: {what} {folder} ({type(error).__name__}: {reason}).{network}") from error

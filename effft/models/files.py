@@ -162,7 +162,8 @@ def _weights_in(folder: Path, names: Collection[str]) -> list[str]:
             for shard in shards:
                 if Path(str(shard)).name != shard:
                     raise InputError(
-                        f"model {folder}: {index} names {shard!r}, which lies outside of the folder; fetch it again."
+                        f"model {folder}: {index} names {shard!r}, which lies outside of the folder; put the file into "
+                        "the folder and its bare name into the index, or take another model."
                     )
             return [index, *shards]
     return []

@@ -101,14 +101,14 @@ def _remote(task: Task, record: Split, split: str) -> tuple[Source, Table]:
     for source in record.sources:
         try:
             if source.hub:
-                return source, read_hub(source.hub, source.config, source.split, source.revision)
+                return source, read_hub(source.hub, source.config, source.split, source.revision, source.layout)
             if source.url:
-                return source, read_url(source.url, source.delimiter)
+                return source, read_url(source.url, source.layout)
         except InputError as error:
             why.append(str(error).rstrip("."))
     names = " or ".join(source.file for source in record.sources if source.file)
-    remedy = f"put {names} into a folder and name it with --data-dir" if names else "check the name and the network"
-    raise UnavailableError(f"task {task.name!r}, {split}: {'; '.join(why)}; {remedy}.")
+    remedy = f"; or put {names} into a folder and name it with --data-dir" if names else ""
+    raise UnavailableError(f"task {task.name!r}, {split}: {'; '.join(why)}{remedy}.")
 
 
 def _built(source: Source) -> Table:

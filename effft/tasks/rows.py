@@ -5,7 +5,7 @@ from typing import Any
 
 from effft.data.examples import Example
 from effft.data.table import SourceRow, Table, listed, normalize_text
-from effft.errors import InputError, nearest
+from effft.errors import InputError, nearest, quoted
 from effft.tasks.source import LabelRule, Source
 
 UNKNOWN = "unknown"
@@ -92,9 +92,11 @@ def _label_mapper(rule: LabelRule, labels: Sequence[str]) -> Callable[[str, Tabl
         if value in known:
             return known[value]
         what = f"unknown label {value!r}" if value else "the label is empty (or null)"
+        written = quoted(value)
         raise InputError(
             f"{table.place(row)}: {what}; known: {listed(list(known))}.{nearest(value, known)} Map it with "
-            f"`label: {{map: {{{value!r}: {labels[0]}}}}}` or leave such rows out with `label: {{drop: [{value!r}]}}`."
+            f"`label: {{map: {{{written}: {quoted(labels[0])}}}}}` or leave such rows out with "
+            f"`label: {{drop: [{written}]}}`."
         )
 
     return label_of

@@ -16,10 +16,11 @@ Metric = Literal["accuracy", "balanced_accuracy", "mcc", "macro_f1"]
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 """What may be asked of the hub: `glue`, `nyu-mll/glue`; a path is none."""
 
+LAYOUT_KEYS = ("columns", "header", "quoting", "delimiter", "skip_incomplete")
 KEYS_OF = {
-    "file": ("columns", "header", "quoting", "delimiter", "skip_incomplete"),
-    "hub": ("config", "split", "revision"),
-    "url": ("delimiter",),
+    "file": LAYOUT_KEYS,
+    "hub": ("config", "split", "revision", *LAYOUT_KEYS),
+    "url": LAYOUT_KEYS,
     "builtin": ("split", "size", "seed", *DIFFICULTY_FIELDS),
 }
 """Kind of source -> the keys that only mean something there."""
@@ -132,7 +133,9 @@ class Source(StrictModel):
         if self.file:
             _check_path(self.file, bool((info.context or {}).get("allow_outside")))
         if self.header is False and not self.columns:
-            raise ValueError(f"{self.file} has no header (header: false), so name its columns (columns: [...])")
+            raise ValueError(
+                f"{getattr(self, given[0])} has no header (header: false), so name its columns (columns: [...])"
+            )
         if len(set(self.columns)) < len(self.columns):
             raise ValueError(f"columns {', '.join(self.columns)}: a name stands there twice")
         if self.delimiter and len(self.delimiter) != 1:

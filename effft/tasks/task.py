@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from effft.data.table import listed
-from effft.errors import InputError, lookup, nearest
+from effft.errors import InputError, lookup, nearest, quoted
 from effft.tasks.builtin.lexicon import DIFFICULTY_SETTINGS
 from effft.tasks.source import Metric, Names, Split, StrictModel
 from effft.tasks.yaml_file import read_record
@@ -61,7 +61,7 @@ class Task(StrictModel):
             if not field.isidentifier() or field in ("answer", "label"):
                 raise ValueError(
                     f"field {field!r} cannot stand in a pattern as {{{field}}}; use another name (letters, digits, _)"
-                    f" and say its column in each split (`fields: {{name: {field}}}`)"
+                    f" and say its column in each split (`fields: {{name: {quoted(field)}}}`)"
                 )
         for what, name in (("name", self.name), *(("ood set", n) for n in self.ood)):
             if not set(name) <= NAME_CHARACTERS or not name.strip(".") or len(name) > 60:
@@ -89,7 +89,9 @@ class Task(StrictModel):
             labels[word] = label
         for label in self.labels if self.label_words else ():
             if not self.label_words.get(label, "").strip():
-                raise ValueError(f'label_words has no word for label {label!r}; add one (for example {label}: " Yes")')
+                raise ValueError(
+                    f'label_words has no word for label {label!r}; add one (for example {quoted(label)}: " Yes")'
+                )
 
     @property
     def folder(self) -> Path | None:

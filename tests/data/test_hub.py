@@ -7,15 +7,27 @@ import random
 import re
 import shutil
 import sqlite3
+import ssl
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.hub_layouts import save_layout
 from tests.hub_server import Faults, Hub, Repository, serve
@@ -335,3 +347,84 @@ train: {sources: [{hub: nyu-mll/glue, config: mnli, split: train}]}
 in_domain: {sources: [{hub: nyu-mll/glue, config: mnli, split: validation_matched}]}
 ood: {other: {sources: [{hub: org/absent}]}}
 """
+
+
+CELLS = [("007", "1"), ("1.50", "0"), ("NA", "1"), ("1e3", "0"), ("true", "1")]
+"""Texts that a library which guesses types would change, and labels."""
+NUMBERS = """
+fields: [text]
+labels: ["0", "1"]
+train: {hub: org/numbers}
+in_domain: {hub: org/numbers, split: test}
+ood:
+  named: {hub: org/numbers, config: named, label: {column: kind}}
+  address: {url: "ADDRESS/numbers.csv"}
+  plain: {url: "ADDRESS/rows?file=numbers.txt"}
+"""
+TEXTS = """
+import json, sys
+from effft.tasks.loading import read_split
+from effft.tasks.task import load_task
+for split in json.loads(sys.argv[1]):
+    examples = read_split(load_task("task.yaml"), split).examples
+    print(json.dumps([[*example.texts, example.label] for example in examples]))
+"""
+
+
+@contextmanager
+def secure_site(folder: Path) -> Iterator[tuple[str, Path]]:
+    """A web server with https that serves the folder, and its certificate."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
+    pem, secret = folder / "site.pem", folder / "site.key"
+    pem.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, secret)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"https://127.0.0.1:{server.server_address[1]}", pem
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.slow
+def test_kind_3_cells_are_the_text_in_the_file_wherever_it_lies(tmp_path: Path) -> None:
+    site, texts = tmp_path / "site", [[text, int(label)] for text, label in CELLS]
+    site.mkdir()
+    lines = "".join(f"{text},{label}\n" for text, label in CELLS)
+    (site / "numbers.csv").write_text("text,label\n" + lines)
+    (site / "rows").write_text(("text,label\n" + lines).replace(",", "\t"))
+    kinds = "text,label,kind\n" + "".join(f"{text},{label},{label}\n" for text, label in CELLS)
+    readme = """---
+configs:
+- {config_name: default, data_files: [{split: train, path: [a.csv, b.csv]}, {split: test, path: c.csv}]}
+- {config_name: named, data_files: [{split: train, path: d.tsv}]}
+dataset_info:
+- config_name: named
+  features:
+  - {name: text, dtype: string}
+  - {name: label, dtype: string}
+  - {name: kind, dtype: {class_label: {names: {"0": "1", "1": "0"}}}}
+---
+"""
+    head = "text,label\n"
+    cut = lines.index("NA")
+    files = {"README.md": readme, "a.csv": head + lines[:cut], "b.csv": head + lines[cut:], "c.csv": head + lines}
+    files["d.tsv"] = kinds.replace(",", "\t")
+    splits = ["train", "in_domain", "ood/named", "ood/address", "ood/plain"]
+    repository = Repository("org/numbers", {name: text.encode() for name, text in files.items()}, "dataset")
+    with serve([repository]) as server, secure_site(site) as (address, certificate):
+        home = tmp_path / "home"
+        home.mkdir()
+        (home / "task.yaml").write_text(NUMBERS.replace("ADDRESS", address))
+        online = ask(server, home, TEXTS, splits, SSL_CERT_FILE=str(certificate))
+    with serve([]) as server:
+        offline = ask(server, home, TEXTS, splits, HF_HUB_OFFLINE="1")
+    assert online == offline == [texts, texts, [[text, 1 - kind] for text, kind in texts], texts, texts]

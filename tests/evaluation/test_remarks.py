@@ -42,17 +42,27 @@ def test_a_model_that_cannot_read_says_so_before_training(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "low", "high", "cause"),
-    [(0.1, 0.05, 0.2, "swapped"), (0.5, 0.4, 0.6, "too small"), (0.9, 0.8, 1.0, None)],
+    ("accuracy", "low", "high", "cause", "changes"),
+    [
+        (0.1, 0.05, 0.2, "swapped", {}),
+        (0.1, 0.05, 0.2, "too small", {"balanced_accuracy_high": 0.55}),  # an unbalanced set, the rare label always
+        (0.1, 0.05, 0.2, "too small", {"labels": 1}),  # a set of one label
+        (0.0, 0.0, 0.0, "swapped", {"examples": 8}),
+        (0.0, 0.0, 0.0, "too small", {"examples": 5}),  # 1 in 32 by luck
+        (0.5, 0.4, 0.6, "too small", {}),
+        (0.9, 0.8, 1.0, None, {}),
+    ],
 )
 def test_the_cause_follows_the_numbers(
-    tmp_path: Path, accuracy: float, low: float, high: float, cause: str | None
+    tmp_path: Path, accuracy: float, low: float, high: float, cause: str | None, changes: dict[str, float]
 ) -> None:
     learner = learner_on(save_backbone(tmp_path, "llama"), compose("probe"))
     metrics = {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
-    metrics |= {"majority": 0.5, "chance": 0.5, "labels": 2}
+    metrics |= {"majority": 0.5, "chance": 0.5, "labels": 2, "examples": 60, "balanced_accuracy_high": high} | changes
     prompts = [item.prompt for item in learner.items(EXAMPLES)]
     notes = chance_note(learner, "in_domain", "accuracy", metrics, prompts)
+    without = {key: value for key, value in metrics.items() if not key.endswith(("_low", "_high"))}
+    assert "swapped" not in "".join(chance_note(learner, "in_domain", "accuracy", without, prompts))
     assert len(notes) == (cause is not None)
     assert all(cause in note for note in notes)
 

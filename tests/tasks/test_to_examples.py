@@ -1,6 +1,9 @@
 """What rows mean: outer spaces are no text, an empty text is a fault, JSON's true is the word true."""
 
+import re
+
 import pytest
+import yaml
 
 from effft.data.examples import Example
 from effft.data.table import SourceRow, Table, normalize_text
@@ -29,12 +32,14 @@ def test_a_json_truth_value_is_a_label_word() -> None:
     assert [e.label for e in examples([("hi", True), ("yo", False)])] == [1, 0]
 
 
-def test_a_null_label_says_how_to_map_or_drop_it_and_both_work() -> None:
-    rows: list[tuple[object, object]] = [("hi", "true"), ("yo", None)]
-    with pytest.raises(InputError, match=r"line 3: the label is empty \(or null\).*map: \{'': false\}.*drop: \[''\]"):
+@pytest.mark.parametrize("value", [None, "so, so", 'it\'s {"odd"}: #1', "Ünï 😀"])
+def test_kind_8_an_unknown_label_says_how_to_map_or_drop_it_and_both_work(value: str | None) -> None:
+    rows: list[tuple[object, object]] = [("hi", "true"), ("yo", value)]
+    with pytest.raises(InputError, match=r"line 3: .*label") as raised:
         examples(rows)
-    assert [e.label for e in examples(rows, label={"map": {"": "false"}})] == [1, 0]
-    assert [e.label for e in examples(rows, label={"drop": [""]})] == [1]
+    mapped, dropped = (yaml.safe_load(said) for said in re.findall("`(label: .*?}}?)`", str(raised.value)))
+    assert [e.label for e in examples(rows, **mapped)] == [1, 0]
+    assert [e.label for e in examples(rows, **dropped)] == [1]
 
 
 @pytest.mark.parametrize("value", [None, True, float("nan"), [1], {"a": 1}, b"x"])
