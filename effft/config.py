@@ -92,6 +92,9 @@ class PartSettings(Settings):
     """Hidden state that the classifier reads; auto is the last token of a decoder and the mean of an encoder."""
     label_words: str | None = None
     """Label words in label order, comma-separated; a space is put before each: 'No,Yes'."""
+    label_score: Literal["auto", "first", "sum", "mean", "pmi"] | None = None
+    """Score of a label word: log-probability of its first token, their sum, mean, or pmi; auto is first for words of
+    one token each, else mean."""
     layers: Positive | None = None
     """Number of top transformer blocks to train."""
     train_embeddings: bool | None = None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SHOWN = (
     "data_dir", "allow_outside", "per_label", "data_seed", "model", "revision", "max_length", "pattern", "shots",
-    "label_words", "teacher_shots",
+    "label_words", "label_score", "teacher_shots",
 )  # fmt: skip
 """The RunConfig fields that change what a model reads."""
 
@@ -122,11 +122,13 @@ def encoders(plan: "Plan") -> "Iterator[tuple[str, PromptEncoder]]":
 def label_lines(encoder: "PromptEncoder", plan: "Plan") -> Iterator[str]:
     """The label words with their ids, or the labels of a classifier."""
     labels = plan.task.labels
-    if not encoder.label_ids:
+    if encoder.label_tokens is None:
         yield "labels of the classifier: " + ", ".join(f"{i} {name}" for i, name in enumerate(labels))
         return
-    triples = zip(labels, encoder.words, encoder.label_ids, strict=True)
-    yield "label words: " + ", ".join(f"{label} {word!r} (token {number})" for label, word, number in triples)
+    triples = zip(labels, encoder.words, encoder.label_tokens.ids, strict=True)
+    named = (f"{label} {word!r} (token {' + '.join(map(str, ids))})" for label, word, ids in triples)
+    score = encoder.label_tokens.score
+    yield "label words: " + ", ".join(named) + (f"; score: {score}" if score != "first" else "")
 
 
 def prompt(encoder: "PromptEncoder", example: "Example", label: str, where: str) -> Iterator[str]:
@@ -136,7 +138,7 @@ def prompt(encoder: "PromptEncoder", example: "Example", label: str, where: str)
     cut = ", text cut" if encoded.cut else ""
     yield f"{where}, row {example.index}: {label}, {len(encoded.ids)} tokens{cut}"
     yield from (f"  | {line}" for line in text.split("\n"))
-    if encoder.label_ids:
+    if encoder.label_tokens is not None:
         token = encoder.tokenizer.convert_ids_to_tokens(encoded.ids[encoded.answer])
         yield f"  answer: {encoder.words[example.label]!r}, read after {token!r} (position {encoded.answer})"
 

@@ -36,7 +36,8 @@ def evaluate(
     """Score `examples`: the four metrics with 95 % intervals, calibration, reference values, slices.
 
     `outside_mass` is the mean probability that a verbalizer gives to words other than the label words (0 for a
-    classifier). A slice with examples of one label has its accuracy only.
+    classifier, and for `pmi`, whose scores are no probabilities). A slice with examples of one label has its accuracy
+    only.
 
     Args:
         learner: what scores them.
@@ -61,7 +62,7 @@ def evaluate(
         metrics |= intervals(labels, answers, count, resamples)
     metrics |= {
         "calibration_error": calibration_error(labels, softmax(scores)),
-        "outside_mass": float(1 - np.exp(scores).sum(axis=1).mean()) if learner.head is None else 0.0,
+        "outside_mass": learner.words.outside_mass(scores) if learner.words else 0.0,
         "majority": float(np.bincount(labels).max() / len(labels)),
         "chance": 1 / count,
         "labels": float(len(set(labels.tolist()))),

@@ -15,7 +15,7 @@ from effft.config import RunConfig
 from effft.data.examples import Example
 from effft.runs.plan import Plan
 from effft.runs.session import Session
-from effft.strategies.prompting import label_words
+from effft.strategies.label_words import label_words
 
 
 def control_config(config: RunConfig, control: str, session: Session) -> RunConfig:

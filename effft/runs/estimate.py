@@ -1,7 +1,7 @@
 """What a run would take, before it: parameters, bytes, floating-point operations, seconds. No weights are loaded."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import NamedTuple
 
@@ -14,7 +14,6 @@ from effft.errors import InputError
 from effft.models.backbone import Backbone
 from effft.models.description import resolve_device
 from effft.models.forward.partial_forward import block_input
-from effft.models.forward.sequence_packing import PackedSequences, packed_inputs
 from effft.models.forward.shared_prefix import can_share, common_prefix
 from effft.models.skeleton import skeleton
 from effft.profiling.matmul_rate import matmul_rate
@@ -24,7 +23,7 @@ from effft.runs.session import Session
 from effft.strategies.batch import Batch, Item, token_budget
 from effft.strategies.learner import Learner
 from effft.strategies.parts import DistillKL, Verbalizer
-from effft.strategies.prompting import PromptEncoder
+from effft.strategies.prompting import EncodedPrompt, PromptEncoder
 from effft.training.microbatch import MicroBatches
 from effft.training.optimizer import CHUNK
 
@@ -142,7 +141,7 @@ def _held(learner: Learner, plan: Plan) -> Held:
     remainders = sum(2 * p.numel() for p in moving if id(p) in learner.remainders)
     weights = sum(p.numel() * p.element_size() for p in given) + remainders
     read = {token for item in _train_items(learner, plan) for token in item.prompt.ids}
-    words = len(read | set(learner.encoder.label_ids))
+    words = len(read.union(*(learner.words.ids if learner.words else ())))
     sizes = [min(len(p), words) * p.shape[1] if id(p) in learner.in_rows else p.numel() for p in moving]
     gradients = sum(size * p.element_size() for size, p in zip(sizes, moving, strict=True))
     gradients += 8 * CHUNK if remainders > 2 * CHUNK else 0
@@ -177,13 +176,11 @@ def _lengths(learner: Learner, evaluated: Mapping[str, ExampleSet]) -> tuple[flo
 
 
 def _blank(learner: Learner, lengths: Sequence[int], states: Tensor | None = None) -> Batch:
-    """A batch of prompts of these lengths, as `Learner.collate` would lay them."""
-    places = torch.zeros(len(lengths), dtype=torch.long, device="meta")
-    if learner.packs_sequences:
-        packing = PackedSequences(lengths, places.device)
-        return Batch(packed_inputs(packing.fill([0] * sum(lengths), 0), packing), places, places, None, states, packing)
-    ids = torch.zeros((len(lengths), max(lengths)), dtype=torch.long, device="meta")
-    return Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, places, places, None, states)
+    """A batch of prompts for which the model reads so many tokens."""
+    words = learner.words
+    prompts = [words.prompt_of(length) if words else length for length in lengths]
+    items = [Item(EncodedPrompt((0,) * n, None, n - 1, cut=False, words=words), 0) for n in prompts]
+    return replace(learner.collate(items), states=states)
 
 
 def _learning(learner: Learner, plan: Plan, gradients: int) -> Work:

@@ -27,8 +27,8 @@ class Item(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Tokens of the prompt."""
-        return len(self.prompt.ids)
+        """Tokens that the model reads for the prompt."""
+        return self.prompt.size
 
 
 def token_budget(backbone: Backbone) -> int:
@@ -57,8 +57,10 @@ def count(items: Sequence[Item]) -> Counts:
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded prompts. inputs: ids, mask (and segments), each (batch, length); answers, labels: (batch,).
+    """Right-padded prompts. inputs: ids, mask (and segments), each (rows, length); labels: (batch,).
 
+    answers: the positions that are read, (batch), or (batch * contexts) for label words of several tokens.
+    rows: the row of each answer; None: each has its own.
     teacher: (batch, labels) log-probabilities, a row of NaN where an item has no teacher; None without any.
     states: the items' states, (batch, length, width) or (batch, width); None where they have none.
     packing: the layout of packed prompts, with ids (1, tokens) and states (1, tokens, width); None for padded ones.
@@ -70,6 +72,7 @@ class Batch:
     teacher: Tensor | None = None
     states: Tensor | None = None
     packing: PackedSequences | None = None
+    rows: Tensor | None = None
 
 
 def collate(items: Sequence[Item], backbone: Backbone, packs_sequences: bool = False) -> Batch:
@@ -78,25 +81,30 @@ def collate(items: Sequence[Item], backbone: Backbone, packs_sequences: bool = F
     states = [item.state for item in items if item.state is not None]
     states = states if len(states) == len(items) else []
     stacked = torch.stack(states).to(device) if states and states[0].ndim == 1 else None
-    segmented = items[0].prompt.segments is not None
-    packing = PackedSequences([item.length for item in items], device) if packs_sequences else None
+    prompts = [sequence for item in items for sequence in item.prompt.sequences]
+    lengths, tree = [len(prompt.ids) for prompt in prompts], prompts[0].tree
+    segmented = prompts[0].segments is not None
+    packing = PackedSequences(lengths, device) if packs_sequences and tree is None else None
+    answers, rows = torch.tensor([prompt.answer for prompt in prompts], device=device), None
     if packing is not None:
-        ids = packing.fill([token for item in items for token in item.prompt.ids], filler)
+        ids = packing.fill([token for prompt in prompts for token in prompt.ids], filler)
         inputs = packed_inputs(ids, packing)
         if segmented:
-            inputs["token_type_ids"] = packing.fill([s for item in items for s in item.prompt.segments or ()], 0)
+            inputs["token_type_ids"] = packing.fill([s for prompt in prompts for s in prompt.segments or ()], 0)
+    elif tree is not None:
+        inputs, answers, rows = tree.inputs([prompt.ids for prompt in prompts], filler, device)
     else:
         inputs = {
-            "input_ids": _pad([item.prompt.ids for item in items], filler).to(device),
-            "attention_mask": _pad([(1,) * item.length for item in items], 0).to(device),
+            "input_ids": _pad([prompt.ids for prompt in prompts], filler).to(device),
+            "attention_mask": _pad([(1,) * length for length in lengths], 0).to(device),
         }
         if segmented:
-            inputs["token_type_ids"] = _pad([item.prompt.segments or () for item in items], 0).to(device)
+            inputs["token_type_ids"] = _pad([prompt.segments or () for prompt in prompts], 0).to(device)
     if states and stacked is None:
         stacked = packing.fill_states(states) if packing else pad_sequence(states, batch_first=True).to(device)
-    answers = torch.tensor([item.prompt.answer for item in items], device=device)
     labels = torch.tensor([item.label for item in items], device=device)
-    return Batch(inputs, answers, labels, _teacher([item.teacher for item in items], device), stacked, packing)
+    teacher = _teacher([item.teacher for item in items], device)
+    return Batch(inputs, answers, labels, teacher, stacked, packing, rows)
 
 
 def _pad(rows: Sequence[Sequence[int]], filler: int) -> Tensor:

@@ -61,18 +61,21 @@ class Learner:
             self.head = Classifier(backbone.width, len(task.labels), generator).to(backbone.device)
             how = strategy.head.pooling
             self.pooling = ("last" if backbone.decoder else "mean") if how == "auto" else how
-        self.label_ids = torch.tensor(encoder.label_ids, device=backbone.device)
+        self.words = encoder.label_tokens
+        single = self.words is not None and len(self.words.contexts) == 1
+        self.label_ids = torch.tensor([ids[0] for ids in self.words.ids] if self.words else [], device=backbone.device)
         wanted = {id(p) for p in chosen} if strategy.trains else set()
         for parameter in backbone.model.parameters():
             parameter.requires_grad_(id(parameter) in wanted)
         self.groups = self._count(given)
         self.can_project_label_words = (
-            self.head is None and not (backbone.has_device_map or process_group().sharded) and has_words(backbone.model)
+            single and not (backbone.has_device_map or process_group().sharded) and has_words(backbone.model)
         )
         self.remainders: dict[int, Tensor] = {}
         self.in_rows: set[int] = set()
         rounds = precision == "bf16" and not backbone.has_device_map and not process_group().sharded
-        self.packs_sequences = can_pack_sequences(backbone) and not process_group().sharded
+        tree = self.words is not None and self.words.tree is not None
+        self.packs_sequences = can_pack_sequences(backbone) and not process_group().sharded and not tree
         if self.packs_sequences or rounds:
             use_own_attention(backbone.model)
         if process_group().sharded:
@@ -156,15 +159,16 @@ class Learner:
         """Label scores, (batch, labels).
 
         A classifier gives logits; a verbalizer the log-probabilities of the label words over the whole vocabulary
-        at the answer position. label_words_only: over the label words where the model can project to them
-        alone; losses are the same, since they depend on the differences between scores.
+        at the answer position, of several tokens their sum or mean (`LabelTokens`). label_words_only: over the label
+        words where the model can project to them alone; losses are the same, since they depend on the differences
+        between scores.
         """
         if self.head is not None:
             return self._classify(self._pooled(batch))
         words = self.label_ids if label_words_only and self.can_project_label_words else None
         with self._from(batch.states):
             answers = batch.answers + (batch.packing.starts if batch.packing else 0)
-            logits = self.backbone.answer_logits(batch.inputs, answers, packing=batch.packing, words=words)
+            logits = self.backbone.answer_logits(batch.inputs, answers, batch.rows, batch.packing, words)
         return self._label_scores(logits, whole_vocabulary=words is None)
 
     def scores_after(self, start: SharedPrefix, items: Sequence[Item]) -> Tensor:
@@ -172,7 +176,7 @@ class Learner:
         rests = [item.prompt.ids[start.size :] for item in items]
         answers = torch.tensor([item.prompt.answer - start.size for item in items], device=self.backbone.device)
         if self.head is None:
-            return self._label_scores(start.logits(rests, answers))
+            return self._label_scores(start.logits(rests, answers, items[0].prompt.tree))
         return self._classify(start.states(rests, answers))
 
     @property
@@ -183,7 +187,7 @@ class Learner:
 
     def _label_scores(self, logits: Tensor, whole_vocabulary: bool = True) -> Tensor:
         scores = (logits.float() if logits.dtype == torch.bfloat16 else logits).log_softmax(dim=-1)
-        return scores[:, self.label_ids] if whole_vocabulary else scores
+        return self.words.combine(scores) if whole_vocabulary and self.words else scores
 
     def _pooled(self, batch: Batch) -> Tensor:
         if batch.states is not None and batch.states.ndim == 2:
@@ -216,6 +220,8 @@ class Learner:
         """Whether `frozen_features` has something to compute."""
         frozen = self.frozen_blocks
         if not self.strategy.trains or frozen == 0 or process_group().sharded:  # shards are gathered in whole passes
+            return False
+        if self.words is not None and self.words.sequences > 1:  # an item has states for one sequence
             return False
         if frozen < len(self.backbone.layout.blocks):
             return True
@@ -257,6 +263,9 @@ class Learner:
         """
         part, labels, teacher = self.strategy.loss, batch.labels, batch.teacher
         scores = self.scores(batch, label_words_only=True)
+        if self.words is not None and self.words.score == "pmi":
+            without_text = self.collate([Item(self.encoder.without_texts, -1)])
+            scores = scores - self.scores(without_text, label_words_only=True)
         known = labels >= 0
         taught = ~teacher[:, 0].isnan() if teacher is not None else torch.zeros_like(known)
         counts = step_counts or Counts(len(scores), int(known.sum()), int(taught.sum()))

@@ -110,10 +110,14 @@ class Verbalizer(Part):
 
     Args:
         label_words: one word per label, comma-separated; '' takes the task's.
+        label_score: what a word of several tokens is worth: the log-probability of its `first` token, the `sum` or
+            `mean` over its tokens, or `pmi`, the sum less that without texts; `auto` is `first` where all words are
+            single different tokens, else `mean`.
     """
 
     about: ClassVar[str] = "the LM head and label words"
     label_words: str = ""
+    label_score: str = "auto"
 
 
 # ---- trainable: which pre-trained parameters move -----------------------------------------------------------------

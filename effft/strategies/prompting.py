@@ -1,13 +1,15 @@
 """How an example becomes text and the text becomes ids: patterns, demonstrations, label words, truncation."""
 
-import random
 from collections.abc import Sequence
 from string import Formatter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from effft.data.examples import Example
 from effft.errors import InputError, lookup
 from effft.models.backbone import Backbone
+from effft.models.forward.shared_prefix import can_share
+from effft.models.forward.token_tree import TokenTree
+from effft.strategies.label_words import LabelTokens, label_tokens, label_words
 from effft.strategies.parts import Pattern, Verbalizer
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
@@ -15,28 +17,47 @@ from effft.tasks.task import Task
 BETWEEN = "\n"
 """The separator of demonstrations."""
 
-COMMON_PAIRS = (
-    (" No", " Yes"),
-    (" no", " yes"),
-    (" false", " true"),
-    (" bad", " good"),
-    (" wrong", " right"),
-    (" sad", " happy"),
-)
-"""Label words to suggest when the task's own are no single tokens in this vocabulary."""
-
-
 MANY_UNKNOWN = 0.2
 """Share of unknown tokens above which a model is said not to read a text."""
 
 
 class EncodedPrompt(NamedTuple):
-    """One prompt as ids. answer: position whose state predicts the label word; cut: whether a text was shortened."""
+    """One prompt as ids. answer: position whose state predicts the label word; cut: whether a text was shortened.
+
+    words: what is read at the answer slot; None for a classifier.
+    """
 
     ids: tuple[int, ...]
     segments: tuple[int, ...] | None
     answer: int
     cut: bool
+    words: LabelTokens | None = None
+
+    @property
+    def size(self) -> int:
+        """Tokens that the model reads for it."""
+        return self.words.size(len(self.ids)) if self.words else len(self.ids)
+
+    @property
+    def tree(self) -> TokenTree | None:
+        """The contexts of the label words, where they follow the prompt in its row."""
+        return self.words.tree if self.words else None
+
+    @property
+    def sequences(self) -> "list[EncodedPrompt]":
+        """What the model reads where each context of the label words has a sequence of its own, else the prompt."""
+        if self.words is None or self.words.sequences == 1:
+            return [self]
+        start = self.answer + (self.words.mask is None)
+        before, after = slice(0, start), slice(self.answer + 1, None)
+        found = []
+        for context in self.words.contexts:
+            ids = (*self.ids[before], *context, *self.ids[after])
+            kinds = self.segments
+            kinds = kinds and (*kinds[before], *(kinds[self.answer],) * len(context), *kinds[after])
+            read = self.answer + (len(context) if self.words.mask is None else context.index(self.words.mask))
+            found.append(EncodedPrompt(ids, kinds, read, self.cut))
+        return found
 
 
 class PromptEncoder:
@@ -55,14 +76,17 @@ class PromptEncoder:
         self.model_name, self.max_positions = backbone.name, backbone.max_positions
         self.segmented = "token_type_ids" in self.tokenizer.model_input_names
         self.words: tuple[str, ...] = ()
-        self.label_ids: tuple[int, ...] = ()
+        self.label_tokens: LabelTokens | None = None
         self.template = ""
         if isinstance(strategy.input, Pattern):
             self.template = task.pattern(strategy.input.pattern)
         if isinstance(strategy.head, Verbalizer):
             self.words = label_words(task, strategy.head.label_words)
             self._check_slot()
-            self.label_ids = label_ids(self.tokenizer, self.words, self._before_slot(), backbone.name)
+            self.label_tokens = label_tokens(
+                self.tokenizer, self.words, self._before_slot(), strategy.head.label_score, backbone.name,
+                can_share(backbone), self.decoder,
+            )  # fmt: skip
         elif demos:
             self.words = label_words(task, "")
         self.prefix = "".join(self.fill(d.texts, self.words[d.label]) + BETWEEN for d in demos)
@@ -112,6 +136,11 @@ class PromptEncoder:
             for texts, (ids, segments) in zip(examples, self._tokenize(examples), strict=True)
         ]
 
+    @property
+    def without_texts(self) -> EncodedPrompt:
+        """The prompt with empty texts, after which `pmi` measures the label words."""
+        return self.encode([[""] * len(self.task.fields)])[0]
+
     def _tokenize(self, examples: Sequence[Sequence[str]]) -> list[tuple[list[int], list[int] | None]]:
         if self.template:
             mask = self.tokenizer.mask_token
@@ -151,7 +180,8 @@ class PromptEncoder:
         answer = len(ids) - 1
         if self.words and not self.decoder:
             answer = max(i for i, token in enumerate(ids) if token == self.tokenizer.mask_token_id)
-        return EncodedPrompt(tuple(ids), tuple(segments) if segments is not None else None, answer, cut)
+        segments = tuple(segments) if segments is not None else None
+        return EncodedPrompt(tuple(ids), segments, answer, cut, self.label_tokens)
 
     def _shorten(self, texts: Sequence[str]) -> EncodedPrompt:
         spans = [self._spans(text) for text in texts]
@@ -186,80 +216,14 @@ class PromptEncoder:
         self.prefix = prefix
         if pattern >= max_length:
             raise InputError(f"max_length={max_length}: the pattern alone takes {pattern} tokens (flag --max-length).")
-        room = self.max_positions - full
+        positions = self.max_positions - (self.label_tokens.longest if self.label_tokens else 0)
+        room = positions - full
         if room < 8:
             raise InputError(
                 f"the prompt with {shots} demonstrations takes {full} tokens before its example, but "
                 f"{self.model_name!r} reads {self.max_positions} at most; lower --shots (or --teacher-shots)."
             )
-        return min(full - pattern + max_length, self.max_positions)
-
-
-def label_words(task: Task, given: str) -> tuple[str, ...]:
-    """The label words in label order: the task's, or `given` as 'No,Yes' (a space is put before each).
-
-    Raises:
-        InputError: the task has none, or the count is not the number of labels, or two are equal.
-    """
-    words = tuple(f" {word.strip()}" for word in given.split(",")) if given else task.words
-    labels = ", ".join(task.labels)
-    if not words:
-        raise InputError(f"task {task.name!r} has no label words; give one per label ({labels}) with --label-words.")
-    if len(words) != len(task.labels) or any(not word.strip() for word in words):
-        raise InputError(f"label_words={given}: one word per label is needed ({labels}), comma-separated.")
-    if len(set(words)) < len(words):
-        raise InputError(f"label_words={given}: two labels have the same word; each label ({labels}) needs its own.")
-    return words
-
-
-def label_ids(tokenizer: Any, words: Sequence[str], before: str, model: str) -> tuple[int, ...]:
-    """The one token id of each label word where it would stand: after the text `before`.
-
-    Raises:
-        InputError: a word is several tokens, or two share their token; usable words are suggested.
-    """
-    pieces = [continuation(tokenizer, before, word) for word in words]
-    for word, ids in zip(words, pieces, strict=True):
-        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
-            tokens = " + ".join(repr(token) for token in tokenizer.convert_ids_to_tokens(ids))
-            what = "unknown to" if len(ids) == 1 else f"{len(ids)} tokens ({tokens}) in"
-            what = what if ids else f"no token of its own after {before[-8:]!r} in"
-            raise InputError(
-                f"label word {word!r} is {what} the vocabulary of {model!r}, but a verbalizer reads exactly one token; "
-                f"{suggest(tokenizer, before, len(words))}"
-            )
-    if len({ids[0] for ids in pieces}) < len(pieces):
-        raise InputError(
-            f"label words {', '.join(map(repr, words))} share their token in {model!r}; "
-            f"{suggest(tokenizer, before, len(words))}"
-        )
-    return tuple(ids[0] for ids in pieces)
-
-
-def continuation(tokenizer: Any, before: str, word: str) -> list[int]:
-    """Ids that `word` adds after `before`; [] when the two merge into other tokens."""
-    base = tokenizer(before, add_special_tokens=False, verbose=False)["input_ids"]
-    joined = tokenizer(before + word, add_special_tokens=False, verbose=False)["input_ids"]
-    return list(joined[len(base) :]) if joined[: len(base)] == base else []
-
-
-def suggest(tokenizer: Any, before: str, count: int) -> str:
-    """'usable here: --label-words bad,good': words of one token each in this vocabulary."""
-
-    def single(word: str) -> bool:
-        ids = continuation(tokenizer, before, word)
-        return len(ids) == 1 and ids[0] != tokenizer.unk_token_id
-
-    pairs = [pair for pair in COMMON_PAIRS if count == 2 and all(map(single, pair))]
-    if pairs:
-        return "usable here: --label-words " + ",".join(word.strip() for word in pairs[0]) + "."
-    tokens = sorted(tokenizer.get_vocab(), key=lambda t: (len(t), t), reverse=True)
-    words = (f" {tokenizer.convert_tokens_to_string([t]).strip()}" for t in tokens)
-    usable = [w for w in words if len(w) > 3 and w[1:].isalpha() and w.isascii() and w.islower() and single(w)][:200]
-    random.Random(0).shuffle(usable)
-    if len(usable) < count:
-        return "no single-token words were found in its vocabulary."
-    return "usable here, for example: --label-words " + ",".join(word.strip() for word in usable[:count]) + "."
+        return min(full - pattern + max_length, positions)
 
 
 def check_pattern_name(task: Task, name: str) -> None:

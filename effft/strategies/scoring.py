@@ -14,6 +14,7 @@ from effft.models.out_of_memory import run_in_parts
 from effft.progress import ProgressCallback, silent
 from effft.strategies.batch import Item, token_budget
 from effft.strategies.learner import Learner
+from effft.strategies.prompting import PromptEncoder
 
 PREFIX_BUDGET = 512
 """Tokens of a batch after a shared prefix: attention over the prefix costs its square, so batches stay small."""
@@ -32,6 +33,7 @@ def predict(
     progress: ProgressCallback = silent,
     stage: str = "score",
     frozen_features: FrozenFeatures | None = None,
+    encoder: PromptEncoder | None = None,
 ) -> Tensor:
     """Scores of all items, (items, labels) fp32 on the CPU, in their order.
 
@@ -45,10 +47,14 @@ def predict(
         progress: called with `stage` and the number of prompts scored by this process.
         stage: what is shown as the stage.
         frozen_features: called with some thousand tokens of prompts at a time.
+        encoder: what made the prompts, where it is not the learner's own.
 
     Raises:
         RunError: a score is not finite.
     """
+    less_prior = learner.words is not None and learner.words.score == "pmi"
+    if less_prior:
+        items = [*items, Item((encoder or learner.encoder).without_texts, -1)]
     group = process_group()
     unique: dict[tuple[tuple[int, ...], int], int] = {}
     places = [unique.setdefault((item.prompt.ids, item.prompt.answer), len(unique)) for item in items]
@@ -79,7 +85,7 @@ def predict(
             first.update((place, first[place]._replace(state=None)) for place in chunk if frozen_features)
     scores = group.all_reduce_sum(scores)
     check_finite(scores, learner.backbone.name)
-    return scores[places]
+    return scores[places[:-1]] - scores[places[-1]] if less_prior else scores[places]
 
 
 def check_finite(scores: Tensor, model: str) -> None:

@@ -101,7 +101,9 @@ def _key(learner: Learner, items: Sequence[Item]) -> str:
     backbone = learner.backbone
     dtype = next(backbone.model.parameters()).dtype
     pooling = learner.pooling if learner.head is not None else ""
-    what = (backbone.name, backbone.revision, str(backbone.device), str(dtype), learner.frozen_blocks, pooling)
+    contexts = learner.words.contexts if learner.words else ()
+    place = (backbone.name, backbone.revision, str(backbone.device), str(dtype))
+    what = (*place, learner.frozen_blocks, pooling, contexts)
     seen = hashlib.sha256(repr(what).encode())
     for item in items:
         seen.update(repr((item.prompt.ids, item.prompt.segments)).encode())

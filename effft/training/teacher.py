@@ -23,7 +23,8 @@ def teach(
     the frozen backbone (LoRA starts at zero, so it is).
     """
     asked = [e for e in labelled if e.index not in demos] + list(unlabelled)
-    scores = predict(learner, [Item(prompt, -1) for prompt in encoder.encode([e.texts for e in asked])])
+    prompts = [Item(prompt, -1) for prompt in encoder.encode([e.texts for e in asked])]
+    scores = predict(learner, prompts, encoder=encoder)
     known = {e.index: tuple(row) for e, row in zip(asked, scores.tolist(), strict=True)}
     items = learner.items(labelled) + learner.items(unlabelled, labelled=False)
     examples = [*labelled, *unlabelled]

@@ -138,10 +138,11 @@ CASES = [
     Case("task: folder", ("task file sub", "is a folder; name the .yaml file in it"), {"task": "./sub"}),
     Case("task: unknown name", ("unknown task 'colla'", "Did you mean 'cola'?"), {"task": "colla"}),
     Case(
-        "task: words of several tokens",
-        ("label word ' No Yes' is 2 tokens ('No' + 'Yes')", "usable here", "--label-words"),
+        "task: words that begin alike",
+        ("label words ' Yes No' and ' Yes' begin with the same token", "--label-score mean"),
+        {"label-score": "first"},
         strategy="pbft",
-        task=('" No"', '" No Yes"'),
+        task=('" No"', '" Yes No"'),
     ),
     Case(
         "task: words unknown to the model",
@@ -150,8 +151,8 @@ CASES = [
         task=('" No"', '" Maybe"'),
     ),
     Case(
-        "task: words that share their token",
-        ("share their token", "usable here", "--label-words"),
+        "task: words of the same tokens",
+        ("are the same tokens in", "usable here", "--label-words"),
         strategy="pbft",
         task=('{bad: " No", good: " Yes"}', '{bad: " Yes", good: "  Yes"}'),
     ),

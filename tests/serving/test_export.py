@@ -59,6 +59,17 @@ def test_the_cards_code_gives_the_saved_models_scores(
     check_export(place, tmp_path, strategy, kind, merge=False, **values)
 
 
+@pytest.mark.parametrize("how", ["auto", "pmi"])
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+@pytest.mark.parametrize("strategy", ["lora+pbft", "icl"])
+def test_the_card_scores_words_of_several_tokens(
+    place: Path, tmp_path: Path, strategy: str, kind: str, how: str
+) -> None:
+    words = {"label_words": "not good,not", "label_score": how, "precision": "fp32", "epochs": 1}
+    shots = {"shots": 3} if strategy == "icl" else {}
+    check_export(place, tmp_path, strategy, kind, merge=False, task=str(place / "pairs.yaml"), **words, **shots)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "merge"), [("lora", True), ("lora+pbft", False), ("lora+pbft", True), ("bitfit", False)]

@@ -8,6 +8,7 @@ from torch import Tensor
 from effft.models.backbone import Backbone
 from effft.models.forward import attention
 from effft.models.forward.sequence_packing import ROUND
+from effft.models.forward.token_tree import NO_TREE, TokenTree, visible
 
 SHORTEST = 16
 """A shorter common prefix is not worth a pass of its own."""
@@ -48,31 +49,41 @@ class SharedPrefix:
 
     def states(self, rests: Sequence[Sequence[int]], answers: Tensor) -> Tensor:
         """Hidden state at position `answers` of each rest: (rests, width)."""
-        inputs, positions = self._inputs(rests, answers)
+        inputs, starts = self._inputs(rests, None)
+        positions = starts + answers
         try:
             return self.backbone.hidden(inputs, positions=positions)[0, positions]
         finally:
             self._restore()
 
-    def logits(self, rests: Sequence[Sequence[int]], answers: Tensor) -> Tensor:
-        """Vocabulary logits at position `answers` of each rest: (rests, vocabulary)."""
-        inputs, positions = self._inputs(rests, answers)
+    def logits(self, rests: Sequence[Sequence[int]], answers: Tensor, tree: TokenTree | None = None) -> Tensor:
+        """Vocabulary logits at position `answers` of each rest, (rests, vocabulary).
+
+        tree: follows each rest, whose last position is the answer. Then all nodes have logits: (rests * nodes, ...).
+        """
+        inputs, starts = self._inputs(rests, tree)
+        positions = starts + answers
+        if tree is not None:
+            positions = (positions[:, None] + torch.arange(len(tree.depths), device=positions.device)).flatten()
         try:
             return self.backbone.answer_logits(inputs, positions, torch.zeros_like(positions))
         finally:
             self._restore()
 
-    def _inputs(self, rests: Sequence[Sequence[int]], answers: Tensor) -> tuple[dict[str, object], Tensor]:
-        """What the model is called with: one row of all rests, filled up to a round size. And the answers in it."""
-        device, lengths = self.backbone.device, torch.tensor([len(rest) for rest in rests])
+    def _inputs(self, rests: Sequence[Sequence[int]], tree: TokenTree | None) -> tuple[dict[str, object], Tensor]:
+        """What the model is called with: one row of all rests, filled up to a round size. And where each starts."""
+        device = self.backbone.device
+        after = tree.ids if tree else ()
+        lengths = torch.tensor([len(rest) + len(after) for rest in rests])
         filler = -int(lengths.sum()) % ROUND
-        ids = torch.tensor([[token for rest in rests for token in rest] + [0] * filler], device=device)
+        ids = torch.tensor([[token for rest in rests for token in (*rest, *after)] + [0] * filler], device=device)
         starts = lengths.cumsum(0) - lengths
         sizes = torch.cat([lengths, torch.tensor([filler])])
         owner = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(device)
-        within = [torch.arange(self.size, self.size + n) for n in lengths.tolist()]
-        positions = torch.cat([*within, torch.full((filler,), self.size)]).to(device)
-        own = (owner[:, None] == owner[None, :]) & (positions[:, None] >= positions[None, :])
+        places = [(tree or NO_TREE).places(len(rest), self.size) for rest in rests]
+        positions = torch.cat([*(part for part, _ in places), torch.full((filler,), self.size)]).to(device)
+        nodes = torch.cat([*(part for _, part in places), torch.zeros(filler, dtype=torch.long)]).to(device)
+        own = visible(owner, positions, nodes, tree)
         mask = torch.cat([torch.ones((len(owner), self.size), dtype=torch.bool, device=device), own], dim=1)
         inputs: dict[str, object] = {
             "input_ids": ids,
@@ -81,7 +92,7 @@ class SharedPrefix:
             "past_key_values": self.cache,
             "use_cache": True,
         }
-        return inputs, starts.to(device) + answers
+        return inputs, starts.to(device)
 
     def _restore(self) -> None:
         """Cut the cache back to the prefix: layer by layer, as a pass that failed has added to some only."""

@@ -1,0 +1,197 @@
+"""Label words as token ids: what a model reads to score them, and the score of a word from that of its tokens."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from effft.errors import InputError
+from effft.models.forward.token_tree import TokenTree
+from effft.tasks.task import Task
+
+COMMON_PAIRS = (
+    (" No", " Yes"),
+    (" no", " yes"),
+    (" false", " true"),
+    (" bad", " good"),
+    (" wrong", " right"),
+    (" sad", " happy"),
+)
+"""Label words to suggest when the task's own are unknown to this vocabulary."""
+
+
+@dataclass(frozen=True)
+class LabelTokens:
+    """The tokens of the label words, and the contexts in which a model predicts them.
+
+    A context is what stands in the answer slot while one token is predicted: of a decoder the tokens before it; of an
+    encoder the whole word with the mask in the token's place, so that a word's score is its pseudo-log-likelihood
+    (Salazar et al. 2020, arXiv 1910.14659, equation 1, over the tokens of the word). Words share the contexts that are
+    equal.
+
+    Args:
+        ids: token ids of each word, in label order; under `first` one each.
+        score: `first` or `sum` of the log-probabilities of the tokens, their `mean`, or `pmi`: the sum less that after
+            the same prompt without texts (Holtzman et al. 2021, arXiv 2104.08315, equation 2).
+        mask: the mask token of an encoder; None for a decoder.
+        as_tree: whether the model reads all contexts in one pass, as a tree after the prompt; else each has a sequence
+            of its own.
+    """
+
+    ids: tuple[tuple[int, ...], ...]
+    score: str = "first"
+    mask: int | None = None
+    as_tree: bool = False
+
+    @cached_property
+    def contexts(self) -> tuple[tuple[int, ...], ...]:
+        """The different contexts, each after those it begins with."""
+        return tuple(dict.fromkeys(self._context(word, place) for word in self.ids for place in range(len(word))))
+
+    def _context(self, word: tuple[int, ...], place: int) -> tuple[int, ...]:
+        return word[:place] if self.mask is None else (*word[:place], self.mask, *word[place + 1 :])
+
+    @cached_property
+    def tree(self) -> TokenTree | None:
+        """The tree of the contexts after a prompt; None where it has no branch, or each is read by itself."""
+        return TokenTree(self.contexts) if self.as_tree and len(self.contexts) > 1 else None
+
+    @property
+    def reads_whole_words(self) -> bool:
+        """Whether a score is more than the log-probability of one token after the prompt."""
+        return len(self.contexts) > 1 or self.score == "pmi"
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences the model reads for one prompt."""
+        return 1 if self.tree else len(self.contexts)
+
+    @property
+    def longest(self) -> int:
+        """Most positions that a context adds to the prompt, in which an encoder's mask has one already."""
+        return max(map(len, self.contexts)) - (self.mask is not None)
+
+    def size(self, prompt: int) -> int:
+        """Tokens that the model reads for a prompt of so many."""
+        return prompt + len(self.tree.ids) if self.tree else (prompt + self.longest) * self.sequences
+
+    def prompt_of(self, size: int) -> int:
+        """Tokens of the prompt for which the model reads so many: the inverse of `size`."""
+        return size - len(self.tree.ids) if self.tree else size // self.sequences - self.longest
+
+    def combine(self, predicted: Tensor) -> Tensor:
+        """Log-probabilities of the vocabulary in each context, (prompts * contexts, vocabulary), as label scores.
+
+        Returns:
+            (prompts, labels); of `pmi` the sums, from which `scoring` takes those without texts.
+        """
+        if len(self.contexts) == 1:
+            return predicted[:, [word[0] for word in self.ids]]
+        number = {context: i for i, context in enumerate(self.contexts)}
+        size = max(map(len, self.ids))
+        reads = [[(number[self._context(w, i)], token) for i, token in enumerate(w)] for w in self.ids]
+        table = torch.tensor([[*r, *[(0, -1)] * (size - len(r))] for r in reads], device=predicted.device)
+        places, tokens = table.unbind(-1)
+        picked = predicted.view(-1, len(self.contexts), predicted.shape[-1])[:, places, tokens]
+        total: Tensor = picked.masked_fill(tokens < 0, 0.0).sum(dim=-1)
+        return total / torch.tensor(self.lengths).to(total) if self.score == "mean" else total
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each word."""
+        return [len(word) for word in self.ids]
+
+    def outside_mass(self, scores: NDArray[np.float64]) -> float:
+        """Mean probability of anything but the words, from scores (prompts, labels); 0 for `pmi`.
+
+        Words of several tokens may contain each other, so their probabilities may add up to more than 1.
+        """
+        if self.score == "pmi":
+            return 0.0
+        outside = float(1 - np.exp(scores * self.lengths if self.score == "mean" else scores).sum(axis=1).mean())
+        return outside if len(self.contexts) == 1 else max(0.0, outside)
+
+
+def label_words(task: Task, given: str) -> tuple[str, ...]:
+    """The label words in label order: the task's, or `given` as 'No,Yes' (a space is put before each).
+
+    Raises:
+        InputError: the task has none, or the count is not the number of labels, or two are equal.
+    """
+    words = tuple(f" {word.strip()}" for word in given.split(",")) if given else task.words
+    labels = ", ".join(task.labels)
+    if not words:
+        raise InputError(f"task {task.name!r} has no label words; give one per label ({labels}) with --label-words.")
+    if len(words) != len(task.labels) or any(not word.strip() for word in words):
+        raise InputError(f"label_words={given}: one word per label is needed ({labels}), comma-separated.")
+    if len(set(words)) < len(words):
+        raise InputError(f"label_words={given}: two labels have the same word; each label ({labels}) needs its own.")
+    return words
+
+
+def label_tokens(
+    tokenizer: Any, words: Sequence[str], before: str, score: str, model: str, as_tree: bool, decoder: bool
+) -> LabelTokens:
+    """The tokens of each label word where it would stand: after the text `before`.
+
+    score: as `LabelTokens`; `auto` is `first` where all words are single different tokens, else `mean`.
+
+    Raises:
+        InputError: a word is unknown to the vocabulary, or two are the same tokens there; usable words are suggested.
+    """
+    pieces = [tuple(continuation(tokenizer, before, word)) for word in words]
+    for word, ids in zip(words, pieces, strict=True):
+        if not ids or tokenizer.unk_token_id in ids:
+            what = "unknown to" if ids else f"no token of its own after {before[-8:]!r} in"
+            raise InputError(
+                f"label word {word!r} is {what} the vocabulary of {model!r}; {suggest(tokenizer, before, len(words))}"
+            )
+    if score == "auto":
+        score = "first" if max(map(len, pieces)) == 1 else "mean"
+    found: dict[tuple[int, ...], str] = {}
+    for word, ids in zip(words, pieces, strict=True):
+        read = ids[:1] if score == "first" else ids
+        if read in found and len(set(pieces)) == len(pieces):
+            raise InputError(
+                f"label words {found[read]!r} and {word!r} begin with the same token in {model!r}, and "
+                "label_score=first reads that token alone; take --label-score mean."
+            )
+        if read in found:
+            raise InputError(
+                f"label words {found[read]!r} and {word!r} are the same tokens in {model!r}; "
+                f"{suggest(tokenizer, before, len(words))}"
+            )
+        found[read] = word
+    return LabelTokens(tuple(found), score, None if decoder else tokenizer.mask_token_id, as_tree)
+
+
+def continuation(tokenizer: Any, before: str, word: str) -> list[int]:
+    """Ids that `word` adds after `before`; [] when the two merge into other tokens."""
+    base = tokenizer(before, add_special_tokens=False, verbose=False)["input_ids"]
+    joined = tokenizer(before + word, add_special_tokens=False, verbose=False)["input_ids"]
+    return list(joined[len(base) :]) if joined[: len(base)] == base else []
+
+
+def suggest(tokenizer: Any, before: str, count: int) -> str:
+    """'usable here: --label-words bad,good': words of one token each in this vocabulary."""
+
+    def single(word: str) -> bool:
+        ids = continuation(tokenizer, before, word)
+        return len(ids) == 1 and ids[0] != tokenizer.unk_token_id
+
+    pairs = [pair for pair in COMMON_PAIRS if count == 2 and all(map(single, pair))]
+    if pairs:
+        return "usable here: --label-words " + ",".join(word.strip() for word in pairs[0]) + "."
+    tokens = sorted(tokenizer.get_vocab(), key=lambda t: (len(t), t), reverse=True)
+    words = (f" {tokenizer.convert_tokens_to_string([t]).strip()}" for t in tokens)
+    usable = [w for w in words if len(w) > 3 and w[1:].isalpha() and w.isascii() and w.islower() and single(w)][:200]
+    random.Random(0).shuffle(usable)
+    if len(usable) < count:
+        return "no single-token words were found in its vocabulary."
+    return "usable here, for example: --label-words " + ",".join(word.strip() for word in usable[:count]) + "."

@@ -1,0 +1,179 @@
+"""Label words of several tokens against a plain log-likelihood: one prompt, one word and one token at a time."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from backbones import CONFIGS, DECODERS, save_backbone
+from helpers import EXAMPLES, learner_on
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effft.config import RunConfig
+from effft.errors import InputError
+from effft.models.forward.shared_prefix import common_prefix
+from effft.strategies.batch import count
+from effft.strategies.label_words import LabelTokens
+from effft.strategies.learner import Learner
+from effft.strategies.scoring import predict
+from effft.strategies.strategy import compose
+from effft.training.loop import train
+
+WORDS = (" not good", " bad")
+ALIKE = (" not good", " not bad")
+
+
+def log_likelihood(model: torch.nn.Module, tokenizer: object, before: str, after: str, word: str) -> torch.Tensor:
+    """Log-probabilities of the tokens of a word between two texts, (tokens): each given those before it, or, of a
+    masked language model, given all others."""
+    ids = tokenizer(before + word + after)["input_ids"]  # type: ignore[operator]
+    size = len(tokenizer(word, add_special_tokens=False)["input_ids"])  # type: ignore[operator]
+    start = len(tokenizer(before)["input_ids"])  # type: ignore[operator]
+    mask = getattr(tokenizer, "mask_token_id", None)
+    start -= mask is not None  # the end token, which stands after the text
+    values = []
+    for place in range(start, start + size):
+        row = torch.tensor([ids])
+        if mask is not None:
+            row[0, place] = mask
+        logits = model(input_ids=row, attention_mask=torch.ones_like(row)).logits[0, place if mask else place - 1]
+        values.append(logits.log_softmax(-1)[ids[place]])
+    return torch.stack(values)
+
+
+def expected(learner: Learner, words: Sequence[str], how: str, prefix: str = "") -> torch.Tensor:
+    model, tokenizer = learner.backbone.model, learner.backbone.tokenizer
+
+    def score(text: str, word: str) -> torch.Tensor:
+        values = log_likelihood(model, tokenizer, f"{prefix}{text} ?", "", word)
+        return values.mean() if how == "mean" else values.sum()
+
+    rows = [torch.stack([score(e.texts[0], word) for word in words]) for e in EXAMPLES]
+    return torch.stack(rows) - (torch.stack([score("", word) for word in words]) if how == "pmi" else 0)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {kind: save_backbone(tmp_path_factory.mktemp(kind), kind) for kind in CONFIGS}
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "pmi"])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_scores_are_log_likelihoods(folders: dict[str, Path], kind: str, how: str) -> None:
+    for words in (WORDS, ALIKE):
+        given = {"label_words": ",".join(words), "label_score": how}
+        learner = learner_on(folders[kind], compose("zero_shot").with_parameters(given), dtype=torch.float64)
+        with torch.no_grad():
+            wanted = expected(learner, words, how)
+        torch.testing.assert_close(predict(learner, learner.items(EXAMPLES)).double(), wanted, rtol=0, atol=2e-6)
+
+
+def plain_pbft(learner: Learner, steps: int) -> torch.Tensor:
+    """Scores after steps of AdamW on the cross-entropy of mean log-likelihoods, in the model that is given."""
+    model, labels = learner.backbone.model, torch.tensor([e.label for e in EXAMPLES])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(expected(learner, ALIKE, "mean"), labels).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return expected(learner, ALIKE, "mean")
+
+
+@pytest.mark.parametrize("kind", ["gpt_neox", "bert"])
+def test_training_lowers_the_cross_entropy_of_the_scores(folders: dict[str, Path], kind: str) -> None:
+    """Three whole-batch updates without dropout."""
+
+    def fresh() -> Learner:
+        strategy = compose("pbft").with_parameters({"label_words": ",".join(ALIKE)})
+        learner = learner_on(folders[kind], strategy, dtype=torch.float64)
+        for module in learner.backbone.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        return learner
+
+    learner = fresh()
+    config = RunConfig(steps=3, batch_size=len(EXAMPLES), warmup=0, schedule="constant", clip_norm=0)
+    for _ in train(learner, learner.items(EXAMPLES), config, 1e-3, random.Random(0)):
+        pass
+    with torch.no_grad():
+        found = learner.scores(learner.collate(learner.items(EXAMPLES)))
+    torch.testing.assert_close(found, plain_pbft(fresh(), 3), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("spec", ["lora+pbft", "lora+distill", "adaptive+pbft"])
+@pytest.mark.parametrize("how", ["mean", "pmi"])
+def test_frozen_features_and_parts_of_a_step_change_nothing(folders: dict[str, Path], spec: str, how: str) -> None:
+    values = {"label_words": ",".join(ALIKE), "label_score": how}
+    layers = {"layers": 1} if "adaptive" in spec else {}
+    learner = learner_on(folders["llama"], compose(spec).with_parameters(values | layers), dtype=torch.float64)
+    items = learner.items(EXAMPLES)
+    whole = learner.loss(learner.collate(items))
+    parts = [learner.loss(learner.collate([i]), count(items)) for i in learner.frozen_features(items)]
+    torch.testing.assert_close(torch.stack(parts).sum(), whole, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_a_shared_start_changes_nothing(folders: dict[str, Path], kind: str) -> None:
+    values = {"label_words": ",".join(ALIKE), "label_score": "sum", "shots": 4}
+    learner = learner_on(folders[kind], compose("icl").with_parameters(values), demos=EXAMPLES[:4], dtype=torch.float64)
+    prefix = "".join(f"{e.texts[0]} ?{ALIKE[e.label]}\n" for e in EXAMPLES[:4])
+    assert common_prefix([item.prompt.ids for item in learner.items(EXAMPLES)]) > 16
+    with torch.no_grad():
+        wanted = expected(learner, ALIKE, "sum", prefix)
+    torch.testing.assert_close(predict(learner, learner.items(EXAMPLES)).double(), wanted, rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_wide_models(tmp_path: Path, kind: str) -> None:
+    """From width 256 on, prompts are packed on a CPU, where the contexts are sequences of their own."""
+    folder = save_backbone(tmp_path, kind, width=256, std=0.05)
+    for words in (("good", "bad"), ALIKE):
+        given = {"label_words": ",".join(words), "label_score": "sum"}
+        learner = learner_on(folder, compose("zero_shot").with_parameters(given), dtype=torch.float64)
+        with torch.no_grad():
+            wanted = expected(learner, [f" {word.strip()}" for word in words], "sum")
+        assert learner.packs_sequences == (kind == "bert" or words != ALIKE)
+        torch.testing.assert_close(predict(learner, learner.items(EXAMPLES)).double(), wanted, rtol=0, atol=2e-6)
+
+
+WORD_LISTS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple), min_size=2, unique=True)
+
+
+@given(WORD_LISTS, st.booleans())
+def test_contexts_are_shared_and_scores_add_up(ids: list[tuple[int, ...]], decoder: bool) -> None:
+    words = LabelTokens(tuple(ids), "sum", None if decoder else 9)
+    predicted = torch.from_numpy(np.random.default_rng(0).normal(size=(2 * len(words.contexts), 4)))
+    assert len(set(words.contexts)) == len(words.contexts) <= sum(map(len, ids))
+    if decoder:
+        assert all(context[:-1] in words.contexts[:i] for i, context in enumerate(words.contexts) if context)
+    found = words.combine(predicted)
+    for label, word in enumerate(ids):
+        contexts = [word[:i] if decoder else (*word[:i], 9, *word[i + 1 :]) for i in range(len(word))]
+        places = [words.contexts.index(context) for context in contexts]
+        for row in range(2):
+            block = predicted[row * len(words.contexts) :]
+            total = sum(block[place, token] for place, token in zip(places, word, strict=True))
+            assert float(found[row, label]) == pytest.approx(float(total), abs=1e-12)
+    mean = LabelTokens(tuple(ids), "mean", words.mask).combine(predicted)
+    torch.testing.assert_close(mean * torch.tensor(words.lengths), found)
+
+
+def test_auto_reads_one_token_where_it_can(folders: dict[str, Path]) -> None:
+    def words(given: str, how: str = "auto") -> LabelTokens:
+        strategy = compose("zero_shot").with_parameters({"label_words": given, "label_score": how})
+        found = learner_on(folders["llama"], strategy).words
+        assert found is not None
+        return found
+
+    assert words("good,bad").score == "first"
+    assert words("not good,bad").score == "mean"
+    assert words("not good,bad", "first").lengths == [1, 1]
+    with pytest.raises(InputError, match=r"begin with the same token .* take --label-score mean"):
+        words("not good,not", "first")
+    with pytest.raises(InputError, match="' very good' is unknown"):
+        words("very good,bad")
