@@ -39,6 +39,16 @@ class TaskSettings(Settings):
 
     task: str = "agreement"
     """Task name (`effft tasks` lists them), or the path of a task file (.yaml)."""
+    data: str = ""
+    """A file of labelled rows instead of a task: csv, tsv, txt, jsonl, parquet, also .gz, or a data set of the hub."""
+    text: str = ""
+    """Column of --data with the texts, or several with commas; found where it is not named."""
+    label: str = ""
+    """Column of --data with the labels; found where it is not named."""
+    test: str = ""
+    """File with more rows like those of --data, for the evaluation in domain."""
+    ood: str = ""
+    """Files with rows of another kind, comma-separated, for the evaluation out of domain."""
     data_dir: str = ""
     """Folder with local copies of the task's files; the hub is not asked."""
     allow_outside: bool = False
@@ -181,6 +191,8 @@ class TrackingTarget:
     disabled: bool = False
 
 
+DATA_FIELDS = ("data", "text", "label", "test", "ood")
+"""Fields that make a task of files; without `data` they mean nothing."""
 DIFFICULTY_FIELDS = tuple(DifficultySettings.model_fields)
 PART_FIELDS = tuple(PartSettings.model_fields)
 """Fields that belong to a part of the strategy."""
@@ -228,9 +240,36 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
             )
     given = {name: value for name, value in values.items() if value is not None and value != ""}
     try:
-        return RunConfig(**given)
+        return RunConfig(**_with_data(given))
     except ValidationError as error:
         raise InputError(" ".join(_sentence(fault) for fault in error.errors())) from None
+
+
+DATA_FILE = re.compile(r"(hf://.*|.*\.(csv|tsv|txt|jsonl|parquet)(\.gz)?)", re.IGNORECASE)
+"""What is data also where it is given as a task."""
+
+HUB_DATA = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w.-]+)?(:[\w.-]+)?")
+FILE_ENDING = re.compile(r"\.[A-Za-z]\w*$")
+
+
+def data_address(name: str) -> str:
+    """A name without the ending of a file is a data set of the hub: 'imdb' -> 'hf://datasets/imdb'."""
+    is_hub = HUB_DATA.fullmatch(name) and not FILE_ENDING.search(name)
+    return f"hf://datasets/{name}" if is_hub else name
+
+
+def _with_data(given: dict[str, Any]) -> dict[str, Any]:
+    """`data` is the task too, and data given as the task is data, so that both spellings are the same run."""
+    task = str(given.get("task", usual := RunConfig.model_fields["task"].default))
+    data = data_address(str(given.get("data") or (task if DATA_FILE.fullmatch(task) else "")))
+    if data and task not in (usual, data, given.get("data")):  # `mlflow run` names the usual task where none was given
+        raise InputError(f"task={task} and data={data}: give one of the two (flags --task and --data).")
+    for name in DATA_FIELDS if not data else ():
+        if name in given:
+            raise InputError(
+                f"{name}={given[name]}: it belongs to --data FILE; a task names its own columns and files."
+            )
+    return {**given, "task": data, "data": data} if data else given
 
 
 def _sentence(fault: Any) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from effft.errors import InputError
+from effft.errors import InputError, nearest, shortened
 
 
 def cache_folder() -> Path:
@@ -30,6 +30,25 @@ def check_regular(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe (FIFO)", stat.S_IFSOCK: "a socket"}
         raise InputError(f"{path}: this is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file; name a file.")
+
+
+def check_exists(path: Path, kind: str, pattern: str) -> None:
+    """Refuse a path where nothing is.
+
+    Args:
+        path: The path, as it was given.
+        kind: What sentences call the file, for example `task file`.
+        pattern: What the names of such files look like, for the nearest one.
+
+    Raises:
+        InputError: says where it was looked for, and the nearest file there.
+    """
+    if os.path.lexists(path):
+        return
+    beside = [p.name for p in path.parent.glob(pattern)] if os.path.isdir(path.parent) else []
+    place = f" It was looked for at {shortened(path.absolute())}; `mlflow run` works in the project's folder, so "
+    place = "" if path.is_absolute() else f"{place}give it the whole path."
+    raise InputError(f"{kind} {shortened(path)}: no such file.{nearest(path.name[:200], beside)}{place}")
 
 
 def file_digest(path: Path) -> str:

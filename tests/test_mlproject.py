@@ -11,6 +11,7 @@ import yaml
 
 from effft.cli.app import app
 from effft.cli.options import FIELDS, default_of, spell
+from effft.config import DATA_FIELDS, make_config
 from effft.strategies.strategy import NAMED, compose
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +76,13 @@ def test_undeclared_parameters_pass_through_and_later_flags_win() -> None:
     context = parsed(command_of("lora", rank="4", lora_dropout="0.2", per_label="8"))
     assert [context.params[name] for name in ("rank", "lora_dropout", "per_label")] == ["4", "0.2", "8"]
     assert parsed(command_of("main", seeds="3")).params["seeds"] == 3
+
+
+@pytest.mark.parametrize("point", ["run", "lora"])
+def test_data_take_the_place_of_the_usual_task(point: str) -> None:
+    given = parsed(command_of(point, data="reviews.csv", label="stars")).params
+    config = make_config({name: given[name] for name in ("task", *DATA_FIELDS)})
+    assert (config.task, config.label) == ("reviews.csv", "stars")
 
 
 def test_the_environment_lists_third_parties_only() -> None:

@@ -18,6 +18,7 @@ SECTIONS = {
         "reference": ("compare:reference", "Compare every strategy on the built-in tasks; write reports/reference."),
     },
     "Look before a run": {
+        "task": ("task:task", "Write the task file of a file of labelled rows: `effft task new FILE`."),
         "tasks": ("inspect:tasks", "List the tasks, their labels and evaluation sets."),
         "strategies": ("inspect:strategies", "List the strategies and what they are made of."),
         "show": ("inspect:show", "Print prompts of real examples, as the model reads them."),

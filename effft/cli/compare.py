@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from effft.cli.options import FIELDS, Command, Option, examples, option, tracking_options
-from effft.config import TrackingTarget, make_config
+from effft.config import DATA_FIELDS, TrackingTarget, make_config
 from effft.disk import written_whole
 from effft.errors import EffftError, InputError
 from effft.tracking.tracker import Tracker, tracked
@@ -45,6 +45,8 @@ def comparison_of(
     from effft.runs.grid import Comparison, read_comparison
 
     given = {name: value for name, value in settings.items() if value}
+    if (asked := make_config({name: given.get(name) for name in ("task", *DATA_FIELDS)})).data:
+        given |= {"task": asked.task, "data": asked.data}
     task = given.pop("task", None)
     counts = (
         [make_config({"per_label": text}).per_label for text in words(per_label, "--per-label")] if per_label else []

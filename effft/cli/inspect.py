@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from effft.cli.options import Command, Option, examples, option
-from effft.config import PART_FIELDS, make_config
+from effft.config import DATA_FIELDS, PART_FIELDS, make_config
+from effft.errors import InputError
 
 if TYPE_CHECKING:
     from effft.data.examples import Example
@@ -14,14 +15,14 @@ if TYPE_CHECKING:
     from effft.strategies.prompting import PromptEncoder
 
 SHOWN = (
-    "data_dir", "allow_outside", "per_label", "data_seed", "model", "revision", "max_length", "pattern", "shots",
-    "label_words", "label_score", "teacher_shots",
+    *DATA_FIELDS, "data_dir", "allow_outside", "per_label", "data_seed", "model", "revision", "max_length", "pattern",
+    "shots", "label_words", "label_score", "teacher_shots",
 )  # fmt: skip
 """The RunConfig fields that change what a model reads."""
 
 ESTIMATED = (
-    "task", "data_dir", "allow_outside", "per_label", "model", "revision", "max_length", "precision", "device",
-    "threads", *PART_FIELDS, "epochs", "steps", "batch_size", "evaluation_limit",
+    "task", *DATA_FIELDS, "data_dir", "allow_outside", "per_label", "model", "revision", "max_length", "precision",
+    "device", "threads", *PART_FIELDS, "epochs", "steps", "batch_size", "evaluation_limit",
 )  # fmt: skip
 """The RunConfig fields that change what a run takes."""
 
@@ -64,7 +65,7 @@ def strategies() -> None:
 @click.command(
     cls=Command,
     params=[
-        click.Argument(["task"]),
+        click.Argument(["task"], required=False),
         Option("strategy", "Strategy whose prompts are shown", "pbft"),
         Option("split", "train, validation, in_domain or ood/NAME", "in_domain"),
         Option("examples", "Number of examples", 3, type=click.IntRange(1)),
@@ -76,8 +77,10 @@ def strategies() -> None:
         "effft show my_task.yaml --strategy vanilla --model path/to/model",
     ),
 )
-def show(task: str, strategy: str, split: str, examples: int, **values: str | None) -> None:
+def show(task: str | None, strategy: str, split: str, examples: int, **values: str | None) -> None:
     """Print prompts of real examples of TASK exactly as the model reads them, and the label words with their ids."""
+    if not task and not values["data"]:
+        raise InputError("show needs a task or data: `effft show agreement`, or `effft show --data FILE`.")
     config = make_config({**values, "task": task, "strategy": strategy})
     from effft.runs.plan import prepare
     from effft.runs.session import Session

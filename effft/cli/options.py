@@ -12,6 +12,7 @@ from effft.config import PART_FIELDS, SECTIONS, TRAINING_FIELDS, RunConfig
 from effft.strategies.strategy import Strategy
 
 FIELDS = tuple(name for names in SECTIONS.values() for name in names)
+FILE_FIELDS = ("task", "data", "test", "ood", "model", "data_dir")
 COMMON_FIELDS = tuple(name for name in FIELDS if name not in PART_FIELDS + TRAINING_FIELDS)
 TRACKING = "Tracking"
 SECTION_OF = {name: title for title, names in SECTIONS.items() for name in names}
@@ -111,7 +112,7 @@ def option(name: str, strategy: Strategy | None = None, hidden: bool = False) ->
     default = default_of(name, strategy)
     text = str(RunConfig.model_fields[name].description).removesuffix(".")
     shown = "" if default is None or default == "" else f"  [default: {spell(default)}]"
-    complete = {"shell_complete": _complete_files} if name in ("task", "model", "data_dir") else {}
+    complete = {"shell_complete": _complete_files} if name in FILE_FIELDS else {}
     return Option(
         name,
         f"{text}{shown}",

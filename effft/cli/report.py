@@ -28,12 +28,12 @@ def make_report(
     from effft.cli.output import Progress, print_json
     from effft.cli.tracking import ui_line
     from effft.reports.report import build
-    from effft.tasks.task import load_task
+    from effft.tasks.from_data import task_name
     from effft.tracking import open_tracker
     from effft.tracking.reading import open_reader
     from effft.tracking.tracker import tracked
 
-    name = load_task(task, allow_outside=True).name  # no file is read
+    name = task_name(task)
     target = TrackingTarget(tracking_uri, experiment, no_tracking)
     command = shlex.join(["effft", "report", "--task", task, *(["--parent", parent] if parent else [])])
     with Progress() as progress:
@@ -74,7 +74,7 @@ report = Command(
     "in Markdown, and CSV files. They are kept as artifacts of an MLflow run too.",
     epilog=examples("effft report", "effft report --task overlap --out report-overlap", "effft report --parent RUN_ID"),
     params=[
-        Option("task", "Task name, or the path of a task file (.yaml)", "agreement"),
+        Option("task", "Task name, or the path of a task file (.yaml) or of data", "agreement"),
         Option("out", "Folder to write to  [default: report-<task>]"),
         Option("parent", "Run id of a comparison or study, or several with commas: only its runs  [default: all]"),
         Option("json", "Print the tables of results as JSON", False, is_flag=True),

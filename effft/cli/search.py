@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from effft.cli.options import FIELDS, Command, Option, Words, examples, option, tracking_options
+from effft.config import DATA_FIELDS
 from effft.errors import InputError, lookup, nearest
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ LIMITS = {"max_trainable_parameters": "trainable_parameters", "max_memory": "pea
 """Option -> the resource that it bounds."""
 
 
-_TEXTS = ("task", "model", "revision", "data_dir", "label_words", "device", "metric")
+_TEXTS = ("task", *DATA_FIELDS, "model", "revision", "data_dir", "label_words", "device", "metric")
 """Fields whose text may hold ':' or '|' without being a range."""
 
 SEARCHED = (

@@ -7,14 +7,14 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from effft.config import DIFFICULTY_FIELDS, RunConfig
+from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, RunConfig
 from effft.evaluation.statistics import Array, Numbers, crossed_weights, interval
 from effft.strategies.strategy import compose
 
 NO_SETTING = {
     "seed", "data_seed", "per_label", "train_digest", "validation_digest", "task_digest", "model_digest", "steps",
     "device", "threads", "task", "model", "strategy", "log_model", "processes", "data_dir", "bootstrap", "metric",
-    "width", "shots", "teacher_shots", *DIFFICULTY_FIELDS,
+    "width", "shots", "teacher_shots", *DATA_FIELDS, *DIFFICULTY_FIELDS,
 }  # fmt: skip
 """Resolved values that do not make two runs different; demonstrations count as they were asked for (`ASKED`)."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from effft import __version__
-from effft.config import RunConfig, TrackingTarget
+from effft.config import DATA_FIELDS, RunConfig, TrackingTarget
 from effft.errors import InputError
 from effft.progress import ProgressCallback, silent
 from effft.redaction import redact
@@ -110,7 +110,7 @@ class ResultsFile:
 
 def content_key(run: ComparedRun, session: "Session") -> str:
     """16 hex digits over what the numbers of a run depend on; the places of files and models do not count."""
-    config = run.config.model_dump_json(exclude={"model", "task", "data_dir", "allow_outside"})
+    config = run.config.model_dump_json(exclude={"model", "task", "data_dir", "allow_outside", *DATA_FIELDS})
     digests = session.task(run.config).name, session.task_digest(run.config), session.model_digest(run.config)
     return hashlib.sha256(repr((config, run.control, digests, __version__)).encode()).hexdigest()[:16]
 

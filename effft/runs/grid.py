@@ -120,7 +120,7 @@ class Grid(BaseModel):
             suffix = "".join(f" {name} {value}" for name, value in chosen.items())
             settings = preferred | self.settings | chosen | {"task": task, "per_label": count}
             if "pattern" in preferred.keys() - self.settings.keys():
-                patterns = load_task(task, allow_outside=True).patterns
+                patterns = {} if self.settings.get("data") else load_task(task, allow_outside=True).patterns
                 settings = {k: v for k, v in settings.items() if k != "pattern" or v in patterns}
             rows = [RunRow(s, s.name + suffix, _own(s, settings, composed)) for s in composed]
             for name in self.controls:

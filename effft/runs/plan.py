@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from effft.config import DIFFICULTY_FIELDS, PART_FIELDS, RunConfig
+from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, PART_FIELDS, RunConfig
 from effft.data.examples import Example, ExampleSet, digest
 from effft.data.few_shot import FewShotDraw, draw_demonstrations, draw_few_shot, draw_unlabelled, split_fold
 from effft.data.leakage import draw_leakage
@@ -84,7 +84,7 @@ class Plan:
     @property
     def fingerprint(self) -> str:
         """What must be equal in all processes of a run; paths and devices may differ."""
-        local = ("data_dir", "device", "threads", "model", "task")
+        local = ("data_dir", "device", "threads", "model", "task", *DATA_FIELDS)
         shared = {name: value for name, value in self.resolved.settings.items() if name not in local}
         return f"{self.name} {shared} {[split.digest for split in self.evaluated.values()]}"
 
@@ -177,7 +177,9 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
             "tell them apart; take a --model that reads them."
         )
     resolved = _resolve(config, strategy, task, backbone, few_shot)
-    return Plan(config, strategy, task, session, few_shot, demos, unlabelled, evaluated, resolved, tuple(notes))
+    return Plan(
+        config, strategy, task, session, few_shot, demos, unlabelled, evaluated, resolved, (*task.notes, *notes)
+    )
 
 
 def _shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[Strategy, int, list[str]]:
@@ -214,7 +216,8 @@ def _resolve(
     learning_rate = config.learning_rate or strategy.default_learning_rate(backbone.width)
     steps = steps_in(config, len(few_shot.train)) if strategy.trains else 0
     precision = choose_precision(config.precision, backbone, threads)
-    settings = config.model_dump(exclude={*PART_FIELDS, *DIFFICULTY_FIELDS})
+    settings = config.model_dump(exclude={*PART_FIELDS, *DIFFICULTY_FIELDS, *DATA_FIELDS})
+    settings |= {name: value for name in DATA_FIELDS if (value := getattr(config, name)) and name != "data"}
     settings |= strategy.parameters | task.difficulty
     settings |= {"metric": metric, "device": device, "width": backbone.width}
     if isinstance(strategy.input, Pattern):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from effft.config import DIFFICULTY_FIELDS, RunConfig
+from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, RunConfig
 from effft.data.examples import ExampleSet
 from effft.data.leakage import LeakageCheck, check_leakage
 from effft.distributed.process_group import process_group
@@ -15,8 +15,9 @@ from effft.models.backbone import Backbone, LoadOptions, load
 from effft.models.description import resolve_device
 from effft.models.files import weights_digest
 from effft.models.precision import store_in_bf16
+from effft.tasks.from_data import task_of
 from effft.tasks.loading import content_digest, read_split
-from effft.tasks.task import Task, load_task
+from effft.tasks.task import Task
 from effft.training.feature_cache import FeatureCache
 
 T = TypeVar("T")
@@ -60,22 +61,22 @@ class Session:
 
     def task(self, config: RunConfig) -> Task:
         """The task record, at the difficulty that the configuration asks for."""
-        key = ("task", config.task, difficulty := difficulty_of(config), config.allow_outside)
-        return self._once(key, lambda: load_task(config.task, config.allow_outside).with_difficulty(dict(difficulty)))
+        key = ("task", *task_key(config), config.allow_outside)
+        return self._once(key, lambda: task_of(config).with_difficulty(dict(difficulty_of(config))))
 
     def split(self, config: RunConfig, name: str) -> ExampleSet:
         """The examples of one split of the task."""
-        key = ("split", config.task, difficulty_of(config), name, config.data_dir)
+        key = ("split", *task_key(config), name, config.data_dir)
         return self._once(key, lambda: read_split(self.task(config), name, config.data_dir))
 
     def leakage(self, config: RunConfig, name: str) -> LeakageCheck:
         """The split, compared with `train`."""
-        key = ("leakage", config.task, difficulty_of(config), name, config.data_dir)
+        key = ("leakage", *task_key(config), name, config.data_dir)
         return self._once(key, lambda: check_leakage(self.split(config, name), self.split(config, "train")))
 
     def task_digest(self, config: RunConfig) -> str:
         """The identity of the task's content: its record and its data."""
-        key = ("task digest", config.task, difficulty_of(config), config.data_dir)
+        key = ("task digest", *task_key(config), config.data_dir)
         return self._once(key, lambda: content_digest(self.task(config), config.data_dir))
 
     def model_digest(self, config: RunConfig) -> str:
@@ -127,3 +128,8 @@ def _on_cpu(model: nn.Module) -> nn.Module:
 def difficulty_of(config: RunConfig) -> tuple[tuple[str, float], ...]:
     """The difficulty settings of a built-in task that the configuration sets, with their values."""
     return tuple((name, getattr(config, name)) for name in DIFFICULTY_FIELDS if getattr(config, name) is not None)
+
+
+def task_key(config: RunConfig) -> tuple[object, ...]:
+    """What the record of a task depends on."""
+    return (config.task, *(getattr(config, name) for name in DATA_FIELDS), difficulty_of(config))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from effft.config import PART_FIELDS, RunConfig, make_config
+from effft.config import DATA_FIELDS, PART_FIELDS, RunConfig, make_config
 from effft.errors import InputError
 from effft.runs.plan import prepare_validation
 from effft.runs.session import Session
@@ -150,4 +150,15 @@ def _check_ends(plan: StudyPlan, session: Session) -> None:
         prepare_validation(make_config({**top, **largest}), session)
 
 
-_WHERE = ("strategy", "task", "model", "revision", "data_dir", "per_label", "data_seed", "max_length", "device")
+_WHERE = (
+    "strategy",
+    "task",
+    *DATA_FIELDS,
+    "model",
+    "revision",
+    "data_dir",
+    "per_label",
+    "data_seed",
+    "max_length",
+    "device",
+)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from optuna.study import StudyDirection
 
 from effft import __version__
-from effft.config import RunConfig
+from effft.config import DATA_FIELDS, RunConfig
 from effft.search.jobs import TrainingJob
 from effft.search.spaces import Space, Values, fields
 
@@ -34,7 +34,7 @@ HELD_OUT_SEED_OFFSET = 1000
 """Seeds from `seed + HELD_OUT_SEED_OFFSET` on are used by no trial: re-evaluation and finals take them."""
 
 UNIMPORTANT = ("threads", "log_model")
-PLACES = ("task", "data_dir", "allow_outside", "model", "revision")
+PLACES = ("task", *DATA_FIELDS, "data_dir", "allow_outside", "model", "revision")
 """Fields that lead to data and weights; what counts is the content (`StudyPlan.content`)."""
 
 

@@ -61,15 +61,15 @@ def to_examples(
     for index, row in enumerate(table):
         if index < first or (end is not None and index >= end):
             continue
-        if any(_as_written(row.values.get(column)) not in values for column, values in where):
+        if any(as_written(row.values.get(column)) not in values for column, values in where):
             continue
-        label = label_of(_as_written(row.values.get(label_column)), table, row)
+        label = label_of(as_written(row.values.get(label_column)), table, row)
         if label is None:
             continue
         texts = read_texts(row)
         if not any(texts):
             raise InputError(f"{table.place(row)}: the text ({', '.join(fields)}) is empty; fill or remove the row.")
-        slices = {name: UNKNOWN if name in source.lacks else _as_written(row.values.get(name)) for name in dimensions}
+        slices = {name: UNKNOWN if name in source.lacks else as_written(row.values.get(name)) for name in dimensions}
         if "label" in slices:
             slices["label"] = labels[label]
         examples.append(Example(texts, label, index, tuple(slices.items())))
@@ -102,7 +102,7 @@ def _label_mapper(rule: LabelRule, labels: Sequence[str]) -> Callable[[str, Tabl
     return label_of
 
 
-def _as_written(value: Any) -> str:
+def as_written(value: Any) -> str:
     """A label or slice value as text; 1.0 as '1', so that a column with gaps still matches, and null as ''."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -37,6 +37,7 @@ class Task(StrictModel):
     ood: dict[str, Split] = Field(default_factory=dict)
     _folder: Path | None = PrivateAttr(default=None)
     _outside: bool = PrivateAttr(default=False)
+    _notes: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="before")
     @classmethod
@@ -104,6 +105,11 @@ class Task(StrictModel):
         return self._outside
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about how a task was made of a file alone."""
+        return self._notes
+
+    @property
     def split_names(self) -> tuple[str, ...]:
         """`train`, `in_domain`, then every `ood/<name>`."""
         return ("train", "in_domain", *(f"ood/{name}" for name in self.ood))
@@ -160,6 +166,13 @@ class Task(StrictModel):
         table = {"train": self.train, "in_domain": self.in_domain}
         table |= {f"ood/{key}": split for key, split in self.ood.items()}
         return lookup(f"split of task {self.name!r}", name, table)
+
+
+def propose_words(labels: Sequence[str]) -> dict[str, str]:
+    """Words made of the labels' names: 'very_good' -> ' very good'; the names as they are where two would agree."""
+    words = {label: " " + " ".join(label.replace("_", " ").split()) for label in labels}
+    usable = len(set(words.values())) == len(words) and all(word.strip() for word in words.values())
+    return words if usable else {label: f" {label}" for label in labels}
 
 
 def known_tasks() -> dict[str, Path]:

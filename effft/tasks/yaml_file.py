@@ -1,6 +1,5 @@
 """Records in YAML files (tasks, recipes): small, plain, and every complaint has a line number."""
 
-import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,8 +8,8 @@ from pydantic import BaseModel, ValidationError
 
 from effft.config import CONSTRAINT_MESSAGES
 from effft.data.table import is_text
-from effft.disk import check_regular
-from effft.errors import InputError, nearest, shortened
+from effft.disk import check_exists, check_regular
+from effft.errors import InputError, nearest
 
 LARGEST = 1 << 18
 """Bytes; such a file is a page, not a data set."""
@@ -126,11 +125,7 @@ def _parse(path: Path, kind: str, model: type[BaseModel]) -> tuple[yaml.Node, di
 
 
 def _text(path: Path, kind: str) -> str:
-    if not os.path.lexists(path):
-        beside = [p.name for p in path.parent.glob("*.y*ml")] if os.path.isdir(path.parent) else []
-        place = f" It was looked for at {shortened(path.absolute())}; `mlflow run` works in the project's folder, so "
-        place = "" if path.is_absolute() else f"{place}give it the whole path."
-        raise InputError(f"{kind} {shortened(path)}: no such file.{nearest(path.name[:200], beside)}{place}")
+    check_exists(path, kind, "*.y*ml")
     if path.is_dir():
         raise InputError(f"{kind} {path} is a folder; name the .yaml file in it.")
     check_regular(path)

@@ -175,6 +175,34 @@ def test_every_source_of_the_built_in_tasks_and_then_without_the_hub(tmp_path: P
     assert offline == online
 
 
+TASK_OF = """
+import json, sys
+from effft.config import make_config
+from effft.tasks.from_data import task_from_data
+from effft.tasks.loading import read_split
+for name, test in json.loads(sys.argv[1]):
+    task = task_from_data(make_config({"data": name, "test": test}))
+    sizes = {split: len(read_split(task, split)) for split in task.split_names}
+    print(json.dumps([task.name, task.fields, task.labels, sizes, task.train.sources[0].revision]))
+"""
+
+
+@pytest.mark.slow
+def test_a_data_set_of_the_hub_is_a_task_by_its_name_alone(tmp_path: Path) -> None:
+    reviews = data_set(
+        "org/reviews", {"default": {"train": cola_split(60), "validation": cola_split(30)}}, {"main": "d" * 40}
+    )
+    with serve([reviews]) as server:
+        answers = ask(
+            server, tmp_path, TASK_OF, [("org/reviews", ""), ("hf://datasets/org/reviews@main", "org/reviews:train")]
+        )
+    found = ["reviews", ["sentence"], ["acceptable", "unacceptable"]]
+    assert answers == [
+        [*found, {"train": 60, "in_domain": 30}, ""],
+        [*found, {"train": 60, "in_domain": 60}, "main"],
+    ]
+
+
 FAULTY = {
     "org/cut": (Faults(cut=30_000), ""),
     "org/slow": (Faults(slow=0.3), ""),

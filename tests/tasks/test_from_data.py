@@ -1,0 +1,166 @@
+"""A task made of a file alone: what is found, what is asked for, and that its YAML gives the same run."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from backbones import save_backbone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from place import write_rows
+
+from effft.config import DATA_FILE, make_config
+from effft.data.files import FORMATS
+from effft.errors import InputError
+from effft.runs.experiment import run
+from effft.runs.session import Session
+from effft.tasks.from_data import as_yaml, task_from_data, task_name
+from effft.tasks.loading import content_digest, read_split
+from effft.tasks.task import Task, load_task
+from effft.tracking.tracker import MemoryTracker
+
+LONG = "a rather long text with number"
+
+
+def write(path: Path, columns: dict[str, list[str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(columns)
+        out.writerows(zip(*columns.values(), strict=True))
+    return path
+
+
+def made(data: Path | str, **values: object) -> Task:
+    return task_from_data(make_config({"data": str(data), "test": str(data), **values}))
+
+
+def texts(count: int) -> list[str]:
+    return [f"{LONG} {number}" for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        (("text", "label"), (("text",), "label")),
+        (("id", "Review", "Stars"), (("Review",), "Stars")),
+        (("hypothesis", "premise", "label"), (("premise", "hypothesis"), "label")),
+        (("writing", "mood"), (("writing",), "mood")),  # by what they hold
+    ],
+)
+def test_columns_are_found(tmp_path: Path, columns: tuple[str, ...], found: tuple[tuple[str, ...], str]) -> None:
+    values = {name: texts(6) if name in found[0] else [str(n) for n in range(6)] for name in columns}
+    values[found[1]] = ["good", "bad"] * 3
+    task = made(write(tmp_path / "a.csv", values))
+    assert task.labels == ("bad", "good")
+    columns_read = tuple(column for f in task.fields for column in task.train.sources[0].fields.get(f, (f,)))
+    assert (columns_read, task.train.sources[0].label.column) == (found[0], (found[1],))
+    example = read_split(task, "train").examples[0]
+    assert (example.texts, example.label) == ((f"{LONG} 0",) * len(found[0]), 1)
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet", "csv.gz"])
+def test_every_format_gives_the_same_examples(tmp_path: Path, ending: str) -> None:
+    rows = [{"text": f"{LONG} {n}", "label": n % 3} for n in range(12)]
+    path = tmp_path / f"rows.{ending}"
+    if ending == "parquet":
+        import pandas as pd
+
+        pd.DataFrame(rows).to_parquet(path)
+    else:
+        mark = "\t" if ending == "tsv" else ","
+        lines = ["text,label".replace(",", mark)] + [f"{row['text']}{mark}{row['label']}" for row in rows]
+        lines = [json.dumps(row) for row in rows] if ending == "jsonl" else lines
+        content = ("\n".join(lines) + "\n").encode()
+        path.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
+    task = made(path)
+    assert (task.name, task.labels) == ("rows", ("0", "1", "2"))
+    assert [(e.texts[0], e.label) for e in read_split(task, "train").examples] == [
+        (row["text"], row["label"]) for row in rows
+    ]
+
+
+def test_the_formats_are_those_of_the_reader() -> None:
+    assert all(DATA_FILE.fullmatch(f"x{suffix}{zipped}") for suffix in FORMATS for zipped in ("", ".gz"))
+
+
+LABEL = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12).map(str.strip).filter(bool)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(labels=st.lists(LABEL, min_size=2, max_size=12, unique=True), column=LABEL, label=LABEL)
+def test_the_yaml_is_the_same_task(tmp_path: Path, labels: list[str], column: str, label: str) -> None:
+    """Whatever labels and columns are called: braces, emoji, `no`, numbers."""
+    if column == label or "," in column:
+        return
+    rows = 2 * len(labels)
+    data = write(tmp_path / "rows.csv", {column: texts(rows), label: labels * 2, "n": ["1"] * rows})
+    task = made(data, text=column, label=label, ood=str(data))
+    (tmp_path / "task.yaml").write_text(as_yaml(task, tmp_path), encoding="utf-8")
+    again = load_task(str(tmp_path / "task.yaml"))
+    assert again.model_dump() == task.model_dump()
+    assert set(again.labels) == set(labels)
+    assert content_digest(again) == content_digest(task)
+    assert task.pattern().count("{") >= 1
+
+
+def test_a_file_runs_as_its_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics, predictions and the digest of the task are equal, also where YAML and data lie in other folders."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for number, name in enumerate(("train", "test")):
+        write_rows(tmp_path / "data" / f"{name}.csv", 40, number, 6)
+    save_backbone(tmp_path / "llama", "llama")
+    base = {"model": "llama", "per_label": 4, "epochs": 1, "strategy": "probe", "bootstrap": 20}
+    data = {"data": "data/train.csv", "test": "data/test.csv"}
+    for place in ("data", "."):
+        yaml = as_yaml(task_from_data(make_config(data)), (tmp_path / place).resolve())
+        (tmp_path / place / "task.yaml").write_text(yaml)
+    results = []
+    for values in (data, {"task": "data/train.csv", "test": "data/test.csv"}, {"task": "data/task.yaml"}):
+        tracker = MemoryTracker()
+        result = run(make_config({**base, **values}), tracker, Session(keep=False))
+        results.append((result.metrics["in_domain/accuracy"], result.tables, tracker.tag_values["task_digest"]))
+    elsewhere = run(make_config({**base, "task": "task.yaml"}), MemoryTracker(), Session(keep=False))
+    assert results[0] == results[1] == results[2]
+    assert elsewhere.tables == results[0][1]
+
+
+def test_rows_without_a_label_are_left_out_and_told(tmp_path: Path) -> None:
+    task = made(write(tmp_path / "a.csv", {"text": texts(6), "label": ["x", "y", "", "x", "y", ""]}))
+    assert len(read_split(task, "train")) == 4
+    assert "2 rows" in task.notes[1]
+
+
+def test_labels_that_are_numbers_are_in_their_order(tmp_path: Path) -> None:
+    task = made(write(tmp_path / "a.csv", {"text": texts(24), "label": [str(n % 12) for n in range(24)]}))
+    assert task.labels == tuple(map(str, range(12)))
+
+
+def test_files_of_other_folders_and_of_the_usual_columns(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.csv", {"body": texts(4), "stars": ["1", "2"] * 2})
+    (tmp_path / "far").mkdir()
+    other = write(tmp_path / "far" / "a.csv", {"text": texts(2), "label": ["2", "1"]})
+    task = made(data, ood=f"{data},{other}")
+    assert set(task.ood) == {"a", "a-2"}
+    assert [e.label for e in read_split(task, "ood/a-2").examples] == [1, 0]
+
+
+def test_names(tmp_path: Path) -> None:
+    assert task_name("x/my reviews (2).csv.gz") == "my-reviews--2"
+    assert task_name("hf://datasets/owner/Data.set@main:train") == "Data.set"
+    assert task_name("cola") == "cola"
+    assert task_name("👍.csv") == "data"
+
+
+def test_data_is_the_task() -> None:
+    assert make_config({"task": "a.csv", "text": "x"}) == make_config(
+        {"task": "agreement", "data": "a.csv", "text": "x"}
+    )
+    assert make_config({"data": "owner/set"}).task == "hf://datasets/owner/set"
+    assert make_config({"data": "set"}).data == "hf://datasets/set"
+    with pytest.raises(InputError, match="give one of the two"):
+        make_config({"task": "cola", "data": "a.csv"})
+    with pytest.raises(InputError, match="label=x: it belongs to --data"):
+        make_config({"label": "x"})
