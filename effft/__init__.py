@@ -1,10 +1,32 @@
-"""effft: adapt a pre-trained language model with few labelled examples, and compare the ways to do it."""
+"""effft: adapt a pre-trained language model with few labelled examples, and compare the ways to do it.
 
-__version__ = "0.1.0"
+`adapt`, `load`, ... are in `effft.api`; they are imported when they are first used, so that `import effft` is quick.
+"""
 
 import os
+from typing import TYPE_CHECKING, Any
+
+from effft.version import __version__
+
+if TYPE_CHECKING:
+    from effft.api import Adaptation, AdaptedModel, adapt, load
+
+__all__ = ["Adaptation", "AdaptedModel", "__version__", "adapt", "load"]
 
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     # Compiled products, kept by shape: 1024 of them by default, 2 MB each, and batches have many shapes. LoRA on
     # OPT-125M took 900 MB instead of 500 after eight updates. torch reads this when it is loaded, so it stands here.
     os.environ.setdefault(_cache, "64")
+
+
+def __getattr__(name: str) -> Any:
+    """A name of the Python interface, imported now."""
+    if name in __all__:
+        from effft import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'effft' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    ("redaction",),
+    ("redaction", "version"),
     ("errors",),
     ("progress", "disk", "templating"),
     ("config",),
@@ -22,6 +22,7 @@ LAYERS = (
     ("runs",),
     ("reports",),
     ("search",),
+    ("api",),
     ("cli",),
     ("__main__",),
     ("benchmarks",),

@@ -4,10 +4,10 @@ from importlib import import_module
 
 import click
 
-from effft import __version__
 from effft.cli.options import Context, examples
 from effft.errors import InputError, lookup
 from effft.strategies.strategy import compose
+from effft.version import __version__
 
 SECTIONS = {
     "Train and compare": {

@@ -119,26 +119,17 @@ def run_once(values: Mapping[str, Any], target: TrackingTarget) -> None:
     """Check everything, open the MLflow run, train and evaluate, and print the numbers."""
     config = make_config(values)
     from effft.cli.tracking import how_to_view
-    from effft.tracking import check_target, open_tracker
+    from effft.tracking import check_target
 
     check_target(target)
+    from effft.api import track_run
     from effft.cli.exit_codes import with_estimate
     from effft.cli.output import Progress, print_summary
     from effft.distributed.process_group import join_process_group
-    from effft.runs.experiment import execute
-    from effft.runs.plan import prepare
-    from effft.runs.session import Session
-    from effft.tracking.tracker import tracked
 
     with join_process_group(config.device) as here, Progress(silent=here.rank > 0) as progress, with_estimate(config):
-        progress("load", 0, 0)
-        plan = prepare(config, Session(keep=False))
         target = replace(target, disabled=target.disabled or here.rank > 0)
-        tracker = open_tracker(target, plan.experiment, plan.name, plan.tags)
-        with tracked(tracker):
-            for note in plan.notes:
-                progress.line(note)
-            result = execute(plan, tracker, progress)
+        result, tracker = track_run(config, target, progress)
     if here.rank == 0:
         print_summary(result, tracker.run_id, how_to_view(tracker, target.uri))
 

@@ -96,6 +96,19 @@ def open_table(path: Path, layout: Layout = Layout(), limited: bool = True) -> T
     return _delimited(path, layout, limit, *DELIMITED[suffix])
 
 
+def write_jsonl(path: Path, frame: Any) -> Path:
+    """Write a pandas DataFrame as a file of rows, JSON lines.
+
+    Raises:
+        InputError: two columns have one name, or a value cannot be written.
+    """
+    try:
+        frame.to_json(path, orient="records", lines=True, force_ascii=False)
+    except (ValueError, OverflowError, OSError) as error:
+        raise InputError(f"the DataFrame cannot be written as rows: {str(error).rstrip('.')}.") from None
+    return path
+
+
 def data_limit() -> float:
     """Bytes that the rows of one file may take.
 

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from effft import __version__
 from effft.config import DATA_FIELDS, RunConfig, TrackingTarget
 from effft.errors import InputError
 from effft.progress import ProgressCallback, silent
@@ -19,6 +18,7 @@ from effft.redaction import redact
 from effft.runs.grid import ComparedRun
 from effft.runs.runner import Runner, WorkerDiedError
 from effft.tracking.tracker import Tracker, tracked
+from effft.version import __version__
 
 if TYPE_CHECKING:
     from effft.runs.experiment import Result

@@ -57,7 +57,11 @@ def run(
 
 
 def execute(
-    plan: Plan, tracker: Tracker, progress: ProgressCallback = silent, should_stop: StopCallback | None = None
+    plan: Plan,
+    tracker: Tracker,
+    progress: ProgressCallback = silent,
+    should_stop: StopCallback | None = None,
+    keep: Path | None = None,
 ) -> Result:
     """Adapt, evaluate, and record everything; the same plan gives the same numbers, bit for bit on a CPU.
 
@@ -66,6 +70,7 @@ def execute(
         tracker: Records the run; the caller closes it.
         progress: Called with the stage and the steps done.
         should_stop: Scores the validation draw after every epoch, whatever `selection` is, and may end the training.
+        keep: A new folder for the adapted model.
 
     Raises:
         RunError: The loss is not finite.
@@ -117,8 +122,8 @@ def execute(
     tracker.metrics(headlines(closing, primary))
     tracker.table(METRICS_TABLE, to_table(metrics | closing))
     tracker.tags({METRICS_TAG: f"{METRICS_TABLE}.json"})
-    if config.log_model and process_group().rank == 0:
-        _log_model(plan, learner, tracker, metrics | closing)
+    if (config.log_model or keep) and process_group().rank == 0:
+        _save_model(plan, learner, tracker, metrics | closing, keep)
     if notes:
         tracker.text("notes.txt", "\n".join(notes) + "\n")
         tracker.tags({"notes": "\n".join(notes)})
@@ -126,14 +131,18 @@ def execute(
     return Result(config, plan.name, metrics | closing, primary, ood, tuple(notes), tables)
 
 
-def _log_model(plan: Plan, learner: Learner, tracker: Tracker, metrics: Mapping[str, float]) -> None:
+def _save_model(
+    plan: Plan, learner: Learner, tracker: Tracker, metrics: Mapping[str, float], keep: Path | None
+) -> None:
+    """Write the model to `keep`, and log it where that is asked for."""
     from effft.serving.save import save_model
 
     resolved, shown = plan.resolved, () if isinstance(plan.strategy.loss, DistillKL) else plan.demonstrations
     with tempfile.TemporaryDirectory(prefix="effft-saved-") as name:
-        folder = Path(name) / "saved"
+        folder = keep or Path(name) / "saved"
         save_model(folder, learner, plan.name, plan.config, resolved.metric, resolved.precision, shown, metrics)
-        tracker.model(folder, metrics)
+        if plan.config.log_model:
+            tracker.model(folder, metrics)
 
 
 def _describe(plan: Plan, tracker: Tracker) -> None:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 
 from optuna.study import StudyDirection
 
-from effft import __version__
 from effft.config import DATA_FIELDS, RunConfig
 from effft.search.jobs import TrainingJob
 from effft.search.spaces import Space, Values, fields
+from effft.version import __version__
 
 DIRECTIONS = {
     "validation": StudyDirection.MAXIMIZE,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from effft import __version__
 from effft.redaction import redact
+from effft.version import __version__
 
 PACKAGES = ("torch", "transformers", "peft", "mlflow", "numpy", "scikit-learn", "tokenizers")
 ROOT = Path(__file__).parent.parent.parent

@@ -1,0 +1,219 @@
+"""The interface for Python: what the command line does, with results as values.
+
+The command line calls the same functions and prints what they return.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effft.config import RunConfig, TrackingTarget, make_config
+from effft.data.files import write_jsonl
+from effft.errors import InputError
+from effft.evaluation.metrics import softmax
+from effft.progress import ProgressCallback, current_display, silent
+from effft.runs.experiment import Result, execute
+from effft.runs.plan import prepare
+from effft.runs.session import Session
+from effft.serving.load import SavedModel
+from effft.serving.manifest import Manifest, read_manifest
+from effft.tracking import check_target, open_tracker
+from effft.tracking.tracker import Tracker, tracked
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Data: TypeAlias = Union[str, Path, "DataFrame"]
+Rows: TypeAlias = Union[Sequence[str], Sequence[Sequence[str]], "DataFrame"]
+
+
+class AdaptedModel:
+    """A model that `save` wrote, or that a run made.
+
+    Args:
+        folder: The saved model; read when it is first used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the saved model says of itself."""
+        return read_manifest(self._folder)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names, in the order of the columns of `predict_proba`."""
+        return self.manifest.labels
+
+    @cached_property
+    def _model(self) -> SavedModel:
+        return SavedModel.load(self._folder)
+
+    def predict(self, texts: Rows) -> list[str]:
+        """The label of each text; of each row of texts where the task has several text fields.
+
+        Args:
+            texts: Texts; or rows of texts in the order of the fields; or a DataFrame with a column for each field.
+
+        Raises:
+            InputError: a value is no text, or a row has another number of texts.
+        """
+        return [self.labels[place] for place in self._scores(texts).argmax(axis=1)]
+
+    def predict_proba(self, texts: Rows) -> NDArray[np.float64]:
+        """Probabilities, (rows, labels); `texts` as for `predict`."""
+        return softmax(self._scores(texts))
+
+    def save(self, folder: str | Path) -> Path:
+        """Copy the model to a new folder: `effft.load(folder)`, `effft predict --model FOLDER` read it.
+
+        Raises:
+            InputError: the folder is there already.
+        """
+        to = Path(folder).expanduser()
+        if to.exists():
+            raise InputError(f"folder {to}: it is there already; name a new one.")
+        shutil.copytree(self._folder, to)
+        return to
+
+    def _scores(self, texts: Rows) -> NDArray[np.float64]:
+        fields = self.manifest.fields
+        if isinstance(texts, str):
+            raise InputError("predict takes a list of texts; put the one text into a list.")
+        if hasattr(texts, "columns"):
+            frame: Any = texts
+            texts = list(zip(*(frame[name] for name in _columns(frame, self.manifest)), strict=True))
+        rows = [(row,) if len(fields) == 1 and not isinstance(row, list | tuple) else tuple(row) for row in texts]
+        for number, row in enumerate(rows):
+            if len(row) != len(fields):
+                raise InputError(f"row {number}: {len(row)} texts where {len(fields)} are read ({', '.join(fields)}).")
+        if not rows:
+            return np.empty((0, len(self.labels)))
+        return self._model.scores(rows)
+
+
+class Adaptation(AdaptedModel):
+    """What a run gave: the adapted model, and what it measured.
+
+    result: metrics, notes and predictions. run_id: of the tracked run, '' where nothing is tracked.
+    """
+
+    def __init__(self, result: Result, run_id: str, place: "tempfile.TemporaryDirectory[str]") -> None:
+        super().__init__(Path(place.name) / "saved")
+        self.result, self.run_id, self._place = result, run_id, place  # the folder goes with the last reference
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every number by its key, such as `in_domain/accuracy` or `ood/books/macro_f1_low`."""
+        return self.result.metrics
+
+    def __repr__(self) -> str:
+        primary = self.result.primary
+        shown = {k: round(v, 3) for k, v in self.metrics.items() if k.endswith(f"/{primary}") and "slice" not in k}
+        return f"<Adaptation {self.result.name}: {shown}>"
+
+
+def adapt(
+    strategy: str = "lora",
+    data: Data | None = None,
+    *,
+    test: Data | None = None,
+    ood: Data | Mapping[str, Data] | None = None,
+    name: str = "data",
+    tracking_uri: str = "",
+    experiment: str = "",
+    no_tracking: bool = False,
+    **flags: Any,
+) -> Adaptation:
+    """Adapt a model with a strategy and measure it: `effft run STRATEGY`.
+
+    Args:
+        strategy: Name, or parts joined by '+'.
+        data: Labelled rows: a DataFrame, a file, or a data set of the hub. Without them name a `task`.
+        test: More such rows for the evaluation in domain.
+        ood: Rows of another kind; several by name.
+        name: Name of the task where `data` is a DataFrame.
+        tracking_uri: MLflow tracking URI ('' = MLFLOW_TRACKING_URI, else ./mlflow.db).
+        experiment: MLflow experiment ('' = effft/<task>).
+        no_tracking: Keep nothing.
+        **flags: Every flag of `effft run STRATEGY --help`: `text="body"`, `label="stars"`, `model=...`, `per_label=8`.
+
+    Raises:
+        InputError: anything that the command line would refuse, in the same sentence.
+    """
+    place = tempfile.TemporaryDirectory(prefix="effft-adapted-")
+    with tempfile.TemporaryDirectory(prefix="effft-data-") as rows:
+        config = make_config({**_spelled(flags), **data_flags(data, test, ood, Path(rows), name), "strategy": strategy})
+        target = TrackingTarget(tracking_uri, experiment, no_tracking)
+        check_target(target)
+        result, tracker = track_run(config, target, keep=Path(place.name) / "saved")
+    return Adaptation(result, tracker.run_id, place)
+
+
+def load(folder: str | Path) -> AdaptedModel:
+    """A model that `save` wrote.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    model = AdaptedModel(Path(folder).expanduser())
+    assert model.manifest
+    return model
+
+
+def track_run(
+    config: RunConfig, target: TrackingTarget, progress: ProgressCallback = silent, keep: Path | None = None
+) -> tuple[Result, Tracker]:
+    """Check everything, open the tracked run, train and evaluate.
+
+    keep: a new folder for the adapted model.
+    """
+    progress("load", 0, 0)
+    plan = prepare(config, Session(keep=False))
+    tracker = open_tracker(target, plan.experiment, plan.name, plan.tags)
+    with tracked(tracker):
+        if display := current_display():
+            for note in plan.notes:
+                display.line(note)
+        return execute(plan, tracker, progress, keep=keep), tracker
+
+
+def data_flags(
+    data: Data | None, test: Data | None, ood: Data | Mapping[str, Data] | None, folder: Path, name: str
+) -> dict[str, str]:
+    """The flags `data`, `test` and `ood`; a DataFrame becomes a file in `folder`, that of `data` is called `name`."""
+
+    def named(value: Any, name: str) -> str:
+        return str(write_jsonl(folder / f"{name}.jsonl", value)) if hasattr(value, "columns") else str(value)
+
+    given = {"data": (data, name), "test": (test, f"{name}-test")}
+    flags = {flag: named(value, file) for flag, (value, file) in given.items() if value is not None}
+    if ood is not None:
+        sets = ood if isinstance(ood, Mapping) else {"ood": ood}
+        flags["ood"] = ",".join(named(value, str(file)) for file, value in sets.items())
+    return flags
+
+
+def _spelled(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists as the command line spells them: text=["premise", "hypothesis"] is `--text premise,hypothesis`."""
+    return {k: ",".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in flags.items()}
+
+
+def _columns(frame: Any, manifest: Manifest) -> list[str]:
+    """The columns of a DataFrame that hold the fields: of their names, or of the columns that the task reads."""
+    sources = manifest.read_task().train.sources[0].fields
+    found = []
+    for field in manifest.fields:
+        names = [name for name in (field, *sources.get(field, ())) if name in frame.columns]
+        if not names:
+            raise InputError(f"the DataFrame has no column {field!r}; it has: {', '.join(map(str, frame.columns))}.")
+        found.append(names[0])
+    return found

@@ -1,0 +1,89 @@
+"""The interface for Python gives what the command line gives."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from place import make_place
+
+import effft
+from effft.config import make_config
+from effft.errors import InputError
+from effft.runs.experiment import run
+from effft.runs.session import Session
+from effft.tracking.tracker import MemoryTracker
+
+SHORT = {"per_label": 8, "epochs": 1, "bootstrap": 20, "no_tracking": True}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_place(tmp_path_factory.mktemp("dogs"), "llama")
+
+
+@pytest.fixture(scope="module")
+def frames(place: Path) -> dict[str, pd.DataFrame]:
+    return {name: pd.read_csv(place / f"{name}.csv") for name in ("train", "test", "far")}
+
+
+def test_a_data_frame_gives_what_its_file_gives(place: Path, frames: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    flags = {**SHORT, "model": str(place / "llama")}
+    made = effft.adapt("probe", frames["train"], test=frames["test"], ood={"far": frames["far"]}, **flags)
+    files = {"data": place / "train.csv", "test": place / "test.csv", "ood": place / "far.csv"}
+    values = {**{k: v for k, v in flags.items() if k != "no_tracking"}, **{k: str(v) for k, v in files.items()}}
+    direct = run(make_config({**values, "strategy": "probe"}), MemoryTracker(), Session(keep=False))
+    timed = ("seconds", "memory_mb", "bytes", "per_second", "share")
+    same = {key for key in direct.metrics if not key.endswith(timed)}
+    assert {key: made.metrics[key] for key in same} == {key: direct.metrics[key] for key in same}
+    assert made.run_id == ""
+    answers = made.predict(list(frames["test"]["text"]))
+    assert answers == direct.tables["in_domain"]["answer"]
+    chances = made.predict_proba(frames["test"])
+    assert np.allclose(chances.sum(axis=1), 1)
+    again = effft.load(made.save(tmp_path / "saved"))
+    assert np.array_equal(again.predict_proba(frames["test"]), chances)
+    assert again.predict([]) == []
+    with pytest.raises(InputError, match="there already"):
+        made.save(tmp_path / "saved")
+    with pytest.raises(InputError, match="a list of texts"):
+        made.predict("one text")
+    with pytest.raises(InputError, match="row 0: 2 texts where 1"):
+        made.predict([("a", "b")])
+
+
+def test_several_texts_and_labels_of_any_kind(place: Path, tracking_uri: str) -> None:
+    rows = {"a": ["the cat runs"] * 8, "b": [f"old dogs see {n}" for n in range(8)], "👍": [1, 0] * 4}
+    frame = pd.DataFrame(rows)
+    made = effft.adapt(
+        "probe", frame, test=frame, text=["a", "b"], label="👍", name="pairs", model=str(place / "llama"),
+        per_label=2, steps=1, bootstrap=0, tracking_uri=tracking_uri,
+    )  # fmt: skip
+    assert made.labels == ("0", "1")
+    assert len(made.predict(frame)) == len(made.predict([("a", "b")] * 8)) == 8
+    from effft.tracking.store import open_client
+
+    client = open_client(tracking_uri)
+    found = client.get_run(made.run_id)
+    assert client.get_experiment(found.info.experiment_id).name == "effft/pairs"
+    assert found.info.status == "FINISHED"
+
+
+def test_what_the_command_line_refuses_is_refused(place: Path) -> None:
+    with pytest.raises(InputError, match="Did you mean 'per_label'"):
+        effft.adapt("lora", place / "train.csv", per_lable=3)
+    with pytest.raises(InputError, match="unique"):
+        effft.adapt("lora", pd.DataFrame([["a", "b"]], columns=["text", "text"]), no_tracking=True)
+    with pytest.raises(AttributeError):
+        _ = effft.adopt
+
+
+def test_importing_the_package_is_quick() -> None:
+    code = "import sys, json, effft; print(json.dumps([dir(effft), sorted(sys.modules)]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names, modules = json.loads(done.stdout)
+    assert {"adapt", "load"} <= set(names)
+    assert [name for name in ("torch", "pandas", "mlflow", "sklearn", "effft.api") if name in modules] == []
