@@ -129,9 +129,7 @@ PRIVATES = {
     "made._indices": "coalescing a sparse gradient to read it would itself be an operation",
     "made._values": "as _indices",
     "config._attn_implementation": "transformers has a setter and no getter; tests/models fail when it changes",
-    "ray._private.services": "finds a cluster that runs already; tests/search fail when it changes",
-    "ray._private.worker": "as services",
-    "ray._private.ray_constants": "as services",
+    "ray._private.worker": "prints pages of a node's log where a worker dies; tests/search fail when it changes",
     "datasets.packaged_modules._PACKAGED_DATASETS_MODULES": "names that it takes for file formats; tests/tasks fail",
     "os._exit": "documented, in spite of its name",
 }

@@ -168,7 +168,7 @@ def search(
     """
     fields = {name: str(given[name]) for name in FIELDS if given.get(name) not in (None, "")}
     own = {name: value for name, value in given.items() if name not in FIELDS}
-    from effft.search.cluster import check_ray
+    from effft.search.ray_executor import check_ray
     from effft.search.settings import CROSS_VALIDATED_FROM
 
     per_label = fields.get("per_label", "32")

@@ -1,5 +1,6 @@
 """The one runner of a list of jobs: in this process, or in worker processes that are replaced when they die."""
 
+import logging
 import os
 import signal
 import threading
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """Attempts before a job is blamed for crashing its worker."""
@@ -101,8 +104,9 @@ class Runner(Generic[Job, Answer]):
             attempt = self._running.pop(worker)
             try:
                 answer, failure = worker.pipe.recv()
-            except (EOFError, OSError):  # the process died
+            except (EOFError, OSError):
                 worker.kill()
+                log.warning("effft: a worker process died (memory, a kill).")
                 if attempt.number < ATTEMPTS:
                     self._waiting.appendleft(replace(attempt, number=attempt.number + 1))
                     continue

@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from effft.errors import RunError
 from effft.progress import ProgressCallback
-from effft.search.jobs import Executor, JobResult, TrainingJob
+from effft.search.jobs import Executor, JobResult, TrainingJob, next_result
 from effft.search.mlflow_log import Logbook
 from effft.search.samplers import EPOCHS, epoch_thresholds, propose
 from effft.search.settings import StudyPlan
@@ -40,7 +40,7 @@ class InFlight:
 class Driver:
     """Runs trials until as many are complete as were asked for; pruned and failed ones do not count.
 
-    At most `executor.width` trials are not kept yet, and they are kept in the order of their numbers. What was in
+    At most `executor.workers` trials are not kept yet, and they are kept in the order of their numbers. What was in
     flight when a process ended is proposed again by the next one: the same trial under the same number.
     """
 
@@ -63,7 +63,7 @@ class Driver:
                 self._ask()
             if not self.flights:
                 return
-            number, found = self.executor.next_result()
+            number, found = next_result(self.executor)
             flight = self.flights[int(str(number))]
             self._take(flight, found)
             if flight.state == TrialState.RUNNING:
@@ -77,7 +77,7 @@ class Driver:
         """Whether another trial is to be asked for now; those in flight are taken to complete."""
         asked, flying = self.plan.settings.trials, len(self.flights)
         complete, done = len(self.stored.complete), len(self.stored.done)
-        if complete + flying >= asked or flying >= self.executor.width:
+        if complete + flying >= asked or flying >= self.executor.workers:
             return False
         if done + flying < MOST_PRUNED * asked:
             return True
@@ -92,7 +92,7 @@ class Driver:
         settings = self.plan.settings
         flying = [flight.trial.study.get_trials(deepcopy=False)[-1] for flight in self.flights.values()]
         earlier = [*self.stored.trials, *flying]
-        trial = propose(self.plan, earlier, self.executor.width)
+        trial = propose(self.plan, earlier, self.executor.workers)
         values = decoded(trial.params)
         self.logbook.start(trial.number, values)
         self.progress(f"trial {trial.number}{self.logbook.best_so_far}", len(self.stored.complete), settings.trials)

@@ -4,18 +4,20 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import warnings
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effft.errors import InputError
 from effft.redaction import redact
-from effft.search.cluster import nobody, refused
-from effft.search.jobs import TRIES, JobResult, TrainingJob, measure
+from effft.runs.runner import ATTEMPTS, WorkerDiedError
+from effft.search.jobs import JobResult, TrainingJob, measure
 
 if TYPE_CHECKING:
     from effft.runs.session import Session
@@ -23,12 +25,55 @@ if TYPE_CHECKING:
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1"}
 """No reports to anybody; weights lie once in a node's shared memory, and its workers read them there."""
 
+LOCAL_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""A cluster of our own listens on 127.0.0.1 alone, as where Ray supports a single machine only."""
+
+JOIN_ENVIRONMENT = {"RAY_NUM_REDIS_GET_RETRIES": "3"}
+"""Attempts to join a cluster that exists (20 by default)."""
+
+SECONDS_TO_CONNECT = 3.0
 SECONDS_TO_WARN = 60.0
 SHORTEST_TEMP = "/tmp"  # noqa: S108 # nosec B108 # a socket's path may have 107 bytes; the folder in it is private
 STORE_BYTES = 100_000_000
 """Object store of a cluster of our own, beside the weights."""
 
 log = logging.getLogger(__name__)
+
+
+def check_ray(executor: str, address: str, gpus: float) -> None:
+    """Whether Ray, where it is asked for, is installed, somebody answers at its address, and the share of a GPU is one.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    if executor != "ray":
+        if gpus:
+            raise InputError(f"ray_gpus={gpus:g} counts with --executor ray only.")
+        return
+    if not 0 <= gpus <= 1:
+        raise InputError(f"ray_gpus={gpus:g}: a trial takes a share of one GPU, from 0 to 1 (flag --ray-gpus).")
+    if find_spec("ray") is None:
+        raise InputError("executor=ray: Ray is not installed: pip install '.[ray]', here and on every node.")
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in address:
+        raise InputError(
+            f"ray_address={address}: must be auto (the cluster of this machine), local (one of its own), or host:port "
+            "(flag --ray-address)."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> InputError:
+    reason = redact(" ".join(str(error).split())[:200].rstrip(". "))
+    return InputError(
+        f"ray_address={address}: no cluster can be joined there ({reason}); `ray start --head` starts one on this "
+        "machine, and --ray-address local needs none."
+    )
 
 
 class RayTasks:
@@ -38,10 +83,10 @@ class RayTasks:
     process builds its own from it at its first unit. Our packages travel with the job.
     """
 
-    def __init__(self, width: int, address: str, gpus: float, session: "Session") -> None:
-        self.width = width
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+    def __init__(self, workers: int, address: str, gpus: float, session: "Session") -> None:
+        self.workers = workers
+        for name, value in (ENVIRONMENT | (LOCAL_ENVIRONMENT if address == "local" else JOIN_ENVIRONMENT)).items():
+            os.environ.setdefault(name, value)  # Ray reads them when it is imported
         import ray
 
         self._ray: Any = ray
@@ -52,7 +97,7 @@ class RayTasks:
             self._must_have(gpus)
             with warnings.catch_warnings(action="ignore"):  # of writing to what is shared: a session hands out copies
                 self._session = ray.put(session)
-            task: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)
+            task: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=ATTEMPTS - 1)
             self._task = task(work)
         except BaseException:
             self.close()
@@ -63,16 +108,15 @@ class RayTasks:
         if address == "local":
             base = SHORTEST_TEMP if os.access(SHORTEST_TEMP, os.W_OK) else None
             self._folder = tempfile.mkdtemp(prefix="ray-", dir=base)
-            own |= {"num_cpus": self.width, "include_dashboard": False}
+            own |= {"num_cpus": self.workers, "include_dashboard": False}
             own |= {"_temp_dir": self._folder, "object_store_memory": STORE_BYTES + 2 * session.weight_bytes}
+        _shorten_messages()
         try:
-            with _own_sigterm(), _way_to(address):
+            with _own_sigterm():
                 self._ray.init(**own, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_code())
         except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
             self.close()
-            if isinstance(error, InputError):
-                raise
-            raise nobody(address, " ".join(str(error).split())[:200].rstrip(". ")) from None
+            raise _no_cluster(address, error) from None
 
     def _must_have(self, gpus: float) -> None:
         there = self._ray.cluster_resources()
@@ -81,14 +125,14 @@ class RayTasks:
                 f"ray_gpus={gpus:g}: the cluster has {there.get('GPU', 0):g} GPUs; start a node with one "
                 "(`ray start --num-gpus 1`), or leave --ray-gpus at 0."
             )
-        if there.get("CPU", 0) < self.width:
-            log.warning("effft: the cluster has %g CPUs for %d --workers.", there.get("CPU", 0), self.width)
+        if there.get("CPU", 0) < self.workers:
+            log.warning("effft: the cluster has %g CPUs for %d --workers.", there.get("CPU", 0), self.workers)
 
     def submit(self, key: Hashable, unit: TrainingJob) -> None:
         """Make it a task; the cluster takes as many at a time as it can."""
         self._flying[self._task.remote(unit, [self._session])] = key
 
-    def next_result(self) -> tuple[Hashable, JobResult]:
+    def next_result(self) -> tuple[Hashable, JobResult | WorkerDiedError]:
         """A task that has ended."""
         while not (ended := self._ray.wait(list(self._flying), timeout=SECONDS_TO_WARN)[0]):
             if not self._ray.cluster_resources().get("CPU", 0):
@@ -97,8 +141,7 @@ class RayTasks:
         try:
             return key, self._ray.get(ended[0])
         except self._ray.exceptions.RayError as error:
-            said = redact(" ".join(str(error).split()))[:300]
-            return key, JobResult(float("nan"), {}, f"no worker of the cluster lived through it: {said}")
+            return key, WorkerDiedError(f"no worker of the cluster lived through it: {error}")
 
     def close(self) -> None:
         """Leave the cluster, which ends what our workers have in hand; end it where it is our own."""
@@ -107,36 +150,15 @@ class RayTasks:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-@contextmanager
-def _way_to(address: str) -> Iterator[None]:
-    """What Ray has no option for: to keep to 127.0.0.1, to give an address up after one try, and to be brief.
+def _shorten_messages() -> None:
+    """Log the first sentence of what the cluster reports; Ray has no option but to print pages of a node's log."""
+    from ray._private import worker
 
-    It turns an address of 127.0.0.1 into the machine's own, unless it thinks that machines of this kind have no
-    clusters; a cluster of our own, or one that listens there alone, is then neither made nor found.
-    """
-    from ray._private import ray_constants, services, worker
+    def log_first_sentence(data: dict[str, Any], **_more: object) -> None:
+        message = " ".join(" ".join(map(str, data.get("lines", ()))).split())
+        log.warning("effft: the cluster says: %s.", redact(message.split(". ")[0][:200].rstrip(".")))
 
-    before = ray_constants.ENABLE_RAY_CLUSTER, ray_constants.NUM_REDIS_GET_RETRIES
-    worker.print_to_stdstream = _say
-    try:
-        if address == "local":
-            ray_constants.ENABLE_RAY_CLUSTER = False
-        else:
-            ray_constants.NUM_REDIS_GET_RETRIES = 1
-            found = services.canonicalize_bootstrap_address(address)
-            if found and (said := refused(found)):  # also where `auto` finds the traces of a cluster that is no more
-                if address == "auto" or refused(address):
-                    raise nobody(address, said)
-                ray_constants.ENABLE_RAY_CLUSTER = False
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER, ray_constants.NUM_REDIS_GET_RETRIES = before
-
-
-def _say(data: dict[str, Any], **_more: object) -> None:
-    """The first sentence of what the cluster reports; Ray would print it with pages of a node's log."""
-    said = " ".join(" ".join(map(str, data.get("lines", ()))).split())
-    log.warning("effft: the cluster says: %s.", redact(said.split(". ")[0][:200].rstrip(".")))
+    worker.print_to_stdstream = log_first_sentence
 
 
 @contextmanager

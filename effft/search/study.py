@@ -8,10 +8,11 @@ from statistics import fmean
 from effft.config import TrackingTarget
 from effft.progress import ProgressCallback
 from effft.runs.plan import prepare
+from effft.runs.runner import Runner
 from effft.runs.session import Session
 from effft.search.driver import Driver
 from effft.search.finals import TOP, Final, best_final, choose, finals, is_default
-from effft.search.jobs import Executor, InProcess, LocalProcesses, measure
+from effft.search.jobs import Executor, measure
 from effft.search.mlflow_log import Logbook
 from effft.search.plots import importances, page
 from effft.search.samplers import study_in_memory
@@ -70,7 +71,7 @@ def run_study(
                     "beside the winner all the same."
                 )
             progress("one training, to know how long the study takes", 0, 0)
-            say(_budget(stored, plan, session, executor.width))
+            say(_budget(stored, plan, session, executor.workers))
             Driver(stored, plan, executor, logbook, progress).run()
             winner, fresh = choose(stored, plan, executor, progress)
             executor.close()  # the finals are made here, and need the room
@@ -97,7 +98,7 @@ def open_executor(plan: StudyPlan, session: Session) -> Executor:
         from effft.search.ray_executor import RayTasks
 
         return RayTasks(settings.workers, settings.ray_address, settings.ray_gpus, session)
-    return LocalProcesses(settings.workers) if settings.workers > 1 else InProcess(session)
+    return Runner(measure, settings.workers, session)
 
 
 def _budget(stored: StoredStudy, plan: StudyPlan, session: Session, width: int) -> str:

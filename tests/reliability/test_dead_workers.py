@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -14,7 +13,8 @@ import pytest
 from optuna.trial import TrialState
 
 from effft.config import RunConfig
-from effft.search.jobs import LocalProcesses, TrainingJob, measure_all
+from effft.runs.runner import Runner
+from effft.search.jobs import TrainingJob, measure, measure_all
 from tests.place import make_place
 
 
@@ -29,7 +29,7 @@ class Deadly(RunConfig):
 def test_a_unit_that_no_worker_survives_is_a_failure() -> None:
     config = {"strategy": "probe", "per_label": 4, "epochs": 1, "bootstrap": 0}
     good = TrainingJob(RunConfig(**config), (0, 2, 0))
-    with closing(LocalProcesses(2)) as executor:
+    with Runner(measure, 2) as executor:
         found = dict(measure_all(executor, {"bad": TrainingJob(Deadly(**config)), "good": good, "after": good}))
     assert "worker process died 3 times" in found["bad"].failure
     assert [found[key].failure for key in ("good", "after")] == ["", ""]

@@ -30,7 +30,7 @@ RESOURCES = dict.fromkeys(("peak_memory_mb", "train_seconds", "trainable_paramet
 class Told:
     """An executor whose answers are a function of the unit."""
 
-    width = 1
+    workers = 1
 
     def __init__(self, answer: Callable[[TrainingJob], JobResult]) -> None:
         self.answer = answer

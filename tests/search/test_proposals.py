@@ -31,7 +31,7 @@ class Unordered:
     """An executor that gives results in any order and dies after some; a score is a function of the unit alone."""
 
     def __init__(self, width: int, order: random.Random, lives_for: float) -> None:
-        self.width, self.order, self.lives_for = width, order, lives_for
+        self.workers, self.order, self.lives_for = width, order, lives_for
         self.given: list[tuple[Hashable, TrainingJob]] = []
 
     def submit(self, key: Hashable, unit: TrainingJob) -> None:

@@ -20,11 +20,11 @@ from optuna.trial import TrialState
 from effft.cli.exit_codes import run_command_line
 from effft.config import make_config
 from effft.errors import InputError
+from effft.runs.runner import Runner
 from effft.runs.session import Session
-from effft.search import cluster as before
-from effft.search.cluster import check_ray
-from effft.search.jobs import Executor, InProcess, JobResult, LocalProcesses, TrainingJob, measure_all
-from effft.search.ray_executor import RayTasks
+from effft.search import ray_executor
+from effft.search.jobs import Executor, JobResult, TrainingJob, measure, measure_all
+from effft.search.ray_executor import RayTasks, check_ray
 from effft.search.settings import Settings
 from tests.place import make_place
 
@@ -54,7 +54,7 @@ def ended(executor: Executor, todo: list[TrainingJob]) -> list[JobResult]:
 def warmed(place: Path) -> Session:
     """As `plan_study` leaves it."""
     session = Session()
-    ended(InProcess(session), units(place)[:1])
+    ended(Runner(measure, 1, session), units(place)[:1])
     return session
 
 
@@ -63,10 +63,10 @@ def test_a_session_travels(tmp_path: Path) -> None:
     place = make_place(tmp_path, "gpt2")
     session, todo = warmed(place), units(place)[:2]
     sent = pickle.dumps(session)
-    here = values(ended(InProcess(session), todo))
+    here = values(ended(Runner(measure, 1, session), todo))
     for path in [*place.glob("*.csv"), *place.glob("*.yaml"), *place.glob("gpt2/*")]:
         path.unlink()
-    assert values(ended(InProcess(pickle.loads(sent)), todo)) == here
+    assert values(ended(Runner(measure, 1, pickle.loads(sent)), todo)) == here
     assert not any(failure for _, _, failure in here)
 
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_is_a_sentence(given: dict[str, Any], said: str) -> None:
 
 
 def test_no_ray_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(before, "find_spec", lambda name: None)
+    monkeypatch.setattr(ray_executor, "find_spec", lambda name: None)
     assert run_command_line(["search", "--executor", "ray"]) == 2
     assert capsys.readouterr().err == (
         "effft: executor=ray: Ray is not installed: pip install '.[ray]', here and on every node.\n"
@@ -100,8 +100,8 @@ def test_the_same_values_here_in_processes_and_on_ray(tmp_path: Path) -> None:
     """Bit for bit."""
     place = make_place(tmp_path, "gpt2")
     session, todo = warmed(place), units(place)
-    here = values(ended(InProcess(session), todo))
-    with closing(LocalProcesses(2)) as processes:
+    here = values(ended(Runner(measure, 1, session), todo))
+    with Runner(measure, 2) as processes:
         assert values(ended(processes, todo)) == here
     with closing(RayTasks(2, "local", 0.0, session)) as ray:
         for path in [*place.glob("*.csv"), *place.glob("*.yaml"), *place.glob("gpt2/*")]:
@@ -135,10 +135,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     pytest.importorskip("ray", reason="Ray is not installed")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # it is 15, and a busy machine would starve them
-    from ray._private import ray_constants
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # listens on 127.0.0.1 alone
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
     node = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80_000_000}
     soon = {"health_check_period_ms": 500, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
     made = Cluster(True, head_node_args={**node, "include_dashboard": False, "_system_config": soon})
