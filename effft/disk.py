@@ -11,6 +11,9 @@ from pathlib import Path
 
 from effft.errors import InputError, nearest, shortened
 
+LARGEST_TEXT = 1 << 18
+"""Bytes of a text that a person writes; such a file is a page, not a data set."""
+
 
 def cache_folder() -> Path:
     """Where effft keeps what it made once: `$XDG_CACHE_HOME/effft`."""
@@ -49,6 +52,31 @@ def check_exists(path: Path, kind: str, pattern: str) -> None:
     place = f" It was looked for at {shortened(path.absolute())}; `mlflow run` works in the project's folder, so "
     place = "" if path.is_absolute() else f"{place}give it the whole path."
     raise InputError(f"{kind} {shortened(path)}: no such file.{nearest(path.name[:200], beside)}{place}")
+
+
+def read_text(path: Path, kind: str, most: int = LARGEST_TEXT) -> str:
+    """The UTF-8 text of a file that a user named, read only when it is a regular file of at most `most` bytes.
+
+    Args:
+        path: The file.
+        kind: What sentences call it, for example `task file`.
+        most: Bytes.
+
+    Raises:
+        InputError: no such file (with the nearest one), no regular file, too large, not readable, no UTF-8.
+    """
+    check_exists(path, kind, f"*{path.suffix}")
+    if path.is_dir():
+        raise InputError(f"{kind} {path} is a folder; name the file in it.")
+    check_regular(path)
+    try:
+        if path.stat().st_size > most:
+            raise InputError(f"{kind} {path} has {path.stat().st_size:,} bytes; {most:,} are the most.")
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{kind} {path} is no UTF-8 text (byte {error.start}); save it as UTF-8.") from None
+    except OSError as error:
+        raise InputError(f"{kind} {path} cannot be read: {error.strerror or error}.") from None
 
 
 def file_digest(path: Path) -> str:

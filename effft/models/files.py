@@ -11,6 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from effft.data import hub
+from effft.disk import check_regular, read_text
 from effft.errors import InputError, nearest
 from effft.models.conversion import converted
 
@@ -22,6 +23,9 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja", "*.codes", "*.bpe", "*.spm")
 """Configuration, index of the weights and tokenizer of a hub model."""
+
+LARGEST_DESCRIPTION = 1 << 28
+"""Bytes of one of these files."""
 
 WHOLE_BYTES = 1 << 30
 """For the digest, files up to this size are read whole; larger ones in `SAMPLES` pieces of `PIECE_BYTES`."""
@@ -74,6 +78,9 @@ def model_folder(name: str, revision: str = "") -> Path:
     if not folder.is_dir():
         folder = _fetch(name, revision, _descriptions)
         _check_adapter(name, folder)
+    for file in _descriptions(os.listdir(folder)):
+        if (folder / file).is_file() and (size := (folder / file).stat().st_size) > LARGEST_DESCRIPTION:
+            raise InputError(f"model {name!r}: {file} has {size:,} bytes; {LARGEST_DESCRIPTION:,} are the most.")
     return folder
 
 
@@ -83,8 +90,8 @@ def _check_adapter(name: str, folder: Path) -> None:
     if (folder / "config.json").is_file() or not adapter.is_file():
         return
     try:
-        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError):
+        base = json.loads(read_text(adapter, "adapter")).get("base_model_name_or_path")
+    except (ValueError, AttributeError):
         base = None
     raise InputError(
         f"model {name!r} is an adapter for {base or 'another model'}, not a whole model; add it to its base once and "
@@ -156,8 +163,9 @@ def _weights_in(folder: Path, names: Collection[str]) -> list[str]:
             return [single]
         if (index := f"{single}.index.json") in names:
             try:
-                shards = sorted(set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()))
-            except (OSError, ValueError, KeyError, AttributeError, TypeError):
+                text = read_text(folder / index, "index of weights", LARGEST_DESCRIPTION)
+                shards = sorted(set(json.loads(text)["weight_map"].values()))
+            except (ValueError, KeyError, AttributeError, TypeError):
                 return [index]  # a damaged one, which loading finds
             for shard in shards:
                 if Path(str(shard)).name != shard:
@@ -207,6 +215,7 @@ def weights_digest(name: str, revision: str = "") -> str:
     digest = hashlib.sha256()
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")])
     for path in files or [folder / file for file in _weights_in(folder, os.listdir(folder))]:
+        check_regular(path)
         size = path.stat().st_size
         digest.update(size.to_bytes(8, "big"))
         with path.open("rb") as file:

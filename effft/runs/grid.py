@@ -9,13 +9,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from effft.config import CONSTRAINT_MESSAGES, PART_FIELDS, Positive, RunConfig, make_config
 from effft.errors import InputError, lookup, nearest
 from effft.strategies.strategy import NAMED, Strategy, compose
 from effft.tasks.task import load_task
+from effft.tasks.yaml_file import read_values
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
 """Comparisons that come with the package, by name."""
@@ -183,11 +183,7 @@ def read_comparison(name: str) -> Comparison:
     """
     path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else lookup("preset", name, PRESETS)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"comparison {path} cannot be read: {' '.join(str(error).split())}.") from None
-    try:
-        return Comparison.model_validate(values)
+        return Comparison.model_validate(read_values(path, "comparison"))
     except ValidationError as error:
         raise InputError(f"comparison {path}: {_sentence(error.errors()[0])}") from None
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from effft.errors import InputError, nearest
 from effft.strategies.search_space import ALL, Choice, Dimension, PowersOfTwo, Range
+from effft.tasks.yaml_file import read_values
 
 Space = dict[str, Dimension]
 Values = dict[str, object]
@@ -101,12 +101,7 @@ def read_space_file(path: str) -> dict[str, str]:
     Raises:
         InputError: no such file, no YAML, no mapping of names to plain values.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"space file {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
-    except yaml.YAMLError:
-        raise InputError(f"space file {path}: no valid YAML; it has lines like `rank: 4:32`.") from None
+    values = read_values(Path(path), "space file")
     plain = (str, int, float, bool)
     if not isinstance(values, dict) or not all(isinstance(v, plain) for v in values.values()):
         raise InputError(f"space file {path}: it must be a mapping of names to a value or a range (`rank: 4:32`).")

@@ -6,13 +6,14 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from effft.disk import file_digest
+from effft.disk import file_digest, read_text
 from effft.errors import InputError
 from effft.strategies.strategy import Strategy, compose
 from effft.tasks.source import StrictModel
 from effft.tasks.task import Task
 
-MANIFEST_FILE = "effft.json"
+MANIFEST_FILE, LARGEST = "effft.json", 1 << 26
+"""Its name, and the most bytes of it: it holds the demonstrations."""
 
 WeightsKind = Literal["adapter", "full", "part", "none"]
 
@@ -116,9 +117,7 @@ def read_manifest(folder: Path, verify: bool = False) -> Manifest:
     if not path.is_file():
         raise InputError(f"{folder} holds no {MANIFEST_FILE}, so it is not a model that effft saved.")
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
+        manifest = Manifest.model_validate_json(read_text(path, "manifest", LARGEST))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))

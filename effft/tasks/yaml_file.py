@@ -8,11 +8,8 @@ from pydantic import BaseModel, ValidationError
 
 from effft.config import CONSTRAINT_MESSAGES
 from effft.data.table import is_text
-from effft.disk import check_exists, check_regular
+from effft.disk import read_text
 from effft.errors import InputError, nearest
-
-LARGEST = 1 << 18
-"""Bytes; such a file is a page, not a data set."""
 
 DEEPEST = 20
 """Levels of nesting; a task needs six."""
@@ -44,7 +41,10 @@ def read_record(path: Path, model: type[M], kind: str, named: bool = False, cont
     Raises:
         InputError: not readable, no plain YAML, or a value that breaks a law: the sentence has file, line and key.
     """
-    root, values = _parse(path, kind, model)
+    root, values = _parse(path, kind, _TextLoader)
+    if not isinstance(root, yaml.MappingNode):
+        keys = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
+        raise InputError(f"{path}: a {kind} is a mapping of keys ({keys}).")
     try:
         return model.model_validate({"name": path.stem} | values if named else values, context=context)
     except ValidationError as error:
@@ -55,6 +55,15 @@ def read_record(path: Path, model: type[M], kind: str, named: bool = False, cont
     subject = sentence.split(":")[0].split()[0]  # a check of the whole record names its key in the sentence
     loc = first["loc"] or (*subject.split("/"), f"{subject}s", *sentence.split("'")[1:2])
     raise InputError(f"{path}, line {_line(root, loc)}: {key + ': ' if key else ''}{sentence}")
+
+
+def read_values(path: Path, kind: str) -> Any:
+    """What a YAML file holds: numbers, texts, lists, mappings.
+
+    Raises:
+        InputError: as `read_record`, for what is no plain YAML.
+    """
+    return _parse(path, kind, _ValueLoader)[1]
 
 
 def _line(node: yaml.Node, loc: tuple[int | str, ...]) -> int:
@@ -72,8 +81,8 @@ def _line(node: yaml.Node, loc: tuple[int | str, ...]) -> int:
     return line + 1
 
 
-class _Loader(yaml.BaseLoader):
-    """Makes strings, lists and mappings only, and refuses what such a file does not need."""
+class _PlainNodes(yaml.composer.Composer):
+    """Refuses what a file written by hand does not need."""
 
     path: Path
     kind: str
@@ -81,7 +90,7 @@ class _Loader(yaml.BaseLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """One node of the file, with everything below it."""
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[attr-defined]
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
             raise InputError(f"{self.path}, line {line}: a {self.kind} has no aliases (*{event.anchor}); write it out.")
@@ -107,36 +116,26 @@ class _Loader(yaml.BaseLoader):
             names.add(key.value)
 
 
-def _parse(path: Path, kind: str, model: type[BaseModel]) -> tuple[yaml.Node, dict[str, Any]]:
-    """The file as nodes and values."""
+class _TextLoader(_PlainNodes, yaml.BaseLoader):
+    """Every value is a text."""
+
+
+class _ValueLoader(_PlainNodes, yaml.SafeLoader):
+    """Numbers are numbers."""
+
+
+def _parse(path: Path, kind: str, kind_of_loader: Any) -> tuple[yaml.Node | None, Any]:
+    """The file as nodes and values; an empty one is None."""
     try:
-        loader = _Loader(_text(path, kind))
+        loader = kind_of_loader(read_text(path, kind))
         loader.path, loader.kind = path, kind
         root = loader.get_single_node()
+        return root, None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if isinstance(mark, yaml.Mark) else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise InputError(f"{path}{where}: no valid YAML: {problem}.") from None
-    if not isinstance(root, yaml.MappingNode):
-        keys = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
-        raise InputError(f"{path}: a {kind} is a mapping of keys ({keys}).")
-    return root, loader.construct_document(root)
-
-
-def _text(path: Path, kind: str) -> str:
-    check_exists(path, kind, "*.y*ml")
-    if path.is_dir():
-        raise InputError(f"{kind} {path} is a folder; name the .yaml file in it.")
-    check_regular(path)
-    try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{kind} {path} has {path.stat().st_size:,} bytes; {LARGEST:,} are the most.")
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{kind} {path} is no UTF-8 text (byte {error.start}); save it as UTF-8.") from None
-    except OSError as error:
-        raise InputError(f"{kind} {path} cannot be read: {error.strerror or error}.") from None
 
 
 def _sentence(error: Any, model: type[BaseModel]) -> str:

@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from effft.disk import check_regular
 from effft.errors import InputError, RunError
 from effft.redaction import redact
 from effft.tracking.models import log_saved_model
@@ -205,6 +206,7 @@ class RecoveryFile:
         Raises:
             InputError: The file cannot be read, or is of another kind.
         """
+        check_regular(self.path)
         try:
             with self.path.open(encoding="utf-8") as file:
                 lines = list(file)

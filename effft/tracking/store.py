@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from effft.disk import check_regular
 from effft.errors import EffftError, InputError, RunError
 from effft.tracking.postgres import check_login, is_postgres, retry, sole_builder, with_driver
 from effft.tracking.provenance import is_dead
@@ -183,6 +184,8 @@ def _must_be_usable(path: Path) -> None:
     store = f"tracking store {path}"
     if path.is_dir():
         raise InputError(f"{store}: it is a folder; name a file (flag --tracking-uri sqlite:///FILE).")
+    if os.path.lexists(path):
+        check_regular(path)
     if not path.parent.is_dir():
         raise InputError(f"{store}: its folder {path.parent} does not exist (flag --tracking-uri).")
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):

@@ -1,6 +1,7 @@
 """Models that cannot be used, and some that would do harm."""
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -39,15 +40,17 @@ def save_all(root: Path) -> Path:
     for name, kind in {
         "no-config": "llama", "no-tokenizer": "llama", "no-weights": "llama", "pickle": "llama", "cut": "llama",
         "few-rows": "llama", "code": "llama", "bad-json": "llama", "unknown-type": "llama", "t5": "llama",
-        "no-head": "bert", "no-mask": "bert", "missing": "llama",
+        "no-head": "bert", "no-mask": "bert", "missing": "llama", "pipe": "llama", "long": "llama",
     }.items():  # fmt: skip
         shutil.copytree(root / kind, root / name)
     (root / "no-config" / "config.json").unlink()
     for path in (root / "no-tokenizer").glob("*token*"):
         path.unlink()
-    for name in ("no-weights", "pickle"):
+    for name in ("no-weights", "pickle", "pipe"):
         (root / name / "model.safetensors").unlink()
     (root / "pickle" / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(ran)))
+    os.mkfifo(root / "pipe" / "model.safetensors.index.json")
+    os.truncate(root / "long" / "tokenizer.json", 8 << 30)
     cut = root / "cut" / "model.safetensors"
     cut.write_bytes(cut.read_bytes()[:-100])
     tokens = json.loads((root / "few-rows" / "tokenizer.json").read_text())
@@ -89,6 +92,8 @@ CASES = [
     model("no tokenizer", "no-tokenizer", "no tokenizer can be read from"),
     model("no weights", "no-weights", "weights must be model.safetensors or pytorch_model.bin", "has none"),
     model("pickle", "pickle", "pytorch_model.bin needs more than tensors (", "nothing that can execute code"),
+    model("index that is a pipe", "pipe", "model.safetensors.index.json in it is damaged; fetch the folder again"),
+    model("a tokenizer of 8 GB", "long", "tokenizer.json has 8,589,934,592 bytes; 268,435,456 are the most"),
     model("cut weights", "cut", "model.safetensors in it is damaged or cut short"),
     model(
         "weights that lack a block",

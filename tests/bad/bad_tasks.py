@@ -135,7 +135,7 @@ CASES = [
         {"task": "nowhere/mood.yaml"},
     ),
     Case("task: another name", ("modo.yaml", "no such file", "Did you mean 'mood.yaml'?"), {"task": "modo.yaml"}),
-    Case("task: folder", ("task file sub", "is a folder; name the .yaml file in it"), {"task": "./sub"}),
+    Case("task: folder", ("task file sub", "is a folder; name the file in it"), {"task": "./sub"}),
     Case("task: unknown name", ("unknown task 'colla'", "Did you mean 'cola'?"), {"task": "colla"}),
     Case(
         "task: words that begin alike",

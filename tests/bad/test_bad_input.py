@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import bad_data
+import bad_doors
 import bad_files
 import bad_models
 import bad_numbers
@@ -15,7 +16,14 @@ from case import Case, lay
 
 from effft.cli.exit_codes import run_command_line
 
-CASES: list[Case] = [*bad_tasks.CASES, *bad_data.CASES, *bad_files.CASES, *bad_models.CASES, *bad_numbers.CASES]
+CASES: list[Case] = [
+    *bad_tasks.CASES,
+    *bad_data.CASES,
+    *bad_doors.CASES,
+    *bad_files.CASES,
+    *bad_models.CASES,
+    *bad_numbers.CASES,
+]
 SLOWEST = 5.0
 """Seconds that a refusal may take."""
 
