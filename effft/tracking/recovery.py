@@ -5,13 +5,14 @@ Everything a run logs is an operation: a name and plain data, so that it can go 
 
 import json
 import logging
+import posixpath
 import shlex
 import shutil
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,11 +84,55 @@ def _start(client: MlflowClient, placeholder: str, data: Data) -> str:
         if created:
             return str(created[0].info.run_id)
         tags[PLACEHOLDER] = placeholder
-    return str(client.create_run(data["experiment"], data["time"], tags, data["name"]).info.run_id)
+    run_id = str(client.create_run(data["experiment"], data["time"], tags, data["name"]).info.run_id)
+    if not run_id:
+        raise MlflowException("it gave the run no id")
+    return run_id
+
+
+def check_arrived(client: MlflowClient, run_id: str, operations: Sequence[tuple[str, Data]]) -> None:
+    """Read a run back: a server, or what stands before it, may answer a write with success and keep nothing.
+
+    Args:
+        client: The client of the store.
+        run_id: The run.
+        operations: What it was sent, in order.
+
+    Raises:
+        MlflowException: Something is not there.
+    """
+    sent: dict[str, object] = {}
+    folders = set()
+    for operation, data in operations:
+        match operation:
+            case "params" | "tags":
+                sent |= {f"{operation[:-1]} {key}": True for key in data}
+            case "metrics":
+                sent |= {f"metric {row[0]}": True for row in data["rows"]}
+            case "dataset":
+                sent[f"data set {data['name']}"] = True
+            case "text":
+                sent[f"file {data['path']}"] = len(data["content"].encode())
+                folders.add(posixpath.dirname(data["path"]) or None)
+            case "model":
+                sent["model"] = True
+            case "end":
+                sent["status"] = data["status"]
+    run = client.get_run(run_id)
+    found: dict[str, object] = {"status": run.info.status, "model": bool(run.outputs and run.outputs.model_outputs)}
+    for kind in ("param", "tag", "metric"):
+        found |= {f"{kind} {key}": True for key in getattr(run.data, f"{kind}s")}
+    found |= {f"data set {each.dataset.name}": True for each in (run.inputs.dataset_inputs if run.inputs else ())}
+    for file in (file for folder in folders for file in client.list_artifacts(run_id, folder)):
+        found[f"file {file.path}"] = sent.get(f"file {file.path}") if file.file_size is None else file.file_size
+    if lost := [name for name, value in sent.items() if found.get(name) != value]:
+        raise MlflowException(f"it answered each write with success, but {lost[0]} of run {run_id} is not there")
 
 
 class Writer:
     """Sends what a run and its children log to the store; after a failure, all that follows goes to a recovery file.
+
+    What a server said that it took is kept until the run is read back at its end, and else goes to the file too.
 
     Args:
         client: The client of the store.
@@ -97,6 +142,7 @@ class Writer:
     def __init__(self, client: MlflowClient, recover: bool = True) -> None:
         self.client, self.recover = client, recover
         self.run_id = ""
+        self.unproved: dict[str, list[tuple[str, Data]]] = {}
         self.file: RecoveryFile | None = None
         self.reason = ""
 
@@ -118,13 +164,18 @@ class Writer:
         if self.file is None:
             try:
                 with report_slow_answer():
-                    return retry(lambda: perform(self.client, run_id, operation, data), MAX_WAIT)
+                    return self._send(run_id, operation, data)
             except Exception as error:  # a refusal, a timeout, an answer that is no JSON, a full disk: all are kept
                 failure = store_error(error)
                 if not self.recover:
                     raise failure from error
         try:
-            self.file = self.file or RecoveryFile.create(self.run_id or "runs", str(self.client.tracking_uri))
+            if self.file is None:
+                self.file = RecoveryFile.create(self.run_id or "runs", str(self.client.tracking_uri))
+                for run, operations in self.unproved.items():
+                    for each in operations:
+                        self.file.append(run, *each)
+                self.unproved.clear()
             name = self.file.append(run_id, operation, data)
         except OSError as error:
             self.file = None  # what follows is tried on the store again
@@ -133,6 +184,19 @@ class Writer:
             self.reason = str(failure)
             log.warning("effft: %s The run goes on; `%s` sends its results.", failure, self.resend_command)
         return name
+
+    def _send(self, run_id: str, operation: str, data: Data) -> str:
+        made = retry(lambda: perform(self.client, run_id, operation, data), MAX_WAIT)
+        if not str(self.client.tracking_uri).startswith("http") or operation == "start":
+            return made  # a database raises what goes wrong
+        kept = self.unproved.setdefault(run_id, [])
+        if operation in ("model", "end"):
+            check_arrived(self.client, run_id, [*kept, (operation, data)])
+        if operation == "end":
+            del self.unproved[run_id]
+        elif operation != "model":  # its folder is gone soon
+            kept.append((operation, data))
+        return made
 
 
 @contextmanager
@@ -264,6 +328,7 @@ def resend(path: Path, tracking_uri: str = "") -> Resent:
 
 def _send(client: MlflowClient, file: RecoveryFile, head: Data, lines: list[Data]) -> list[str]:
     """Send all lines; returns the ids of the runs, [] if a copy of the file had been sent."""
+    sent: dict[str, list[tuple[str, Data]]] = {}
     ids: dict[str, str] = {} if head["run"] == "runs" else {head["run"]: head["run"]}
     if ids and _run(client, head["run"]).data.tags.get(RECOVERED) == head["id"]:
         return []
@@ -278,7 +343,11 @@ def _send(client: MlflowClient, file: RecoveryFile, head: Data, lines: list[Data
             continue
         if operation == "model":
             data["folder"] = str(file.models / data["folder"])
-        perform(client, ids.setdefault(run_id, run_id), operation, data)
+        run_id = ids.setdefault(run_id, run_id)
+        perform(client, run_id, operation, data)
+        sent.setdefault(run_id, []).append((operation, data))
+    for run_id, operations in sent.items():
+        check_arrived(client, run_id, operations)
     for run_id in ids.values():  # a run that the file does not end is one whose process was killed
         if client.get_run(run_id).info.status == "RUNNING":
             client.set_terminated(run_id, "KILLED")
