@@ -98,6 +98,16 @@ class PartSettings(Settings):
     """Name of the task's pattern; by default its first."""
     shots: Count | None = None
     """Demonstrations in the prompt, at most as many as there are labelled examples."""
+    demonstrations: Literal["balanced", "random", "nearest", "all"] | None = None
+    """Which examples are shown: a draw, the nearest to each text by the model's own states, or all that fit."""
+    demo_order: Literal["random", "nearest-last", "by-label"] | None = None
+    """Order of the demonstrations."""
+    demo_seed: Seed | None = None
+    """Seed of the draw and the order of demonstrations; by default --data-seed."""
+    chat: Literal["off", "one", "turns"] | None = None
+    """The model's own chat template: everything in one message of the user, or demonstrations as turns."""
+    calibration: Literal["none", "contextual", "domain", "batch", "fitted"] | None = None
+    """Correction of the label scores; batch reads all texts of a split at once (transductive)."""
     pooling: Literal["auto", "last", "first", "mean"] | None = None
     """Hidden state that the classifier reads; auto is the last token of a decoder and the mean of an encoder."""
     label_words: str | None = None

@@ -28,6 +28,12 @@ splits:
     far: {file: far.csv, slices: [length, [label, length]]}
 """
 
+CHAT = (
+    "{% for m in messages %}<s> {{ m.role }} {{ m.content }} </s> {% endfor %}"
+    "{% if add_generation_prompt %}<s> good {% endif %}"
+)
+"""A chat template in the words of the tiny backbones."""
+
 
 def write_rows(path: Path, size: int, seed: int, words: int) -> None:
     rng = random.Random(seed)

@@ -39,6 +39,7 @@ def comparison_of(
     per_label: str = "",
     seeds: int | None = None,
     data_seeds: int | None = None,
+    demo_seeds: int | None = None,
     **settings: str | None,
 ) -> "Comparison":
     """The preset (a name or a file) with what the flags say; '' and None count as not given."""
@@ -58,6 +59,7 @@ def comparison_of(
         per_label=tuple(counts) or None,
         seeds=seeds,
         data_seeds=data_seeds,
+        demo_seeds=demo_seeds,
     )
 
 
@@ -234,6 +236,7 @@ def options(preset: str = "", out: str = "", workers: int = 1) -> list[click.Par
         Option("per_label", "Labelled training examples per label, comma-separated  [default: 32]"),
         Option("seeds", "Number of seeds, from --seed on  [default: 3]", None, type=count),
         Option("data_seeds", "Number of few-shot draws, from --data-seed on  [default: 1]", None, type=count),
+        Option("demo_seeds", "Number of draws of demonstrations from the examples  [default: 1]", None, type=count),
         Option("workers", "Runs at the same time, in processes of one thread", workers, type=count),
         Option("tuned", "Tune every strategy first, then compare the winners", False, type=bool, metavar="true|false"),
         Option("trials", "Trials per study when tuned", 20, type=count),

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from effft.strategies.prompting import PromptEncoder
 
 SHOWN = (
-    *DATA_FIELDS, "data_dir", "allow_outside", "per_label", "data_seed", "model", "revision", "max_length", "pattern",
-    "shots", "label_words", "label_score", "teacher_shots",
+    "demonstrations", "demo_order", "demo_seed", "chat", "label_words", "label_score", "teacher_shots",
 )  # fmt: skip
 """The RunConfig fields that change what a model reads."""
 
@@ -169,7 +168,7 @@ def estimate(strategies: str, per_label: str | None, json: bool, **values: str |
     from effft.runs.estimate import estimate as estimate_run
 
     per_labels = per_label or ""
-    given = comparison_of("", strategies, per_labels, seeds=1, data_seeds=1, **values)
+    given = comparison_of("", strategies, per_labels, 1, 1, 1, **values)
     skeletons = Skeletons()
     estimates = [estimate_run(run.config, skeletons) for run in given.runs()]
     if json:

@@ -20,8 +20,8 @@ _TEXTS = ("task", *DATA_FIELDS, "model", "revision", "data_dir", "label_words", 
 """Fields whose text may hold ':' or '|' without being a range."""
 
 SEARCHED = (
-    "learning_rate", "epochs", "batch_size", "warmup", "weight_decay", "pattern", "shots", "layers", "rank", "alpha",
-    "lora_modules", "teacher_shots", "temperature", "kl_weight",
+    "learning_rate", "epochs", "batch_size", "warmup", "weight_decay", "pattern", "shots", "demonstrations",
+    "calibration", "layers", "rank", "alpha", "lora_modules", "teacher_shots", "temperature", "kl_weight",
 )  # fmt: skip
 """Fields that some strategy's space has: a value given for one fixes it."""
 

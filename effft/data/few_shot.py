@@ -65,10 +65,18 @@ def split_fold(drawn: FewShotDraw, labels: int, fold: int, folds: int, seed: int
     return FewShotDraw(train, tuple(example for example in drawn.train if example.index in held))
 
 
-def draw_demonstrations(train: Sequence[Example], labels: int, shots: int, data_seed: int) -> tuple[Example, ...]:
-    """`shots` of the training examples to solve before a prompt: as balanced as can be, in random order.
+def draw_demonstrations(
+    train: Sequence[Example], labels: int, shots: int, seed: int, which: str = "balanced", order: str = "random"
+) -> tuple[Example, ...]:
+    """`shots` of the training examples to solve before a prompt, in random order.
 
-    labels: the number of labels.
+    Args:
+        train: the labelled examples.
+        labels: the number of labels.
+        shots: how many are wanted.
+        seed: of the draw and the order.
+        which: `random`, or else as balanced by label as can be.
+        order: `by-label`, in the order of the labels; else random.
 
     Raises:
         InputError: fewer than `shots` examples.
@@ -77,8 +85,8 @@ def draw_demonstrations(train: Sequence[Example], labels: int, shots: int, data_
         raise InputError(
             f"shots={shots}: {len(train)} labelled examples are drawn; lower --shots or raise --per-label."
         )
-    rng = random.Random(f"{data_seed}/demonstrations")
-    members = _by_label(train, labels)
+    rng = random.Random(f"{seed}/demonstrations")
+    members = [list(train)] if which == "random" else _by_label(train, labels)
     for own in members:
         rng.shuffle(own)
     rng.shuffle(members)
@@ -88,7 +96,7 @@ def draw_demonstrations(train: Sequence[Example], labels: int, shots: int, data_
             if own and len(chosen) < shots:
                 chosen.append(own.pop())
     rng.shuffle(chosen)
-    return tuple(chosen)
+    return tuple(sorted(chosen, key=lambda example: example.label) if order == "by-label" else chosen)
 
 
 def draw_unlabelled(pool: ExampleSet, taken: Sequence[Example], count: int, data_seed: int) -> tuple[Example, ...]:

@@ -10,17 +10,22 @@ from effft.evaluation.metric_keys import MetricKey, Slice, collect
 from effft.evaluation.metrics import calibration_error, four_metrics, intervals, softmax
 from effft.evaluation.remarks import chance_note, cut_note, missing_labels_note
 from effft.progress import ProgressCallback, silent
+from effft.strategies.calibration import Calibration
 from effft.strategies.learner import Learner
-from effft.strategies.scoring import FrozenFeatures, predict
+from effft.strategies.scoring import FrozenFeatures, predict, predict_apart
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """metrics: key (see `metric_keys`) -> value. table: column -> one value per example. notes: for the user."""
+    """metrics: key (see `metric_keys`) -> value. table: column -> one value per example. notes: for the user.
+
+    calibration: what the scores were calibrated by.
+    """
 
     metrics: dict[str, float]
     table: dict[str, list[object]]
     notes: tuple[str, ...]
+    calibration: Calibration | None = None
 
 
 def evaluate(
@@ -53,7 +58,10 @@ def evaluate(
         RunError: a score is not finite.
     """
     items = learner.items(examples)
-    scores = predict(learner, items, 0, progress, f"evaluate {split}", frozen_features).double().numpy()
+    score = predict_apart if learner.encoder.nearest else predict
+    raw = score(learner, items, progress=progress, stage=f"evaluate {split}", frozen_features=frozen_features)
+    calibration = learner.calibration_on(raw)
+    scores = (calibration(raw) if calibration else raw).double().numpy()
     labels = np.array([e.label for e in examples])
     answers = scores.argmax(axis=1)
     count = len(learner.task.labels)
@@ -62,11 +70,12 @@ def evaluate(
         metrics |= intervals(labels, answers, count, resamples)
     metrics |= {
         "calibration_error": calibration_error(labels, softmax(scores)),
-        "outside_mass": learner.words.outside_mass(scores) if learner.words else 0.0,
+        "outside_mass": learner.words.outside_mass(raw.double().numpy()) if learner.words else 0.0,
         "majority": float(np.bincount(labels).max() / len(labels)),
         "chance": 1 / count,
         "labels": float(len(set(labels.tolist()))),
         "examples": float(len(examples)),
+        "prompt_tokens": float(np.mean([item.length for item in items])),
     }
     groups = [{str(MetricKey(split, name)): value for name, value in metrics.items()}]
     for pairs, rows in slice_rows(learner.task.labels, examples, slices).items():
@@ -79,7 +88,7 @@ def evaluate(
     if split != "validation":
         notes += missing_labels_note(split, learner.task.labels, set(labels.tolist()))
         notes += chance_note(learner, split, metric, metrics, prompts)
-    return Evaluation(collect(*groups), _table(learner, examples, scores, answers), tuple(notes))
+    return Evaluation(collect(*groups), _table(learner, examples, scores, answers), tuple(notes), calibration)
 
 
 def slice_rows(

@@ -9,16 +9,19 @@ import pandas as pd
 
 from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, RunConfig
 from effft.evaluation.statistics import Array, Numbers, crossed_weights, interval
+from effft.strategies.parts import TRANSDUCTIVE
 from effft.strategies.strategy import compose
 
 NO_SETTING = {
     "seed", "data_seed", "per_label", "train_digest", "validation_digest", "task_digest", "model_digest", "steps",
     "device", "threads", "task", "model", "strategy", "log_model", "processes", "data_dir", "bootstrap", "metric",
-    "width", "shots", "teacher_shots", *DATA_FIELDS, *DIFFICULTY_FIELDS,
+    "width", "shots", "teacher_shots", "demo_seed", *DATA_FIELDS, *DIFFICULTY_FIELDS,
 }  # fmt: skip
 """Resolved values that do not make two runs different; demonstrations count as they were asked for (`ASKED`)."""
 
 ASKED = ("asked:shots", "asked:teacher_shots")
+
+DEMO_SEED = "asked:demo_seed"
 
 TUNED = " tuned"
 """After the name of a strategy whose settings a study chose."""
@@ -69,8 +72,8 @@ class RunGroup:
 
     @property
     def seeds(self) -> Numbers:
-        """The seed of every run; all alike where the seed changes nothing."""
-        return self.runs["seed"].fillna(0).to_numpy(dtype=np.int64) * int(self.trains)
+        """What repeats a run on its draw: its seed where something trains, its demo_seed where that was asked for."""
+        return seeds_of(self.runs, self.strategy)
 
     @property
     def draws(self) -> Numbers:
@@ -123,6 +126,14 @@ def trains(strategy: str) -> bool:
         return True
 
 
+def seeds_of(runs: pd.DataFrame, strategy: str) -> Numbers:
+    """One number for a run's seed and the demo_seed that it was asked for; a seed that changes nothing is left out."""
+    unasked = pd.Series("", index=runs.index)
+    demo = pd.to_numeric(runs.get(DEMO_SEED, unasked), errors="coerce").fillna(-1).to_numpy(dtype=np.int64) + 1
+    seeds: Numbers = runs["seed"].fillna(0).to_numpy(dtype=np.int64) * int(trains(strategy)) + (demo << 30)
+    return seeds
+
+
 def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with `variant`: the strategy's name, and in brackets the settings that differ among its runs.
 
@@ -141,6 +152,8 @@ def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
         for place, values in zip(group.index, group[differing].to_numpy(), strict=True) if differing else ():
             given = [f"{settings[c]}={value}" for c, value in zip(differing, values, strict=True) if value != ""]
             frame.loc[place, "variant"] += f" [{', '.join(given)}]"
+    if "param:calibration" in frame:
+        frame.loc[frame["param:calibration"] == "batch", "variant"] += TRANSDUCTIVE
     return frame
 
 
@@ -149,7 +162,8 @@ def group_runs(frame: pd.DataFrame, keys: Sequence[str]) -> list[RunGroup]:
     columns, groups = [column for key in keys if (column := f"metric:{key}") in frame.columns], []
     for (backbone, per_label, variant), rows in frame.groupby(["backbone", "per_label", "variant"], sort=False):
         strategy = str(rows["strategy"].iloc[0])
-        latest = rows.drop_duplicates(["seed", "data_seed"] if trains(strategy) else ["data_seed"], keep="last")
+        seeds = pd.DataFrame({"seed": seeds_of(rows, strategy), "data_seed": rows["data_seed"]})
+        latest = rows[~seeds.duplicated(keep="last")]
         distinct = latest.drop_duplicates(columns) if columns else latest
         copies = len(latest) - len(distinct) if trains(strategy) else 0  # zero-shot is the same for every draw
         place = str(backbone), str(variant), strategy, int(str(per_label))

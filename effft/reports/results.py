@@ -13,7 +13,7 @@ from effft.evaluation.statistics import chance_remark
 from effft.reports.advice import MEMORY
 from effft.reports.blocks import Table
 from effft.reports.data import GAP, OOD_MEAN, ReportData, split_title
-from effft.reports.groups import RunGroup, Statistic
+from effft.reports.groups import DEMO_SEED, RunGroup, Statistic
 from effft.reports.page import markdown_blocks
 from effft.runs.compare import Outcome
 
@@ -149,6 +149,7 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> ResultsTable:
     records = [
         {"backbone": o.config.model, "strategy": o.config.strategy, "variant": o.row}
         | {name: getattr(o.config, name) for name in ("per_label", "seed", "data_seed")}
+        | {DEMO_SEED: o.config.demo_seed}
         | {f"metric:{key}": value for key, value in o.result.metrics.items()}
         for o in outcomes
         if o.result is not None

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from effft.config import RunConfig
-from effft.data.examples import ExampleSet, digest
+from effft.data.examples import Example, ExampleSet, digest
 from effft.distributed.process_group import process_group
 from effft.evaluation.evaluate import evaluate
 from effft.evaluation.metric_keys import collect, headlines, ood_sets, to_table
@@ -24,10 +25,11 @@ from effft.progress import ProgressCallback, silent
 from effft.runs.plan import Plan, prepare, prompt_encoders
 from effft.runs.session import Session
 from effft.strategies.batch import Item
+from effft.strategies.calibration import Calibration, calibrate
 from effft.strategies.learner import Learner
 from effft.strategies.parts import DistillKL, Verbalizer
 from effft.strategies.prompting import PromptEncoder
-from effft.strategies.scoring import predict
+from effft.strategies.scoring import predict, predict_apart
 from effft.tracking.tracker import METRICS_TABLE, METRICS_TAG, Tracker
 from effft.training.loop import private_randomness, train
 from effft.training.teacher import teach
@@ -95,9 +97,11 @@ def execute(
             items = training_items(plan, learner, teacher)
             notes += cut_note("train", [item.prompt for item in items])
             tokens = _adapt(plan, learner, items, tracker, progress, should_stop)
+            learner.calibration = _calibration(plan, learner, progress)
         features = partial(session.feature_cache.frozen_features, learner) if session.keep else learner.frozen_features
         metrics: dict[str, float] = {}
         tables, evaluation_flops = {}, 0
+        calibrations: dict[str, Calibration | None] = {}
         for name, split in plan.evaluated.items():
             slices = plan.task.split(name).slices if name != "validation" else ()
             with meter.stage("evaluation"), counted(learner.backbone.model, learner.head) as flops:
@@ -110,6 +114,7 @@ def execute(
             metrics = collect(metrics, split_metrics)
             tables[name] = result.table
             notes += result.notes
+            calibrations[name] = result.calibration
             tracker.metrics(headlines(split_metrics, resolved.metric))
             tracker.table(f"predictions/{name.replace('/', '_')}", result.table)
             tracker.flush()
@@ -119,10 +124,13 @@ def execute(
     total = process_group().total
     work = Workload(tokens, int(total(trained.total)), int(total(evaluation_flops)), resolved.threads)
     closing |= resources(learner, meter, work)
+    queries = sum(map(len, plan.evaluated.values()))
+    closing["resources/queries_per_second"] = queries / meter.seconds["evaluation"]
     tracker.metrics(headlines(closing, primary))
     tracker.table(METRICS_TABLE, to_table(metrics | closing))
     tracker.tags({METRICS_TAG: f"{METRICS_TABLE}.json"})
     if (config.log_model or keep) and process_group().rank == 0:
+        learner.calibration = calibrations.get("in_domain", calibrations["validation"])
         _save_model(plan, learner, tracker, metrics | closing, keep)
     if notes:
         tracker.text("notes.txt", "\n".join(notes) + "\n")
@@ -159,9 +167,20 @@ def _describe(plan: Plan, tracker: Tracker) -> None:
     tracker.flush()
 
 
+def _calibration(plan: Plan, learner: Learner, progress: ProgressCallback) -> Calibration | None:
+    if not isinstance(plan.strategy.head, Verbalizer):
+        return None
+
+    def score(examples: Sequence[Example], leave_out: bool) -> Tensor:
+        return predict_apart(learner, learner.items(examples, leave_out=leave_out), progress, "calibrate")
+
+    return calibrate(plan.strategy.head.calibration, plan.few_shot.train, plan.demo_seed, score)
+
+
 def training_items(plan: Plan, learner: Learner, teacher: PromptEncoder | None) -> list[Item]:
     """What the run trains on: the training examples that are not demonstrations in every prompt."""
-    demonstrated = {e.index for e in plan.demonstrations}
+    chosen = (teacher or learner.encoder).nearest
+    demonstrated = {e.index for e in plan.demonstrations} if chosen is None else set()
     if teacher is not None:
         return teach(learner, teacher, plan.few_shot.train, plan.unlabelled, demonstrated)
     rest = [e for e in plan.few_shot.train if e.index not in demonstrated]

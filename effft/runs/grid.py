@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from effft.config import CONSTRAINT_MESSAGES, PART_FIELDS, Positive, RunConfig, make_config
 from effft.errors import InputError, lookup, nearest
+from effft.strategies.parts import TRANSDUCTIVE
 from effft.strategies.strategy import NAMED, Strategy, compose
 from effft.tasks.task import load_task
 from effft.tasks.yaml_file import read_values
@@ -40,7 +41,7 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class RunRow:
-    """The runs of one row: they differ in seed and data_seed alone. values: the other fields of their RunConfig."""
+    """The runs of one row: they differ in their seeds alone. values: the other fields of their RunConfig."""
 
     strategy: Strategy
     variant: str
@@ -52,14 +53,19 @@ class RunRow:
         """Training examples per label."""
         return int(self.values["per_label"])
 
-    def repeats(self, later_seed: bool, later_draw: bool) -> bool:
+    @property
+    def shows(self) -> bool:
+        """Whether its prompts, or its teacher's, have demonstrations."""
+        shots = self.values.get(self.strategy.shots_name) or self.strategy.shots
+        return str(shots) != "0"
+
+    def repeats(self, later_seed: bool, later_draw: bool, later_demos: bool) -> bool:
         """Whether a run could only repeat another: seeds move nothing where nothing trains or no example is used."""
+        if later_demos and not self.shows:
+            return True
         if self.control == "bag_of_words":
             return later_seed
-        if self.strategy.trains:
-            return False
-        shots = self.values.get("shots") or self.strategy.parameters.get("shots", 0)
-        return later_seed or (later_draw and str(shots) == "0")
+        return not self.strategy.trains and (later_seed or (later_draw and not self.shows))
 
 
 class Grid(BaseModel):
@@ -71,6 +77,8 @@ class Grid(BaseModel):
         per_label: Training examples per label.
         seeds: Number of seeds, counted from `settings: {seed: ...}`.
         data_seeds: Number of few-shot draws, counted from `settings: {data_seed: ...}`.
+        demo_seeds: Number of draws of demonstrations from the examples, counted from `settings: {demo_seed: ...}`;
+            with one, what the examples' draw gives.
         controls: Rows that know less than a pre-trained model; majority and chance are always shown.
         settings: Fields of a run. A list makes a row for each value. A parameter of a part goes to the strategies
             that have it; one that none has is an error.
@@ -84,6 +92,7 @@ class Grid(BaseModel):
     per_label: tuple[Positive, ...] = Field(default=(32,), min_length=1)
     seeds: Positive = 3
     data_seeds: Positive = 1
+    demo_seeds: Positive = 1
     controls: tuple[ControlName, ...] = ()
     settings: dict[str, Any] = {}
     preferred: dict[str, Any] = {}
@@ -122,7 +131,9 @@ class Grid(BaseModel):
             if "pattern" in preferred.keys() - self.settings.keys():
                 patterns = {} if self.settings.get("data") else load_task(task, allow_outside=True).patterns
                 settings = {k: v for k, v in settings.items() if k != "pattern" or v in patterns}
-            rows = [RunRow(s, s.name + suffix, _own(s, settings, composed)) for s in composed]
+            own = [(s, _own(s, settings, composed)) for s in composed]
+            marks = [TRANSDUCTIVE if values.get("calibration") == "batch" else "" for _, values in own]
+            rows = [RunRow(s, s.name + suffix + mark, held) for (s, held), mark in zip(own, marks, strict=True)]
             for name in self.controls:
                 strategy = compose(CONTROLS[name])
                 values_held = _own(strategy, settings, [*composed, strategy])
@@ -132,10 +143,15 @@ class Grid(BaseModel):
     def runs(self) -> Iterator[ComparedRun]:
         """Every run; of those that could only repeat another, one."""
         first = make_config({name: self.settings.get(name) for name in ("seed", "data_seed")})
+        first_demo = int(str(self.settings.get("demo_seed") or 0)) if self.demo_seeds > 1 else 0
         for rows in self.rows():
-            for data_seed, seed, row in product(range(self.data_seeds), range(self.seeds), rows):
-                if not row.repeats(seed > 0, data_seed > 0):
+            for data_seed, demo_seed, seed, row in product(
+                range(self.data_seeds), range(self.demo_seeds), range(self.seeds), rows
+            ):
+                if not row.repeats(seed > 0, data_seed > 0, demo_seed > 0):
                     seeds = {"seed": first.seed + seed, "data_seed": first.data_seed + data_seed}
+                    if self.demo_seeds > 1 and row.shows:
+                        seeds["demo_seed"] = first_demo + demo_seed
                     yield ComparedRun(make_config({**row.values, **seeds}), row.variant, row.control)
 
 
@@ -208,9 +224,11 @@ def _own(strategy: Strategy, settings: Mapping[str, Any], strategies: Sequence[S
 def holders(name: str, strategies: Sequence[Strategy]) -> list[Strategy]:
     """The strategies a parameter goes to: those that have it.
 
-    `shots` goes to those that show demonstrations anyway (icl), so that zero_shot beside it stays zero-shot; where
-    none does, to all with a pattern.
+    What is about demonstrations goes to those that show some anyway (icl), so that zero_shot beside it stays
+    zero-shot; `shots` goes to all with a pattern where none does.
     """
     having = [strategy for strategy in strategies if name in strategy.parameters]
     showing = [strategy for strategy in having if strategy.parameters.get("shots")]
+    if name in ("demonstrations", "demo_order", "demo_seed"):
+        return [strategy for strategy in having if strategy.shots]
     return showing if name == "shots" and showing else having

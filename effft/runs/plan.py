@@ -2,8 +2,10 @@
 
 import json
 import os
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, PART_FIELDS, RunConfig
 from effft.data.examples import Example, ExampleSet, digest
@@ -82,6 +84,11 @@ class Plan:
         return f"{words} · {c.per_label}/label · seed {c.seed}·{c.data_seed}"
 
     @property
+    def demo_seed(self) -> int:
+        """What draws and orders the demonstrations."""
+        return self.config.data_seed if self.config.demo_seed is None else self.config.demo_seed
+
+    @property
     def fingerprint(self) -> str:
         """What must be equal in all processes of a run; paths and devices may differ."""
         local = ("data_dir", "device", "threads", "model", "task", *DATA_FIELDS)
@@ -155,8 +162,7 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     labelled = (*few_shot.train, *few_shot.validation)
     if fold is not None:
         few_shot = split_fold(few_shot, len(task.labels), *fold)
-    strategy, shots, notes = _shots(strategy, config, len(few_shot.train))
-    demos = draw_demonstrations(few_shot.train, len(task.labels), shots, config.data_seed) if shots else ()
+    strategy, notes = _shots(strategy, config, len(few_shot.train))
     unlabelled: tuple[Example, ...] = ()
     if isinstance(strategy.loss, DistillKL):
         unlabelled = draw_unlabelled(pool, labelled, strategy.loss.unlabelled, config.data_seed)
@@ -169,7 +175,10 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
             "log_model=true: a model in pieces (FSDP2) cannot be saved whole; leave it out, or train data parallel "
             "(deploy/accelerate/ddp.yaml)."
         )
+    strategy, demos, shown = _demonstrations(strategy, task, backbone, config, few_shot.train)
+    notes += shown
     encoder, _ = prompt_encoders(strategy, task, backbone, config, demos)
+    notes += [encoder.chat.remark] if encoder.chat and encoder.chat.remark else []
     unknown = encoder.unknown_share(encoder.encode([example.texts for example in few_shot.train[:READ_AHEAD]]))
     if unknown > MANY_UNKNOWN:
         notes.append(
@@ -182,20 +191,62 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     )
 
 
-def _shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[Strategy, int, list[str]]:
-    """The strategy with demonstrations capped by the labelled examples, their number, and a note when capped."""
-    name = "teacher_shots" if isinstance(strategy.loss, DistillKL) else "shots"
-    shots = strategy.parameters.get(name, 0)
-    assert isinstance(shots, int)
+def _shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[Strategy, list[str]]:
+    """The strategy with demonstrations capped by the labelled examples, and a note when capped."""
+    name, shots = strategy.shots_name, strategy.shots
     if shots <= labelled:
-        return strategy, shots, []
+        return strategy, []
     if getattr(config, name) is not None:
         raise InputError(
             f"{name}={shots}: only {labelled} labelled examples are drawn (per_label={config.per_label}); "
             f"lower --{name.replace('_', '-')} or raise --per-label."
         )
     note = f"{name} is {labelled}, not {shots}: there are no more labelled examples."
-    return strategy.with_parameters({name: labelled}), labelled, [note]
+    return strategy.with_parameters({name: labelled}), [note]
+
+
+def _demonstrations(
+    strategy: Strategy, task: Task, backbone: Backbone, config: RunConfig, labelled: Sequence[Example]
+) -> tuple[Strategy, tuple[Example, ...], list[str]]:
+    """The demonstrations, or those to choose from; the strategy with their number, and notes.
+
+    Raises:
+        InputError: demonstrations are chosen in a way that the strategy cannot serve.
+    """
+    part = strategy.input
+    if not isinstance(part, Pattern) or not strategy.shots:
+        if isinstance(part, Pattern) and part.demonstrations != "balanced":
+            raise InputError(
+                f"demonstrations={part.demonstrations}: strategy {strategy.name!r} shows none; give --shots."
+            )
+        return strategy, (), []
+    seed = config.data_seed if part.demo_seed is None else part.demo_seed
+    draw = partial(draw_demonstrations, labelled, len(task.labels), seed=seed, order=part.demo_order)
+    if "nearest" in (part.demonstrations, part.demo_order.partition("-")[0]):
+        changes = strategy.trains and not isinstance(strategy.loss, DistillKL)
+        if changes and not isinstance(strategy.trainable, Nothing):
+            raise InputError(
+                f"demonstrations are chosen by the states of the frozen model, but strategy {strategy.name!r} changes "
+                "it; take icl, or --demonstrations balanced with --demo-order random."
+            )
+        if process_group().sharded:
+            raise InputError(
+                "demonstrations=nearest: a model in pieces (FSDP2) gives no states of its own; run one process."
+            )
+    if part.demonstrations == "nearest":
+        return strategy, draw(len(labelled)), []
+    if part.demonstrations != "all":
+        return strategy, draw(strategy.shots, which=part.demonstrations), []
+    bare = PromptEncoder(strategy, task, backbone, config.max_length)
+    longest = max(len(prompt.ids) for prompt in bare.encode([e.texts for e in labelled]))
+    room = bare.positions - (longest - bare.tokens_around(()))
+    fitting = bisect_right(range(1, len(labelled) + 1), room, key=lambda shots: bare.tokens_around(draw(shots)))
+    if not fitting:
+        raise InputError(
+            f"demonstrations=all: none fits into the {backbone.max_positions} tokens that {backbone.name!r} reads."
+        )
+    note = f"{fitting} of {len(labelled)} labelled examples are shown: {backbone.max_positions} tokens hold as many."
+    return strategy.with_parameters({strategy.shots_name: fitting}), draw(fitting), [note]
 
 
 def prompt_encoders(
@@ -222,6 +273,7 @@ def _resolve(
     settings |= {"metric": metric, "device": device, "width": backbone.width}
     if isinstance(strategy.input, Pattern):
         settings["pattern"] = strategy.input.pattern or next(iter(task.patterns), "")
+        settings["demo_seed"] = config.data_seed if strategy.input.demo_seed is None else strategy.input.demo_seed
     settings |= {"learning_rate": learning_rate, "steps": steps, "precision": precision}
     settings["model_commit"] = backbone.revision
     if process_group().size > 1:

@@ -14,8 +14,8 @@ from effft.serving.manifest import BaseReference
 SMALL = 100_000_000
 """Bytes below which the base goes inside the saved model."""
 
-WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.codes", "*.bpe", "*.spm")
-"""Configuration, weights, tokenizer: what a transformers folder is made of."""
+WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.codes", "*.bpe", "*.spm", "*.jinja")
+"""Configuration, weights, tokenizer, chat template: what a transformers folder is made of."""
 
 PLACE = "EFFFT_BASE"
 """Environment variable: the folder of the base on this machine, where it is not where it was."""
@@ -26,10 +26,12 @@ def files_of(folder: Path) -> list[Path]:
     return sorted({path for pattern in WANTED for path in folder.glob(pattern) if path.is_file()})
 
 
-def digest_of(folder: Path) -> str:
-    """SHA-256 over names and contents of a transformers folder."""
+def digest_of(folder: Path, without: str = "") -> str:
+    """SHA-256 over names and contents of a transformers folder. without: a suffix of files that do not count."""
     state = hashlib.sha256()
     for path in files_of(folder):
+        if path.suffix == without:
+            continue
         state.update(path.name.encode() + b"\0" + bytes.fromhex(file_digest(path)))
     return state.hexdigest()
 
@@ -66,7 +68,9 @@ def locate(base: BaseReference, folder: Path) -> tuple[str, str]:
             f"the base of this model is {base.name!r}, which was at {base.path or 'the hub'} and is not at {place}; "
             f"set {PLACE} to its folder."
         )
-    if base.sha256 and digest_of(with_weights(place, str(place))) != base.sha256:
+    whole = with_weights(place, str(place))
+    digests = (digest_of(whole, without) for without in ("", ".jinja"))  # records of before chats hold no template
+    if base.sha256 and base.sha256 not in digests:
         raise InputError(
             f"{place} holds another model than {base.name!r}: its SHA-256 is not {base.sha256[:12]}...; "
             f"set {PLACE} to the folder of the right one."

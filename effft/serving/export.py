@@ -57,7 +57,9 @@ def _how_it_reads(model: SavedModel) -> dict[str, object]:
     task: dict[str, object] = {"fields": list(model.fields), "labels": list(model.labels)}
     if encoder.template:
         slot = "" if "{answer}" in encoder.template else "{answer}"
-        task |= {"demonstrations": encoder.prefix, "pattern": encoder.template + slot}
+        task |= {"before": encoder.frame[0], "pattern": encoder.template + slot, "after": encoder.frame[1]}
+    if calibration := model.learner.calibration:
+        task |= {"calibration": {"scale": calibration.scale, "bias": list(calibration.bias)}}
     if words := encoder.label_tokens:
         ids = [list(word) for word in words.ids] if words.reads_whole_words else [word[0] for word in words.ids]
         return task | {"label_words": list(encoder.words), "label_word_ids": ids}
@@ -102,6 +104,11 @@ def how_to_load(model: SavedModel, adapter: bool) -> str:
     """The end of the card: Python that gives the model's scores, with transformers (and peft) alone."""
     record, learner = model.record, model.learner
     encoder, decoder = learner.encoder, learner.backbone.decoder
+    if encoder.nearest:
+        return (
+            "## Loading it\n\nEvery text has demonstrations of its own, chosen by the states of the model, so effft "
+            "is needed to read it as the run did.\n"
+        )
     kind = ("AutoModelForCausalLM" if decoder else "AutoModelForMaskedLM") if encoder.label_tokens else "AutoModel"
     base = {"inside": "base", "folder": record.base.path, "hub": record.base.name}[record.base.kind]
     revision = f", revision={record.base.revision!r}" if adapter and record.base.kind == "hub" else ""
@@ -123,6 +130,9 @@ def how_to_load(model: SavedModel, adapter: bool) -> str:
         lines += [f'texts = [text.replace({mask!r}, "") for text in texts]']
     words = encoder.label_tokens
     lines += _whole_words(encoder) if words and words.reads_whole_words else _one_state(learner)
+    if learner.calibration:
+        lines += ['how = task["calibration"]']
+        lines += ['scores = (how["scale"] * scores + torch.tensor(how["bias"])).log_softmax(-1)']
     lines += ['print(dict(zip(task["labels"], scores.softmax(-1).tolist())))']
     return (
         "## Loading it\n\nRun this in the folder. It writes the prompt as in training; the run also cut texts of more "
@@ -136,8 +146,10 @@ def _one_state(learner: Learner) -> list[str]:
     lines = []
     if encoder.template:
         lines += [f'fields = dict(zip(task["fields"], texts), answer={encoder.slot()!r})']
-        lines += ['ids = tokenizer(task["demonstrations"] + task["pattern"].format(**fields), return_tensors="pt")']
-        if decoder and tokenizer_ends(encoder.tokenizer):
+        lines += ['prompt = task["before"] + task["pattern"].format(**fields) + task["after"]']
+        special = ", add_special_tokens=False" if encoder.chat else ""
+        lines += [f'ids = tokenizer(prompt, return_tensors="pt"{special})']
+        if decoder and not encoder.chat and tokenizer_ends(encoder.tokenizer):
             lines += ["ids = {name: values[:, :-1] for name, values in ids.items()}  # no end before the answer"]
     elif encoder.encodes_pairs:
         lines += [f'ids = tokenizer(texts[0], {BETWEEN!r}.join(texts[1:]), return_tensors="pt")']
@@ -157,11 +169,14 @@ def _whole_words(encoder: PromptEncoder) -> list[str]:
     """The part of the card that scores label words of any number of tokens, one word at a time."""
     words = encoder.label_tokens
     assert words is not None
-    end = "[:-1]  # no end before the answer" if encoder.decoder and tokenizer_ends(encoder.tokenizer) else ""
+    cut = encoder.decoder and not encoder.chat and tokenizer_ends(encoder.tokenizer)
+    end = "[:-1]  # no end before the answer" if cut else ""
+    special = ", add_special_tokens=False" if encoder.chat else ""
     lines = [
         "def read(texts):",
         f'    fields = dict(zip(task["fields"], texts), answer={encoder.slot()!r})',
-        f'    return tokenizer(task["demonstrations"] + task["pattern"].format(**fields))["input_ids"]{end}',
+        '    prompt = task["before"] + task["pattern"].format(**fields) + task["after"]',
+        f'    return tokenizer(prompt{special})["input_ids"]{end}',
         "def score(texts, word):",
         "    prompt, total = read(texts), 0.0",
     ]

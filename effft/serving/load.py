@@ -21,10 +21,11 @@ from effft.models.precision import NARROW
 from effft.progress import ProgressCallback, silent
 from effft.serving.base_model import locate
 from effft.serving.manifest import Manifest, answer_names, read_manifest
+from effft.strategies.calibration import Calibration
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Everything, Verbalizer
 from effft.strategies.prompting import PromptEncoder
-from effft.strategies.scoring import predict
+from effft.strategies.scoring import predict, predict_apart
 
 
 class SavedModel:
@@ -58,6 +59,7 @@ class SavedModel:
         learner = Learner(strategy, task, backbone, encoder, generator, record.precision)
         _put_back(learner, _read_tensors(folder, record), folder)
         backbone.model.requires_grad_(False).eval()
+        learner.calibration = Calibration(**dict(record.calibration)) if record.calibration else None
         if backbone.width < NARROW:
             torch.set_num_threads(1)  # as its run did
         return SavedModel(record, learner)
@@ -72,7 +74,10 @@ class SavedModel:
         if not examples:
             return np.empty((0, len(self.labels)))
         with self._lock:
-            scores = predict(self.learner, self.learner.items(examples), progress=progress, stage="predict")
+            score = predict_apart if self.learner.encoder.nearest else predict
+            scores = score(self.learner, self.learner.items(examples), progress=progress, stage="predict")
+            if self.learner.calibration:
+                scores = self.learner.calibration(scores)
         values: NDArray[np.float64] = scores.double().numpy()
         return values
 

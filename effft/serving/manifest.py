@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
@@ -35,10 +35,17 @@ class BaseReference(StrictModel):
 
 
 class Demonstration(StrictModel):
-    """A solved example that stands in every prompt."""
+    """A solved example that stands in every prompt, or in those of the texts that it is near to."""
 
     texts: tuple[str, ...]
     label: int
+
+
+class CalibrationRecord(StrictModel):
+    """What `effft.strategies.calibration.Calibration` holds."""
+
+    scale: float = Field(allow_inf_nan=False)
+    bias: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
 
 
 class Manifest(StrictModel):
@@ -65,6 +72,7 @@ class Manifest(StrictModel):
     seeds: tuple[int, int]
     normalization: Literal["strip", "bytes_repr"] = "strip"
     demonstrations: tuple[Demonstration, ...] = ()
+    calibration: CalibrationRecord | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     files: dict[str, str]
 
@@ -75,6 +83,8 @@ class Manifest(StrictModel):
         for shown in self.demonstrations:
             if not 0 <= shown.label < len(labels) or len(shown.texts) != len(self.fields):
                 raise ValueError("a demonstration does not fit the task's labels and fields")
+        if self.calibration is not None and len(self.calibration.bias) != len(labels):
+            raise ValueError("the calibration does not fit the task's labels")
         return self
 
     def read_strategy(self) -> Strategy:

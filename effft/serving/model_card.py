@@ -25,8 +25,16 @@ def card(record: Manifest) -> str:
         f"- Stands on: {_base(record)}.",
         f"- Arithmetic: {record.precision}; texts are cut to {record.max_length} tokens.",
     ]
-    if record.demonstrations:
+    strategy = record.read_strategy()
+    if record.demonstrations and strategy.parameters["demonstrations"] == "nearest":
+        count = len(record.demonstrations)
+        lines.append(f"- Before every text stand the {strategy.shots} of {count} demonstrations nearest to it.")
+    elif record.demonstrations:
         lines.append(f"- {len(record.demonstrations)} demonstrations stand before every text.")
+    if record.calibration:
+        method = strategy.parameters["calibration"]
+        of = ", to the in-domain test texts of the run (transductive)" if method == "batch" else ""
+        lines.append(f"- Scores are calibrated ({method}){of}.")
     return "\n".join([*lines, "", *_table(record)]) + "\n"
 
 

@@ -15,7 +15,15 @@ from effft.errors import RunError
 from effft.models.lora import save_adapter
 from effft.redaction import redact
 from effft.serving.base_model import pin
-from effft.serving.manifest import MANIFEST_FILE, BaseReference, Demonstration, Manifest, WeightsKind, hash_files
+from effft.serving.manifest import (
+    MANIFEST_FILE,
+    BaseReference,
+    CalibrationRecord,
+    Demonstration,
+    Manifest,
+    WeightsKind,
+    hash_files,
+)
 from effft.serving.model_card import card
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Everything, LoRA
@@ -60,6 +68,7 @@ def save_model(
             seeds=(config.seed, config.data_seed),
             normalization=task.train.sources[0].clean or "strip",
             demonstrations=tuple(Demonstration(texts=e.texts, label=e.label) for e in demonstrations),
+            calibration=CalibrationRecord(**vars(learner.calibration)) if learner.calibration else None,
             metrics=dict(metrics),
             files=hash_files(folder),
         )

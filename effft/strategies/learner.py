@@ -22,6 +22,7 @@ from effft.models.precision import store_in_bf16
 from effft.models.quantization import elements
 from effft.strategies import parts
 from effft.strategies.batch import Batch, Counts, Item, collate, token_budget
+from effft.strategies.calibration import Calibration, without_prior
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
@@ -42,7 +43,10 @@ class Learner:
         remainders: id of a trainable bf16 parameter -> what rounding took from its fp32 value.
         in_rows: ids of those whose gradient is sparse: it has the rows of the words that a pass reads.
         packs_sequences: whether prompts are packed into one row without padding.
+        calibration: what maps its scores to those that answer, once it is known; None for none.
     """
+
+    calibration: Calibration | None = None
 
     def __init__(
         self,
@@ -146,9 +150,9 @@ class Learner:
         finally:
             self.backbone.model.eval()
 
-    def items(self, examples: Sequence[Example], labelled: bool = True) -> list[Item]:
-        """Examples as items; unlabelled ones get -1."""
-        prompts = self.encoder.encode([e.texts for e in examples])
+    def items(self, examples: Sequence[Example], labelled: bool = True, leave_out: bool = False) -> list[Item]:
+        """Examples as items; unlabelled ones get -1. leave_out: as in `PromptEncoder.encode`."""
+        prompts = self.encoder.encode([e.texts for e in examples], leave_out)
         return [Item(p, e.label if labelled else -1) for p, e in zip(prompts, examples, strict=True)]
 
     def collate(self, items: Sequence[Item]) -> Batch:
@@ -178,6 +182,11 @@ class Learner:
         if self.head is None:
             return self._label_scores(start.logits(rests, answers, items[0].prompt.tree))
         return self._classify(start.states(rests, answers))
+
+    def calibration_on(self, scores: Tensor) -> Calibration | None:
+        """The calibration of scores, (rows, labels), of one split: its own where these rows are the batch."""
+        batch = isinstance(self.strategy.head, parts.Verbalizer) and self.strategy.head.calibration == "batch"
+        return without_prior(scores) if batch else self.calibration
 
     @property
     def shares_starts(self) -> bool:

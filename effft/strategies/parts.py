@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from effft.models.backbone import Backbone
 
+TRANSDUCTIVE = " (transductive)"
+"""After the name of what was calibrated on all texts of the split that it answers."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -70,23 +73,34 @@ class Pattern(Part):
     Args:
         pattern: name of the pattern; '' is the task's first.
         shots: solved examples (demonstrations) before every prompt.
+        demonstrations: which ones: a `balanced` or `random` draw, the `nearest` to each text, or `all` that fit.
+        demo_order: a `random` order, `nearest-last`, or `by-label`.
+        demo_seed: seed of their draw and order; None takes that of the examples.
+        chat: `off`, everything in `one` message of the user, or demonstrations as `turns`.
 
     References:
-        Schick and Schütze 2021, arXiv 2001.07676 (patterns); Brown et al. 2020, arXiv 2005.14165 (demonstrations).
+        Schick and Schütze 2021, arXiv 2001.07676 (patterns); Brown et al. 2020, arXiv 2005.14165 (demonstrations);
+        Liu et al. 2022, arXiv 2101.06804 (nearest demonstrations).
     """
 
     about: ClassVar[str] = "a pattern around the texts"
     space: ClassVar[Mapping[str, Dimension]] = {
         "pattern": Choice(()),
         "shots": Range(1, ALL, log=True, whole=True),
+        "demonstrations": Choice(("balanced", "nearest", "all")),
     }
     pattern: str = ""
     shots: int = 0
+    demonstrations: str = "balanced"
+    demo_order: str = "random"
+    demo_seed: int | None = None
+    chat: str = "off"
 
     @property
     def short(self) -> str:
         """The demonstrations."""
-        return f"{self.shots} shots" if self.shots else ""
+        which = "" if self.demonstrations == "balanced" else f"{self.demonstrations} "
+        return f"{self.shots} {which}shots" if self.shots else ""
 
 
 # ---- head: how hidden states become label scores -----------------------------------------------------------------
@@ -113,11 +127,20 @@ class Verbalizer(Part):
         label_score: what a word of several tokens is worth: the log-probability of its `first` token, the `sum` or
             `mean` over its tokens, or `pmi`, the sum less that without texts; `auto` is `first` where all words are
             single different tokens, else `mean`.
+        calibration: what the label scores are corrected by; see `effft.strategies.calibration`.
     """
 
     about: ClassVar[str] = "the LM head and label words"
+    space: ClassVar[Mapping[str, Dimension]] = {"calibration": Choice(("none", "contextual", "domain", "fitted"))}
     label_words: str = ""
     label_score: str = "auto"
+    calibration: str = "none"
+
+    @property
+    def short(self) -> str:
+        """The calibration."""
+        how = "" if self.calibration == "none" else f"{self.calibration}-calibrated"
+        return how + TRANSDUCTIVE * (self.calibration == "batch")
 
 
 # ---- trainable: which pre-trained parameters move -----------------------------------------------------------------

@@ -9,6 +9,8 @@ from effft.errors import InputError, lookup
 from effft.models.backbone import Backbone
 from effft.models.forward.shared_prefix import can_share
 from effft.models.forward.token_tree import TokenTree
+from effft.strategies.chat import ChatTemplate
+from effft.strategies.demonstrations import NearestDemonstrations
 from effft.strategies.label_words import LabelTokens, label_tokens, label_words
 from effft.strategies.parts import Pattern, Verbalizer
 from effft.strategies.strategy import Strategy
@@ -19,6 +21,10 @@ BETWEEN = "\n"
 
 MANY_UNKNOWN = 0.2
 """Share of unknown tokens above which a model is said not to read a text."""
+
+
+Frame = tuple[str, str]
+"""What stands before the pattern of an example, and between it and the answer."""
 
 
 class EncodedPrompt(NamedTuple):
@@ -66,7 +72,14 @@ class PromptEncoder:
     Args:
         max_length: bounds the tokens of an example with its pattern; with the demonstrations before it, the prompt
             must fit into the model's positions.
-        demos: solved examples (demonstrations) before every prompt.
+        demos: solved examples (demonstrations) before every prompt; those to choose from where each text has its own.
+
+    Attributes:
+        words: the label words as they follow a prompt; a chat's answer begins without their space.
+        positions: most tokens of a prompt, so that every label word fits behind it.
+        nearest: chooses the demonstrations of each text; None where all texts have the same.
+        frame: what surrounds the pattern of every text; where each text has its own, the longest.
+        limit: tokens of a prompt in that frame.
     """
 
     def __init__(
@@ -78,19 +91,32 @@ class PromptEncoder:
         self.words: tuple[str, ...] = ()
         self.label_tokens: LabelTokens | None = None
         self.template = ""
+        self.demos = tuple(demos)
+        self.chat: ChatTemplate | None = None
+        self.nearest: NearestDemonstrations | None = None
         if isinstance(strategy.input, Pattern):
-            self.template = task.pattern(strategy.input.pattern)
+            part = strategy.input
+            self.template = task.pattern(part.pattern)
+            if part.chat != "off":
+                self.chat = ChatTemplate(backbone, part.chat == "turns")
+            if demos and "nearest" in (part.demonstrations, part.demo_order.partition("-")[0]):
+                shots = strategy.shots if part.demonstrations == "nearest" else len(demos)
+                self.nearest = NearestDemonstrations(backbone, demos, shots, part.demo_order, max_length)
+        if isinstance(strategy.head, Verbalizer) or demos:
+            given = strategy.head.label_words if isinstance(strategy.head, Verbalizer) else ""
+            self.shown_words = label_words(task, given)
+            self.words = tuple(word.strip() for word in self.shown_words) if self.chat else self.shown_words
         if isinstance(strategy.head, Verbalizer):
-            self.words = label_words(task, strategy.head.label_words)
             self._check_slot()
             self.label_tokens = label_tokens(
                 self.tokenizer, self.words, self._before_slot(), strategy.head.label_score, backbone.name,
                 can_share(backbone), self.decoder,
             )  # fmt: skip
-        elif demos:
-            self.words = label_words(task, "")
-        self.prefix = "".join(self.fill(d.texts, self.words[d.label]) + BETWEEN for d in demos)
-        self.limit = self._limit(max_length, len(demos))
+        self.positions = self.max_positions - (self.label_tokens.longest if self.label_tokens else 0)
+        demos = sorted(demos, key=lambda d: sum(map(len, d.texts)))[-self.nearest.shots :] if self.nearest else demos
+        self.frame = self._surround(demos)
+        self._pattern_room = self._check_room(max_length, len(demos))
+        self.limit = self._limit(self.frame)
 
     # ---- text ----
 
@@ -100,11 +126,25 @@ class PromptEncoder:
         template = self.template if "{answer}" in self.template else self.template + "{answer}"
         return "".join(literal + (values[name] if name else "") for literal, name, _, _ in Formatter().parse(template))
 
-    def prompt(self, texts: Sequence[str]) -> str:
-        """What the model reads, as text (without the special tokens of the tokenizer)."""
+    def prompt(self, texts: Sequence[str], frame: Frame | None = None) -> str:
+        """What the model reads, as text (without the special tokens of the tokenizer). frame: None = the fixed one."""
         if not self.template:
             return BETWEEN.join(texts)
-        return self.prefix + self.fill(texts, self.slot())
+        before, after = frame or self.frame
+        return before + self.fill(texts, self.slot()) + after
+
+    def _surround(self, demos: Sequence[Example]) -> Frame:
+        """Demonstrations, and the marks of a chat."""
+        if self.chat is not None and self.chat.turns:
+            return self.chat.around([(self.fill(d.texts, ""), self.words[d.label]) for d in demos])
+        solved = "".join(self.fill(d.texts, self.shown_words[d.label]) + BETWEEN for d in demos)
+        return self.chat.around([], solved) if self.chat else (solved, "")
+
+    def _frame_of(self, texts: Sequence[str], leave_out: bool) -> Frame:
+        if self.nearest is not None:
+            return self._surround(self.nearest(texts, leave_out or self.nearest.shots < len(self.demos)))
+        others = [d for d in self.demos if d.texts != tuple(texts)] if leave_out else self.demos
+        return self.frame if len(others) == len(self.demos) else self._surround(others)
 
     def slot(self) -> str:
         """The text of the answer slot while the answer is unknown: nothing, or an encoder's mask token."""
@@ -113,6 +153,8 @@ class PromptEncoder:
         return (" " if self.words[0].startswith(" ") else "") + str(self.tokenizer.mask_token)
 
     def _before_slot(self) -> str:
+        if self.chat:
+            return self.chat.around([])[1]
         return self.fill([""] * len(self.task.fields), "\0").split("\0")[0][-12:]
 
     def _check_slot(self) -> None:
@@ -127,13 +169,20 @@ class PromptEncoder:
 
     # ---- ids ----
 
-    def encode(self, examples: Sequence[Sequence[str]]) -> list[EncodedPrompt]:
-        """Prompts of many texts as ids; too long ones lose the end of their longest text, never the answer slot."""
+    def encode(self, examples: Sequence[Sequence[str]], leave_out: bool = False) -> list[EncodedPrompt]:
+        """Prompts of many texts as ids; too long ones lose the end of their longest text, never the answer slot.
+
+        leave_out: show no demonstration that has an example's own texts.
+        """
         if not examples:
             return []
+        frames = [self._frame_of(texts, leave_out) for texts in examples]
+        limits = [self.limit if frame is self.frame else self._limit(frame) for frame in frames]
         return [
-            self._place(ids, segments, cut=False) if len(ids) <= self.limit else self._shorten(texts)
-            for texts, (ids, segments) in zip(examples, self._tokenize(examples), strict=True)
+            self._place(ids, segments, cut=False) if len(ids) <= limit else self._shorten(texts, frame, limit)
+            for texts, frame, limit, (ids, segments) in zip(
+                examples, frames, limits, self._tokenize(examples, frames), strict=True
+            )
         ]
 
     @property
@@ -141,11 +190,12 @@ class PromptEncoder:
         """The prompt with empty texts, after which `pmi` measures the label words."""
         return self.encode([[""] * len(self.task.fields)])[0]
 
-    def _tokenize(self, examples: Sequence[Sequence[str]]) -> list[tuple[list[int], list[int] | None]]:
+    def _tokenize(
+        self, examples: Sequence[Sequence[str]], frames: Sequence[Frame]
+    ) -> list[tuple[list[int], list[int] | None]]:
         if self.template:
-            mask = self.tokenizer.mask_token
-            clean = [[t.replace(mask, "") if mask else t for t in texts] for texts in examples]
-            out = self.tokenizer([self.prompt(texts) for texts in clean], verbose=False)
+            prompts = [self.prompt([*map(self._clean, t)], frame) for t, frame in zip(examples, frames, strict=True)]
+            out = self.tokenizer(prompts, add_special_tokens=self.chat is None, verbose=False)
         elif self.encodes_pairs:
             firsts = [texts[0] for texts in examples]
             out = self.tokenizer(firsts, [BETWEEN.join(texts[1:]) for texts in examples], verbose=False)
@@ -155,13 +205,19 @@ class PromptEncoder:
         segments = out.get("token_type_ids") if self.segmented else None
         return [(row, segments[i][: len(row)] if segments else None) for i, row in enumerate(ids)]
 
+    def _clean(self, text: str) -> str:
+        """A text without what would be an answer slot or the end of a message."""
+        mask = self.tokenizer.mask_token
+        text = text.replace(mask, "") if mask else text
+        return self.chat.clean(text) if self.chat else text
+
     def unknown_share(self, prompts: Sequence[EncodedPrompt]) -> float:
         """Share of the texts' tokens that the vocabulary does not hold; 0 for tokenizers that know every text."""
         unknown = self.tokenizer.unk_token_id
         if unknown is None or unknown in (self.tokenizer.eos_token_id, self.tokenizer.pad_token_id):
             return 0.0
-        tokens = sum(len(prompt.ids) - len(self._frame) for prompt in prompts)
-        count = sum(prompt.ids.count(unknown) - self._frame.count(unknown) for prompt in prompts)
+        tokens = sum(len(prompt.ids) - len(self._bare) for prompt in prompts)
+        count = sum(prompt.ids.count(unknown) - self._bare.count(unknown) for prompt in prompts)
         return max(0.0, count / max(1, tokens))
 
     @property
@@ -172,7 +228,7 @@ class PromptEncoder:
 
     def _without_end(self, ids: list[int]) -> list[int]:
         end = self.tokenizer.eos_token_id
-        if self.decoder and self.template and len(ids) > 1 and end is not None and ids[-1] == end:
+        if self.decoder and self.template and not self.chat and len(ids) > 1 and end is not None and ids[-1] == end:
             return ids[:-1]
         return ids or [end if end is not None else 0]
 
@@ -183,18 +239,18 @@ class PromptEncoder:
         segments = tuple(segments) if segments is not None else None
         return EncodedPrompt(tuple(ids), segments, answer, cut, self.label_tokens)
 
-    def _shorten(self, texts: Sequence[str]) -> EncodedPrompt:
+    def _shorten(self, texts: Sequence[str], frame: Frame, limit: int) -> EncodedPrompt:
         spans = [self._spans(text) for text in texts]
         keep = [len(span) for span in spans]
         while True:
             shorter = [t[: span[n - 1][1]] if n else "" for t, span, n in zip(texts, spans, keep, strict=True)]
-            ids, segments = self._tokenize([shorter])[0]
-            over = len(ids) - self.limit
+            ids, segments = self._tokenize([shorter], [frame])[0]
+            over = len(ids) - limit
             if over <= 0:
                 return self._place(ids, segments, cut=True)
             longest = max(range(len(keep)), key=keep.__getitem__)
             if not keep[longest]:
-                raise InputError(f"the pattern alone is longer than max_length ({len(ids)} > {self.limit} tokens).")
+                raise InputError(f"the pattern alone is longer than max_length ({len(ids)} > {limit} tokens).")
             others = max((n for i, n in enumerate(keep) if i != longest), default=0)
             keep[longest] -= min(over, max(1, keep[longest] - others))
 
@@ -206,24 +262,29 @@ class PromptEncoder:
         spans: list[tuple[int, int]] = out["offset_mapping"]
         return spans
 
-    def _limit(self, max_length: int, shots: int) -> int:
-        bare = [""] * len(self.task.fields)
-        self.limit = 1 << 30
-        self._frame = self._tokenize([bare])[0][0]
-        full = len(self._frame)
-        prefix, self.prefix = self.prefix, ""
-        pattern = len(self._tokenize([bare])[0][0])
-        self.prefix = prefix
+    def tokens_around(self, demos: Sequence[Example]) -> int:
+        """Tokens of a prompt with these demonstrations and no text."""
+        return len(self._ids_of(self._surround(demos)))
+
+    def _ids_of(self, frame: Frame) -> list[int]:
+        return self._tokenize([[""] * len(self.task.fields)], [frame])[0][0]
+
+    def _limit(self, frame: Frame) -> int:
+        """Tokens of a prompt in this frame."""
+        return min(len(self._ids_of(frame)) + self._pattern_room, self.positions)
+
+    def _check_room(self, max_length: int, shots: int) -> int:
+        """Tokens that `max_length` leaves to the texts of an example."""
+        self._bare = self._ids_of(self.frame)
+        full, pattern = len(self._bare), self.tokens_around(())
         if pattern >= max_length:
             raise InputError(f"max_length={max_length}: the pattern alone takes {pattern} tokens (flag --max-length).")
-        positions = self.max_positions - (self.label_tokens.longest if self.label_tokens else 0)
-        room = positions - full
-        if room < 8:
+        if self.positions - full < 8:
             raise InputError(
                 f"the prompt with {shots} demonstrations takes {full} tokens before its example, but "
                 f"{self.model_name!r} reads {self.max_positions} at most; lower --shots (or --teacher-shots)."
             )
-        return min(full - pattern + max_length, positions)
+        return max_length - pattern
 
 
 def check_pattern_name(task: Task, name: str) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from effft.distributed.process_group import process_group
 from effft.errors import RunError
 from effft.models.forward.batching import by_budget
-from effft.models.forward.shared_prefix import SharedPrefix, common_prefix
+from effft.models.forward.shared_prefix import SharedPrefix, common_prefix, share_starts
 from effft.models.out_of_memory import run_in_parts
 from effft.progress import ProgressCallback, silent
 from effft.strategies.batch import Item, token_budget
@@ -86,6 +86,24 @@ def predict(
     scores = group.all_reduce_sum(scores)
     check_finite(scores, learner.backbone.name)
     return scores[places[:-1]] - scores[places[-1]] if less_prior else scores[places]
+
+
+def predict_apart(
+    learner: Learner,
+    items: Sequence[Item],
+    progress: ProgressCallback = silent,
+    stage: str = "score",
+    frozen_features: FrozenFeatures | None = None,
+) -> Tensor:
+    """As `predict`, for prompts whose demonstrations differ: starts that some of them share are computed once."""
+    groups = share_starts([item.prompt.ids for item in items]) if learner.shares_starts else [list(range(len(items)))]
+    scores, done = torch.empty((len(items), len(learner.task.labels))), 0
+    for group in groups:
+        part = [items[place] for place in group]
+        scores[group] = predict(learner, part, 0, silent, stage, frozen_features)
+        done += len(group)
+        progress(stage, done, len(items))
+    return scores
 
 
 def check_finite(scores: Tensor, model: str) -> None:

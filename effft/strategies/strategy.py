@@ -62,6 +62,16 @@ class Strategy:
         return not isinstance(self.loss, NoLoss)
 
     @property
+    def shots_name(self) -> str:
+        """The parameter that counts the demonstrations: those of the teacher where there is one."""
+        return "teacher_shots" if isinstance(self.loss, DistillKL) else "shots"
+
+    @property
+    def shots(self) -> int:
+        """Demonstrations in a prompt of the strategy, or of its teacher."""
+        return int(str(self.parameters.get(self.shots_name, 0)))
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """The four choices, in the order of the axes."""
         return (self.input, self.head, self.trainable, self.loss)
@@ -97,11 +107,12 @@ class Strategy:
     def space(self, width: int) -> dict[str, Dimension]:
         """Where a search looks: the union of the parts' spaces; a decade on each side of the default learning rate.
 
-        Demonstrations are searched only where the strategy shows some.
+        Demonstrations are searched only where the strategy shows some, the calibration where nothing trains.
         """
         union = {name: dimension for part in self.parts for name, dimension in part.space.items()}
-        if not self.parameters.get("shots"):
-            union.pop("shots", None)
+        unused = [] if self.parameters.get("shots") else ["shots", "demonstrations"]
+        unused += ["demonstrations", "calibration"] if self.trains else []
+        union = {name: dimension for name, dimension in union.items() if name not in unused}
         if not self.trains:
             return union
         rate = self.default_learning_rate(width)

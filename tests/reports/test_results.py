@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,6 +48,14 @@ def test_a_row_has_means_spreads_gap_and_costs() -> None:
     assert (row.gap.mean, row.gap.sd) == (pytest.approx(0.3), pytest.approx(0, abs=1e-9))
     assert (row.runs, row.failed, row.trainable_share, row.peak_memory_mb) == (2, 0, 0.01, 2.5)
     assert (row.train_seconds, row.evaluation_seconds, row.remarks) == (1.5, 4.0, ())
+
+
+def test_draws_of_demonstrations_are_a_spread() -> None:
+    first, second = outcome("icl", 0, 0.4), outcome("icl", 0, 0.6)
+    config = second.config.model_copy(update={"demo_seed": 1})
+    (row,) = outcomes_table([first, replace(second, config=config)]).rows
+    assert row.in_domain is not None
+    assert (row.runs, row.in_domain.mean, row.in_domain.sd) == (2, 0.5, pytest.approx(0.1414, abs=1e-4))
 
 
 def test_a_single_run_has_no_spread() -> None:

@@ -36,6 +36,20 @@ def test_runs_that_would_repeat_are_left_out() -> None:
     assert len(runs(strategies=["lora"], controls=["bag_of_words"], **seeds)) == 4 + 2
 
 
+def test_draws_of_demonstrations_count_like_seeds() -> None:
+    found = runs(strategies=["lora", "icl", "zero_shot"], seeds=2, demo_seeds=2, settings={"demo_seed": 4})
+    shown = [(r.config.strategy, r.config.seed, r.config.demo_seed) for r in found]
+    assert shown == [("lora", 0, None), ("icl", 0, 4), ("zero_shot", 0, None), ("lora", 1, None), ("icl", 0, 5)]
+    (plain,) = runs(strategies=["icl"])
+    assert plain.config.demo_seed is None
+
+
+def test_a_row_that_reads_the_test_texts_says_so() -> None:
+    found = runs(strategies=["icl", "lora"], settings={"calibration": ["none", "batch"]})
+    names = [run.variant for run in found if run.config.strategy == "icl"]
+    assert names == ["icl calibration none", "icl calibration batch (transductive)"]
+
+
 def test_part_parameters_go_to_the_strategies_that_have_them() -> None:
     found = runs(strategies=["lora", "vanilla", "lora+pbft"], settings={"rank": 2})
     assert [run.config.rank for run in found] == [2, None, 2]

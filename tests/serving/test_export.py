@@ -2,11 +2,12 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from place import Copying, go, make_place
+from place import CHAT, Copying, go, make_place
 
 from effft.errors import InputError, RunError
 from effft.runs.experiment import Result
@@ -106,6 +107,29 @@ def check_export(place: Path, tmp_path: Path, strategy: str, kind: str, merge: b
         wanted = model.scores([texts])[0]
         found = scores_of_the_card(tmp_path / "plain", texts)
         np.testing.assert_allclose(found, wanted, atol=2e-5 if exact else 0.05, rtol=0 if exact else 0.05)
+
+
+@pytest.mark.parametrize("chat", ["one", "turns"])
+def test_the_card_of_a_calibrated_chat(place: Path, tmp_path: Path, chat: str) -> None:
+    chatty = shutil.copytree(place / "llama", tmp_path / "chatty")
+    (chatty / "chat_template.jinja").write_text(CHAT)
+    values = {"calibration": "fitted", "chat": chat, "shots": 2, "precision": "fp32"}
+    result = go(place, Copying(to=tmp_path / "m"), "icl", str(chatty), **values)
+    export(tmp_path / "m", tmp_path / "plain", merge=False)
+    model, texts = SavedModel.load(tmp_path / "m"), result.tables["in_domain"]["text"]
+    for text in map(str, texts[:3]):
+        np.testing.assert_allclose(
+            scores_of_the_card(tmp_path / "plain", [text]), model.scores([(text,)])[0], atol=2e-5
+        )
+
+
+def test_the_card_says_where_demonstrations_are_chosen(place: Path, tmp_path: Path) -> None:
+    go(place, Copying(to=tmp_path / "m"), "icl", demonstrations="nearest", shots=2, calibration="batch")
+    export(tmp_path / "m", tmp_path / "plain", merge=False)
+    card = (tmp_path / "plain" / "README.md").read_text()
+    assert "the 2 of 16 demonstrations nearest to it" in card
+    assert "calibrated (batch), to the in-domain test texts of the run (transductive)" in card
+    assert "```python" not in card
 
 
 def test_export_never_overwrites_and_leaves_nothing_half_made(place: Path, tmp_path: Path) -> None:

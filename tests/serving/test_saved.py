@@ -48,6 +48,21 @@ def test_same_scores(place: Path, tmp_path: Path, strategy: str, kind: str) -> N
         np.testing.assert_allclose(model.scores(rows), scores, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("shown", [{"demonstrations": "nearest", "demo_order": "nearest-last"}, {"demo_seed": 3}])
+@pytest.mark.parametrize("calibration", ["domain", "fitted", "batch"])
+def test_same_scores_of_chosen_demonstrations(
+    place: Path, tmp_path: Path, shown: dict[str, object], calibration: str
+) -> None:
+    result = saved(place, tmp_path / "one", "icl", shots=4, calibration=calibration, bootstrap=0, **shown)
+    model = SavedModel.load(tmp_path / "one")
+    for split in ("in_domain", "ood/far"):
+        rows, scores = logged(result, split)
+        same = np.allclose(model.scores(rows), scores, atol=1e-5, rtol=0)
+        assert same == (calibration != "batch" or split == "in_domain")  # OOD texts are a batch of their own
+        np.testing.assert_allclose(model.scores(rows[:1]), model.scores(rows)[:1], atol=1e-5)
+    assert np.allclose(np.exp(scores).sum(axis=1), 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gpt2", "opt"])
 @pytest.mark.parametrize("strategy", ["vanilla", "lora", "lora+pbft", "adaptive", "bitfit"])

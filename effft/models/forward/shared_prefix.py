@@ -1,6 +1,7 @@
 """A prefix that many prompts share is read once; its keys and values serve every prompt."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -14,6 +15,13 @@ SHORTEST = 16
 """A shorter common prefix is not worth a pass of its own."""
 
 
+PASS = 64
+"""Tokens that the pass over a start of its own is taken to cost beside those it reads."""
+
+LARGEST_GROUP = 256
+"""Prompts of a group, so that the search for the best groups stays short."""
+
+
 def can_share(backbone: Backbone) -> bool:
     """Whether this model's attention is causal, without a window, and takes a mask of ours."""
     return backbone.decoder and attention.sees_whole_prompts(backbone.model.config, attention.DECODERS)
@@ -24,9 +32,38 @@ def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     if len(prompts) < 2:
         return 0
     first, last = min(prompts), max(prompts)  # what these two share, all between them share
-    size = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    size = min(size, min(map(len, prompts)) - 1)
+    size = min(_common(first, last), min(map(len, prompts)) - 1)
     return size if size >= SHORTEST else 0
+
+
+def share_starts(prompts: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """Prompts with demonstrations of their own in groups, by number, so that their starts cost the fewest tokens.
+
+    Neighbours in the order of their ids share most, so a group is a run of that order. Dynamic programming, exact for
+    runs of at most `LARGEST_GROUP`; a group costs `PASS` tokens more. Prompts that share nothing worth it are one
+    group, the last.
+    """
+    order = sorted(range(len(prompts)), key=prompts.__getitem__)
+    common = [0] + [_common(prompts[a], prompts[b]) for a, b in pairwise(order)]
+    best = [(0, 0)]  # tokens saved by the first prompts, and where their last group starts
+    for end in range(1, len(order) + 1):
+        found, shared = (best[-1][0], end - 1), len(prompts[order[end - 1]]) - 1
+        for start in range(end - 2, max(-1, end - 1 - LARGEST_GROUP), -1):
+            shared = min(shared, common[start + 1], len(prompts[order[start]]) - 1)
+            if shared < SHORTEST:
+                break
+            found = max(found, (best[start][0] + (end - start - 1) * shared - PASS, start))
+        best.append(found)
+    groups, end = [], len(order)
+    while end:
+        groups.append(order[best[end][1] : end])
+        end = best[end][1]
+    alone = [group[0] for group in groups if len(group) == 1]
+    return [group for group in groups if len(group) > 1] + ([alone] if alone else [])
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 class SharedPrefix:
