@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from effft.strategies.prompting import PromptEncoder
 
 SHOWN = (
-    "demonstrations", "demo_order", "demo_seed", "chat", "label_words", "label_score", "teacher_shots",
+    *DATA_FIELDS, "data_dir", "allow_outside", "per_label", "data_seed", "model", "revision", "max_length", "pattern",
+    "shots", "demonstrations", "demo_order", "demo_seed",
+    "chat", "label_words", "label_score", "teacher_shots",
 )  # fmt: skip
 """The RunConfig fields that change what a model reads."""
 
