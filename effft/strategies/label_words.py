@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from effft.data.table import listed
 from effft.errors import InputError
 from effft.models.forward.token_tree import TokenTree
 from effft.tasks.task import Task
@@ -122,12 +123,10 @@ def label_words(task: Task, given: str) -> tuple[str, ...]:
     """The label words in label order: the task's, or `given` as 'No,Yes' (a space is put before each).
 
     Raises:
-        InputError: the task has none, or the count is not the number of labels, or two are equal.
+        InputError: the count is not the number of labels, or two are equal.
     """
     words = tuple(f" {word.strip()}" for word in given.split(",")) if given else task.words
-    labels = ", ".join(task.labels)
-    if not words:
-        raise InputError(f"task {task.name!r} has no label words; give one per label ({labels}) with --label-words.")
+    labels = listed(task.labels)
     if len(words) != len(task.labels) or any(not word.strip() for word in words):
         raise InputError(f"label_words={given}: one word per label is needed ({labels}), comma-separated.")
     if len(set(words)) < len(words):

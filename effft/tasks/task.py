@@ -1,5 +1,7 @@
 """A task: its texts, labels, patterns, metric and splits. A record, the built-in ones too."""
 
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Formatter
@@ -116,8 +118,9 @@ class Task(StrictModel):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The label words in label order; () when the task has none."""
-        return tuple(self.label_words[label] for label in self.labels) if self.label_words else ()
+        """The label words in label order: the task's own, else made of the labels' names."""
+        words = self.label_words or propose_words(self.labels)
+        return tuple(words[label] for label in self.labels)
 
     def pattern(self, name: str = "") -> str:
         """The pattern of that name; '' is the default, the first.
@@ -169,10 +172,21 @@ class Task(StrictModel):
 
 
 def propose_words(labels: Sequence[str]) -> dict[str, str]:
-    """Words made of the labels' names: 'very_good' -> ' very good'; the names as they are where two would agree."""
-    words = {label: " " + " ".join(label.replace("_", " ").split()) for label in labels}
-    usable = len(set(words.values())) == len(words) and all(word.strip() for word in words.values())
-    return words if usable else {label: f" {label}" for label in labels}
+    """Label words made of the labels' names: 'very_good' -> ' very good', '👍' -> ' thumbs up sign' (its Unicode name).
+
+    Names that would become one word stay as they are.
+    """
+    words = {label: f" {_spoken(label)}" for label in labels}
+    count = Counter(words.values())
+    return {label: word if count[word] == 1 and word.strip() else f" {label}" for label, word in words.items()}
+
+
+def _spoken(label: str) -> str:
+    """A name as words."""
+    if not any(map(str.isalnum, label)) and not label.isascii():
+        names = (unicodedata.name(character, "") for character in label)
+        label = " ".join(name.lower() for name in names if name and "selector" not in name.lower())
+    return " ".join(label.replace("_", " ").split())
 
 
 def known_tasks() -> dict[str, Path]:

@@ -48,6 +48,12 @@ CASES = [
         "--label",
     ),
     Case(
+        "file: labels that are no words here",
+        ("label word ' thumbs up sign' is unknown to the vocabulary", "usable here", "--label-words"),
+        files={"rows.csv": table(("text", BODY), ("label", ["👍", "👎"] * 4))},
+        words=("run", "pbft", *RUN[2:], "--per-label", "1"),
+    ),
+    Case(
         "file: unknown label in test",
         ("test.csv, line 3: label 'godd' is not among those of --data: bad, good.", "'good'?", "remove it"),
         files={"test.csv": "text,label\na,bad\nb,godd\n"},

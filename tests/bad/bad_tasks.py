@@ -157,12 +157,6 @@ CASES = [
         task=('{bad: " No", good: " Yes"}', '{bad: " Yes", good: "  Yes"}'),
     ),
     Case(
-        "task: no words",
-        ("task 'mood' has no label words", "--label-words"),
-        strategy="pbft",
-        task=('label_words: {bad: " No", good: " Yes"}\n', ""),
-    ),
-    Case(
         "task: no patterns",
         ("task 'mood' has no patterns", "add `patterns"),
         strategy="pbft",

@@ -5,12 +5,14 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from backbones import save_backbone
+from backbones import WORDS, save_backbone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from place import write_rows
 
+from effft.api import adapt
 from effft.config import DATA_FILE, make_config
 from effft.data.files import FORMATS
 from effft.errors import InputError
@@ -18,7 +20,7 @@ from effft.runs.experiment import run
 from effft.runs.session import Session
 from effft.tasks.from_data import as_yaml, task_from_data, task_name
 from effft.tasks.loading import content_digest, read_split
-from effft.tasks.task import Task, load_task
+from effft.tasks.task import Task, load_task, propose_words
 from effft.tracking.tracker import MemoryTracker
 
 LONG = "a rather long text with number"
@@ -103,6 +105,39 @@ def test_the_yaml_is_the_same_task(tmp_path: Path, labels: list[str], column: st
     assert set(again.labels) == set(labels)
     assert content_digest(again) == content_digest(task)
     assert task.pattern().count("{") >= 1
+
+
+@given(labels=st.lists(LABEL, min_size=2, max_size=12, unique=True))
+def test_each_label_gets_a_word_of_its_own(labels: list[str]) -> None:
+    words = propose_words(labels)
+    assert list(words) == labels
+    assert len(set(words.values())) == len(labels)
+    assert all(word.startswith(" ") and word.strip() for word in words.values())
+
+
+def test_words_are_the_names_read_aloud() -> None:
+    names = ["very_good", "👍", "❤️", "3", "c++"]
+    assert list(propose_words(names).values()) == [" very good", " thumbs up sign", " heavy black heart", " 3", " c++"]
+    assert propose_words(["a_b", "a b", "c"]) == {"a_b": " a_b", "a b": " a b", "c": " c"}
+
+
+@pytest.mark.slow
+def test_150_labels_of_any_name(tmp_path: Path, tracking_uri: str) -> None:
+    """Emoji, spaces, braces, the same beginning, numbers: trained, logged, saved, and scored as words."""
+    odd = ["👍", "{x}", "a/b", "=1", "probability", "no", "1.50", "ä b"]
+    labels = [*odd, *(f"{a} {b}" for a in WORDS[:13] for b in WORDS[:11])][:150]
+    save_backbone(tmp_path / "llama", "llama")
+    data = write(tmp_path / "rows.csv", {"text": texts(300), "label": labels * 2})
+    base = {"model": "llama", "per_label": 1, "epochs": 1, "bootstrap": 0, "evaluation_limit": 150}
+    made = adapt("probe", data, test=data, tracking_uri=tracking_uri, log_model=True, **base)
+    assert set(made.labels) == set(labels)
+    assert made.predict_proba(texts(2)).shape == (2, 150)
+    with pytest.raises(InputError, match="is unknown to the vocabulary"):
+        adapt("zero_shot", data, test=data, no_tracking=True, **base)
+    words = [f"{a} {b}" for a in WORDS[:15] for b in WORDS[:10]]
+    known = write(tmp_path / "known.csv", {"text": texts(300), "label": words * 2})
+    shown = adapt("zero_shot", known, test=known, no_tracking=True, **base)
+    assert len(np.unique(shown.predict_proba(texts(1)))) > 100
 
 
 def test_a_file_runs_as_its_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_data_dir_replaces_the_folder(own, tmp_path):
 def test_splits_may_stand_together(own):
     own.write_text("fields: text\nlabels: [no, yes]\nsplits: {train: a.csv, in_domain: b.csv}\n")
     task = load_task(str(own))
-    assert (task.name, task.labels, task.words) == ("mood", ("no", "yes"), ())
+    assert (task.name, task.labels, task.words) == ("mood", ("no", "yes"), (" no", " yes"))
     with pytest.raises(InputError, match="has no patterns"):
         task.pattern()
 
