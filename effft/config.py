@@ -7,9 +7,9 @@ section of the help. `None` means "the strategy's default".
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from effft.errors import InputError, nearest
 
@@ -26,6 +26,25 @@ NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Lexicon = Annotated[int, Field(ge=8, le=20)]
 Scale = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
 Threads = Annotated[int, Field(ge=0, le=1024)]
+
+
+def _rows(value: object) -> str:
+    text = str(value)
+    if text != "all" and not (re.fullmatch(r"[0-9]{1,9}", text) and int(text)):
+        raise ValueError("must be all, or a whole number of at least 1")
+    return text if text == "all" else str(int(text))
+
+
+def _folds(value: object) -> str:
+    text = str(value)
+    found = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,3})", text)
+    if text not in ("auto", "none") and not (found and int(found[1]) > 1 and int(found[2])):
+        raise ValueError("must be auto, none, or folds x repeats such as 10x3, with at least 2 folds and 1 repeat")
+    return text
+
+
+Rows = Annotated[str, BeforeValidator(_rows)]
+Folds = Annotated[str, BeforeValidator(_folds)]
 
 
 class Settings(BaseModel):
@@ -53,8 +72,10 @@ class TaskSettings(Settings):
     """Folder with local copies of the task's files; the hub is not asked."""
     allow_outside: bool = False
     """Let a task file name files outside its own folder."""
-    per_label: Positive = 32
-    """Labelled training examples per label."""
+    per_label: Positive | None = None
+    """Labelled training examples per label; 32 where neither this nor --rows is given and the task has a test file."""
+    rows: Rows | None = None
+    """Labelled rows drawn as frequent as they are: a number, or all (the default of a task without a test file)."""
     data_seed: Seed = 0
     """Seed of the draw of training examples."""
     seed: Seed = 0
@@ -173,6 +194,8 @@ class EvaluationSettings(Settings):
     """Examples evaluated per split, drawn at random; 0 evaluates all."""
     drop_leaks: bool = False
     """Leave out evaluation examples whose texts also occur in the training split."""
+    cross_validation: Folds = "auto"
+    """Out-of-fold estimate: folds x repeats (10x3), none, or auto: where the task has no in-domain test file."""
     bootstrap: Count = 1000
     """Bootstrap resamples for the 95 % intervals; 0 gives none."""
     log_model: bool = False
@@ -184,6 +207,39 @@ class RunConfig(EvaluationSettings, TrainingSettings, PartSettings, ModelSetting
 
     strategy: str = "lora"
     """Strategy, or parts joined by '+': lora, pbft, lora+pbft."""
+
+
+class Amount(NamedTuple):
+    """How many labelled examples a run draws: of each label, or rows as frequent as they are (infinity = all)."""
+
+    per_label: int = 0
+    rows: float = 0
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> "Amount":
+        """That of the fields or the tags of a run."""
+        rows = values.get("rows")
+        return Amount(int(values.get("per_label") or 0), float("inf" if rows == "all" else str(rows or 0)))
+
+    @property
+    def phrase(self) -> str:
+        """'32 per label', '64 rows'."""
+        return f"{self} per label" if self.per_label else str(self)
+
+    @property
+    def examples(self) -> str:
+        """'32 examples per label', '64 rows'."""
+        return f"{self} examples per label" if self.per_label else str(self)
+
+    @property
+    def name(self) -> str:
+        """As it stands in keys and names: '32', 'rows-64', 'rows-all'."""
+        return str(self) if self.per_label else "rows-" + str(self).removesuffix(" rows")
+
+    def __str__(self) -> str:
+        if self.per_label:
+            return str(self.per_label)
+        return "all rows" if self.rows == float("inf") else f"{self.rows:.0f} rows"
 
 
 @dataclass(frozen=True)
@@ -249,6 +305,10 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
                 f"unknown parameter {name!r}.{nearest(name, known)} `python -m effft run --help` lists them."
             )
     given = {name: value for name, value in values.items() if value is not None and value != ""}
+    if "per_label" in given and "rows" in given:
+        raise InputError(
+            f"per_label={given['per_label']} and rows={given['rows']}: give one of --per-label and --rows, not both."
+        )
     try:
         return RunConfig(**_with_data(given))
     except ValidationError as error:
@@ -286,7 +346,8 @@ def _sentence(fault: Any) -> str:
     """One pydantic error as a sentence: parameter, value, law, flag, nearest valid value."""
     name, hint = str(fault["loc"][0]), ""
     bounds = {key: f"{b:.15g}" if isinstance(b, float) else b for key, b in fault.get("ctx", {}).items()}
-    law = CONSTRAINT_MESSAGES.get(fault["type"], fault["msg"]).format(**bounds).replace("'', ", "")
+    message = fault["msg"].removeprefix("Value error, ")
+    law = CONSTRAINT_MESSAGES.get(fault["type"], message).format(**bounds).replace("'', ", "")
     given = str(fault["input"])
     shown = given if len(given) <= MAX_SHOWN_CHARACTERS else f"{given[:MAX_SHOWN_CHARACTERS]}..."
     if fault["type"] == "literal_error":

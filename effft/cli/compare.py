@@ -37,6 +37,7 @@ def comparison_of(
     preset: str = "",
     strategies: str = "",
     per_label: str = "",
+    rows: str = "",
     seeds: int | None = None,
     data_seeds: int | None = None,
     demo_seeds: int | None = None,
@@ -49,14 +50,18 @@ def comparison_of(
     if (asked := make_config({name: given.get(name) for name in ("task", *DATA_FIELDS)})).data:
         given |= {"task": asked.task, "data": asked.data}
     task = given.pop("task", None)
-    counts = (
-        [make_config({"per_label": text}).per_label for text in words(per_label, "--per-label")] if per_label else []
-    )
+    amounts: dict[str, tuple[Any, ...]] = {}
+    for name, text in (("per_label", per_label), ("rows", rows)):
+        if text:
+            configs = [make_config({name: word}) for word in words(text, f"--{name.replace('_', '-')}")]
+            amounts[name] = tuple(getattr(config, name) for config in configs)
+    if len(amounts) > 1:
+        raise InputError(f"per_label={per_label} and rows={rows}: give one of --per-label and --rows, not both.")
     return (read_comparison(preset) if preset else Comparison()).overridden(
         tasks=[task] if task else [],
         strategies=words(strategies, "--strategies") if strategies else [],
         settings=given,
-        per_label=tuple(counts) or None,
+        **(dict.fromkeys(("per_label", "rows"), ()) | amounts if amounts else {}),
         seeds=seeds,
         data_seeds=data_seeds,
         demo_seeds=demo_seeds,
@@ -234,6 +239,7 @@ def options(preset: str = "", out: str = "", workers: int = 1) -> list[click.Par
         Option("preset", "Comparison to start from: quick, reference, published, or a file (.yaml)", preset),
         Option("strategies", "Names, or parts joined by '+', comma-separated  [default: all named strategies]"),
         Option("per_label", "Labelled training examples per label, comma-separated  [default: 32]"),
+        Option("rows", "Labelled rows as frequent as they are, comma-separated, or all: instead of --per-label"),
         Option("seeds", "Number of seeds, from --seed on  [default: 3]", None, type=count),
         Option("data_seeds", "Number of few-shot draws, from --data-seed on  [default: 1]", None, type=count),
         Option("demo_seeds", "Number of draws of demonstrations from the examples  [default: 1]", None, type=count),
@@ -242,7 +248,7 @@ def options(preset: str = "", out: str = "", workers: int = 1) -> list[click.Par
         Option("trials", "Trials per study when tuned", 20, type=count),
         Option("out", "Folder for the small files of the reports: Markdown, CSV, still figures", out),
         click.Option(["--json", "as_json"], is_flag=True, help="Print the tables as JSON."),
-        *(option(name) for name in FIELDS if name != "per_label"),
+        *(option(name) for name in FIELDS if name not in ("per_label", "rows")),
         *tracking_options(),
     ]
 

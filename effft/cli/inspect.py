@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from effft.strategies.prompting import PromptEncoder
 
 SHOWN = (
-    *DATA_FIELDS, "data_dir", "allow_outside", "per_label", "data_seed", "model", "revision", "max_length", "pattern",
-    "shots", "demonstrations", "demo_order", "demo_seed",
+    *DATA_FIELDS, "data_dir", "allow_outside", "per_label", "rows", "data_seed", "model", "revision", "max_length",
+    "pattern", "shots", "demonstrations", "demo_order", "demo_seed",
     "chat", "label_words", "label_score", "teacher_shots",
 )  # fmt: skip
 """The RunConfig fields that change what a model reads."""
 
 ESTIMATED = (
-    "task", *DATA_FIELDS, "data_dir", "allow_outside", "per_label", "model", "revision", "max_length", "precision",
+    "task", *DATA_FIELDS, "data_dir", "allow_outside", "per_label", "rows", "model", "revision", "max_length", "precision",
     "device", "threads", *PART_FIELDS, "epochs", "steps", "batch_size", "evaluation_limit",
 )  # fmt: skip
 """The RunConfig fields that change what a run takes."""
@@ -68,7 +68,7 @@ def strategies() -> None:
     params=[
         click.Argument(["task"], required=False),
         Option("strategy", "Strategy whose prompts are shown", "pbft"),
-        Option("split", "train, validation, in_domain or ood/NAME", "in_domain"),
+        Option("split", "train, validation, in_domain or ood/NAME  [default: in_domain, where the task has it]"),
         Option("examples", "Number of examples", 3, type=click.IntRange(1)),
         *(option(name) for name in SHOWN),
     ],
@@ -94,9 +94,9 @@ def prompt_lines(plan: "Plan", split: str, count: int) -> Iterator[str]:
     """The head, then `count` examples of a split."""
     from effft.errors import lookup
 
-    examples = lookup(
-        "split", split, {"train": plan.few_shot.train} | {n: s.examples for n, s in plan.evaluated.items()}
-    )
+    splits = {"train": plan.few_shot.train} | {n: s.examples for n, s in plan.evaluated.items()}
+    split = split or ("in_domain" if plan.task.in_domain else "train")
+    examples = lookup("split", split, splits)
     pattern = plan.resolved.settings.get("pattern")
     named = f", pattern {pattern!r}" if pattern else ""
     yield f"task {plan.task.name}, strategy {plan.strategy.name}, model {plan.config.model}{named}"
@@ -159,7 +159,7 @@ def prompt(encoder: "PromptEncoder", example: "Example", label: str, where: str)
         "effft estimate --strategies lora,lora+pbft,vanilla --epochs 10 --threads 1",
     ),
 )
-def estimate(strategies: str, per_label: str | None, json: bool, **values: str | None) -> None:
+def estimate(strategies: str, per_label: str | None, rows: str | None, json: bool, **values: str | None) -> None:
     """Estimate memory by kind, floating-point operations, and time on this machine.
 
     Only the configuration and the tokenizer of the model are read; nothing is trained.
@@ -169,15 +169,14 @@ def estimate(strategies: str, per_label: str | None, json: bool, **values: str |
     from effft.runs.estimate import Skeletons
     from effft.runs.estimate import estimate as estimate_run
 
-    per_labels = per_label or ""
-    given = comparison_of("", strategies, per_labels, 1, 1, 1, **values)
+    given = comparison_of("", strategies, per_label or "", rows or "", 1, 1, 1, **values)
     skeletons = Skeletons()
     estimates = [estimate_run(run.config, skeletons) for run in given.runs()]
     if json:
         print_json([vars(one) for one in estimates])
         return
     heads = ("strategy", "trainable", "weights", "state", "activ.", "peak MB", "train s", "eval s")
-    rows = [
+    lines = [
         [one.strategy, f"{one.trainable:,}"]
         + [f"{b / 1e6:,.0f}" for b in (one.weights, one.gradients + one.optimizer, one.activations, one.peak)]
         + [f"{seconds:,.3g}" for seconds in (one.train_seconds, one.evaluation_seconds)]
@@ -188,4 +187,4 @@ def estimate(strategies: str, per_label: str | None, json: bool, **values: str |
         "(gradients and optimizer), activations, and the peak above the start of the process. Times at half of this "
         "machine's matrix-product rate, measured now. --json has every number."
     )
-    print_table(heads, rows, (0,), note)
+    print_table(heads, lines, (0,), note)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from effft.cli.options import Command, Option, examples, tracking_uri_option
+from effft.config import Amount
 from effft.errors import InputError, RunError
+from effft.evaluation.metric_keys import CROSS_VALIDATED
 
 if TYPE_CHECKING:
     from effft.serving.load import SavedModel
@@ -49,10 +51,13 @@ def models(task: str, json: bool, tracking_uri: str) -> None:
     if not records:
         raise InputError("no model is registered yet; `effft register RUN_ID` registers a run made with --log-model.")
     records.sort(key=lambda record: (str(record["model"]).rpartition("/")[0], -_number(record.get("validation"))))
-    scores = ("validation", "in_domain", *sorted({key for record in records for key in record if key[:4] == "ood/"}))
+    known = {key for record in records for key in record}
+    home = [CROSS_VALIDATED] if CROSS_VALIDATED in known else []
+    scores = ("validation", *home, "in_domain", *sorted(key for key in known if key[:4] == "ood/"))
     heads = ("model", "strategy", "per label", *(name.replace("_", " ") for name in scores))
     rows = [
-        [str(record.get(name) or "-") for name in ("model", "strategy", "per_label")]
+        [str(record.get(name) or "-") for name in ("model", "strategy")]
+        + [str(Amount.of(record)) if record.get("per_label") or record.get("rows") else "-"]
         + [f"{value:.3f}" if math.isfinite(value := _number(record.get(name))) else "-" for name in scores]
         for record in records
     ]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from effft.config import Amount
+from effft.evaluation.metric_keys import CROSS_VALIDATED
 from effft.progress import shown_on
 from effft.reports.blocks import Table
 
@@ -97,11 +99,13 @@ def score_text(result: "Result", split: str) -> str:
 def summary_lines(result: "Result", run_id: str, view: str) -> list[tuple[str, str]]:
     """Label and text of every line of the panel; the last ones say what to do next."""
     config, metrics = result.config, result.metrics
+    used = metrics["resources/labels_used"]
     lines = [
         ("strategy", result.name),
-        ("task", f"{config.task}   model {config.model}   {config.per_label} examples per label"),
+        ("task", f"{config.task}   model {config.model}   {Amount.of(vars(config)).examples}, {used:.0f} labels used"),
     ]
-    for split in ("in_domain", *(f"ood/{name}" for name in result.ood)):
+    splits = [name for name in ("in_domain", CROSS_VALIDATED) if f"{name}/{result.primary}" in metrics]
+    for split in (*splits, *(f"ood/{name}" for name in result.ood)):
         lines.append((f"{split} {result.primary}", score_text(result, split)))
     evaluation = metrics["resources/evaluation_seconds"]
     trainable, total = metrics["resources/trainable_parameters"], metrics["resources/total_parameters"]

@@ -1,4 +1,4 @@
-"""Which examples a few-shot run sees: drawn by `data_seed` alone, nested over `per_label`."""
+"""Which examples a few-shot run sees: drawn by `data_seed` alone, nested over `per_label` and over `rows`."""
 
 import random
 from collections.abc import Sequence
@@ -10,41 +10,100 @@ from effft.errors import InputError
 
 @dataclass(frozen=True)
 class FewShotDraw:
-    """The shots and an equally small, disjoint validation set, both balanced by label."""
+    """The shots, and a disjoint validation set, () where none was asked for."""
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
 
 
-def draw_few_shot(pool: ExampleSet, labels: tuple[str, ...], per_label: int, data_seed: int) -> FewShotDraw:
-    """`per_label` examples of each label for training and as many for validation.
+def draw_few_shot(
+    pool: ExampleSet, labels: tuple[str, ...], per_label: int, data_seed: int, validates: bool = True
+) -> FewShotDraw:
+    """`per_label` examples of each label for training and, where asked for, as many for validation.
 
     Each label's distinct examples are shuffled once by `data_seed`; training takes the first `per_label`, validation
     the last, so a larger `per_label` keeps the smaller one's examples. A text occurs once, whatever its labels.
 
     Raises:
-        InputError: a label has fewer than twice `per_label` examples.
+        InputError: a label has fewer than (with validation twice) `per_label` examples.
     """
     if per_label < 1:
         raise InputError(f"per_label={per_label}: at least 1 example per label is needed (flag --per-label).")
     members = _by_label(distinct(pool.examples), len(labels))
     fewest = min(range(len(labels)), key=lambda label: len(members[label]))
     count = len(members[fewest])
-    if count < 2 * per_label:
-        possible = f"--per-label {count // 2} is possible" if count >= 2 else "the task needs more rows of it"
+    needed, what = (2 * per_label, " (training and validation)") if validates else (per_label, "")
+    if count < needed:
+        most = count * per_label // needed
+        possible = f"--per-label {most} is possible" if most else "the task needs more rows of it"
         raise InputError(
             f"per_label={per_label}: label {labels[fewest]!r} has {count} distinct examples in {pool.origin}, but "
-            f"{2 * per_label} are needed (training and validation); {possible}."
+            f"{needed} are needed{what}; {possible}."
         )
     train: list[Example] = []
     validation: list[Example] = []
     for label, own in enumerate(members):
         random.Random(f"{data_seed}/label {label}").shuffle(own)
         train += own[:per_label]
-        validation += own[-per_label:]
+        validation += own[-per_label:] if validates else ()
     random.Random(f"{data_seed}/train").shuffle(train)
     random.Random(f"{data_seed}/validation").shuffle(validation)
     return FewShotDraw(tuple(train), tuple(validation))
+
+
+def draw_rows(pool: ExampleSet, labels: tuple[str, ...], rows: str, data_seed: int) -> tuple[Example, ...]:
+    """`rows` examples ('all' or a number) whose labels are as frequent as in the pool, each label at least once.
+
+    The shares are rounded by the method of Webster (Sainte-Lague): the next row goes to the label with the largest
+    members / (2 * drawn + 1), after one row of each label. So a draw of fewer rows is the beginning of a draw of more,
+    which the method of largest remainders does not promise (the Alabama paradox; Balinski and Young 1982). A text
+    occurs once, whatever its labels.
+
+    Raises:
+        InputError: fewer distinct examples than `rows`, a label without any, or one label only.
+    """
+    members = _by_label(distinct(pool.examples), len(labels))
+    total = sum(map(len, members))
+    missing = [name for name, own in zip(labels, members, strict=True) if not own]
+    if missing:
+        raise InputError(
+            f"label {missing[0]!r} has no row in {pool.origin}, so nothing can learn it; add rows of it, or take it "
+            "out of the task's `labels`."
+        )
+    if rows != "all" and int(rows) > total:
+        raise InputError(
+            f"rows={rows}: {pool.origin} has only {total} distinct rows; --rows all takes them, --rows {total} too."
+        )
+    for label, own in enumerate(members):
+        random.Random(f"{data_seed}/label {label}").shuffle(own)
+    order = sorted(
+        (place > 0, -len(own) / (2 * place + 1), label, place)
+        for label, own in enumerate(members)
+        for place in range(len(own))
+    )
+    count = total if rows == "all" else int(rows)
+    return tuple(members[label][place] for _, _, label, place in order[:count])
+
+
+def fold_numbers(examples: Sequence[Example], labels: int, folds: int, seed: int) -> list[int]:
+    """The fold (from 0) of each example: as large as each other, each label spread over as many as it can.
+
+    Each of the rows of a label with fewer rows than folds is held out alone.
+    """
+    numbers, place = [0] * len(examples), 0
+    for label in range(labels):
+        own = [i for i, example in enumerate(examples) if example.label == label]
+        random.Random(f"{seed}/folds/label {label}").shuffle(own)
+        for i in own:
+            numbers[i] = place % folds
+            place += 1
+    return numbers
+
+
+def hold_out(examples: Sequence[Example], numbers: Sequence[int], fold: int) -> FewShotDraw:
+    """The examples of fold `fold` validate, the others train."""
+    pairs = list(zip(examples, numbers, strict=True))
+    return FewShotDraw(tuple(e for e, n in pairs if n != fold), tuple(e for e, n in pairs if n == fold))
 
 
 def split_fold(drawn: FewShotDraw, labels: int, fold: int, folds: int, seed: int) -> FewShotDraw:
@@ -83,7 +142,7 @@ def draw_demonstrations(
     """
     if not 0 <= shots <= len(train):
         raise InputError(
-            f"shots={shots}: {len(train)} labelled examples are drawn; lower --shots or raise --per-label."
+            f"shots={shots}: {len(train)} labelled examples are drawn; lower --shots or raise --per-label or --rows."
         )
     rng = random.Random(f"{seed}/demonstrations")
     members = [list(train)] if which == "random" else _by_label(train, labels)

@@ -13,6 +13,7 @@ from effft.progress import ProgressCallback, silent
 from effft.strategies.calibration import Calibration
 from effft.strategies.learner import Learner
 from effft.strategies.scoring import FrozenFeatures, predict, predict_apart
+from effft.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def evaluate(
     if split != "validation":
         notes += missing_labels_note(split, learner.task.labels, set(labels.tolist()))
         notes += chance_note(learner, split, metric, metrics, prompts)
-    return Evaluation(collect(*groups), _table(learner, examples, scores, answers), tuple(notes), calibration)
+    return Evaluation(collect(*groups), prediction_table(learner.task, examples, scores), tuple(notes), calibration)
 
 
 def slice_rows(
@@ -103,14 +104,13 @@ def slice_rows(
     return dict(sorted(rows.items()))
 
 
-def _table(
-    learner: Learner, examples: Sequence[Example], scores: "np.ndarray", answers: "np.ndarray"
-) -> dict[str, list[object]]:
-    names = learner.task.labels
-    answered = {"label": [names[e.label] for e in examples], "answer": [names[a] for a in answers]}
+def prediction_table(task: Task, examples: Sequence[Example], scores: "np.ndarray") -> dict[str, list[object]]:
+    """A row for each example: its place in its source, texts, label, answer, and the scores (examples, labels)."""
+    names = task.labels
+    answered = {"label": [names[e.label] for e in examples], "answer": [names[a] for a in scores.argmax(axis=1)]}
     answered |= {f"score_{name}": scores[:, i].tolist() for i, name in enumerate(names)}
     table: dict[str, list[object]] = {"row": [e.index for e in examples]}
-    for i, column in enumerate(learner.task.fields):
+    for i, column in enumerate(task.fields):
         while column in table or column in answered:  # a field may be called as one of our columns
             column = f"text_{column}"
         table[column] = [e.texts[i] for e in examples]

@@ -2,15 +2,15 @@
 
 A key is a path of steps: `<split>/<metric>` for a whole split, `<split>/slice/<dimension>.<value>/<metric>` for a
 slice of it (one step per dimension), `resources/<name>` for what a run cost, `train/<name>` for a training step.
-A split is `validation`, `in_domain` or `ood/<set>`. MLflow takes letters and digits of any script and ` _-.:/`; any
-other character of a dimension or value is written as its Unicode name between colons, so that `C++` becomes
-`C:plus sign::plus sign:` and no two values share a key.
+A split is `validation`, `in_domain`, `cross_validated` (out-of-fold scores of the training rows) or `ood/<set>`. MLflow
+takes letters and digits of any script and ` _-.:/`; any other character of a dimension or value is written as its
+Unicode name between colons, so that `C++` becomes `C:plus sign::plus sign:` and no two values share a key.
 """
 
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +25,18 @@ LONGEST_KEY, LONGEST_SLICE, LONGEST_NAME = 250, 150, 60
 BLANK = ":blank:"
 """How an empty value is written in a key; people read it as `(blank)`."""
 
+CROSS_VALIDATED = "cross_validated"
+"""Stands where `in_domain` would, for a task without a test file."""
+
+WHOLE = ("validation", CROSS_VALIDATED, "in_domain")
+"""The splits whose names are one step."""
+
 HEADLINES = ("accuracy", "mcc", "macro_f1", "calibration_error", "gap")
 """Metrics of a whole split, besides the primary one, that MLflow's charts show; the table of metrics has all."""
 
 COSTS = (
     "peak_memory_mb", "train_seconds", "evaluation_seconds", "tokens_per_second", "train_flops", "trainable_parameters",
-    "trainable_share", "total_parameters", "adapter_mb",
+    "trainable_share", "total_parameters", "adapter_mb", "labels_used",
 )  # fmt: skip
 """The same of `resources/<name>`."""
 
@@ -63,7 +69,7 @@ def parse(key: str) -> MetricKey | None:
     steps = key.split("/")
     whole = 2 if steps[0] == "ood" else 1
     split, inner, metric = "/".join(steps[:whole]), steps[whole:-1], steps[-1]
-    if len(steps) <= whole or not (steps[0] == "ood" or split in ("validation", "in_domain")):
+    if len(steps) <= whole or not (steps[0] == "ood" or split in WHOLE):
         return None
     if not inner:
         return MetricKey(split, metric)
@@ -100,14 +106,21 @@ def collect(*groups: Mapping[str, float]) -> dict[str, float]:
 
 
 def splits_with(keys: Iterable[str], metric: str) -> list[str]:
-    """The splits that have `metric` as a whole: validation, in_domain, then the OOD sets in the order of the keys."""
+    """The splits that have `metric` as a whole: those of WHOLE, then the OOD sets in the order of the keys."""
     found = [known.split for key in keys if (known := parse(key)) and known.metric == metric and not known.slice]
-    return sorted(dict.fromkeys(found), key=lambda split: ("validation", "in_domain", split).index(split))
+    return sorted(dict.fromkeys(found), key=lambda split: (*WHOLE, split).index(split))
 
 
 def ood_sets(keys: Iterable[str], metric: str) -> tuple[str, ...]:
     """The names of the OOD sets that have `metric`, in the order of the keys."""
     return tuple(split.removeprefix("ood/") for split in splits_with(keys, metric) if split.startswith("ood/"))
+
+
+def home_split(keys: Collection[str], metric: str) -> str:
+    """The split that says what is reached in domain: `in_domain`, or `cross_validated` where there is no test file."""
+    return (
+        CROSS_VALIDATED if f"{CROSS_VALIDATED}/{metric}" in keys and f"in_domain/{metric}" not in keys else "in_domain"
+    )
 
 
 def slices_with(keys: Iterable[str], split: str, metric: str) -> dict[str, MetricKey]:

@@ -142,7 +142,7 @@ def resources(learner: Learner, meter: ResourceMeter, work: Workload) -> dict[st
     """
     moved = sum(trainable for trainable, _ in learner.groups.values())
     total = sum(size for _, size in learner.groups.values())
-    seconds, tokens = meter.seconds, work.tokens
+    seconds, tokens = {"evaluation": 0.0, **meter.seconds}, work.tokens  # a task may have nothing to evaluate
     rate = _rate(meter.device, learner.precision_type, work.threads) * process_group().size
     values = {
         "peak_memory_mb": megabytes(meter.peak_bytes),
@@ -155,7 +155,7 @@ def resources(learner: Learner, meter: ResourceMeter, work: Workload) -> dict[st
         "train_flops": work.train_flops,
         "evaluation_flops": work.evaluation_flops,
         "train_matmul_share": work.train_flops / seconds["train"] / rate,
-        "evaluation_matmul_share": work.evaluation_flops / seconds["evaluation"] / rate,
+        "evaluation_matmul_share": work.evaluation_flops / max(seconds["evaluation"], 1e-9) / rate,
         "trainable_parameters": moved,
         "total_parameters": total,
         "trainable_share": moved / total,

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from effft.config import Amount
 from effft.evaluation.statistics import front
 from effft.reports.blocks import Table
-from effft.reports.data import OOD_MEAN, ReportData
+from effft.reports.data import OOD_MEAN, ReportData, split_title
 from effft.reports.groups import RunGroup
 
 MEMORY = "resources/peak_memory_mb"
@@ -31,19 +32,19 @@ def pareto(data: ReportData, groups: list[RunGroup], key: str) -> list[RunGroup]
 
 def recommendation(data: ReportData, backbone: str) -> str:
     """One paragraph from the front of memory, at the largest number of examples per label."""
-    per_label = max(data.per_labels(backbone))
-    return " ".join(_sentences(data, data.groups_on(backbone, per_label), per_label))
+    amount = max(data.amounts(backbone))
+    return " ".join(_sentences(data, data.groups_on(backbone, amount), amount))
 
 
-def _sentences(data: ReportData, groups: list[RunGroup], per_label: int) -> Iterator[str]:
+def _sentences(data: ReportData, groups: list[RunGroup], amount: Amount) -> Iterator[str]:
     def named(group: RunGroup) -> str:
         return f"{group.variant} ({data.primary} {data.mean(group):.3f})"
 
     best, *others = groups  # the groups come best first
-    stats = {group.variant: data.stat(group, "in_domain") for group in others}
+    stats = {group.variant: data.stat(group, data.home) for group in others}
     near = [name for name, stat in stats.items() if stat and stat.high is not None and stat.high >= data.mean(best)]
     ties = f"; the intervals do not separate it from {', '.join(near)}" if near else ""
-    yield f"With {per_label} examples per label, {named(best)} is best in domain{ties}."
+    yield f"With {amount.examples}, {named(best)} is best {split_title(data.home)}{ties}."
     if any(data.stat(group, OOD_MEAN) for group in groups):
         highest = max(groups, key=lambda group: data.mean(group, OOD_MEAN))
         who = "it has the highest mean too" if highest is best else f"{highest.variant} has the highest mean"
@@ -70,6 +71,6 @@ def oracle(data: ReportData, backbone: str) -> Table | None:
             continue
         chosen, best = ood[int(np.nanargmax(validation))], float(np.nanmax(ood))
         numbers = (f"{value:.3f}" for value in (float(np.nanmean(ood)), chosen, best))
-        rows.append((group.variant, str(group.per_label), *numbers, f"{best - chosen:+.3f}"))
+        rows.append((group.variant, str(group.amount), *numbers, f"{best - chosen:+.3f}"))
     heads = ("strategy", "per label", "mean of runs", "chosen on validation", "chosen on OOD", "difference")
     return Table(heads, rows) if rows else None

@@ -7,6 +7,7 @@ from dataclasses import astuple, fields
 
 import pandas as pd
 
+from effft.config import Amount
 from effft.redaction import redact
 from effft.reports.data import GAP, OOD_MEAN, ReportData
 from effft.reports.pairwise import Pair
@@ -40,7 +41,7 @@ def outcomes_csv(outcomes: Sequence[Outcome]) -> str:
     rows = [
         [
             o.row,
-            o.config.per_label,
+            Amount.of(vars(o.config)),
             o.config.seed,
             o.config.data_seed,
             o.failure,
@@ -65,7 +66,7 @@ def results_csv(data: ReportData) -> str:
     for group in data.groups:
         for name in (*data.splits, GAP, OOD_MEAN):
             if stat := data.stat(group, name):
-                place = [group.backbone, group.strategy, group.variant, group.per_label, name, data.primary]
+                place = [group.backbone, group.strategy, group.variant, group.amount, name, data.primary]
                 references = data.references([group], name) or ("", "")
                 rows.append([*place, *("" if value is None else value for value in astuple(stat)), *references])
     heads = (
@@ -77,4 +78,5 @@ def results_csv(data: ReportData) -> str:
 
 def pairs_csv(pairs: Sequence[Pair]) -> str:
     """A line for every pair of strategies and split."""
-    return csv_text([field.name for field in fields(Pair)], map(astuple, pairs))
+    heads = [field.name.replace("amount", "per_label") for field in fields(Pair)]
+    return csv_text(heads, ([getattr(pair, field.name) for field in fields(Pair)] for pair in pairs))

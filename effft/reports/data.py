@@ -8,22 +8,23 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from effft.config import Amount
 from effft.errors import InputError, nearest
-from effft.evaluation.metric_keys import ood_sets
+from effft.evaluation.metric_keys import CROSS_VALIDATED, home_split, ood_sets
 from effft.evaluation.statistics import Array, uninformed_scores
 from effft.reports.groups import RunGroup, Statistic, difficulty_of, group_runs, usual_difficulty, with_variants
 from effft.tracking.reading import PARENT, RunReader, StoredRun
 
 TAGS = (
-    "task", "strategy", "backbone", "per_label", "seed", "data_seed", "kind", "study", "tuned", "notes", "git_commit",
-    "task_digest", "model_digest",
+    "task", "strategy", "backbone", "per_label", "rows", "seed", "data_seed", "kind", "study", "tuned", "notes",
+    "git_commit", "task_digest", "model_digest",
 )  # fmt: skip
 """Tags that the report reads, each a column."""
 
 NO_RESULT = ("comparison", "study", "report", "control", "trial")
 """Kinds of runs that are no measurement of a strategy on a task."""
 
-RESULT = ("in_domain/calibration_error", "train/loss")
+RESULT = ("in_domain/calibration_error", "cross_validated/calibration_error", "train/loss")
 """Continuous numbers that tell two results apart even where all answers are the same."""
 
 CONTENTS = {"task_digest": "task", "model_digest": "weights"}
@@ -35,7 +36,7 @@ OOD_MEAN, GAP = "ood mean", "gap"
 
 def split_title(split: str) -> str:
     """A split, or a score made of several, as people read it."""
-    return {"in_domain": "in domain", OOD_MEAN: "OOD mean"}.get(split, split)
+    return {"in_domain": "in domain", CROSS_VALIDATED: "cross-validated", OOD_MEAN: "OOD mean"}.get(split, split)
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class ReportData:
         sets: The names of the OOD sets.
         left_out: The other runs, by the reason why they are left out.
         controls: Finished runs of controls at the difficulty of `frame`: rows of the table of results, nothing else.
+        home: The split that says what is reached in domain: `in_domain`, or `cross_validated` without a test file.
     """
 
     task: str
@@ -59,15 +61,21 @@ class ReportData:
     sets: tuple[str, ...]
     left_out: dict[str, pd.DataFrame]
     controls: pd.DataFrame
+    home: str = "in_domain"
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
-        """`in_domain`, then `ood/<name>`."""
-        return ("in_domain", *(f"ood/{name}" for name in self.sets))
+        """That in domain, then `ood/<name>`."""
+        return (self.home, *(f"ood/{name}" for name in self.sets))
+
+    @property
+    def home_title(self) -> str:
+        """'In domain' or 'Cross-validated', as a title begins."""
+        return split_title(self.home).capitalize()
 
     @cached_property
     def groups(self) -> list[RunGroup]:
-        """Every group of runs, by backbone, examples per label and variant."""
+        """Every group of runs, by backbone, number of examples and variant."""
         return self.groups_in(self.frame)
 
     def groups_in(self, frame: pd.DataFrame) -> list[RunGroup]:
@@ -79,19 +87,19 @@ class ReportData:
         """In the order of their first runs."""
         return list(dict.fromkeys(group.backbone for group in self.groups))
 
-    def groups_on(self, backbone: str, per_label: int | None = None) -> list[RunGroup]:
-        """The groups of a backbone by number of examples per label, best in domain first."""
-        chosen = [g for g in self.groups if g.backbone == backbone and per_label in (None, g.per_label)]
-        return sorted(chosen, key=lambda group: (group.per_label, -self.mean(group)))
+    def groups_on(self, backbone: str, amount: Amount | None = None) -> list[RunGroup]:
+        """The groups of a backbone by number of examples, best in domain first."""
+        chosen = [g for g in self.groups if g.backbone == backbone and amount in (None, g.amount)]
+        return sorted(chosen, key=lambda group: (group.amount, -self.mean(group)))
 
-    def per_labels(self, backbone: str) -> list[int]:
-        """Numbers of examples per label, ascending."""
-        return sorted({group.per_label for group in self.groups if group.backbone == backbone})
+    def amounts(self, backbone: str) -> list[Amount]:
+        """Numbers of examples, ascending."""
+        return sorted({group.amount for group in self.groups if group.backbone == backbone})
 
     def values(self, group: RunGroup, split: str) -> Array:
         """The primary metric of every run on a split, or OOD_MEAN, or GAP; NaN where it was not measured."""
         if split == GAP:
-            return self.values(group, "in_domain") - self.values(group, OOD_MEAN)
+            return self.values(group, self.home) - self.values(group, OOD_MEAN)
         if split != OOD_MEAN:
             return group.values(f"{split}/{self.primary}")
         values: Array = np.array([self.values(group, s) for s in self.splits[1:]] or [group.values("")]).mean(axis=0)
@@ -101,9 +109,9 @@ class ReportData:
         """The mean of these values with its spread; None where no run has one."""
         return group.stat_of(self.values(group, split))
 
-    def mean(self, group: RunGroup, split: str = "in_domain") -> float:
-        """The mean alone; minus infinity where there is none."""
-        stat = self.stat(group, split)
+    def mean(self, group: RunGroup, split: str = "") -> float:
+        """The mean alone; minus infinity where there is none. split: in domain where not given."""
+        stat = self.stat(group, split or self.home)
         return stat.mean if stat else float("-inf")
 
     def references(self, groups: list[RunGroup], split: str) -> tuple[float, float] | None:
@@ -177,7 +185,10 @@ def as_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
     words = {
         name: frame[name].fillna("").astype(str) for name in frame.columns if name.startswith(("param:", "asked:"))
     }
-    return frame.assign(**numbers, **words).sort_values(["started", "run_id"], ignore_index=True)
+    rows = pd.to_numeric(frame["rows"].replace("all", "inf"), errors="coerce").fillna(0)
+    pairs = zip(numbers["per_label"].fillna(0), rows, strict=True)
+    amounts = pd.Series([Amount(int(n), float(r)) for n, r in pairs], index=frame.index, dtype=object)
+    return frame.assign(**numbers, **words, amount=amounts).sort_values(["started", "run_id"], ignore_index=True)
 
 
 def metric_names(frame: pd.DataFrame) -> list[str]:
@@ -186,7 +197,7 @@ def metric_names(frame: pd.DataFrame) -> list[str]:
 
 
 def select_runs(frame: pd.DataFrame, task: str) -> ReportData:
-    """Keep the finished runs of the task that measured its primary metric in domain; keep the others by reason."""
+    """Keep the finished runs that measured the primary metric in domain (or out of fold); the others by reason."""
     controls = frame[(frame["kind"] == "control") & (frame["task"] == task) & (frame["status"] == "FINISHED")]
     controls = controls.assign(variant=controls["name"].str.split(" · ").str[0])
     frame = frame[~frame["kind"].isin(NO_RESULT)]
@@ -204,14 +215,15 @@ def select_runs(frame: pd.DataFrame, task: str) -> ReportData:
         leave(status, frame["status"] == status)
     named = frame.get("param:metric", pd.Series(dtype=str))
     metric = str(next(iter(named[named != ""].mode()), "accuracy"))
-    scores = frame.get(f"metric:in_domain/{metric}", pd.Series(np.nan, index=frame.index))
-    leave(f"without in_domain/{metric}", scores.isna())
-    leave("without a number of examples per label", frame["per_label"].isna())
+    home = home_split(metric_names(frame.dropna(axis=1, how="all")), metric)
+    scores = frame.get(f"metric:{home}/{metric}", pd.Series(np.nan, index=frame.index))
+    leave(f"without {home}/{metric}", scores.isna())
+    leave("without a number of examples", ~frame["amount"].map(any).astype(bool))
     frame = with_contents(frame.assign(difficulty=difficulty_of(frame)))
     difficulties = [usual_difficulty(frame), ""]  # '': the task has none, or the run did not log it
     here, controls = frame["difficulty"].isin(difficulties), controls[difficulty_of(controls).isin(difficulties)]
     sets = tuple(sorted(ood_sets(metric_names(frame[here].dropna(axis=1, how="all")), metric)))
-    return ReportData(task, with_variants(frame[here]), frame[~here], metric, sets, left_out, controls)
+    return ReportData(task, with_variants(frame[here]), frame[~here], metric, sets, left_out, controls, home)
 
 
 def with_contents(frame: pd.DataFrame) -> pd.DataFrame:

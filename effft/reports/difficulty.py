@@ -6,7 +6,7 @@ from itertools import product
 
 import pandas as pd
 
-from effft.config import DIFFICULTY_FIELDS
+from effft.config import DIFFICULTY_FIELDS, Amount
 from effft.reports.blocks import Block, Table
 from effft.reports.data import ReportData, split_title
 from effft.reports.figures import MOST_WITH_INTERVALS, Points, axis, line_chart
@@ -25,7 +25,7 @@ class Curve:
 
     field: str
     backbone: str
-    per_label: int
+    amount: Amount
     rest: str
     points: Points
     runs: pd.Index
@@ -39,14 +39,15 @@ def difficulty_curves(data: ReportData) -> Iterator[Curve]:
     for (backbone, frame), field in product(every.groupby("backbone", sort=False), DIFFICULTY_FIELDS):
         values = pd.to_numeric(difficulty_values(frame, field), errors="coerce")
         known = frame.assign(value=values, rest=difficulty_of(frame, without=field))
-        groups = [(key, rows) for key, rows in known.groupby(["per_label", "rest"]) if rows["value"].nunique() > 1]
+        groups = [(key, rows) for key, rows in known.groupby(["amount", "rest"]) if rows["value"].nunique() > 1]
         if groups:
-            (per_label, rest), rows = max(groups, key=lambda g: (g[1]["value"].nunique(), len(g[1]), g[0][0]))
+            (amount, rest), rows = max(groups, key=lambda g: (g[1]["value"].nunique(), len(g[1]), g[0][0]))
             named = with_variants(rows[rows["value"].notna()].drop(columns=["variant"], errors="ignore"))
             several = named.groupby("variant")["value"].transform("nunique") > 1  # a single point is no curve
             drawn = named[several] if several.any() else named
             points = [(float(str(value)), data.groups_in(at)) for value, at in drawn.groupby("value")]
-            yield Curve(field, str(backbone), int(str(per_label)), str(rest), points, drawn.index)
+            assert isinstance(amount, Amount)
+            yield Curve(field, str(backbone), amount, str(rest), points, drawn.index)
 
 
 def difficulty_section(data: ReportData) -> Iterator[Block]:
@@ -58,8 +59,8 @@ def difficulty_section(data: ReportData) -> Iterator[Block]:
         f"about {usual}."
     )
     for curve in difficulty_curves(data):
-        field, key = curve.field.replace("_", " "), f"difficulty-{curve.backbone}-{curve.field}-{curve.per_label}"
-        title = f"In domain and OOD {data.primary} against {field}, {curve.per_label} examples per label"
+        field, key = curve.field.replace("_", " "), f"difficulty-{curve.backbone}-{curve.field}-{curve.amount.name}"
+        title = f"In domain and OOD {data.primary} against {field}, {curve.amount.examples}"
         variants = list(dict.fromkeys(group.variant for _, groups in curve.points for group in groups))
         few = len(variants) <= MOST_WITH_INTERVALS
         figure = line_chart(data, curve.points, key, title, ABOUT[curve.field], axis(field), few)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import product
 
+from effft.config import Amount
 from effft.evaluation.metric_keys import slices_with
 from effft.reports.advice import COSTS, MEMORY, pareto
 from effft.reports.blocks import Figure, Plotly
@@ -83,16 +84,16 @@ def sideways(height: int) -> Plotly:
     }
 
 
-def overview(data: ReportData, backbone: str, per_label: int) -> Figure:
+def overview(data: ReportData, backbone: str, amount: Amount) -> Figure:
     """A row for every strategy, a mark with its interval for every split, lines at chance and majority."""
-    groups = data.groups_on(backbone, per_label)[::-1]
+    groups = data.groups_on(backbone, amount)[::-1]
     traces = []
     for split in data.splits:
         known = {group.variant: stat for group in groups if (stat := data.stat(group, split))}
         means, marker = [stat.mean for stat in known.values()], look(split, data.splits)
         bars = interval_bars(means, [stat.interval for stat in known.values()], marker)
         traces.append(trace(split_title(split), means, list(known), "markers", marker) | {"error_x": bars})
-    references = dict(zip(("majority", "chance"), data.references(groups, "in_domain") or (), strict=False))
+    references = dict(zip(("majority", "chance"), data.references(groups, data.home) or (), strict=False))
     if references and references["majority"] == references["chance"]:
         references = {"chance, majority": references["chance"]}
     guides = sorted(references.items(), key=lambda guide: guide[1])
@@ -106,9 +107,9 @@ def overview(data: ReportData, backbone: str, per_label: int) -> Figure:
             for (name, x), side in zip(guides, sides, strict=False)
         ],
     }
-    title = f"In domain and out of domain, {per_label} examples per label"
+    title = f"{data.home_title} and out of domain, {amount.examples}"
     about = "Mean over distinct runs with its 95 % interval over seed x data_seed; best in domain at the top."
-    return Figure(f"overview-{backbone}-{per_label}", title, about, traces, layout, still=True)
+    return Figure(f"overview-{backbone}-{amount.name}", title, about, traces, layout, still=True)
 
 
 def scatter(data: ReportData, backbone: str) -> Figure | None:
@@ -116,32 +117,35 @@ def scatter(data: ReportData, backbone: str) -> Figure | None:
     groups, traces = data.groups_on(backbone), []
     variants = dict.fromkeys(group.variant for group in groups)
     for variant in variants:
-        known = [g for g in groups if g.variant == variant and data.stat(g, "in_domain") and data.stat(g, OOD_MEAN)]
+        known = [g for g in groups if g.variant == variant and data.stat(g, data.home) and data.stat(g, OOD_MEAN)]
         if known:
-            x, y = ([data.mean(group, split) for group in known] for split in ("in_domain", OOD_MEAN))
-            hover = [f"{group.per_label} per label, {len(group.runs)} runs" for group in known]
+            x, y = ([data.mean(group, split) for group in known] for split in (data.home, OOD_MEAN))
+            hover = [f"{group.amount.phrase}, {len(group.runs)} runs" for group in known]
             traces.append(trace(variant, x, y, "lines+markers", look(variant, variants), "dot", hover=hover))
     if not traces:
         return None
     values = [value for drawn in traces for value in (*drawn["x"], *drawn["y"])]
     low, high = min(values), max(values)
     layout = {
-        "xaxis": axis(f"in domain {data.primary}"),
+        "xaxis": axis(f"{split_title(data.home)} {data.primary}"),
         "yaxis": axis(f"mean of OOD sets {data.primary}"),
         "shapes": [DOTTED | {"x0": low, "y0": low, "x1": high, "y1": high}],
     }
     about = f"OOD is the mean of {', '.join(data.sets)}; on the dotted line nothing is lost."
-    return Figure(f"scatter-{backbone}", "In domain against out of domain", about, traces, layout)
+    return Figure(f"scatter-{backbone}", f"{data.home_title} against out of domain", about, traces, layout)
 
 
 def learning_curve(data: ReportData, backbone: str) -> Figure | None:
-    """The metric over examples per label."""
-    counts = data.per_labels(backbone)
-    if len(counts) < 2:
+    """The metric over examples per label, or over rows where no run has as many of each label."""
+    amounts = data.amounts(backbone)
+    drawn = {float(amount.per_label): amount for amount in amounts if amount.per_label}
+    title = "examples per label" if drawn else "rows"
+    drawn = drawn or {amount.rows: amount for amount in amounts if amount.rows < float("inf")}
+    if len(drawn) < 2:
         return None
-    points = [(float(count), data.groups_on(backbone, count)) for count in counts]
-    ticks = {"type": "log", "tickvals": counts, "ticktext": list(map(str, counts))}
-    x = axis("examples per label", **ticks)
+    points = [(count, data.groups_on(backbone, amount)) for count, amount in drawn.items()]
+    ticks = {"type": "log", "tickvals": list(drawn), "ticktext": [f"{count:.0f}" for count in drawn]}
+    x = axis(title, **ticks)
     return line_chart(data, points, f"curve-{backbone}", "Learning curve", "Click a name to hide it.", x, False)
 
 
@@ -150,7 +154,7 @@ def line_chart(
 ) -> Figure | None:
     """The metric over a number, solid in domain and dashed for the mean of the OOD sets."""
     variants = dict.fromkeys(group.variant for _, groups in points for group in groups)
-    kinds = (("in domain", "solid", "in_domain"), ("OOD", "dash", OOD_MEAN))
+    kinds = ((split_title(data.home), "solid", data.home), ("OOD", "dash", OOD_MEAN))
     traces = []
     for variant, (name, dash, split) in product(variants, kinds):
         drawn = [(place, group) for place, groups in points for group in groups if group.variant == variant]
@@ -166,9 +170,9 @@ def line_chart(
     return Figure(key, title, words, traces, layout, still=intervals) if traces else None
 
 
-def slices(data: ReportData, backbone: str, per_label: int, split: str) -> Figure | None:
+def slices(data: ReportData, backbone: str, amount: Amount, split: str) -> Figure | None:
     """Accuracy on every slice of a split, strategies as rows, as a heat map."""
-    groups = data.groups_on(backbone, per_label)
+    groups = data.groups_on(backbone, amount)
     keys = slices_with(metric_names(data.frame), split, "accuracy")
     stats = {parts.slice_label: [group.stat(key) for group in groups] for key, parts in keys.items()}
     stats = {label: found for label, found in stats.items() if any(found)}
@@ -195,15 +199,15 @@ def slices(data: ReportData, backbone: str, per_label: int, split: str) -> Figur
         "yaxis": axis(type="category", autorange="reversed"),
         "height": 220 + 26 * len(groups),
     }
-    title = f"Slices of {split_title(split)}, {per_label} per label"
+    title = f"Slices of {split_title(split)}, {amount.phrase}"
     more = f" The first {MOST_SLICES} of {len(stats)} slices." if len(stats) > MOST_SLICES else ""
     about = f"Accuracy, mean over distinct runs; below 0.5 red, above it blue.{more}"
     return Figure(f"slices-{backbone}-{split}", title, about, [heat_map], layout)
 
 
-def costs(data: ReportData, backbone: str, per_label: int, key: str) -> Figure | None:
+def costs(data: ReportData, backbone: str, amount: Amount, key: str) -> Figure | None:
     """The metric against one cost, with the front of the strategies that no other beats in both."""
-    groups = [g for g in data.groups_on(backbone, per_label) if g.median(key) == g.median(key)]  # NaN: not measured
+    groups = [g for g in data.groups_on(backbone, amount) if g.median(key) == g.median(key)]  # NaN: not measured
     if not groups:
         return None
 
@@ -215,7 +219,7 @@ def costs(data: ReportData, backbone: str, per_label: int, key: str) -> Figure |
     traces = [trace("front", *steps, "lines", {"color": GREY}, "dot", "hv")]
     names = [group.variant for group in groups]
     for group in groups:
-        if stat := data.stat(group, "in_domain"):
+        if stat := data.stat(group, data.home):
             marker = look(group.variant, names)
             bars = interval_bars([stat.mean], [stat.interval], marker)
             traces.append(trace(group.variant, [cost(group)], [stat.mean], "markers", marker) | {"error_y": bars})
@@ -224,7 +228,7 @@ def costs(data: ReportData, backbone: str, per_label: int, key: str) -> Figure |
         about += " A strategy that trains nothing stands at the left edge, because the scale is logarithmic."
     layout = {
         "xaxis": axis(COSTS[key], type="log", tickformat="~s"),
-        "yaxis": axis(f"in domain {data.primary}"),
+        "yaxis": axis(f"{split_title(data.home)} {data.primary}"),
     }
-    title = f"In domain against {COSTS[key]}, {per_label} per label"
+    title = f"{data.home_title} against {COSTS[key]}, {amount.phrase}"
     return Figure(f"cost-{backbone}-{key.rpartition('/')[2]}", title, about, traces, layout, still=key == MEMORY)

@@ -7,21 +7,24 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, RunConfig
+from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, Amount, RunConfig
 from effft.evaluation.statistics import Array, Numbers, crossed_weights, interval
 from effft.strategies.parts import TRANSDUCTIVE
 from effft.strategies.strategy import compose
 
 NO_SETTING = {
-    "seed", "data_seed", "per_label", "train_digest", "validation_digest", "task_digest", "model_digest", "steps",
-    "device", "threads", "task", "model", "strategy", "log_model", "processes", "data_dir", "bootstrap", "metric",
-    "width", "shots", "teacher_shots", "demo_seed", *DATA_FIELDS, *DIFFICULTY_FIELDS,
+    "seed", "data_seed", "per_label", "rows", "train_digest", "validation_digest", "task_digest", "model_digest",
+    "steps", "device", "threads", "task", "model", "strategy", "log_model", "processes", "data_dir", "bootstrap",
+    "metric", "cross_validation", "width", "shots", "teacher_shots", "demo_seed", *DATA_FIELDS, *DIFFICULTY_FIELDS,
 }  # fmt: skip
 """Resolved values that do not make two runs different; demonstrations count as they were asked for (`ASKED`)."""
 
 ASKED = ("asked:shots", "asked:teacher_shots")
 
 DEMO_SEED = "asked:demo_seed"
+
+DEFAULTS = {"param:class_weights": "none"}
+"""Columns of settings that runs of earlier versions did not log, with the value that they had."""
 
 TUNED = " tuned"
 """After the name of a strategy whose settings a study chose."""
@@ -49,7 +52,7 @@ class Statistic:
 
 @dataclass(frozen=True)
 class RunGroup:
-    """One variant of a strategy at one number of examples per label, on one backbone.
+    """One variant of a strategy at one number of examples, on one backbone.
 
     Args:
         runs: Its distinct runs.
@@ -60,7 +63,7 @@ class RunGroup:
     backbone: str
     variant: str
     strategy: str
-    per_label: int
+    amount: Amount
     runs: pd.DataFrame
     repeats: int
     copies: int
@@ -146,8 +149,9 @@ def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
     columns = [c for c in (*(f"param:{name}" for name in names), *ASKED) if c in frame.columns]
     settings = {column: column.partition(":")[2] for column in columns}
     groups = [group for _, group in frame[~tuned].groupby(["backbone", "strategy"], sort=False)]
-    groups += [group for _, group in frame[tuned].groupby(["backbone", "strategy", "per_label"], sort=False)]
+    groups += [group for _, group in frame[tuned].groupby(["backbone", "strategy", "amount"], sort=False)]
     for group in groups:
+        group = group.replace({column: {"": value} for column, value in DEFAULTS.items() if column in group})
         differing = [column for column in settings if group[column].nunique() > 1]
         for place, values in zip(group.index, group[differing].to_numpy(), strict=True) if differing else ():
             given = [f"{settings[c]}={value}" for c, value in zip(differing, values, strict=True) if value != ""]
@@ -160,14 +164,15 @@ def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
 def group_runs(frame: pd.DataFrame, keys: Sequence[str]) -> list[RunGroup]:
     """The groups in the order of their first runs. keys: the metrics that make two results the same or not."""
     columns, groups = [column for key in keys if (column := f"metric:{key}") in frame.columns], []
-    for (backbone, per_label, variant), rows in frame.groupby(["backbone", "per_label", "variant"], sort=False):
+    for (backbone, amount, variant), rows in frame.groupby(["backbone", "amount", "variant"], sort=False):
         strategy = str(rows["strategy"].iloc[0])
         seeds = pd.DataFrame({"seed": seeds_of(rows, strategy), "data_seed": rows["data_seed"]})
         latest = rows[~seeds.duplicated(keep="last")]
         distinct = latest.drop_duplicates(columns) if columns else latest
         copies = len(latest) - len(distinct) if trains(strategy) else 0  # zero-shot is the same for every draw
-        place = str(backbone), str(variant), strategy, int(str(per_label))
-        groups.append(RunGroup(*place, distinct, len(rows) - len(latest), copies))
+        place = str(backbone), str(variant), strategy
+        assert isinstance(amount, Amount)
+        groups.append(RunGroup(*place, amount, distinct, len(rows) - len(latest), copies))
     return groups
 
 

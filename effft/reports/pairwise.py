@@ -5,6 +5,7 @@ from itertools import combinations
 
 import pandas as pd
 
+from effft.config import Amount
 from effft.evaluation.statistics import PairedDifference, holm, paired_difference, smallest_p
 from effft.reports.blocks import Block, Table
 from effft.reports.data import ReportData, split_title
@@ -20,7 +21,7 @@ class Pair:
     """One strategy against another on one split: mean difference over pairs of runs, p before and after Holm."""
 
     backbone: str
-    per_label: int
+    amount: Amount
     split: str
     one: str
     other: str
@@ -43,12 +44,12 @@ def difference(one: RunGroup, other: RunGroup, key: str) -> PairedDifference | N
     return paired_difference(*sides)
 
 
-def pairs_of(data: ReportData, backbone: str, per_label: int) -> list[Pair]:
+def pairs_of(data: ReportData, backbone: str, amount: Amount) -> list[Pair]:
     """All pairs of strategies on every split, corrected together."""
     pairs = [
-        Pair(backbone, per_label, split, one.variant, other.variant, found.mean, found.count, found.p, found.p)
+        Pair(backbone, amount, split, one.variant, other.variant, found.mean, found.count, found.p, found.p)
         for split in data.splits
-        for one, other in combinations(data.groups_on(backbone, per_label)[:MOST], 2)
+        for one, other in combinations(data.groups_on(backbone, amount)[:MOST], 2)
         if (found := difference(one, other, f"{split}/{data.primary}"))
     ]
     return [replace(pair, p_holm=p) for pair, p in zip(pairs, holm([pair.p for pair in pairs]), strict=True)]
@@ -63,15 +64,15 @@ def pairs_section(data: ReportData, backbone: str, pairs: list[Pair]) -> list[Bl
         f"difference that holds at {LEVEL} (two-sided sign-flip permutation test, Holm's correction over the matrices "
         "of one number of examples). Pairs of one draw share their examples, so with few data_seeds p is optimistic."
     ]
-    for per_label in sorted({pair.per_label for pair in pairs}, reverse=True):
-        here = [pair for pair in pairs if pair.per_label == per_label]
+    for amount in sorted({pair.amount for pair in pairs}, reverse=True):
+        here = [pair for pair in pairs if pair.amount == amount]
         for split in dict.fromkeys(pair.split for pair in here):
             blocks.append(_matrix([pair for pair in here if pair.split == split]))
         counts = sorted({pair.pairs for pair in here})
         number = f"{counts[0]} to {counts[-1]}" if counts[1:] else str(counts[0])
         clear = sum(pair.p_holm < LEVEL for pair in here)
         line = (
-            f"{per_label} examples per label, {number} pairs each: {clear} of {len(here)} differences hold at {LEVEL} "
+            f"{amount.examples}, {number} pairs each: {clear} of {len(here)} differences hold at {LEVEL} "
             "after Holm's correction."
         )
         if smallest_p(counts[-1]) > LEVEL / len(here):
@@ -88,5 +89,5 @@ def _matrix(pairs: list[Pair]) -> Table:
         entries[pair.one, pair.other] = f"{pair.difference:+.3f}{star}"
         entries[pair.other, pair.one] = f"{-pair.difference:+.3f}{star}"
     rows = [(one, *(entries.get((one, other), "-") for other in names)) for one in names]
-    title = f"{split_title(pairs[0].split)}, {pairs[0].per_label} per label"
+    title = f"{split_title(pairs[0].split)}, {pairs[0].amount.phrase}"
     return Table((title, *names), rows)

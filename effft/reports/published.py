@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from effft.config import Amount
 from effft.reports.blocks import Block, Table
 from effft.reports.data import ReportData
 from effft.reports.groups import RunGroup
@@ -80,10 +81,10 @@ def published_section(data: ReportData) -> Iterator[Block]:
 def matches(theirs: Published, group: RunGroup, task: str) -> bool:
     """Whether task, model (its last name), strategy, examples per label, rank and depth are the same."""
     model = group.backbone.rstrip("/").rsplit("/", 1)[-1].lower()
-    ours = task, group.per_label, group.strategy, model
+    ours = task, group.amount, group.strategy, model
     layers = theirs.strategy[-1] if theirs.strategy.startswith("adaptive_top") else ""
     settings = {"rank": theirs.rank, "layers": layers}
-    return ours == (theirs.task, theirs.per_label, STRATEGIES[theirs.strategy], theirs.model) and all(
+    return ours == (theirs.task, Amount(theirs.per_label), STRATEGIES[theirs.strategy], theirs.model) and all(
         group.setting(name) == value for name, value in settings.items() if value
     )
 

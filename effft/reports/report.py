@@ -47,6 +47,7 @@ class Report:
         runs: How many runs it holds.
         metric: The primary metric.
         sets: The names of the OOD sets.
+        home: The split in domain.
     """
 
     task: str
@@ -56,6 +57,7 @@ class Report:
     runs: int
     metric: str
     sets: tuple[str, ...]
+    home: str = "in_domain"
 
     def write(self, folder: Path, small: bool = False) -> Path:
         """Write every file whole or not at all; returns the page.
@@ -108,7 +110,7 @@ def build(
     frame, names = collect(reader, experiment, parent)
     data, studies = select_runs(frame, task), read_studies(reader, task, names)
     progress("statistics", 0, 0)
-    pairs = [p for b in data.backbones for n in data.per_labels(b) for p in pairs_of(data, b, n)]
+    pairs = [p for b in data.backbones for n in data.amounts(b) for p in pairs_of(data, b, n)]
     tables = {backbone: results_table(data, backbone) for backbone in data.backbones}
     warnings = find_warnings(data)
     progress("figures", 0, 0)
@@ -126,7 +128,7 @@ def build(
         **({"trials.csv": trials_csv(studies)} if studies else {}),
         **{figure.file_name: still_figure(figure) for figure in figures},
     }
-    return Report(task, files, tables, warnings, len(data.frame), data.primary, data.sets)
+    return Report(task, files, tables, warnings, len(data.frame), data.primary, data.sets, data.home)
 
 
 def _lead(data: ReportData) -> str:
@@ -149,7 +151,7 @@ def _sections(
     """The sections that have something to show: those on every backbone, then those on the task."""
     for backbone in data.backbones:
         on = f" on {backbone}" if len(data.backbones) > 1 else ""
-        last, choice = data.per_labels(backbone)[-1], oracle(data, backbone)
+        last, choice = data.amounts(backbone)[-1], oracle(data, backbone)
         main = tables[backbone].block(intervals=True)
         differences = pairs_section(data, backbone, [pair for pair in pairs if pair.backbone == backbone])
         where = [scatter(data, backbone), learning_curve(data, backbone)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from effft.config import Amount
 from effft.evaluation.metric_keys import parse
 from effft.reports.blocks import Block, Figure, Table
 from effft.reports.csv_files import csv_text
@@ -73,7 +74,7 @@ class StudyRecord:
 def read_studies(reader: RunReader, task: str, only: Sequence[str] | None = None) -> list[StudyRecord]:
     """Every study of a task, in whatever experiment, the oldest first. only: the names of those that are meant."""
     parents = [run for run in reader.studies(task) if only is None or run.tags.get("study") in only]
-    labels = [f"{p.tags.get('strategy', '')}, {p.params.get('per_label', '')} per label" for p in parents]
+    labels = [f"{p.tags.get('strategy', '')}, {Amount.of(p.params).phrase}" for p in parents]
     studies = []
     for parent, label in zip(parents, labels, strict=True):
         name = parent.tags.get("study", parent.name)
@@ -167,7 +168,7 @@ def trials_csv(studies: Sequence[StudyRecord]) -> str:
     heads = ("study", "strategy", "backbone", "per_label", "trial", "state", "metric", "value", "parameter", "tried")
     rows = [
         [study.name, study.parent.tags.get("strategy", ""), study.parent.params.get("model", ""),
-         study.parent.params.get("per_label", ""), trial.number, trial.state, study.metric, trial.value, key, tried]
+         Amount.of(study.parent.params), trial.number, trial.state, study.metric, trial.value, key, tried]
         for study in studies
         for trial in study.trials
         for key, tried in (trial.values or {"": ""}).items()

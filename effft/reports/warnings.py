@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-from effft.reports.data import ReportData
+from effft.reports.data import ReportData, split_title
 from effft.reports.difficulty import difficulty_words, without_curve
 from effft.reports.groups import TUNED, RunGroup
 from effft.reports.results import identical_results, remarks
@@ -24,12 +24,19 @@ def find_warnings(data: ReportData) -> list[str]:
 def _chance(data: ReportData) -> Iterator[str]:
     """Strategies that are at or below chance in domain, with the likely cause where it can be known."""
     for remark, cause in (
-        ("in domain at chance", "Too few examples, too few steps or too small a model are the usual causes."),
-        ("in domain below chance", "A score below chance beyond its interval is usually a sign of swapped labels."),
+        (
+            f"{split_title(data.home)} at chance",
+            "Too few examples, too few steps or too small a model are the usual causes.",
+        ),
+        (
+            f"{split_title(data.home)} below chance",
+            "A score below chance beyond its interval is usually a sign of swapped labels.",
+        ),
     ):
-        names = [f"{g.variant} at {g.per_label}" for g in data.groups if g.trains and remark in remarks(data, g)]
+        remark = f"{split_title(data.home)} {remark}"
+        names = [f"{g.variant} at {g.amount.phrase}" for g in data.groups if g.trains and remark in remarks(data, g)]
         if names:
-            yield f"{remark[0].upper()}{remark[1:]}: {_some(names)} per label. {cause}"
+            yield f"{remark[0].upper()}{remark[1:]}: {_some(names)}. {cause}"
 
 
 def _unlike(data: ReportData) -> Iterator[str]:
@@ -48,7 +55,7 @@ def _unlike(data: ReportData) -> Iterator[str]:
     for group in data.groups:
         commits = sorted(commit[:8] for commit in set(group.runs["git_commit"]) - {""})
         if len(commits) > 1:
-            where = f"{group.variant} at {group.per_label} per label"
+            where = f"{group.variant} at {group.amount.phrase}"
             yield f"{where} mixes runs of {len(commits)} versions of the code ({', '.join(commits)})."
 
 
@@ -74,17 +81,17 @@ def _missing(data: ReportData) -> Iterator[str]:
     """Seeds, and numbers of examples per label, that some strategies have and others lack."""
     for backbone in data.backbones:
         groups = [group for group in data.groups if group.backbone == backbone]
-        for per_label in data.per_labels(backbone):
-            here = [group for group in groups if group.per_label == per_label]
+        for amount in data.amounts(backbone):
+            here = [group for group in groups if group.amount == amount]
             seeds = {pair for group in here if group.trains for pair in _seeds(group)}
             lacking = [f"{group.variant} ({lost})" for group in here if (lost := _lost(group, seeds)) > 0]
             if lacking:
-                yield f"{per_label} per label on {backbone}: seeds that others have are missing for {_some(lacking)}."
-        known = {(group.variant, group.per_label) for group in groups}
+                yield f"{amount.phrase} on {backbone}: seeds that others have are missing for {_some(lacking)}."
+        known = {(group.variant, group.amount) for group in groups}
         plain = dict.fromkeys(group.variant for group in groups if "[" not in group.variant)
-        absent = [f"{v} at {n}" for v, n in product(plain, data.per_labels(backbone)) if (v, n) not in known]
+        absent = [f"{v} at {n.phrase}" for v, n in product(plain, data.amounts(backbone)) if (v, n) not in known]
         if absent:
-            yield f"No run on {backbone} of {_some(absent)} per label."
+            yield f"No run on {backbone} of {_some(absent)}."
 
 
 def _lost(group: RunGroup, seeds: set[tuple[int, int]]) -> int:

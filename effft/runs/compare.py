@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from effft.config import DATA_FIELDS, RunConfig, TrackingTarget
+from effft.config import DATA_FIELDS, Amount, RunConfig, TrackingTarget
 from effft.errors import InputError
 from effft.progress import ProgressCallback, silent
 from effft.redaction import redact
@@ -138,7 +138,7 @@ class PlannedComparison:
             try:
                 plan = prepare(control_config(run.config, run.control, session), session)
             except InputError as error:
-                raise InputError(f"{run.variant} at {run.config.per_label} per label: {error}") from error
+                raise InputError(f"{run.variant} at {Amount.of(vars(run.config)).phrase}: {error}") from error
             self.tasks[run.config.task] = plan.task.name
             self.keys.append(content_key(run, session))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from effft.config import RunConfig
 from effft.data.examples import ExampleSet
 from effft.errors import InputError
+from effft.evaluation.metric_keys import CROSS_VALIDATED
 from effft.models.backbone import Backbone
 from effft.models.description import resolve_device
 from effft.models.forward.partial_forward import block_input
@@ -98,14 +99,16 @@ def estimate(config: RunConfig, session: Skeletons) -> Estimate:
     if learner.head is not None:
         learner.head.to("meta")
     held = _held(learner, plan)
-    evaluated_tokens, (rows, longest) = _lengths(learner, plan.evaluated)
+    own, fits = ExampleSet("train", plan.few_shot.train, ""), 1 + (plan.folds.fits if plan.folds else 0)
+    scored = plan.evaluated | ({CROSS_VALIDATED: own} if fits > 1 or not plan.evaluated else {})
+    evaluated_tokens, (rows, longest) = _lengths(learner, scored)
     with measure_meta(_weights(learner)) as live, torch.no_grad():
         learner.scores(_blank(learner, [longest] * rows))
     scored_flops = live.flops / (rows * longest)
     learning = _learning(learner, plan, held.gradients) if plan.strategy.trains else Work(0, 0, 0.0)
     teaching = _teaching(plan, backbone) * scored_flops if taught else 0.0
     moved, total = (sum(sizes) for sizes in zip(*learner.groups.values(), strict=True))
-    train_flops, evaluation_flops = learning.flops + teaching, scored_flops * evaluated_tokens
+    train_flops, evaluation_flops = fits * (learning.flops + teaching), scored_flops * evaluated_tokens
     threads = threads_of(config, backbone.width)
     rate = REACHED * matmul_rate(resolve_device(config.device), learner.precision_type, threads)
     training = held.weights + held.gradients + held.optimizer + learning.taken
@@ -114,7 +117,7 @@ def estimate(config: RunConfig, session: Skeletons) -> Estimate:
         max(learning.activations, live.peak),
         max(held.loading, LIBRARIES + max(training, held.weights + live.peak)),
         train_flops, evaluation_flops,
-        train_flops / rate + plan.resolved.steps * moved * UPDATE, evaluation_flops / rate,
+        train_flops / rate + fits * plan.resolved.steps * moved * UPDATE, evaluation_flops / rate,
     )  # fmt: skip
 
 

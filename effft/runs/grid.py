@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from effft.config import CONSTRAINT_MESSAGES, PART_FIELDS, Positive, RunConfig, make_config
+from effft.config import CONSTRAINT_MESSAGES, PART_FIELDS, Amount, Positive, Rows, RunConfig, make_config
 from effft.errors import InputError, lookup, nearest
 from effft.strategies.parts import TRANSDUCTIVE
 from effft.strategies.strategy import NAMED, Strategy, compose
@@ -49,9 +49,9 @@ class RunRow:
     control: str = ""
 
     @property
-    def per_label(self) -> int:
-        """Training examples per label."""
-        return int(self.values["per_label"])
+    def amount(self) -> Amount:
+        """Number of training examples."""
+        return Amount.of(self.values)
 
     @property
     def shows(self) -> bool:
@@ -74,7 +74,8 @@ class Grid(BaseModel):
     Args:
         tasks: Names or paths of tasks.
         strategies: Names, or parts joined by '+'; `all` stands for the named ones.
-        per_label: Training examples per label.
+        per_label: Training examples per label, 32 where neither they nor rows are given and the task has a test file.
+        rows: Training rows as frequent as they are ('all' or numbers), instead of `per_label`.
         seeds: Number of seeds, counted from `settings: {seed: ...}`.
         data_seeds: Number of few-shot draws, counted from `settings: {data_seed: ...}`.
         demo_seeds: Number of draws of demonstrations from the examples, counted from `settings: {demo_seed: ...}`;
@@ -89,7 +90,8 @@ class Grid(BaseModel):
 
     tasks: tuple[str, ...] = Field(default=("agreement",), min_length=1)
     strategies: tuple[str, ...] = Field(default=tuple(NAMED), min_length=1)
-    per_label: tuple[Positive, ...] = Field(default=(32,), min_length=1)
+    per_label: tuple[Positive, ...] = ()
+    rows: tuple[Rows, ...] = ()
     seeds: Positive = 3
     data_seeds: Positive = 1
     demo_seeds: Positive = 1
@@ -104,14 +106,16 @@ class Grid(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        known = RunConfig.model_fields.keys() - {"task", "strategy", "per_label"}
+        if self.per_label and self.rows:
+            raise ValueError("per_label and rows are both given; keep one")
+        known = RunConfig.model_fields.keys() - {"task", "strategy", "per_label", "rows"}
         for name in (*self.settings, *self.preferred):
             if name not in known:
-                what = "tasks, strategies and per_label are keys of the grid itself"
+                what = "tasks, strategies, per_label and rows are keys of the grid itself"
                 raise ValueError(f"unknown setting {name!r}; {what}.{nearest(name, known)}")
         return self
 
-    def rows(self) -> Iterator[list[RunRow]]:
+    def table_rows(self) -> Iterator[list[RunRow]]:
         """The rows that take turns over the seeds: those of one task, listed setting and number of examples.
 
         Raises:
@@ -124,10 +128,12 @@ class Grid(BaseModel):
                 raise InputError(f"none of the strategies compared ({names}) has the parameter {name!r}; leave it out.")
         preferred = {k: v for k, v in self.preferred.items() if k not in PART_FIELDS or holders(k, composed)}
         listed = {name: value for name, value in self.settings.items() if isinstance(value, list)}
-        for task, count, *values in product(self.tasks, self.per_label, *listed.values()):
+        counts = [*({"per_label": n} for n in self.per_label), *({"rows": n} for n in self.rows)] or [{}]
+        for task, count, *values in product(self.tasks, counts, *listed.values()):
             chosen = dict(zip(listed, values, strict=True))
             suffix = "".join(f" {name} {value}" for name, value in chosen.items())
-            settings = preferred | self.settings | chosen | {"task": task, "per_label": count}
+            settings = preferred | self.settings | chosen | {"task": task}
+            settings |= count or load_task(task, allow_outside=True).default_amount
             if "pattern" in preferred.keys() - self.settings.keys():
                 patterns = {} if self.settings.get("data") else load_task(task, allow_outside=True).patterns
                 settings = {k: v for k, v in settings.items() if k != "pattern" or v in patterns}
@@ -144,7 +150,7 @@ class Grid(BaseModel):
         """Every run; of those that could only repeat another, one."""
         first = make_config({name: self.settings.get(name) for name in ("seed", "data_seed")})
         first_demo = int(str(self.settings.get("demo_seed") or 0)) if self.demo_seeds > 1 else 0
-        for rows in self.rows():
+        for rows in self.table_rows():
             for data_seed, demo_seed, seed, row in product(
                 range(self.data_seeds), range(self.demo_seeds), range(self.seeds), rows
             ):

@@ -7,12 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, PART_FIELDS, RunConfig
+from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, PART_FIELDS, Amount, RunConfig
 from effft.data.examples import Example, ExampleSet, digest
-from effft.data.few_shot import FewShotDraw, draw_demonstrations, draw_few_shot, draw_unlabelled, split_fold
+from effft.data.few_shot import (
+    FewShotDraw,
+    draw_demonstrations,
+    draw_few_shot,
+    draw_rows,
+    draw_unlabelled,
+    fold_numbers,
+    hold_out,
+    split_fold,
+)
 from effft.data.leakage import draw_leakage
 from effft.distributed.process_group import process_group
 from effft.errors import InputError, UnavailableError
+from effft.evaluation.cross_validation import Folds, folds_of
 from effft.models.backbone import Backbone
 from effft.models.description import resolve_device
 from effft.models.device_map import check_device_map
@@ -52,6 +62,9 @@ class ResolvedSettings:
     settings: Mapping[str, object]
 
 
+VALIDATION_FOLDS = 5
+"""One of so many parts of the rows drawn validates, where `selection=validation` or a search asks for it."""
+
 READ_AHEAD = 200
 """Training texts that are read before training, to see whether the model knows their words."""
 
@@ -62,6 +75,7 @@ class Plan:
 
     config is what was asked for, resolved what is used. unlabelled: further texts that a distilled student learns from.
     evaluated: every split that is evaluated, by name. leaks: how many of a split's examples are in `train` too.
+    folds: how the training examples are cross-validated; None where they are not.
     """
 
     config: RunConfig
@@ -75,13 +89,26 @@ class Plan:
     resolved: ResolvedSettings
     notes: tuple[str, ...]
     leaks: Mapping[str, int] = field(default_factory=dict)
+    folds: Folds | None = None
+
+    @property
+    def amount(self) -> Amount:
+        """How many examples are drawn."""
+        return Amount.of(vars(self.config))
+
+    @property
+    def labels_used(self) -> int:
+        """Labels that shaped the model: of what it trained on, of what chose its epoch, of its demonstrations."""
+        trained = len(self.few_shot.train) if self.strategy.trains else len(self.demonstrations)
+        return trained + len(self.few_shot.validation) * (self.config.selection == "validation")
 
     @property
     def name(self) -> str:
         """A readable run name: 'lora r8 · 32/label · seed 3·1' (seed · data_seed)."""
         c = self.config
         words = " ".join([self.strategy.name, *(p.short for p in self.strategy.parts if p.short)])
-        return f"{words} · {c.per_label}/label · seed {c.seed}·{c.data_seed}"
+        drawn = f"{self.amount}/label" if c.per_label else str(self.amount)
+        return f"{words} · {drawn} · seed {c.seed}·{c.data_seed}"
 
     @property
     def demo_seed(self) -> int:
@@ -105,7 +132,8 @@ class Plan:
         """What a person groups runs by."""
         c = self.config
         names = {"strategy": self.strategy.name, "task": self.task.name, "backbone": c.model}
-        numbers = {"per_label": str(c.per_label), "seed": str(c.seed), "data_seed": str(c.data_seed)}
+        numbers = {"per_label": str(c.per_label)} if c.per_label else {"rows": str(c.rows)}
+        numbers |= {"seed": str(c.seed), "data_seed": str(c.data_seed)}
         parts = {axis: type(getattr(self.strategy, axis)).__name__ for axis in ("input", "head", "trainable", "loss")}
         digests = {"task_digest": self.session.task_digest(c), "model_digest": self.session.model_digest(c)}
         given = {name: value for name in (*PART_FIELDS, *DIFFICULTY_FIELDS) if (value := getattr(c, name)) is not None}
@@ -118,8 +146,8 @@ def prepare(config: RunConfig, session: Session) -> Plan:
     Raises:
         InputError: strategy, parameter, task, metric, model, data, label words, lengths.
     """
-    plan = prepare_validation(config, session)
-    task = plan.task
+    plan = _prepare(config, session)
+    config, task = plan.config, plan.task
     missing = missing_ood(task, config.data_dir)
     where = f"no file for it under {config.data_dir}" if config.data_dir else "it is on no hub; give --data-dir"
     notes = [f"OOD set {name} is left out: {where}." for name in missing]
@@ -136,7 +164,13 @@ def prepare(config: RunConfig, session: Session) -> Plan:
     notes += [note for c in checks.values() for note in c.note(config.drop_leaks)]
     notes += draw_leakage(plan.few_shot.train, evaluated)
     leaks = {n: c.count for n, c in checks.items()}
-    return replace(plan, evaluated=plan.evaluated | evaluated, leaks=leaks, notes=(*plan.notes, *notes))
+    folds = folds_of(config.cross_validation, task, plan.few_shot.train)
+    return replace(plan, evaluated=plan.evaluated | evaluated, leaks=leaks, notes=(*plan.notes, *notes), folds=folds)
+
+
+def with_amount(config: RunConfig, task: Task) -> RunConfig:
+    """The configuration with its number of examples, the task's own where none is given."""
+    return config if config.per_label or config.rows else config.model_copy(update=task.default_amount)
 
 
 def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = None) -> Plan:
@@ -147,9 +181,28 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     Raises:
         InputError: as `prepare`; fewer examples per label than folds.
     """
+    return _prepare(config, session, fold, validates=True)
+
+
+def _draw(config: RunConfig, task: Task, pool: ExampleSet, fold: Fold | None, validates: bool) -> FewShotDraw:
+    """The examples that train and those that validate."""
+    if config.per_label:
+        drawn = draw_few_shot(pool, task.labels, config.per_label, config.data_seed, validates)
+        return split_fold(drawn, len(task.labels), *fold) if fold else drawn
+    rows = draw_rows(pool, task.labels, str(config.rows), config.data_seed)
+    if not fold and not validates:
+        return FewShotDraw(rows, ())
+    number, folds, seed = fold or (0, VALIDATION_FOLDS, config.data_seed)
+    if len(rows) < folds:
+        raise InputError(f"rows={config.rows}: {len(rows)} rows cannot be cut into {folds} parts; raise --rows.")
+    return hold_out(rows, fold_numbers(rows, len(task.labels), folds, seed), number)
+
+
+def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, validates: bool = False) -> Plan:
     parameters = {name: getattr(config, name) for name in PART_FIELDS if getattr(config, name) is not None}
     strategy = compose(config.strategy).with_parameters(parameters)
     task = session.task(config)
+    config = with_amount(config, task)
     if not session.has_backbone(config.model):
         check_name(config.model)
     check_device_map(config.device, strategy.name, strategy.trains)
@@ -158,15 +211,15 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     if isinstance(strategy.input, Pattern):
         check_pattern_name(task, strategy.input.pattern)
     pool = session.split(config, "train")
-    few_shot = draw_few_shot(pool, task.labels, config.per_label, config.data_seed)
-    labelled = (*few_shot.train, *few_shot.validation)
-    if fold is not None:
-        few_shot = split_fold(few_shot, len(task.labels), *fold)
+    validates |= config.selection == "validation" or bool(config.per_label and task.in_domain)
+    drawn = _draw(config, task, pool, None, validates)
+    few_shot, labelled = _draw(config, task, pool, fold, validates) if fold else drawn, drawn.train + drawn.validation
     strategy, notes = _shots(strategy, config, len(few_shot.train))
     unlabelled: tuple[Example, ...] = ()
     if isinstance(strategy.loss, DistillKL):
         unlabelled = draw_unlabelled(pool, labelled, strategy.loss.unlabelled, config.data_seed)
-    evaluated = {"validation": ExampleSet("validation", few_shot.validation, pool.origin)}
+    validation = ExampleSet("validation", few_shot.validation, pool.origin)
+    evaluated = {"validation": validation} if validates else {}
     notes += draw_leakage(few_shot.train, evaluated)
     backbone = session.pristine_backbone(config, isinstance(strategy.head, Verbalizer))
     strategy.trainable.check(backbone)
@@ -198,8 +251,8 @@ def _shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[Strate
         return strategy, []
     if getattr(config, name) is not None:
         raise InputError(
-            f"{name}={shots}: only {labelled} labelled examples are drawn (per_label={config.per_label}); "
-            f"lower --{name.replace('_', '-')} or raise --per-label."
+            f"{name}={shots}: only {labelled} labelled examples are drawn ({Amount.of(vars(config)).examples}); "
+            f"lower --{name.replace('_', '-')} or raise --{'per-label' if config.per_label else 'rows'}."
         )
     note = f"{name} is {labelled}, not {shots}: there are no more labelled examples."
     return strategy.with_parameters({name: labelled}), [note]
@@ -249,6 +302,16 @@ def _demonstrations(
     return strategy.with_parameters({strategy.shots_name: fitting}), draw(fitting), [note]
 
 
+def on_part(plan: Plan, few_shot: FewShotDraw, seed: int) -> Plan:
+    """The plan on other examples, such as those outside of a fold; its demonstrations come from them."""
+    shots = min(plan.strategy.shots, len(few_shot.train))
+    strategy = plan.strategy.with_parameters({plan.strategy.shots_name: shots}) if shots else plan.strategy
+    config = plan.config.model_copy(update={"seed": seed})
+    backbone = plan.session.pristine_backbone(config, isinstance(strategy.head, Verbalizer))
+    strategy, demonstrations, _ = _demonstrations(strategy, plan.task, backbone, config, few_shot.train)
+    return replace(plan, config=config, strategy=strategy, demonstrations=demonstrations, few_shot=few_shot)
+
+
 def prompt_encoders(
     strategy: Strategy, task: Task, backbone: Backbone, config: RunConfig, demos: Sequence[Example]
 ) -> tuple[PromptEncoder, PromptEncoder | None]:
@@ -267,7 +330,7 @@ def _resolve(
     learning_rate = config.learning_rate or strategy.default_learning_rate(backbone.width)
     steps = steps_in(config, len(few_shot.train)) if strategy.trains else 0
     precision = choose_precision(config.precision, backbone, threads)
-    settings = config.model_dump(exclude={*PART_FIELDS, *DIFFICULTY_FIELDS, *DATA_FIELDS})
+    settings = config.model_dump(exclude={*PART_FIELDS, *DIFFICULTY_FIELDS, *DATA_FIELDS}, exclude_none=True)
     settings |= {name: value for name in DATA_FIELDS if (value := getattr(config, name)) and name != "data"}
     settings |= strategy.parameters | task.difficulty
     settings |= {"metric": metric, "device": device, "width": backbone.width}

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from effft.config import DATA_FIELDS, PART_FIELDS, RunConfig, make_config
+from effft.config import DATA_FIELDS, PART_FIELDS, Amount, RunConfig, make_config
 from effft.errors import InputError
-from effft.runs.plan import prepare_validation
+from effft.runs.plan import prepare_validation, with_amount
 from effft.runs.session import Session
 from effft.search.settings import Settings, StudyPlan
 from effft.search.spaces import (
@@ -53,7 +53,8 @@ def plan_study(
     fixed = {k: v for k, v in asked.items() if not is_range(v) and v != ""}
     ratio = fixed.pop("alpha_ratio", "")
     config = make_config({**values, **fixed})
-    if settings.folds and settings.folds > config.per_label:
+    config = with_amount(config, session.task(config))
+    if settings.folds and config.per_label and settings.folds > config.per_label:
         raise InputError(
             f"folds={settings.folds}: there are only {config.per_label} examples per label, so at most "
             f"{config.per_label} folds (flag --folds; 0 = the validation draw)."
@@ -90,6 +91,7 @@ def _default(
 ) -> tuple[RunConfig, Values]:
     """The default configuration and its values; `config` where the default cannot be trained (too few blocks)."""
     default = make_config(values)
+    default = with_amount(default, session.task(default))
     try:
         return default, _defaults(prepare_validation(default, session).resolved.settings)
     except InputError:
@@ -131,7 +133,7 @@ def _ratio(text: str) -> float:
 
 
 def _name(config: RunConfig, task: str) -> str:
-    place = f"{task}/{config.strategy}/{config.per_label}"
+    place = f"{task}/{config.strategy}/{Amount.of(vars(config)).name}"
     return f"{place}/{config.model.rstrip('/').rpartition('/')[2]}/{config.seed}-{config.data_seed}"
 
 
@@ -151,14 +153,6 @@ def _check_ends(plan: StudyPlan, session: Session) -> None:
 
 
 _WHERE = (
-    "strategy",
-    "task",
-    *DATA_FIELDS,
-    "model",
-    "revision",
-    "data_dir",
-    "per_label",
-    "data_seed",
-    "max_length",
+    "strategy", "task", *DATA_FIELDS, "model", "revision", "data_dir", "per_label", "rows", "data_seed", "max_length",
     "device",
-)
+)  # fmt: skip

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
-from effft.config import TrackingTarget, make_config
+from effft.config import Amount, TrackingTarget, make_config
 from effft.errors import EffftError
 from effft.evaluation.metric_keys import ood_sets
 from effft.progress import ProgressCallback
@@ -50,12 +50,12 @@ class TunedComparison:
         self.tasks: dict[str, str] = {}
         runs: list[ComparedRun] = []
         for grid in comparison.grids:
-            rows = list(chain.from_iterable(grid.rows()))
+            rows = list(chain.from_iterable(grid.table_rows()))
             untuned = [row for row in rows if row.control or not self._plan(grid, row)]
             seed = make_config({"seed": grid.settings.get("seed")}).seed + HELD_OUT_SEED_OFFSET
             held_out = grid.model_copy(update={"settings": grid.settings | {"seed": seed}})
-            places = {(row.variant, row.values["task"], row.per_label) for row in untuned}
-            runs += [r for r in held_out.runs() if (r.variant, r.config.task, r.config.per_label) in places]
+            places = {(row.variant, row.values["task"], row.amount) for row in untuned}
+            runs += [r for r in held_out.runs() if (r.variant, r.config.task, Amount.of(vars(r.config))) in places]
         self.untuned = PlannedComparison(runs, 1, self.session, progress)
         self.tasks |= self.untuned.tasks
 
@@ -64,7 +64,7 @@ class TunedComparison:
         searched = {*row.strategy.space(768), *DERIVED}
         fixed = {name: str(value) for name, value in row.values.items() if name in searched}
         values = {name: str(value) for name, value in row.values.items() if name not in searched}
-        folds = FOLDS if row.per_label >= CROSS_VALIDATED_FROM else 0
+        folds = FOLDS if row.amount.rows or row.amount.per_label >= CROSS_VALIDATED_FROM else 0
         settings = Settings(trials=self.trials, folds=folds, seeds=grid.seeds, data_seeds=grid.data_seeds)
         try:
             plan = plan_study(values, fixed, settings, "", self.session)
@@ -118,6 +118,6 @@ class TunedComparison:
 def _outcome(row: RunRow, plan: StudyPlan, final: Final) -> Outcome:
     """A final run as a comparison sees it."""
     config = plan.config.model_copy(update={"seed": final.seed, "data_seed": final.data_seed})
-    name = f"tuned {row.variant} · {config.per_label}/label · seed {final.seed}·{final.data_seed}"
+    name = f"tuned {row.variant} · {Amount.of(vars(config)).phrase} · seed {final.seed}·{final.data_seed}"
     result = Result(config, name, final.metrics, plan.metric, ood_sets(final.metrics, plan.metric), ())
     return Outcome(config, result, "", row.variant)

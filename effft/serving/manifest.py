@@ -68,7 +68,8 @@ class Manifest(StrictModel):
     precision: str
     max_length: int
     metric: str
-    per_label: int
+    per_label: int = 0
+    rows: str = ""
     seeds: tuple[int, int]
     normalization: Literal["strip", "bytes_repr"] = "strip"
     demonstrations: tuple[Demonstration, ...] = ()

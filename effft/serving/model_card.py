@@ -1,5 +1,6 @@
 """The model card: what a person reads on the registry's page and in the exported folder."""
 
+from effft.config import Amount
 from effft.evaluation.metric_keys import splits_with
 from effft.evaluation.metrics import METRICS
 from effft.serving.manifest import Manifest
@@ -18,7 +19,7 @@ def card(record: Manifest) -> str:
         f"# {plain(record.run)}",
         "",
         f"Text classifier for the task `{plain(str(record.task['name']))}`, adapted with the strategy "
-        f"`{record.strategy}` from {record.per_label} labelled examples per label "
+        f"`{record.strategy}` from {Amount.of(vars(record)).examples} "
         f"(seed {seed}, data_seed {data_seed}).",
         "",
         f"- Reads: {', '.join(f'`{name}`' for name in record.fields)}. Answers: {labels}.",

@@ -23,7 +23,8 @@ class Task(StrictModel):
     """Texts, labels, patterns, metric and splits.
 
     labels: names; their order is the class index. label_words: label name -> word, exact, with its leading space.
-    patterns: by name, the first is the default; `{field}` placeholders and at most one `{answer}`.
+    patterns: by name, the first is the default; `{field}` placeholders and at most one `{answer}`. in_domain: without
+    it, what a run reaches in domain is estimated by cross-validation on its training examples.
     """
 
     version: int = Field(default=1, ge=1, le=1)
@@ -35,7 +36,7 @@ class Task(StrictModel):
     label_words: dict[str, str] = Field(default_factory=dict)
     patterns: dict[str, str] = Field(default_factory=dict)
     train: Split
-    in_domain: Split
+    in_domain: Split | None = None
     ood: dict[str, Split] = Field(default_factory=dict)
     _folder: Path | None = PrivateAttr(default=None)
     _outside: bool = PrivateAttr(default=False)
@@ -113,8 +114,13 @@ class Task(StrictModel):
 
     @property
     def split_names(self) -> tuple[str, ...]:
-        """`train`, `in_domain`, then every `ood/<name>`."""
-        return ("train", "in_domain", *(f"ood/{name}" for name in self.ood))
+        """`train`, `in_domain` where the task has it, then every `ood/<name>`."""
+        return ("train", *(["in_domain"] if self.in_domain else []), *(f"ood/{name}" for name in self.ood))
+
+    @property
+    def default_amount(self) -> dict[str, int | str]:
+        """How many examples a run draws where it is not said, as a field of it: without a test file all rows."""
+        return {"per_label": 32} if self.in_domain else {"rows": "all"}
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -162,11 +168,11 @@ class Task(StrictModel):
             sources = (s.model_copy(update=dict(settings)) if s.builtin else s for s in split.sources)
             splits[name] = split.model_copy(update={"sources": tuple(sources)})
         ood = {name: splits[f"ood/{name}"] for name in self.ood}
-        return self.model_copy(update={"train": splits["train"], "in_domain": splits["in_domain"], "ood": ood})
+        return self.model_copy(update={"train": splits["train"], "in_domain": splits.get("in_domain"), "ood": ood})
 
     def split(self, name: str) -> Split:
         """The record of one split."""
-        table = {"train": self.train, "in_domain": self.in_domain}
+        table = {"train": self.train} | ({"in_domain": self.in_domain} if self.in_domain else {})
         table |= {f"ood/{key}": split for key, split in self.ood.items()}
         return lookup(f"split of task {self.name!r}", name, table)
 

@@ -87,10 +87,10 @@ class MlflowTracker:
         """Why results are in a recovery file and the command that sends them; '' when the store has all of them."""
         return f"{self.writer.reason} `{self.writer.resend_command}` sends these results." if self.writer.file else ""
 
-    def view(self, task: str, metric: str, sets: Sequence[str]) -> str:
+    def view(self, task: str, metric: str, sets: Sequence[str], home: str = "in_domain") -> str:
         """Save a view that shows the strategies side by side; returns its address, '' where the store refuses it."""
         try:
-            return save_view(self.client, self.home_id, task, metric, sets)
+            return save_view(self.client, self.home_id, task, metric, sets, home)
         except (MlflowException, OSError) as error:
             log.warning("the view of the runs table could not be saved: %s", sentence_of(error))
             return ""
@@ -246,5 +246,16 @@ def _all_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return _texts({**code_tags(), **process_tags(), NOTE: " · ".join([f"**{tags['kind']}**", *shown]), **tags})
 
 
-DESCRIBED = ("task", "strategy", "strategies", "backbone", "per_label", "seed", "data_seed", "study", "optuna.trial")
+DESCRIBED = (
+    "task",
+    "strategy",
+    "strategies",
+    "backbone",
+    "per_label",
+    "rows",
+    "seed",
+    "data_seed",
+    "study",
+    "optuna.trial",
+)
 """Tags that the first description of a run repeats."""

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError, nearest
 from effft.evaluation.metric_keys import parse
-from effft.serving.manifest import MANIFEST_FILE, read_manifest
+from effft.serving.manifest import MANIFEST_FILE, Manifest, read_manifest
 from effft.tracking.pyfunc import pyfunc_folder
 from effft.tracking.sanitize import sentence_of
 
@@ -22,13 +22,18 @@ Digests = Mapping[str, Sequence[str]]
 """Split -> (name, digest) of its data set."""
 
 
+def amount_tags(record: Manifest) -> dict[str, str]:
+    """How many examples a model was made from: `per_label` or `rows`."""
+    return {"per_label": str(record.per_label)} if record.per_label else {"rows": record.rows}
+
+
 def log_saved_model(
     client: MlflowClient, run_id: str, saved: Path, metrics: Mapping[str, float], digests: Digests
 ) -> str:
     """Log a saved model as an output of the run; returns its id. One that cannot be stored is marked FAILED."""
     experiment = client.get_run(run_id).info.experiment_id
     record = read_manifest(saved)
-    tags = {"strategy": record.strategy, "task": str(record.task["name"]), "per_label": str(record.per_label)}
+    tags = {"strategy": record.strategy, "task": str(record.task["name"]), **amount_tags(record)}
     params = {"strategy": record.strategy, "base": record.base.name, "precision": record.precision}
     model_id: str = client.create_logged_model(experiment, "model", run_id, tags, params, "classifier").model_id
     try:

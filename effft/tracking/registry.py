@@ -11,10 +11,10 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError
-from effft.evaluation.metric_keys import splits_with
+from effft.evaluation.metric_keys import CROSS_VALIDATED, splits_with
 from effft.serving.manifest import Manifest, read_manifest
 from effft.serving.model_card import card
-from effft.tracking.models import fetch, model_of
+from effft.tracking.models import amount_tags, fetch, model_of
 from effft.tracking.sanitize import LONGEST_TAG, truncate
 from effft.tracking.store import open_client
 
@@ -57,8 +57,9 @@ class Version:
 def register(run_id: str, tracking_uri: str = "", study: str = "", validation: float | None = None) -> Version:
     """Register the model that a run logged (`--log-model`) as a version of `effft-<task>`.
 
-    The alias `champion` moves to the new version if its validation is above the champion's and both were trained on
-    the same content of the task and chosen by the same metric. In-domain and OOD numbers are tags that nothing reads.
+    The alias `champion` moves to the new version if its validation (its cross-validated score, where it has one) is
+    above the champion's and both were trained on the same content of the task and chosen by the same metric. In-domain
+    and OOD numbers are tags that nothing reads.
 
     Args:
         run_id: The run.
@@ -94,23 +95,27 @@ def register(run_id: str, tracking_uri: str = "", study: str = "", validation: f
     if reason:
         return replace(version, verdict=f"the champion stays ({reason})")
     client.set_registered_model_alias(name, CHAMPION, str(version.number))
-    return replace(version, aliases=(CHAMPION,), verdict="champion by validation")
+    return replace(
+        version, aliases=(CHAMPION,), verdict=f"champion by {tags.get('chosen_on', 'validation').replace('_', ' ')}"
+    )
 
 
 def version_tags(record: Manifest, run: Run, study: str, validation: float | None) -> dict[str, str]:
     """What a person chooses by: strategy, backbone, per_label, metrics, study, git commit, content of the task."""
     metrics, metric = record.metrics, record.metric
-    value = metrics.get(f"validation/{metric}") if validation is None else validation
+    split = CROSS_VALIDATED if f"{CROSS_VALIDATED}/{metric}" in metrics else "validation"
+    value = metrics.get(f"{split}/{metric}") if validation is None else validation
     tags = {
         "task": str(record.task["name"]),
         "task_digest": run.data.tags.get("task_digest") or record_digest(record.task),
         "strategy": record.strategy,
         "backbone": record.base.name,
-        "per_label": str(record.per_label),
+        **amount_tags(record),
         "seed": str(record.seeds[0]),
         "data_seed": str(record.seeds[1]),
         "metric": metric,
         "validation": "" if value is None else f"{value:.6f}",
+        "chosen_on": split if split == CROSS_VALIDATED else "",
         "study": study or run.data.tags.get("study", ""),
         "git_commit": run.data.tags.get("git_commit", ""),
         "run": record.run,
@@ -145,6 +150,8 @@ def reason_against(new: Version, old: Version | None) -> str:
         return ""  # a study's new verdict replaces its old one
     if new.tags.get("metric") != old.tags.get("metric"):
         return f"it was chosen by another metric, {old.tags.get('metric')}"
+    if new.tags.get("chosen_on", "") != old.tags.get("chosen_on", ""):
+        return "one was measured by cross-validation and the other on a validation draw; move the alias by hand"
     if new.tags.get("task_digest") != old.tags.get("task_digest"):
         return "it was trained on other content of the task; move the alias by hand to replace it"
     return "" if new.validation > old.validation else "validation is not above its own"

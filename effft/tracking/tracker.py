@@ -38,7 +38,7 @@ class Tracker(Protocol):
     def unsent(self) -> str:
         """Why results are kept elsewhere, and the command that sends them; '' when the store has all of them."""
 
-    def view(self, task: str, metric: str, sets: Sequence[str]) -> str:
+    def view(self, task: str, metric: str, sets: Sequence[str], home: str = "in_domain") -> str:
         """Save a view that shows the strategies side by side; returns its address, '' where there is none."""
 
     def params(self, values: Mapping[str, object]) -> None:
@@ -94,7 +94,7 @@ class MemoryTracker:
     description: str = ""
     children: list["MemoryTracker"] = field(default_factory=list)
 
-    def view(self, task: str, metric: str, sets: Sequence[str]) -> str:
+    def view(self, task: str, metric: str, sets: Sequence[str], home: str = "in_domain") -> str:
         """Do nothing, since there is no page of runs."""
         return ""
 

@@ -21,16 +21,18 @@ KINDS = [f"tags.kind != '{kind}'" for kind in ("trial", "study", "control")]
 """What is no run of a strategy, though it has the strategy's name."""
 
 
-def save_view(client: MlflowClient, experiment_id: str, task: str, metric: str, sets: Sequence[str]) -> str:
+def save_view(
+    client: MlflowClient, experiment_id: str, task: str, metric: str, sets: Sequence[str], home: str = "in_domain"
+) -> str:
     """Write the view of a task; return its address in the UI. One that a person saved over is left as it is.
 
-    metric: the primary one; sets: the OOD sets, as many as there is room for.
+    metric: the primary one; sets: the OOD sets, as many as there is room for. home: the split in domain.
     """
     key = f"effft-{task}"
     address = f"#/experiments/{experiment_id}/runs?viewStateShareKey={key}&workflowType=machine_learning"
     known = client.get_experiment(experiment_id).tags.get(PREFIX + key, "")
     for count in range(len(sets), -1, -1):
-        state = json.dumps(_state(task, metric, sets[:count]))
+        state = json.dumps(_state(task, metric, sets[:count], home))
         if known and not _may_replace(known, state):
             break
         now = int(time.time() * 1000)
@@ -51,15 +53,19 @@ def _may_replace(known: str, state: str) -> bool:
         return True
 
 
-def _state(task: str, metric: str, sets: Sequence[str]) -> dict[str, object]:
+def _state(task: str, metric: str, sets: Sequence[str], home: str) -> dict[str, object]:
     """What MLflow's page stores: filter, order, columns."""
-    splits = ["validation", "in_domain", *(f"ood/{name}" for name in sets)]
+    splits = ["validation", home, *(f"ood/{name}" for name in sets)]
     metrics = [f"{split}/{metric}" for split in splits] + [f"ood/{name}/gap" for name in sets]
     metrics += [f"resources/{name}" for name in COSTS]
-    columns = ["tags.`strategy`", "tags.`per_label`", *(f"metrics.`{name}`" for name in metrics)]
+    columns = [
+        "tags.`strategy`",
+        "tags.`per_label`" if home == "in_domain" else "tags.`rows`",
+        *(f"metrics.`{name}`" for name in metrics),
+    ]
     return {
         "searchFilter": " and ".join([f"tags.task = '{task}'", "tags.strategy != ''", *KINDS]),
-        "orderByKey": f"metrics.`in_domain/{metric}`",
+        "orderByKey": f"metrics.`{home}/{metric}`",
         "orderByAsc": False,
         "selectedColumns": columns,
     }

@@ -99,10 +99,11 @@ def one_result(**changes: float) -> Result:
         "resources/trainable_parameters": 12288.0,
         "resources/total_parameters": 1480000.0,
         "resources/peak_memory_mb": 120.0,
+        "resources/labels_used": 64.0,
         "resources/train_seconds": 3.21,
         "resources/evaluation_seconds": 0.5,
     }
-    config = make_config({"strategy": "lora"})
+    config = make_config({"strategy": "lora", "per_label": 32})
     return Result(config, "lora r8", metrics | changes, "mcc", ("far",), ("2 texts were cut.",))
 
 
@@ -111,6 +112,7 @@ def test_the_panel_has_the_numbers() -> None:
     lines = dict(summary_lines(result, "5f3a", "effft ui"))
     assert lines["in_domain mcc"] == "0.612  [0.550, 0.670]   majority 0.000, chance 0.000"
     assert lines["ood/far mcc"] == "0.100   majority 0.000, chance 0.000"
+    assert lines["task"].endswith("32 examples per label, 64 labels used")
     assert lines["trainable"] == "0.83 % (12,288 of 1,480,000 parameters)"
     assert lines["peak memory"] == "120 MB above the start"
     assert lines["time"] == "training 3.2 s, evaluation 0.5 s"

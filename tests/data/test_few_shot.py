@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effft.data.examples import Example, ExampleSet
-from effft.data.few_shot import draw_demonstrations, draw_few_shot, draw_unlabelled
+from effft.data.few_shot import draw_demonstrations, draw_few_shot, draw_rows, draw_unlabelled, fold_numbers
 from effft.errors import InputError
 
 LABELS = ("no", "yes", "maybe")
@@ -79,3 +79,44 @@ def test_unlabelled_are_new_texts_and_all_when_fewer():
     assert set(some) < set(every)
     assert len(every) == 60 - 24
     assert not {e.texts for e in every} & {e.texts for e in taken}
+
+
+def unequal_pool(counts):
+    rows = [Example((f"text {label} {i}",), label, 0) for label, count in enumerate(counts) for i in range(count)]
+    return ExampleSet("train", tuple(rows), "here")
+
+
+COUNTS = st.lists(st.integers(1, 40), min_size=3, max_size=3)
+
+
+@given(COUNTS, st.integers(0, 99), st.data())
+def test_rows_are_nested_and_as_frequent_as_they_are(counts, seed, data):
+    pool, total = unequal_pool(counts), sum(counts)
+    larger = data.draw(st.integers(1, total))
+    smaller = data.draw(st.integers(1, larger))
+    drawn = draw_rows(pool, LABELS, str(larger), seed)
+    assert draw_rows(pool, LABELS, str(smaller), seed) == drawn[:smaller]
+    assert draw_rows(pool, LABELS, "all", seed)[:larger] == drawn
+    assert len({e.texts for e in drawn}) == larger
+    found = [sum(e.label == label for e in drawn) for label in range(3)]
+    assert min(found) >= 1 or larger < 3
+    for count, own in zip(counts, found, strict=True):  # its share, but for rounding and the row that each label has
+        assert abs(own - larger * count / total) < 2
+
+
+@given(COUNTS, st.integers(2, 12), st.integers(0, 99))
+def test_folds_are_equally_large_and_spread_every_label(counts, folds, seed):
+    rows = draw_rows(unequal_pool(counts), LABELS, "all", 0)
+    numbers = fold_numbers(rows, 3, folds, seed)
+    sizes = [numbers.count(fold) for fold in range(folds)]
+    assert max(sizes) - min(sizes) <= 1
+    for label in range(3):
+        own = [n for n, e in zip(numbers, rows, strict=True) if e.label == label]
+        assert max(own.count(fold) for fold in range(folds)) <= -(-len(own) // folds)
+
+
+def test_rows_that_cannot_be_drawn_are_a_sentence():
+    with pytest.raises(InputError, match=r"rows=9: here has only 8 distinct rows; --rows all"):
+        draw_rows(unequal_pool([5, 2, 1]), LABELS, "9", 0)
+    with pytest.raises(InputError, match="'maybe' has no row in here"):
+        draw_rows(unequal_pool([5, 2]), LABELS, "all", 0)

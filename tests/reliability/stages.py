@@ -8,7 +8,7 @@ from effft.runs import experiment, plan
 
 STAGES = {
     "load": (plan, "prepare"),
-    "train": (experiment, "_adapt"),
+    "train": (experiment, "adapt"),
     "evaluation": (experiment, "evaluate"),
     "model": (experiment, "_log_model"),
 }

@@ -28,7 +28,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: p
         raise AssertionError("it trained before it looked")
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "_adapt", trains)
+        patch.setattr(experiment, "adapt", trains)
         code = run_command_line(words)
     err = capsys.readouterr().err
     assert code in (1, 2), err

@@ -29,12 +29,12 @@ def outcome(strategy: str, seed: int = 0, score: float = 0.5, ood: float = 0.2, 
     }
     for split, value in (("in_domain", score), ("ood/far", ood)):
         metrics |= {f"{split}/{primary}": value, f"{split}/majority": 0.6, f"{split}/chance": 0.5}
-    config = make_config({"strategy": strategy, "seed": seed})
+    config = make_config({"strategy": strategy, "seed": seed, "per_label": 32})
     return Outcome(config, Result(config, f"{strategy} {seed}", metrics, primary, ("far",), ()))
 
 
 def failure(strategy: str, seed: int = 0) -> Outcome:
-    config = make_config({"strategy": strategy, "seed": seed})
+    config = make_config({"strategy": strategy, "seed": seed, "per_label": 32})
     return Outcome(config, None, f"{strategy} {seed}: RunError: the loss is nan.")
 
 

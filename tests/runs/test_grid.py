@@ -104,7 +104,7 @@ def test_the_published_settings() -> None:
         ("grids: [{strategis: [lora]}]", r"unknown key grids\.0\.strategis; .* Did you mean 'strategies'"),
         ("grids: [{per_label: [0]}]", r"grids\.0\.per_label\.0: must be at least 1\. Given: 0"),
         ("grids: [{settings: {epoch: 3}}]", r"unknown setting 'epoch'; .*Did you mean 'epochs'\?"),
-        ("grids: [{settings: {strategy: lora}}]", "strategies and per_label are keys of the grid itself"),
+        ("grids: [{settings: {strategy: lora}}]", "strategies, per_label and rows are keys of the grid itself"),
         ("grids: [{controls: [random]}]", r"grids\.0\.controls\.0: must be one of 'bag_of_words'"),
         ("grids: [", r"mine.yaml, line 1: no valid YAML: expected"),
         ("just text", r"the file: .*Given: just text"),

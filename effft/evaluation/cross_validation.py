@@ -1,0 +1,121 @@
+"""The out-of-fold estimate of a task without a test file: every training example scored by models that never saw it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from effft.data.examples import Example
+from effft.errors import InputError
+from effft.evaluation.evaluate import Evaluation, prediction_table
+from effft.evaluation.metric_keys import CROSS_VALIDATED, MetricKey
+from effft.evaluation.metrics import Array, calibration_error, confusion_of, metrics_of_counts, softmax
+from effft.evaluation.statistics import confusion_draws
+from effft.tasks.task import Task
+
+FEW = 8
+"""Rows of a label below which it is named with an interval of its own."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Stratified k-fold, `repeats` times with other folds and other seeds."""
+
+    folds: int
+    repeats: int
+
+    @property
+    def fits(self) -> int:
+        """Models that are trained for the estimate."""
+        return self.folds * self.repeats
+
+
+def folds_of(asked: str, task: Task, train: Sequence[Example]) -> Folds | None:
+    """How the training examples are cross-validated; None where they are not.
+
+    By size: 10 folds 3 times below 100 examples, 5 folds twice below 500, else once; a label with fewer rows than folds
+    has each of its rows held out alone.
+
+    Args:
+        asked: the setting `cross_validation`: 'auto', 'none' or folds x repeats.
+        task: `auto` cross-validates where it has no in-domain split.
+        train: the examples.
+
+    Raises:
+        InputError: a label with one example, or more folds than examples.
+    """
+    if asked == "none" or (asked == "auto" and task.in_domain):
+        return None
+    count, of_label = len(train), Counter(example.label for example in train)
+    for label, name in enumerate(task.labels):
+        if of_label[label] < 2:
+            raise InputError(
+                f"label {name!r} has {of_label[label]} of the {count} training rows; cross-validation needs 2 of every "
+                "label: add rows of it, raise --rows or --per-label, give the task an `in_domain` file, or leave the "
+                "estimate out (--cross-validation none)."
+            )
+    if asked == "auto":
+        folds, repeats = (10, 3) if count < 100 else (5, 2) if count < 500 else (5, 1)
+        return Folds(min(folds, count), repeats)
+    folds, repeats = map(int, asked.split("x"))
+    if folds > count:
+        raise InputError(
+            f"cross_validation={asked}: {count} training rows make at most {count} folds (flag --cross-validation)."
+        )
+    return Folds(folds, repeats)
+
+
+def evaluate_out_of_fold(
+    task: Task, examples: Sequence[Example], scores: Array, metric: str, resamples: int
+) -> Evaluation:
+    """The metrics of out-of-fold scores with 95 % intervals; the recall of every label as a slice.
+
+    A row that the repeats answer differently counts in part for each answer.
+
+    Args:
+        task: the labels and fields.
+        examples: the rows, those of the training split.
+        scores: (repeats, rows, labels) log-probabilities or logits.
+        metric: the primary metric.
+        resamples: draws for the intervals; 0 computes none.
+    """
+    labels, count = np.array([e.label for e in examples]), len(task.labels)
+    answers = scores.argmax(axis=2)
+    table = np.mean([confusion_of(labels, row, count) for row in answers], axis=0)
+    probabilities = np.mean([softmax(s) for s in scores], axis=0)
+    metrics = {name: float(values[0]) for name, values in metrics_of_counts(table[None]).items()}
+    draws = confusion_draws(table, resamples)
+    if resamples:
+        for name, values in metrics_of_counts(draws).items():
+            metrics |= dict(zip((f"{name}_low", f"{name}_high"), _ends(values), strict=True))
+    of_label = np.bincount(labels, minlength=count)
+    metrics |= {
+        "calibration_error": calibration_error(labels, probabilities),
+        "majority": float(of_label.max() / len(labels)),
+        "chance": 1 / count,
+        "labels": float((of_label > 0).sum()),
+        "examples": float(len(labels)),
+    }
+    keyed = {str(MetricKey(CROSS_VALIDATED, name)): value for name, value in metrics.items()}
+    notes = []
+    for label, name in enumerate(task.labels):
+        key = MetricKey(CROSS_VALIDATED, "accuracy", (("label", name),))
+        recall = float(table[label, label] / of_label[label])
+        keyed |= {str(key): recall, str(MetricKey(CROSS_VALIDATED, "examples", key.slice)): float(of_label[label])}
+        if resamples:
+            low, high = _ends(draws[:, label, label] / draws[:, label].sum(axis=1))
+            keyed |= {f"{key}_low": low, f"{key}_high": high}
+            if of_label[label] < FEW:
+                notes.append(
+                    f"label {name!r} has only {of_label[label]} rows: its recall is {recall:.2f} "
+                    f"[{low:.2f}, {high:.2f}], out of fold."
+                )
+    log_probabilities = np.log(np.maximum(probabilities, 1e-12))
+    return Evaluation(keyed, prediction_table(task, examples, log_probabilities), tuple(notes))
+
+
+def _ends(values: Array) -> tuple[float, float]:
+    """95 % percentile bounds."""
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)

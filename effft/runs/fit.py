@@ -1,0 +1,156 @@
+"""A plan becomes a fitted learner: built on a backbone, given its training items, adapted; also once for every fold."""
+
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from effft.data.examples import Example
+from effft.data.few_shot import FewShotDraw, fold_numbers, hold_out
+from effft.distributed.process_group import process_group
+from effft.evaluation.metrics import Array
+from effft.evaluation.selection import BestEpoch
+from effft.models.backbone import Backbone
+from effft.progress import ProgressCallback, silent
+from effft.runs.plan import Plan, on_part, prompt_encoders
+from effft.strategies.batch import Item
+from effft.strategies.learner import Learner
+from effft.strategies.calibration import Calibration, calibrate, without_prior
+from effft.strategies.parts import Verbalizer
+from effft.strategies.prompting import PromptEncoder
+from effft.strategies.scoring import FrozenFeatures, predict, predict_apart
+from effft.tracking.tracker import MemoryTracker, Tracker
+from effft.training.loop import private_randomness, train
+from effft.training.teacher import teach
+
+StopCallback = Callable[[int, float], bool]
+"""Called with (epoch from 1, primary metric on validation) after every epoch; return True to stop training."""
+
+
+def lm_head_of(plan: Plan) -> bool:
+    """Whether the backbone needs its LM head."""
+    return isinstance(plan.strategy.head, Verbalizer)
+
+
+def shared_backbone(plan: Plan) -> Backbone | None:
+    """A frozen backbone that the run shares all weights with; None where it changes some, or no other run follows."""
+    if not (plan.session.keep and plan.strategy.trainable.keeps_weights):
+        return None
+    return plan.session.frozen_backbone(plan.config, lm_head_of(plan), plan.resolved.precision)
+
+
+def build_learner(plan: Plan, frozen: Backbone | None) -> tuple[Learner, PromptEncoder | None]:
+    """The learner before training, and the encoder of its teacher's prompts where it has a teacher."""
+    config = plan.config
+    backbone = plan.session.working_backbone(config, lm_head_of(plan), frozen)
+    encoder, teacher = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)
+    generator = torch.Generator().manual_seed(config.seed)
+    learner = Learner(plan.strategy, plan.task, backbone, encoder, generator, plan.resolved.precision)
+    return learner, teacher
+
+
+def calibration_of(plan: Plan, learner: Learner, progress: ProgressCallback = silent) -> Calibration | None:
+    """What calibrates the scores of a learner that is ready to answer; None for nothing."""
+    if not isinstance(plan.strategy.head, Verbalizer):
+        return None
+
+    def score(examples: Sequence[Example], leave_out: bool) -> Tensor:
+        return predict_apart(learner, learner.items(examples, leave_out=leave_out), progress, "calibrate")
+
+    return calibrate(plan.strategy.head.calibration, plan.few_shot.train, plan.demo_seed, score)
+
+
+def training_items(plan: Plan, learner: Learner, teacher: PromptEncoder | None) -> list[Item]:
+    """What the run trains on: the training examples that are not demonstrations in every prompt."""
+    chosen = (teacher or learner.encoder).nearest
+    demonstrated = {e.index for e in plan.demonstrations} if chosen is None else set()
+    if teacher is not None:
+        return teach(learner, teacher, plan.few_shot.train, plan.unlabelled, demonstrated)
+    rest = [e for e in plan.few_shot.train if e.index not in demonstrated]
+    return learner.items(rest or plan.few_shot.train)
+
+
+def adapt(
+    plan: Plan,
+    learner: Learner,
+    items: Sequence[Item],
+    tracker: Tracker,
+    progress: ProgressCallback,
+    should_stop: StopCallback | None,
+    features: FrozenFeatures | None = None,
+) -> int:
+    """Train, or measure the loss as it is where nothing trains; returns the number of tokens read."""
+    config, rate = plan.config, plan.resolved.learning_rate
+    if not plan.strategy.trains:
+        scores = predict(learner, items)
+        loss = F.cross_entropy(scores, torch.tensor([i.label for i in items])).item()
+        tracker.metrics({"train/loss": loss, "train/learning_rate": 0.0, "train/gradient_norm": 0.0}, 0)
+        return 0
+    selects = config.selection == "validation"
+    validation = learner.items(plan.few_shot.validation) if selects or should_stop is not None else []
+    features = features or partial(plan.session.feature_cache.frozen_features, learner)
+    best = BestEpoch(learner, validation, plan.resolved.metric, config.patience, features)
+    tokens = 0
+    with private_randomness(config.seed + (process_group().rank << 32)):  # every process has dropout masks of its own
+        for step in train(learner, features(items), config, rate, random.Random(f"order {config.seed}")):
+            tokens += step.tokens
+            values = {"loss": step.loss, "learning_rate": step.learning_rate, "gradient_norm": step.gradient_norm}
+            tracker.metrics({f"train/{name}": value for name, value in values.items()}, step.index)
+            progress("train", step.index, step.total)
+            if step.ends_epoch and (epoch_metrics := best.evaluate_epoch(step.epoch)):
+                tracker.metrics({f"train/validation_{key}": value for key, value in epoch_metrics.items()}, step.index)
+                if should_stop is not None and should_stop(step.epoch, epoch_metrics[best.metric]):
+                    break
+            if selects and best.exhausted:
+                break
+    if selects:
+        best.restore()
+    return tokens
+
+
+def out_of_fold_scores(plan: Plan, progress: ProgressCallback = silent) -> Array:
+    """Scores of the training examples by models that did not see them, (repeats, examples, labels).
+
+    Every repeat has folds and a seed of its own. Without training and demonstrations no example is ever seen, so one
+    pass is the estimate.
+    """
+    assert plan.folds is not None
+    rows, repeats, folds = plan.few_shot.train, plan.folds.repeats, plan.folds.folds
+    if not plan.strategy.trains and not plan.demonstrations:
+        repeats, folds = 1, 1
+    scores = torch.zeros((repeats, len(rows), len(plan.task.labels)))
+    for repeat in range(repeats):
+        numbers = fold_numbers(rows, len(plan.task.labels), folds, plan.config.data_seed * 1000 + repeat)
+        for fold in range(folds):
+            progress("cross-validation", repeat * folds + fold, repeats * folds)
+            part = hold_out(rows, numbers, fold)
+            few_shot = FewShotDraw(part.train if folds > 1 else rows, plan.few_shot.validation)
+            fitted = on_part(plan, few_shot, plan.config.seed + repeat)
+            places = [place for place, number in enumerate(numbers) if number == fold]
+            scores[repeat, places] = _held_out_scores(fitted, part.validation, rows)
+        if isinstance(plan.strategy.head, Verbalizer) and plan.strategy.head.calibration == "batch":
+            scores[repeat] = without_prior(scores[repeat])(scores[repeat])
+    result: Array = scores.double().numpy()
+    return result
+
+
+def _held_out_scores(plan: Plan, held: Sequence[Example], rows: Sequence[Example]) -> Tensor:
+    """Fit the plan, and score what it does not hold. The frozen part reads all rows once for all folds."""
+    learner, teacher = build_learner(plan, shared_backbone(plan))
+    cached = plan.session.feature_cache.frozen_features
+    known = {i.prompt: i.state for i in cached(learner, learner.items(rows))} if learner.has_frozen_part else {}
+
+    def features(items: Sequence[Item]) -> list[Item]:
+        if all(item.prompt in known for item in items):
+            return [item._replace(state=known[item.prompt]) for item in items]
+        return cached(learner, items)
+
+    if plan.strategy.trains:
+        adapt(plan, learner, training_items(plan, learner, teacher), MemoryTracker(), silent, None, features)
+    calibration = calibration_of(plan, learner)
+    score = predict_apart if learner.encoder.nearest else predict
+    scores = score(learner, learner.items(held), frozen_features=features)
+    return calibration(scores) if calibration else scores

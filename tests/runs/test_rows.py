@@ -1,0 +1,124 @@
+"""All rows of a file without a test file: what is drawn, what is estimated, what is kept and said."""
+
+import csv
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from backbones import WORDS, save_backbone
+from sklearn.metrics import accuracy_score, recall_score
+
+from effft.config import make_config
+from effft.errors import InputError
+from effft.runs.experiment import Result, run
+from effft.runs.plan import prepare
+from effft.runs.session import Session
+from effft.tracking.tracker import MemoryTracker
+
+TASK = """
+name: own
+fields: [text]
+labels: [rare, common]
+label_words: {rare: " No", common: " Yes"}
+patterns: {minimal: "{text} ?"}
+train: rows.csv
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """64 rows, 56 of one label and 8 of the other, and no test file."""
+    folder, rng = tmp_path_factory.mktemp("own"), random.Random(0)
+    texts = list({" ".join(rng.choices(WORDS[4:14], k=4)): None for _ in range(200)})[:64]
+    with (folder / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("text", "label"), *((t, "rare" if i % 8 == 0 else "common") for i, t in enumerate(texts))]
+        )
+    (folder / "task.yaml").write_text(TASK)
+    (folder / "ood.yaml").write_text(TASK + "ood: {same: rows.csv}\n")
+    save_backbone(folder / "bert", "bert")
+    save_backbone(folder / "llama", "llama")
+    return folder
+
+
+SESSION = Session()
+
+
+def go(
+    place: Path, strategy: str, task: str = "task", model: str = "bert", **values: object
+) -> tuple[Result, MemoryTracker]:
+    given = {"task": str(place / f"{task}.yaml"), "model": str(place / model), "epochs": 1, "bootstrap": 200}
+    tracker = MemoryTracker()
+    return run(make_config({**given, "strategy": strategy, **values}), tracker, SESSION), tracker
+
+
+def test_a_run_uses_all_rows_and_estimates_out_of_fold(place: Path) -> None:
+    result, tracker = go(place, "probe", epochs=4, learning_rate=0.1)
+    metrics = result.metrics
+    assert metrics["resources/labels_used"] == metrics["cross_validated/examples"] == 64
+    assert not [key for key in metrics if key.startswith(("in_domain", "validation"))]
+    low, high = metrics["cross_validated/accuracy_low"], metrics["cross_validated/accuracy_high"]
+    assert 0 < low < metrics["cross_validated/accuracy"] < high < 1
+    assert tracker.latest["cross_validated/accuracy"] == metrics["cross_validated/accuracy"]
+    assert {d["context"]: d["rows"] for d in tracker.datasets} == {"train": 64, "cross_validated": 64}
+    assert len(tracker.tables["predictions/cross_validated"]["answer"]) == 64
+    again, _ = go(place, "probe", epochs=4, learning_rate=0.1)
+    assert again.metrics["cross_validated/mcc"] == metrics["cross_validated/mcc"]
+    assert "rows" not in tracker.tag_values or tracker.tag_values["rows"] == "all"
+
+
+@pytest.mark.parametrize(("strategy", "model", "more", "used"), [
+    ("icl", "llama", {"shots": 4, "rows": 30}, 4),
+    ("zero_shot", "llama", {"rows": 30}, 0),
+    ("lora", "bert", {"rows": 30, "cross_validation": "3x2", "selection": "validation"}, 30),
+    ("probe", "bert", {"per_label": 5}, 10),
+    ("context_distillation", "llama", {"rows": 20, "teacher_shots": 4, "cross_validation": "3x1"}, 20),
+])  # fmt: skip
+def test_every_kind_of_strategy_is_cross_validated(
+    place: Path, strategy: str, model: str, more: dict[str, object], used: int
+) -> None:
+    result, _ = go(place, strategy, "ood", model, **more)
+    metrics = result.metrics
+    assert metrics["resources/labels_used"] == used
+    gap = metrics["cross_validated/accuracy"] - metrics["ood/same/accuracy"]
+    assert metrics["ood/same/gap"] == pytest.approx(gap)
+
+
+def test_the_estimate_is_what_the_predictions_say(place: Path) -> None:
+    """One repeat: scikit-learn's numbers on the logged out-of-fold answers."""
+    result, tracker = go(place, "probe", cross_validation="4x1")
+    table = tracker.tables["predictions/cross_validated"]
+    truth, answers = np.array(table["label"]), np.array(table["answer"])
+    assert result.metrics["cross_validated/accuracy"] == pytest.approx(accuracy_score(truth, answers))
+    recalls = recall_score(truth, answers, average=None, labels=["rare", "common"])
+    for name, recall in zip(("rare", "common"), recalls, strict=True):
+        assert result.metrics[f"cross_validated/slice/label.{name}/accuracy"] == pytest.approx(recall)
+
+
+def test_few_rows_of_a_label_are_named_with_their_own_interval(place: Path) -> None:
+    result, _ = go(place, "probe", rows=40)
+    assert [note for note in result.notes if note.startswith("label 'rare' has only 5 rows: its recall is")]
+
+
+def test_no_estimate_where_none_is_wanted(place: Path) -> None:
+    result, _ = go(place, "probe", cross_validation="none")
+    assert not [key for key in result.metrics if key.startswith("cross_validated")]
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"rows": 65}, "rows=65: .*only 64 distinct rows"),
+        ({"rows": 8}, "label 'rare' has 1 of the 8 training rows; cross-validation needs 2"),
+        ({"cross_validation": "99x1"}, "64 training rows make at most 64 folds"),
+        ({"cross_validation": "1x1"}, "at least 2 folds"),
+        ({"rows": 0}, "rows=0: must be all, or a whole number of at least 1"),
+        ({"rows": 8, "per_label": 4}, "give one of --per-label and --rows"),
+        ({"rows": 4, "selection": "validation"}, "rows=4: 4 rows cannot be cut into 5 parts"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_trains(place: Path, values: dict[str, object], sentence: str) -> None:
+    given = {"task": str(place / "task.yaml"), "model": str(place / "bert"), "strategy": "probe"}
+    with pytest.raises(InputError, match=sentence):
+        prepare(make_config(given | values), SESSION)
