@@ -22,8 +22,8 @@ SHOWN = (
 """The RunConfig fields that change what a model reads."""
 
 ESTIMATED = (
-    "task", *DATA_FIELDS, "data_dir", "allow_outside", "per_label", "rows", "model", "revision", "max_length", "precision",
-    "device", "threads", *PART_FIELDS, "epochs", "steps", "batch_size", "evaluation_limit",
+    "task", *DATA_FIELDS, "data_dir", "allow_outside", "per_label", "rows", "model", "revision", "max_length",
+    "precision", "device", "threads", *PART_FIELDS, "epochs", "steps", "batch_size", "evaluation_limit",
 )  # fmt: skip
 """The RunConfig fields that change what a run takes."""
 

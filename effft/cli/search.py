@@ -172,7 +172,8 @@ def search(
     from effft.search.settings import CROSS_VALIDATED_FROM
 
     per_label = fields.get("per_label", "32")
-    settings = settings_of(own, cross_validate=per_label.isdecimal() and int(per_label) >= CROSS_VALIDATED_FROM)
+    many = per_label.isdecimal() and int(per_label) >= CROSS_VALIDATED_FROM
+    settings = settings_of(own, cross_validate=many or "rows" in fields)
     check_ray(settings.executor, settings.ray_address, settings.ray_gpus)
     from effft.cli.output import Progress, console
     from effft.cli.tracking import check_tracker

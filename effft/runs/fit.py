@@ -17,8 +17,8 @@ from effft.models.backbone import Backbone
 from effft.progress import ProgressCallback, silent
 from effft.runs.plan import Plan, on_part, prompt_encoders
 from effft.strategies.batch import Item
-from effft.strategies.learner import Learner
 from effft.strategies.calibration import Calibration, calibrate, without_prior
+from effft.strategies.learner import Learner
 from effft.strategies.parts import Verbalizer
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import FrozenFeatures, predict, predict_apart

@@ -11,10 +11,11 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from effft.config import CONSTRAINT_MESSAGES, PART_FIELDS, Amount, Positive, Rows, RunConfig, make_config
+from effft.config import CONSTRAINT_MESSAGES, PART_FIELDS, Amount, Positive, Rows, RunConfig, TaskSettings, make_config
 from effft.errors import InputError, lookup, nearest
 from effft.strategies.parts import TRANSDUCTIVE
 from effft.strategies.strategy import NAMED, Strategy, compose
+from effft.tasks.from_data import task_of
 from effft.tasks.task import load_task
 from effft.tasks.yaml_file import read_values
 
@@ -133,7 +134,7 @@ class Grid(BaseModel):
             chosen = dict(zip(listed, values, strict=True))
             suffix = "".join(f" {name} {value}" for name, value in chosen.items())
             settings = preferred | self.settings | chosen | {"task": task}
-            settings |= count or load_task(task, allow_outside=True).default_amount
+            settings |= count or _default_amount(settings)
             if "pattern" in preferred.keys() - self.settings.keys():
                 patterns = {} if self.settings.get("data") else load_task(task, allow_outside=True).patterns
                 settings = {k: v for k, v in settings.items() if k != "pattern" or v in patterns}
@@ -219,6 +220,13 @@ def _sentence(error: Any) -> str:
     law = CONSTRAINT_MESSAGES.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
     law = law.removeprefix("Value error, ").rstrip(".")
     return f"{place}: {law}{'' if law.endswith('?') else '.'} Given: {str(error['input'])[:60]}."
+
+
+def _default_amount(settings: Mapping[str, Any]) -> dict[str, int | str]:
+    """The number of examples that the task takes where none is given."""
+    given = {name: settings[name] for name in TaskSettings.model_fields if name in settings}
+    config = make_config({name: value for name, value in given.items() if not isinstance(value, list)})
+    return task_of(config.model_copy(update={"allow_outside": True})).default_amount
 
 
 def _own(strategy: Strategy, settings: Mapping[str, Any], strategies: Sequence[Strategy]) -> dict[str, Any]:

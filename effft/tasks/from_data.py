@@ -97,8 +97,6 @@ def task_from_data(settings: TaskSettings) -> Task:
     notes += [f"{empty:,} rows of {train.table.origin} have no label and are left out."] if empty else []
     if test := _test_place(settings, train, folder, label, labels):
         record["in_domain"] = test.source | _reading(fields, *_same_columns(test.table, columns, label, labels))
-    elif Task.model_fields["in_domain"].is_required():
-        raise InputError(f"data={settings.data}: give more rows like these, for the evaluation, with --test FILE.")
     ood: dict[str, Any] = {}
     for address in filter(None, (part.strip() for part in settings.ood.split(","))):
         place = _open(data_address(address), folder, "ood", "test")
