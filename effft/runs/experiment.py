@@ -134,9 +134,8 @@ def execute(
     tracker.table(METRICS_TABLE, to_table(metrics | closing))
     tracker.tags({METRICS_TAG: f"{METRICS_TABLE}.json"})
     if (config.log_model or keep) and process_group().rank == 0:
-        learner.calibration = next(
-            (calibrations[s] for s in ("in_domain", "validation") if s in calibrations), learner.calibration
-        )
+        for name in ("validation", "in_domain"):
+            learner.calibration = calibrations.get(name, learner.calibration)
         _save_model(plan, learner, tracker, metrics | closing, keep)
     if notes:
         tracker.text("notes.txt", "\n".join(notes) + "\n")

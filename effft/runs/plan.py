@@ -99,7 +99,8 @@ class Plan:
     @property
     def labels_used(self) -> int:
         """Labels that shaped the model: of what it trained on, of what chose its epoch, of its demonstrations."""
-        trained = len(self.few_shot.train) if self.strategy.trains else len(self.demonstrations)
+        fitted = self.strategy.trains or self.strategy.parameters.get("calibration") == "fitted"
+        trained = len(self.few_shot.train) if fitted else len(self.demonstrations)
         return trained + len(self.few_shot.validation) * (self.config.selection == "validation")
 
     @property
