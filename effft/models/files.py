@@ -1,4 +1,4 @@
-"""The files of a model as a local folder of safetensors, whatever was named: built in, a folder, a hub id, `.bin`."""
+"""The files of a model as a local folder, whatever was named: built in, a folder, a hub id."""
 
 import hashlib
 import json
@@ -13,7 +13,6 @@ from safetensors import SafetensorError, safe_open
 from effft.data import hub
 from effft.disk import check_regular, read_text
 from effft.errors import InputError, nearest
-from effft.models.conversion import converted
 
 BUILT_IN = {"tiny-lm": Path(__file__).parent / "tiny_lm"}
 """Models that come with this package."""
@@ -101,15 +100,14 @@ def _check_adapter(name: str, folder: Path) -> None:
 
 
 def with_weights(folder: Path, name: str) -> Path:
-    """The folder of the model with its weights as safetensors: fetched if need be, `.bin` weights converted once.
+    """The folder of the model with its weights, fetched if need be.
 
     Args:
         folder: As `model_folder` gives it.
         name: The model as the user gave it.
 
     Raises:
-        InputError: weights that are not there, are damaged, lie outside of the folder or could execute code.
-        RunError: the disk is full.
+        InputError: weights that are not there, are damaged or lie outside of the folder.
     """
     cached = folder.parent.name == "snapshots"
     if cached and not Path(name).expanduser().is_dir():
@@ -124,7 +122,12 @@ def with_weights(folder: Path, name: str) -> Path:
         )
     if problem:
         raise InputError(f"model {name!r}: {problem}; fetch the folder again.")
-    return converted(name, folder, files) if files[-1].endswith(".bin") else folder
+    return folder
+
+
+def has_safetensors(folder: Path) -> bool:
+    """Whether the weights in a folder are safetensors; else they are `.bin` files."""
+    return not any(file.endswith(".bin") for file in _weights_in(folder, os.listdir(folder)))
 
 
 def _fetch(name: str, revision: str, wanted: Callable[[Collection[str]], list[str]]) -> Path:

@@ -8,13 +8,13 @@ from pathlib import Path
 from effft.disk import file_digest
 from effft.errors import InputError
 from effft.models.backbone import Backbone
-from effft.models.files import BUILT_IN, with_weights
+from effft.models.files import BUILT_IN, has_safetensors, with_weights
 from effft.serving.manifest import BaseReference
 
 SMALL = 100_000_000
 """Bytes below which the base goes inside the saved model."""
 
-WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.codes", "*.bpe", "*.spm", "*.jinja")
+WANTED = ("*.json", "*.safetensors", "pytorch_model*.bin", "*.model", "*.txt", "*.codes", "*.bpe", "*.spm", "*.jinja")
 """Configuration, weights, tokenizer, chat template: what a transformers folder is made of."""
 
 PLACE = "EFFFT_BASE"
@@ -37,10 +37,10 @@ def digest_of(folder: Path, without: str = "") -> str:
 
 
 def pin(backbone: Backbone, folder: Path) -> BaseReference:
-    """A reference to the backbone's base; a small one is copied to `folder`/base."""
+    """A reference to the backbone's base; a small one is copied to `folder`/base, unless its weights are pickles."""
     source, named = backbone.folder, Path(backbone.name).expanduser()
     assert source is not None
-    if sum(path.stat().st_size for path in files_of(source)) < SMALL:
+    if has_safetensors(source) and sum(path.stat().st_size for path in files_of(source)) < SMALL:
         inside = folder / "base"
         inside.mkdir(parents=True)
         for path in files_of(source):
