@@ -14,8 +14,8 @@ from effft.serving.base_model import files_of
 from effft.serving.load import SavedModel
 from effft.serving.model_card import card
 from effft.serving.save import save_whole
-from effft.strategies.learner import Learner
-from effft.strategies.prompting import BETWEEN, PromptEncoder
+from effft.strategies.prompting import BETWEEN
+from effft.templating import render
 
 BIAS_SWITCHES = ("attention_bias", "mlp_bias", "bias")
 """Names of configuration keys that give linear maps a bias (BitFit adds some where there are none)."""
@@ -104,99 +104,25 @@ def how_to_load(model: SavedModel, adapter: bool) -> str:
     """The end of the card: Python that gives the model's scores, with transformers (and peft) alone."""
     record, learner = model.record, model.learner
     encoder, decoder = learner.encoder, learner.backbone.decoder
-    if encoder.nearest:
-        return (
-            "## Loading it\n\nEvery text has demonstrations of its own, chosen by the states of the model, so effft "
-            "is needed to read it as the run did.\n"
-        )
     kind = ("AutoModelForCausalLM" if decoder else "AutoModelForMaskedLM") if encoder.label_tokens else "AutoModel"
     base = {"inside": "base", "folder": record.base.path, "hub": record.base.name}[record.base.kind]
     revision = f", revision={record.base.revision!r}" if adapter and record.base.kind == "hub" else ""
-    dtype = "bfloat16" if record.precision == "bf16" else "float32"
-    lines = ["import json", "", "import torch"]
-    lines += ["from peft import PeftModel"] if adapter else []
-    lines += [] if encoder.label_tokens else ["from safetensors.torch import load_file"]
-    lines += [
-        f"from transformers import {kind}, AutoTokenizer",
-        "",
-        f"texts = {['a text'] * len(model.fields)}  # {', '.join(model.fields)}",
-        'task = json.load(open("task.json"))',
-        'tokenizer = AutoTokenizer.from_pretrained(".")',
-        f"model = {kind}.from_pretrained({base if adapter else '.'!r}{revision}, dtype=torch.{dtype})",
-    ]
-    lines += ['model = PeftModel.from_pretrained(model, ".", autocast_adapter_dtype=False)'] if adapter else []
-    lines += ["model.eval()", "texts = [text.strip() for text in texts]"]
-    if encoder.template and (mask := encoder.tokenizer.mask_token):
-        lines += [f'texts = [text.replace({mask!r}, "") for text in texts]']
-    words = encoder.label_tokens
-    lines += _whole_words(encoder) if words and words.reads_whole_words else _one_state(learner)
-    if learner.calibration:
-        lines += ['how = task["calibration"]']
-        lines += ['scores = (how["scale"] * scores + torch.tensor(how["bias"])).log_softmax(-1)']
-    lines += ['print(dict(zip(task["labels"], scores.softmax(-1).tolist())))']
-    return (
-        "## Loading it\n\nRun this in the folder. It writes the prompt as in training; the run also cut texts of more "
-        f"than {record.max_length} tokens.\n\n```python\n" + "\n".join(lines) + "\n```\n"
+    return render(
+        "loading.md",
+        clean=str,
+        kind=kind,
+        base=repr(base if adapter else ".") + revision,
+        dtype="bfloat16" if record.precision == "bf16" else "float32",
+        adapter=adapter,
+        decoder=decoder,
+        encoder=encoder,
+        learner=learner,
+        cut=decoder and not encoder.chat and tokenizer_ends(encoder.tokenizer),
+        fields=model.fields,
+        max_length=record.max_length,
+        between=BETWEEN,
+        repr=repr,
     )
-
-
-def _one_state(learner: Learner) -> list[str]:
-    """The part of the card that scores the labels from one state: a classifier, or label words of one token."""
-    encoder, decoder = learner.encoder, learner.backbone.decoder
-    lines = []
-    if encoder.template:
-        lines += [f'fields = dict(zip(task["fields"], texts), answer={encoder.slot()!r})']
-        lines += ['prompt = task["before"] + task["pattern"].format(**fields) + task["after"]']
-        special = ", add_special_tokens=False" if encoder.chat else ""
-        lines += [f'ids = tokenizer(prompt, return_tensors="pt"{special})']
-        if decoder and not encoder.chat and tokenizer_ends(encoder.tokenizer):
-            lines += ["ids = {name: values[:, :-1] for name, values in ids.items()}  # no end before the answer"]
-    elif encoder.encodes_pairs:
-        lines += [f'ids = tokenizer(texts[0], {BETWEEN!r}.join(texts[1:]), return_tensors="pt")']
-    else:
-        lines += [f'ids = tokenizer({BETWEEN!r}.join(texts), return_tensors="pt")']
-    lines += ["with torch.no_grad():"]
-    if encoder.label_tokens:
-        slot = "-1" if decoder else '(ids["input_ids"][0] == tokenizer.mask_token_id).nonzero()[-1, 0]'
-        lines += [f"    logits = model(**ids).logits[0, {slot}].float()"]
-        return [*lines, 'scores = logits.log_softmax(-1)[task["label_word_ids"]]']
-    pooled = {"last": "[:, -1]", "first": "[:, 0]", "mean": ".mean(1)"}[learner.pooling]
-    lines += [f"    state = model(**ids).last_hidden_state{pooled}.float()", 'head = load_file("head.safetensors")']
-    return [*lines, 'scores = torch.nn.functional.linear(state, head["linear.weight"], head["linear.bias"])[0]']
-
-
-def _whole_words(encoder: PromptEncoder) -> list[str]:
-    """The part of the card that scores label words of any number of tokens, one word at a time."""
-    words = encoder.label_tokens
-    assert words is not None
-    cut = encoder.decoder and not encoder.chat and tokenizer_ends(encoder.tokenizer)
-    end = "[:-1]  # no end before the answer" if cut else ""
-    special = ", add_special_tokens=False" if encoder.chat else ""
-    lines = [
-        "def read(texts):",
-        f'    fields = dict(zip(task["fields"], texts), answer={encoder.slot()!r})',
-        '    prompt = task["before"] + task["pattern"].format(**fields) + task["after"]',
-        f'    return tokenizer(prompt{special})["input_ids"]{end}',
-        "def score(texts, word):",
-        "    prompt, total = read(texts), 0.0",
-    ]
-    lines += [] if encoder.decoder else ["    mask = tokenizer.mask_token_id"]
-    lines += [] if encoder.decoder else ["    slot = max(i for i, token in enumerate(prompt) if token == mask)"]
-    lines += ["    for place, token in enumerate(word):"]
-    if encoder.decoder:
-        lines += ["        row = prompt + word[:place]"]
-    else:
-        lines += ["        row = prompt[:slot] + word[:place] + [mask] + word[place + 1 :] + prompt[slot + 1 :]"]
-    at = "-1" if encoder.decoder else "slot + place"
-    lines += [f"        logits = model(input_ids=torch.tensor([row])).logits[0, {at}].float()"]
-    lines += ["        total = total + logits.log_softmax(-1)[token]"]
-    lines += ["    return total / len(word)" if words.score == "mean" else "    return total"]
-    lines += ["with torch.no_grad():"]
-    lines += ['    scores = torch.stack([score(texts, word) for word in task["label_word_ids"]])']
-    if words.score == "pmi":
-        lines += ['    nothing = [""] * len(texts)']
-        lines += ['    scores -= torch.stack([score(nothing, word) for word in task["label_word_ids"]])']
-    return lines
 
 
 def tokenizer_ends(tokenizer: Any) -> bool:
