@@ -12,7 +12,7 @@ from mlflow.entities import LoggedModelOutput, Metric
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError, nearest
-from effft.evaluation.metric_keys import parse
+from effft.evaluation.metric_keys import headlines, parse
 from effft.serving.manifest import MANIFEST_FILE, Manifest, read_manifest
 from effft.tracking.pyfunc import pyfunc_folder
 from effft.tracking.sanitize import sentence_of
@@ -48,9 +48,9 @@ def log_saved_model(
     client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
     now = int(time.time() * 1000)
     rows = []
-    for key, value in metrics.items():
+    for key, value in headlines(metrics, record.metric).items():  # MLflow copies what the model's page shows to the run
         parts = parse(key)
-        if parts and not parts.slice and parts.split in digests and math.isfinite(value):  # what the model's page shows
+        if parts and parts.split in digests and math.isfinite(value):
             name, digest = digests[parts.split]
             rows.append(Metric(key, value, now, 0, model_id, name, digest, run_id))
     client.log_batch(run_id, metrics=rows)

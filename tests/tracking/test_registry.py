@@ -15,6 +15,7 @@ import pytest
 from place import Copying, go, make_place
 
 from effft.errors import InputError
+from effft.evaluation.metric_keys import headlines
 from effft.runs.experiment import Result
 from effft.strategies.strategy import NAMED
 from effft.tracking import pyfunc
@@ -124,6 +125,11 @@ def test_versions_have_tags_a_card_and_one_champion(place: Path, tracking_uri: s
     assert client.get_model_version_by_alias("effft-dogs", "champion").version == 3
     logged_model = client.get_logged_model(client.get_run(one).outputs.model_outputs[0].model_id)
     found = {(m.key, m.dataset_name) for m in logged_model.metrics}
+    assert (
+        client.get_run(one).data.metrics.keys()
+        >= {key for key, _ in found}
+        == {key for key in headlines(result.metrics, "mcc") if not key.startswith("resources/")}
+    ), "MLflow shows a model's metrics among those of its run"
     assert {("in_domain/mcc", "dogs/in_domain"), ("ood/far/mcc", "dogs/ood/far")} <= found
 
 
