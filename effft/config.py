@@ -97,7 +97,7 @@ class ModelSettings(Settings):
     """The pre-trained model and the hardware it runs on."""
 
     model: str = "tiny-lm"
-    """Pre-trained model: tiny-lm (built in), a hub id, or a local folder."""
+    """Pre-trained model: tiny-lm (built in), a hub id, a local folder (also of a peft adapter), or a .gguf file."""
     revision: str = ""
     """Revision of a hub model: branch, tag or commit."""
     max_length: Positive = 256

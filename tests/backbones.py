@@ -1,5 +1,6 @@
 """Tiny random backbones of every supported architecture, saved in the hub's layout, for the tests."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -81,4 +82,22 @@ def save_backbone(
                 torch.nn.init.normal_(parameter, std=std)
     model.save_pretrained(folder)
     save_tokenizer(folder, kind)
+    return folder
+
+
+def save_adapter_of_peft(
+    folder: Path, base: Path, cls: str = "AutoModelForCausalLM", task_type: str | None = "CAUSAL_LM"
+) -> Path:
+    """Save a LoRA adapter for a model of `save_backbone` as peft does, with deltas that are not zero."""
+    import peft
+
+    model = getattr(transformers, cls).from_pretrained(base)
+    config = peft.LoraConfig(r=4, lora_alpha=32, target_modules="all-linear", task_type=task_type)
+    with torch.random.fork_rng(), warnings.catch_warnings(action="ignore"):  # of Conv1D
+        torch.manual_seed(0)
+        adapted = peft.get_peft_model(model, config)
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.1)
+    adapted.save_pretrained(str(folder))
     return folder

@@ -148,8 +148,11 @@ def cached_model(name: str, revision: str) -> Path | None:
     """The folder of a model in the hub's cache; None where its configuration is not there."""
     from huggingface_hub import try_to_load_from_cache
 
-    path = try_to_load_from_cache(name, "config.json", revision=revision or "main")
-    return Path(path).parent if isinstance(path, str) else None
+    for file in ("config.json", "adapter_config.json"):
+        path = try_to_load_from_cache(name, file, revision=revision or "main")
+        if isinstance(path, str):
+            return Path(path).parent
+    return None
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ import torch
 
 from effft.errors import InputError, MemoryShortError
 from effft.models.device_map import is_device_map
-from effft.models.files import find_corruption, has_safetensors, model_folder, with_weights
+from effft.models.files import base_of, find_corruption, has_safetensors, model_folder, with_weights
+from effft.models.lora import has_tokenizer
 from effft.models.out_of_memory import out_of_memory
 
 POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "esm", "mpnet")
@@ -32,6 +33,16 @@ def describe(name: str, revision: str, need_lm_head: bool, weights: bool = False
         InputError: no such model, no LM head, hub not reachable, unsafe weights.
     """
     folder = model_folder(name, revision)
+    if base := base_of(name, folder):
+        known = _describe(*base, need_lm_head)
+        if has_tokenizer(folder):
+            known = known._replace(tokenizer=from_pretrained("AutoTokenizer", folder, name, config=known.config))
+    else:
+        known = _describe(name, folder, need_lm_head)
+    return known._replace(folder=with_weights(folder, name)) if weights else known
+
+
+def _describe(name: str, folder: Path, need_lm_head: bool) -> ModelDescription:
     config = from_pretrained("AutoConfig", folder, name)
     if getattr(config, "is_encoder_decoder", False):
         raise InputError(f"model {name!r} ({config.model_type}) is an encoder-decoder; take a decoder or an encoder.")
@@ -43,7 +54,7 @@ def describe(name: str, revision: str, need_lm_head: bool, weights: bool = False
             "so it has no answer for a verbalizer; take vanilla, lora, adaptive, bitfit or probe."
         )
     tokenizer = from_pretrained("AutoTokenizer", folder, name)
-    return ModelDescription(with_weights(folder, name) if weights else folder, config, tokenizer, decoder, kind)
+    return ModelDescription(folder, config, tokenizer, decoder, kind)
 
 
 def _is_decoder(config: Any) -> bool:

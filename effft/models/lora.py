@@ -1,14 +1,17 @@
 """LoRA adapters, through peft (this is the only file that imports it)."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from effft.models.backbone import Backbone
-from effft.models.layout import linear_paths
+from effft.errors import InputError, MemoryShortError, RunError
+from effft.models.conversion import made_once, save_made, small_files
+from effft.models.out_of_memory import out_of_memory
 
 ADAPTER = "default"
 """The name peft gives to an adapter that has none."""
@@ -17,25 +20,23 @@ ADAPTER_FILE, PEFT_PREFIX = "adapter_model.safetensors", "base_model.model."
 
 
 def add_lora(
-    backbone: Backbone, rank: int, alpha: float, dropout: float, which: str, generator: torch.Generator
+    body: nn.Module, paths: Sequence[str], rank: int, alpha: float, dropout: float, generator: torch.Generator
 ) -> list[nn.Parameter]:
-    """Add LoRA deltas to the backbone's linear maps, in place; return the new parameters.
+    """Add LoRA deltas to the linear maps at `paths` of the body, in place; return the new parameters.
 
     B starts at zero, so the model starts equal to the backbone; A is drawn from `generator` (Kaiming uniform, as
     peft does). Scale alpha / rank (Hu et al. 2021, arXiv 2106.09685, section 4.1).
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    body = backbone.body
-    paths = linear_paths(body, backbone.layout, which)
     before = {id(p) for p in body.parameters()}
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=paths, bias="none")
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(paths), bias="none")
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.filterwarnings("ignore", message="fan_in_fan_out")
         inject_adapter_in_model(config, body)
     added = [p for p in body.parameters() if id(p) not in before]
     for parameter in added:
-        if parameter.dtype == torch.bfloat16 and not backbone.has_device_map:
+        if parameter.dtype == torch.bfloat16:
             parameter.data = parameter.data.float()  # the draws are those of an fp32 backbone
     for name, module in body.named_modules():
         if name.endswith("lora_A.default"):
@@ -83,3 +84,92 @@ def merge_lora(body: nn.Module) -> None:
             module.merge()
             parent, _, name = path.rpartition(".")
             setattr(body.get_submodule(parent) if parent else body, name, module.get_base_layer())
+
+
+def merged(name: str, adapter: Path, base: Path) -> Path:
+    """The folder of a base whose weights have an adapter of peft's added; made once and found again.
+
+    Args:
+        name: The adapter as the user gave it, for messages.
+        adapter: Its folder, with safetensors.
+        base: The folder of its base, with safetensors.
+
+    Raises:
+        InputError: The adapter cannot be added to this base.
+        MemoryShortError: There is no memory for it.
+        RunError: The cache cannot be written.
+    """
+    own = [path for path in small_files(adapter) if path.name not in ("adapter_config.json", "config.json")]
+    small = [path for path in small_files(base) if not path.name.endswith(".index.json")]
+    if has_tokenizer(adapter):
+        small = [path for path in small if path.name in ("config.json", "generation_config.json")] + own
+
+    def write(new: Path) -> None:
+        try:
+            model, missing = _merge(name, adapter, base)
+        except (InputError, RunError):
+            raise
+        except Exception as error:  # the libraries below raise a dozen kinds
+            if out_of_memory(error):
+                raise MemoryShortError(f"model {name!r}: there is not enough memory to add it to its base.") from error
+            raise InputError(
+                f"model {name!r}: this adapter cannot be added to its base in {base} ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:160]}); see that {adapter / 'adapter_config.json'} names the base "
+                "that it was trained on."
+            ) from error
+        save_made(name, model, new, missing)
+
+    sources = [adapter / "adapter_config.json", adapter / ADAPTER_FILE, *_weights(base)]
+    return made_once(name, small, sources, write)
+
+
+def _weights(base: Path) -> list[Path]:
+    """The files of its weights: safetensors, or else pickles of tensors."""
+    return sorted(base.glob("*.safetensors")) or sorted(base.glob("pytorch_model*.bin"))
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a tokenizer lies in it."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+
+
+def _merge(name: str, adapter: Path, base: Path) -> tuple[Any, Collection[str]]:
+    """The base with the adapter in its weights, and the names of weights that the base's own files lack."""
+    import transformers
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    kinds = transformers.AutoConfig.from_pretrained(base, local_files_only=True).architectures or [""]
+    kind = getattr(transformers, kinds[0], transformers.AutoModel)
+    options = {"dtype": torch.float32, "local_files_only": True, "output_loading_info": True, "weights_only": True}
+    safe = any(path.suffix == ".safetensors" for path in _weights(base))
+    model, report = kind.from_pretrained(base, use_safetensors=safe, **options)
+    config = PeftConfig.from_pretrained(str(adapter))
+    if config.is_prompt_learning:
+        raise InputError(
+            f"model {name!r}: an adapter of type {config.peft_type.value} changes no weights, so it cannot be part of "
+            "a model; take one of LoRA, or the base alone."
+        )
+    with safe_open(adapter / ADAPTER_FILE, framework="pt") as file:
+        keys = {key: key.removeprefix(PEFT_PREFIX) for key in file.keys()}  # noqa: SIM118 # it is no mapping
+    names = {path.rpartition(".")[2] for path, _ in model.named_modules()}
+    unused = {part for part in ("pooler", *(config.modules_to_save or ())) if part not in names}  # a classifier's own
+    wanted = {key for key, path in keys.items() if unused.isdisjoint(path.split("."))}
+    places = (model, model.base_model, nn.ModuleDict({model.base_model_prefix: model}))  # trained with a head, without
+    place = next((part for part in places if _fits(part, [keys[key] for key in wanted])), None)
+    if place is None:
+        raise ValueError("its names of weights are those of another architecture")
+    config.task_type, config.modules_to_save = None, sorted(set(config.modules_to_save or ()) - unused) or None
+    with warnings.catch_warnings(action="ignore"):  # of the heads left out, and of layouts that peft handles
+        adapted = PeftModel.from_pretrained(place, str(adapter), config=config)
+        absent = wanted - get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
+        if absent:
+            raise ValueError(f"its settings have no place for {min(absent)}")
+        adapted.merge_and_unload()
+    return model, report["missing_keys"]
+
+
+def _fits(model: nn.Module, paths: Iterable[str]) -> bool:
+    """Whether every path leads into a module of the model that has no modules of its own."""
+    leaves = {path for path, module in model.named_modules() if not any(True for _ in module.children())}
+    return all(not leaves.isdisjoint(accumulate(path.split("."), "{}.{}".format)) for path in paths)

@@ -3,12 +3,13 @@
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from effft.disk import file_digest
 from effft.errors import InputError
 from effft.models.backbone import Backbone
-from effft.models.files import BUILT_IN, has_safetensors, with_weights
+from effft.models.files import PACKAGED, has_safetensors, is_made, local_place, weights_digest, with_weights
 from effft.serving.manifest import BaseReference
 
 SMALL = 100_000_000
@@ -38,17 +39,29 @@ def digest_of(folder: Path, without: str = "") -> str:
 
 def pin(backbone: Backbone, folder: Path) -> BaseReference:
     """A reference to the backbone's base; a small one is copied to `folder`/base, unless its weights are pickles."""
-    source, named = backbone.folder, Path(backbone.name).expanduser()
+    name, source = backbone.name, backbone.folder
     assert source is not None
     if has_safetensors(source) and sum(path.stat().st_size for path in files_of(source)) < SMALL:
         inside = folder / "base"
         inside.mkdir(parents=True)
         for path in files_of(source):
             shutil.copyfile(path, inside / path.name)
-        return BaseReference(kind="inside", name=backbone.name, revision=backbone.revision)
-    if backbone.name not in BUILT_IN and not named.is_dir():
-        return BaseReference(kind="hub", name=backbone.name, revision=backbone.revision)
-    return BaseReference(kind="folder", name=backbone.name, path=str(named.resolve()), sha256=digest_of(source))
+        return BaseReference(kind="inside", name=name, revision=backbone.revision)
+    place = local_place(name)
+    if place is None:
+        return BaseReference(kind="hub", name=name, revision=backbone.revision)
+    where = name if name in PACKAGED else str(place.resolve())
+    return BaseReference(kind="folder", name=name, path=where, sha256=next(_digests(where, place)))
+
+
+def _digests(name: str, place: Path) -> Iterator[str]:
+    """What a record may hold as the digest of a local base, today's first."""
+    if is_made(name):
+        yield weights_digest(name)  # as the last bits of what is made here may differ
+        return
+    whole = with_weights(place, name)
+    yield digest_of(whole)
+    yield digest_of(whole, ".jinja")  # records of before chats hold no template
 
 
 def locate(base: BaseReference, folder: Path) -> tuple[str, str]:
@@ -62,17 +75,16 @@ def locate(base: BaseReference, folder: Path) -> tuple[str, str]:
     given = os.environ.get(PLACE, "")
     if base.kind == "hub" and not given:
         return base.name, base.revision
-    place = Path(given or base.path).expanduser()
-    if not place.is_dir():
+    name = given or base.path
+    place = local_place(name)
+    if place is None:
         raise InputError(
-            f"the base of this model is {base.name!r}, which was at {base.path or 'the hub'} and is not at {place}; "
-            f"set {PLACE} to its folder."
+            f"the base of this model is {base.name!r}, which was at {base.path or 'the hub'} and is not at {name}; "
+            f"set {PLACE} to its folder or GGUF file."
         )
-    whole = with_weights(place, str(place))
-    digests = (digest_of(whole, without) for without in ("", ".jinja"))  # records of before chats hold no template
-    if base.sha256 and base.sha256 not in digests:
+    if base.sha256 and base.sha256 not in _digests(name, place):
         raise InputError(
-            f"{place} holds another model than {base.name!r}: its SHA-256 is not {base.sha256[:12]}...; "
+            f"{name} holds another model than {base.name!r}: its SHA-256 is not {base.sha256[:12]}...; "
             f"set {PLACE} to the folder of the right one."
         )
-    return str(place), ""
+    return name, ""

@@ -9,6 +9,7 @@ import torch
 
 from effft.disk import written_whole
 from effft.errors import InputError, RunError
+from effft.models.files import is_made
 from effft.models.lora import merge_lora
 from effft.serving.base_model import files_of
 from effft.serving.load import SavedModel
@@ -69,12 +70,18 @@ def _how_it_reads(model: SavedModel) -> dict[str, object]:
 def _adapter(saved: Path, to: Path, model: SavedModel) -> None:
     for path in (saved / "adapter").iterdir():
         shutil.copyfile(path, to / path.name)
-    inside = saved / "base"
-    if inside.is_dir():
+    source = model.learner.backbone.folder
+    if source is not None and _base_beside(model):
         (to / "base").mkdir()
-        for path in files_of(inside):
+        for path in files_of(source):
             shutil.copyfile(path, to / "base" / path.name)
     model.learner.backbone.tokenizer.save_pretrained(to)
+
+
+def _base_beside(model: SavedModel) -> bool:
+    """Whether the base goes beside the adapter: it is in the saved model, or transformers cannot load its name."""
+    backbone = model.learner.backbone
+    return model.record.base.kind == "inside" or is_made(backbone.name, backbone.revision)
 
 
 def _whole(to: Path, model: SavedModel) -> None:
@@ -105,8 +112,9 @@ def how_to_load(model: SavedModel, adapter: bool) -> str:
     record, learner = model.record, model.learner
     encoder, decoder = learner.encoder, learner.backbone.decoder
     kind = ("AutoModelForCausalLM" if decoder else "AutoModelForMaskedLM") if encoder.label_tokens else "AutoModel"
-    base = {"inside": "base", "folder": record.base.path, "hub": record.base.name}[record.base.kind]
-    revision = f", revision={record.base.revision!r}" if adapter and record.base.kind == "hub" else ""
+    beside = _base_beside(model)
+    base = "base" if beside else record.base.path or record.base.name
+    revision = f", revision={record.base.revision!r}" if adapter and not beside and record.base.kind == "hub" else ""
     return render(
         "loading.md",
         clean=str,

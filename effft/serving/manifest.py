@@ -24,7 +24,8 @@ READ_SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja")
 class BaseReference(StrictModel):
     """The pre-trained model under the strategy: `inside` the folder, a `folder` elsewhere, or on the `hub`.
 
-    sha256 covers configuration, tokenizer and weights of a folder; a hub model is pinned by its revision.
+    sha256 covers configuration, tokenizer and weights of a folder (of an adapter or a GGUF file it is the digest of its
+    weights); a hub model is pinned by its revision.
     """
 
     kind: Literal["inside", "folder", "hub"]

@@ -240,10 +240,12 @@ class LoRA(Part):
 
     def open(self, backbone: "Backbone", generator: "torch.Generator") -> "list[nn.Parameter]":
         """The new A and B of every adapted linear map."""
+        from effft.models.layout import linear_paths
         from effft.models.lora import add_lora
 
         self.check(backbone)
-        return add_lora(backbone, self.rank, self.alpha, self.lora_dropout, self.lora_modules, generator)
+        paths = linear_paths(backbone.body, backbone.layout, self.lora_modules)
+        return add_lora(backbone.body, paths, self.rank, self.alpha, self.lora_dropout, generator)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from backbones import save_adapter_of_peft
 from place import CHAT, Copying, go, make_place
 
 from effft.errors import InputError, RunError
@@ -71,6 +72,24 @@ def test_the_card_scores_words_of_several_tokens(
     check_export(place, tmp_path, strategy, kind, merge=False, task=str(place / "pairs.yaml"), **words, **shots)
 
 
+@pytest.mark.parametrize(
+    ("strategy", "large"),
+    [("vanilla", False), ("lora", False), ("icl", False), pytest.param("lora", True, marks=pytest.mark.slow)],
+)
+def test_kind_8_a_run_on_an_adapter(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, large: bool
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    base = shutil.copytree(place / "llama", tmp_path / "base")
+    if large:  # then the saved model only refers to it
+        with (base / "notes.txt").open("wb") as file:
+            file.truncate(100_000_000)
+    adapter = save_adapter_of_peft(tmp_path / "adapter", base)
+    shots = {"shots": 2} if strategy == "icl" else {}
+    check_export(place, tmp_path, strategy, "llama", False, model=str(adapter), precision="fp32", **shots)
+    assert (tmp_path / "m" / "base").exists() != large
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "merge"), [("lora", True), ("lora+pbft", False), ("lora+pbft", True), ("bitfit", False)]
@@ -101,6 +120,9 @@ def check_export(place: Path, tmp_path: Path, strategy: str, kind: str, merge: b
     assert {Path(name).suffix for name in files} <= {".json", ".safetensors", ".md", ".txt"}
     assert "| in_domain |" in (tmp_path / "plain" / "README.md").read_text()
     model, table = SavedModel.load(tmp_path / "m"), result.tables["in_domain"]
+    logged = np.array([table[f"score_{label}"] for label in model.labels], dtype=float).T
+    found = model.scores([[table[field][row] for field in model.fields] for row in range(len(logged))])
+    np.testing.assert_allclose(found, logged, atol=1e-5 if values.get("precision") == "fp32" else 0.05)
     exact = values.get("precision") == "fp32"
     for row in range(4):
         texts = [f" {table[field][row]} " for field in model.fields]
