@@ -66,7 +66,8 @@ class RunRow:
             return True
         if self.control == "bag_of_words":
             return later_seed
-        return not self.strategy.trains and (later_seed or (later_draw and not self.shows))
+        fits = self.values.get("calibration") in ("domain", "fitted")
+        return not self.strategy.trains and (later_seed or (later_draw and not self.shows and not fits))
 
 
 class Grid(BaseModel):

@@ -248,7 +248,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
 def _shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[Strategy, list[str]]:
     """The strategy with demonstrations capped by the labelled examples, and a note when capped."""
     name, shots = strategy.shots_name, strategy.shots
-    if shots <= labelled:
+    if shots <= labelled or strategy.parameters.get("demonstrations") == "all":
         return strategy, []
     if getattr(config, name) is not None:
         raise InputError(
@@ -299,7 +299,10 @@ def _demonstrations(
         raise InputError(
             f"demonstrations=all: none fits into the {backbone.max_positions} tokens that {backbone.name!r} reads."
         )
-    note = f"{fitting} of {len(labelled)} labelled examples are shown: {backbone.max_positions} tokens hold as many."
+    note = (
+        f"{fitting} of {len(labelled)} labelled examples are shown: so many fit into the {backbone.max_positions} "
+        f"tokens that {backbone.name} reads."
+    )
     return strategy.with_parameters({strategy.shots_name: fitting}), draw(fitting), [note]
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from effft.models.backbone import Backbone
 
-TRANSDUCTIVE = " (transductive)"
-"""After the name of what was calibrated on all texts of the split that it answers."""
+TRANSDUCTIVE = " transductive"
+"""After the name of what was calibrated on all texts of the split that it answers (a name of metrics, too)."""
 
 
 @dataclass(frozen=True)

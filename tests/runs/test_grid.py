@@ -33,6 +33,7 @@ def test_runs_that_would_repeat_are_left_out() -> None:
     assert names(runs(strategies=["icl"], **seeds)) == [("icl", 0, 5), ("icl", 0, 6)]
     assert names(runs(strategies=["zero_shot"], **seeds)) == [("zero_shot", 0, 5)]
     assert len(runs(strategies=["zero_shot"], **{**seeds, "settings": {"shots": 4}})) == 2
+    assert len(runs(strategies=["zero_shot"], **{**seeds, "settings": {"calibration": "fitted"}})) == 2
     assert len(runs(strategies=["lora"], controls=["bag_of_words"], **seeds)) == 4 + 2
 
 
@@ -47,7 +48,7 @@ def test_draws_of_demonstrations_count_like_seeds() -> None:
 def test_a_row_that_reads_the_test_texts_says_so() -> None:
     found = runs(strategies=["icl", "lora"], settings={"calibration": ["none", "batch"]})
     names = [run.variant for run in found if run.config.strategy == "icl"]
-    assert names == ["icl calibration none", "icl calibration batch (transductive)"]
+    assert names == ["icl calibration none", "icl calibration batch transductive"]
 
 
 def test_part_parameters_go_to_the_strategies_that_have_them() -> None:
