@@ -7,8 +7,8 @@ import numpy as np
 from effft.config import Amount
 from effft.evaluation.statistics import front
 from effft.reports.blocks import Table
-from effft.reports.data import OOD_MEAN, ReportData, split_title
-from effft.reports.groups import RunGroup
+from effft.reports.data import ReportData, split_title
+from effft.reports.groups import HOME, OOD_MEAN, RunGroup
 
 MEMORY = "resources/peak_memory_mb"
 COSTS = {
@@ -24,10 +24,10 @@ def size(megabytes: float) -> str:
     return f"{megabytes / 1e3:.3g} GB" if megabytes >= 1e3 else f"{megabytes:.3g} MB"
 
 
-def pareto(data: ReportData, groups: list[RunGroup], key: str) -> list[RunGroup]:
+def pareto(groups: list[RunGroup], key: str) -> list[RunGroup]:
     """The groups that no other beats both in a cost and in domain, the cheapest first."""
-    known = [group for group in groups if not np.isnan(group.median(key)) and np.isfinite(data.mean(group))]
-    return [known[i] for i in front([group.median(key) for group in known], [data.mean(group) for group in known])]
+    known = [group for group in groups if not np.isnan(group.median(key)) and np.isfinite(group.mean())]
+    return [known[i] for i in front([group.median(key) for group in known], [group.mean() for group in known])]
 
 
 def recommendation(data: ReportData, backbone: str) -> str:
@@ -38,18 +38,18 @@ def recommendation(data: ReportData, backbone: str) -> str:
 
 def _sentences(data: ReportData, groups: list[RunGroup], amount: Amount) -> Iterator[str]:
     def named(group: RunGroup) -> str:
-        return f"{group.variant} ({data.primary} {data.mean(group):.3f})"
+        return f"{group.variant} ({data.primary} {group.mean():.3f})"
 
     best, *others = groups  # the groups come best first
-    stats = {group.variant: data.stat(group, data.home) for group in others}
-    near = [name for name, stat in stats.items() if stat and stat.high is not None and stat.high >= data.mean(best)]
+    stats = {group.variant: group.score(HOME) for group in others}
+    near = [name for name, stat in stats.items() if stat and stat.high is not None and stat.high >= best.mean()]
     ties = f"; the intervals do not separate it from {', '.join(near)}" if near else ""
     yield f"With {amount.examples}, {named(best)} is best {split_title(data.home)}{ties}."
-    if any(data.stat(group, OOD_MEAN) for group in groups):
-        highest = max(groups, key=lambda group: data.mean(group, OOD_MEAN))
+    if any(group.score(OOD_MEAN) for group in groups):
+        highest = max(groups, key=lambda group: group.mean(OOD_MEAN))
         who = "it has the highest mean too" if highest is best else f"{highest.variant} has the highest mean"
-        yield f"Out of domain ({', '.join(data.sets)}) {who}, {data.mean(highest, OOD_MEAN):.3f}."
-    steps, last = pareto(data, groups, MEMORY), None
+        yield f"Out of domain ({', '.join(data.sets)}) {who}, {highest.mean(OOD_MEAN):.3f}."
+    steps, last = pareto(groups, MEMORY), None
     for limit in LIMITS:
         fitting = [group for group in steps if group.median(MEMORY) <= limit]
         if fitting and fitting[-1] is not last:
@@ -66,7 +66,7 @@ def oracle(data: ReportData, backbone: str) -> Table | None:
     """OOD metric of the run chosen by validation, and of the run one would choose if OOD labels were known."""
     rows = []
     for group in data.groups_on(backbone):
-        validation, ood = data.values(group, "validation"), data.values(group, OOD_MEAN)
+        validation, ood = group.values(f"validation/{data.primary}"), group.values(f"score/{OOD_MEAN}")
         if len(group.runs) < 2 or np.isnan(ood).all() or np.isnan(validation).all():
             continue
         chosen, best = ood[int(np.nanargmax(validation))], float(np.nanmax(ood))

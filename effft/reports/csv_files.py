@@ -1,31 +1,30 @@
 """Tidy CSV files: a line for every run, for every group and split, for every pair of strategies."""
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, fields
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 
 import pandas as pd
 
 from effft.config import Amount
 from effft.redaction import redact
-from effft.reports.data import GAP, OOD_MEAN, ReportData
+from effft.reports.data import ReportData
+from effft.reports.groups import GAP, OOD_MEAN
 from effft.reports.pairwise import Pair
 from effft.runs.compare import Outcome
 
-COLUMNS = (
+RUN_COLUMNS = (
     "run_id", "name", "backbone", "strategy", "variant", "difficulty", "per_label", "seed", "data_seed", "study",
     "git_commit",
 )  # fmt: skip
+RESULT_COLUMNS = (
+    "backbone", "strategy", "variant", "per_label", "split", "metric", "mean", "sd", "low", "high", "distinct_runs",
+    "majority", "chance",
+)  # fmt: skip
 
 
-def csv_text(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def csv_text(frame: pd.DataFrame) -> str:
     """CSV with Unix line ends, without secrets; an apostrophe stands before what a spreadsheet would run."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(heads)
-    writer.writerows([_safe(value) for value in row] for row in rows)
-    return out.getvalue()
+    return frame.map(_safe).to_csv(index=False, lineterminator="\n")
 
 
 def _safe(value: object) -> object:
@@ -36,47 +35,37 @@ def _safe(value: object) -> object:
 
 def outcomes_csv(outcomes: Sequence[Outcome]) -> str:
     """A line for every run of a comparison, every metric unrounded; failed runs with their reason."""
-    metrics = [outcome.result.metrics if outcome.result else {} for outcome in outcomes]
-    keys = sorted(set().union(*metrics))
-    rows = [
-        [
-            o.row,
-            Amount.of(vars(o.config)),
-            o.config.seed,
-            o.config.data_seed,
-            o.failure,
-            *(values.get(key, "") for key in keys),
-        ]
-        for o, values in zip(outcomes, metrics, strict=True)
+    records = [
+        {"strategy": o.row, "per_label": Amount.of(vars(o.config)), "seed": o.config.seed}
+        | {"data_seed": o.config.data_seed, "failure": o.failure}
+        for o in outcomes
     ]
-    return csv_text(("strategy", "per_label", "seed", "data_seed", "failure", *keys), rows)
+    metrics = pd.DataFrame.from_records([o.result.metrics if o.result else {} for o in outcomes])
+    return csv_text(pd.DataFrame.from_records(records).join(metrics.sort_index(axis=1)))
 
 
 def runs_csv(data: ReportData) -> str:
     """A line for every finished run with every metric, unrounded; runs at another difficulty have no variant."""
     frame = pd.concat([data.frame, data.other_difficulty]) if len(data.other_difficulty) else data.frame
-    columns = [*(c for c in COLUMNS if c in frame), *sorted(str(c) for c in frame if str(c).startswith("metric:"))]
-    filled = frame[columns].astype(object).where(frame[columns].notna(), "")
-    return csv_text([column.removeprefix("metric:") for column in columns], filled.itertuples(index=False))
+    columns = [*(c for c in RUN_COLUMNS if c in frame), *sorted(str(c) for c in frame if str(c).startswith("metric:"))]
+    return csv_text(frame[columns].rename(columns=lambda column: column.removeprefix("metric:")))
 
 
 def results_csv(data: ReportData) -> str:
     """A line for every group and split, then its gap and OOD mean: mean, sd, interval, majority, chance."""
-    rows: list[list[object]] = []
+    records = []
     for group in data.groups:
-        for name in (*data.splits, GAP, OOD_MEAN):
-            if stat := data.stat(group, name):
-                place = [group.backbone, group.strategy, group.variant, group.amount, name, data.primary]
-                references = data.references([group], name) or ("", "")
-                rows.append([*place, *("" if value is None else value for value in astuple(stat)), *references])
-    heads = (
-        "backbone", "strategy", "variant", "per_label", "split", "metric", "mean", "sd", "low", "high", "distinct_runs",
-        "majority", "chance",
-    )  # fmt: skip
-    return csv_text(heads, rows)
+        for split in (*data.splits, GAP, OOD_MEAN):
+            if stat := group.score(split):
+                majority, chance = data.references([group], split) or (None, None)
+                names = {name: getattr(group, name) for name in ("backbone", "strategy", "variant")}
+                place = {"per_label": group.amount, "split": split, "metric": data.primary}
+                numbers = {"distinct_runs": stat.count, "majority": majority, "chance": chance}
+                records.append(names | place | asdict(stat) | numbers)
+    return csv_text(pd.DataFrame.from_records(records, columns=RESULT_COLUMNS))
 
 
 def pairs_csv(pairs: Sequence[Pair]) -> str:
     """A line for every pair of strategies and split."""
-    heads = [field.name.replace("amount", "per_label") for field in fields(Pair)]
-    return csv_text(heads, ([getattr(pair, field.name) for field in fields(Pair)] for pair in pairs))
+    frame = pd.DataFrame(pairs, columns=[field.name for field in fields(Pair)])
+    return csv_text(frame.rename(columns={"amount": "per_label"}))

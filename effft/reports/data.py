@@ -11,8 +11,16 @@ import pandas as pd
 from effft.config import Amount
 from effft.errors import InputError, nearest
 from effft.evaluation.metric_keys import CROSS_VALIDATED, home_split, ood_sets
-from effft.evaluation.statistics import Array, uninformed_scores
-from effft.reports.groups import RunGroup, Statistic, difficulty_of, group_runs, usual_difficulty, with_variants
+from effft.evaluation.statistics import uninformed_scores
+from effft.reports.groups import (
+    OOD_MEAN,
+    RunGroup,
+    difficulty_of,
+    group_runs,
+    usual_difficulty,
+    with_scores,
+    with_variants,
+)
 from effft.tracking.reading import PARENT, RunReader, StoredRun
 
 TAGS = (
@@ -29,9 +37,6 @@ RESULT = ("in_domain/calibration_error", "cross_validated/calibration_error", "t
 
 CONTENTS = {"task_digest": "task", "model_digest": "weights"}
 """Tags with the digest of what a run read -> what they name."""
-
-OOD_MEAN, GAP = "ood mean", "gap"
-"""Scores of a run made of others: the mean over the OOD sets, and in domain minus that mean."""
 
 
 def split_title(split: str) -> str:
@@ -80,7 +85,8 @@ class ReportData:
 
     def groups_in(self, frame: pd.DataFrame) -> list[RunGroup]:
         """The groups of some runs."""
-        return group_runs(frame, [*(f"{split}/{self.primary}" for split in self.splits), *RESULT])
+        keys = [*(f"{split}/{self.primary}" for split in self.splits), *RESULT]
+        return group_runs(with_scores(frame, self.primary, self.splits), keys)
 
     @cached_property
     def backbones(self) -> list[str]:
@@ -90,29 +96,11 @@ class ReportData:
     def groups_on(self, backbone: str, amount: Amount | None = None) -> list[RunGroup]:
         """The groups of a backbone by number of examples, best in domain first."""
         chosen = [g for g in self.groups if g.backbone == backbone and amount in (None, g.amount)]
-        return sorted(chosen, key=lambda group: (group.amount, -self.mean(group)))
+        return sorted(chosen, key=lambda group: (group.amount, -group.mean()))
 
     def amounts(self, backbone: str) -> list[Amount]:
         """Numbers of examples, ascending."""
         return sorted({group.amount for group in self.groups if group.backbone == backbone})
-
-    def values(self, group: RunGroup, split: str) -> Array:
-        """The primary metric of every run on a split, or OOD_MEAN, or GAP; NaN where it was not measured."""
-        if split == GAP:
-            return self.values(group, self.home) - self.values(group, OOD_MEAN)
-        if split != OOD_MEAN:
-            return group.values(f"{split}/{self.primary}")
-        values: Array = np.array([self.values(group, s) for s in self.splits[1:]] or [group.values("")]).mean(axis=0)
-        return values
-
-    def stat(self, group: RunGroup, split: str) -> Statistic | None:
-        """The mean of these values with its spread; None where no run has one."""
-        return group.stat_of(self.values(group, split))
-
-    def mean(self, group: RunGroup, split: str = "") -> float:
-        """The mean alone; minus infinity where there is none. split: in domain where not given."""
-        stat = self.stat(group, split or self.home)
-        return stat.mean if stat else float("-inf")
 
     def references(self, groups: list[RunGroup], split: str) -> tuple[float, float] | None:
         """What always answering the most frequent label, and guessing, score; None where no run logged it."""

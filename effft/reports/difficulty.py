@@ -67,7 +67,7 @@ def difficulty_section(data: ReportData) -> Iterator[Block]:
         if figure is not None:
             yield figure
             rows = [
-                (variant, split_title(split), *(_score(data, groups, variant, split) for _, groups in curve.points))
+                (variant, split_title(split), *(_score(groups, variant, split) for _, groups in curve.points))
                 for variant, split in product(variants, data.splits)
             ]
             heads = ("strategy", "split", *(f"{value:g}" for value, _ in curve.points))
@@ -75,8 +75,8 @@ def difficulty_section(data: ReportData) -> Iterator[Block]:
             yield Table(heads, rows, caption, (0, 1))
 
 
-def _score(data: ReportData, groups: list[RunGroup], variant: str, split: str) -> str:
-    return next((str(data.stat(group, split) or "-") for group in groups if group.variant == variant), "-")
+def _score(groups: list[RunGroup], variant: str, split: str) -> str:
+    return next((str(group.score(split) or "-") for group in groups if group.variant == variant), "-")
 
 
 def difficulty_words(frame: pd.DataFrame, other: pd.DataFrame) -> str:

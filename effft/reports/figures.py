@@ -7,8 +7,8 @@ from effft.config import Amount
 from effft.evaluation.metric_keys import slices_with
 from effft.reports.advice import COSTS, MEMORY, pareto
 from effft.reports.blocks import Figure, Plotly
-from effft.reports.data import OOD_MEAN, ReportData, metric_names, split_title
-from effft.reports.groups import RunGroup
+from effft.reports.data import ReportData, metric_names, split_title
+from effft.reports.groups import HOME, OOD_MEAN, RunGroup
 
 GREY = "#888888"
 PALETTE = (
@@ -89,7 +89,7 @@ def overview(data: ReportData, backbone: str, amount: Amount) -> Figure:
     groups = data.groups_on(backbone, amount)[::-1]
     traces = []
     for split in data.splits:
-        known = {group.variant: stat for group in groups if (stat := data.stat(group, split))}
+        known = {group.variant: stat for group in groups if (stat := group.score(split))}
         means, marker = [stat.mean for stat in known.values()], look(split, data.splits)
         bars = interval_bars(means, [stat.interval for stat in known.values()], marker)
         traces.append(trace(split_title(split), means, list(known), "markers", marker) | {"error_x": bars})
@@ -117,9 +117,9 @@ def scatter(data: ReportData, backbone: str) -> Figure | None:
     groups, traces = data.groups_on(backbone), []
     variants = dict.fromkeys(group.variant for group in groups)
     for variant in variants:
-        known = [g for g in groups if g.variant == variant and data.stat(g, data.home) and data.stat(g, OOD_MEAN)]
+        known = [g for g in groups if g.variant == variant and g.score(HOME) and g.score(OOD_MEAN)]
         if known:
-            x, y = ([data.mean(group, split) for group in known] for split in (data.home, OOD_MEAN))
+            x, y = ([group.mean(split) for group in known] for split in (HOME, OOD_MEAN))
             hover = [f"{group.amount.phrase}, {len(group.runs)} runs" for group in known]
             traces.append(trace(variant, x, y, "lines+markers", look(variant, variants), "dot", hover=hover))
     if not traces:
@@ -158,7 +158,7 @@ def line_chart(
     traces = []
     for variant, (name, dash, split) in product(variants, kinds):
         drawn = [(place, group) for place, groups in points for group in groups if group.variant == variant]
-        stats = {place: stat for place, group in drawn if (stat := data.stat(group, split))}
+        stats = {place: stat for place, group in drawn if (stat := group.score(split))}
         if stats:
             means, marker = [stat.mean for stat in stats.values()], look(variant, variants)
             line = trace(f"{variant}, {name}", list(stats), means, "lines+markers", marker, dash)
@@ -214,12 +214,12 @@ def costs(data: ReportData, backbone: str, amount: Amount, key: str) -> Figure |
     def cost(group: RunGroup) -> float:
         return group.median(key) if group.median(key) > 0 else 1.0  # a logarithmic axis has no zero
 
-    front = pareto(data, groups, key)
-    steps = [cost(group) for group in front], [data.mean(group) for group in front]
+    front = pareto(groups, key)
+    steps = [cost(group) for group in front], [group.mean() for group in front]
     traces = [trace("front", *steps, "lines", {"color": GREY}, "dot", "hv")]
     names = [group.variant for group in groups]
     for group in groups:
-        if stat := data.stat(group, data.home):
+        if stat := group.score(HOME):
             marker = look(group.variant, names)
             bars = interval_bars([stat.mean], [stat.interval], marker)
             traces.append(trace(group.variant, [cost(group)], [stat.mean], "markers", marker) | {"error_y": bars})

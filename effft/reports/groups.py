@@ -1,7 +1,7 @@
 """Which runs belong together: they differ in nothing but their two seeds. And what a mean over them is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +25,11 @@ DEMO_SEED = "asked:demo_seed"
 
 DEFAULTS = {"param:class_weights": "none"}
 """Columns of settings that runs of earlier versions did not log, with the value that they had."""
+
+HOME, OOD_MEAN, GAP = "home", "ood mean", "gap"
+"""Scores of a run beside those on each split: in domain (or cross-validated), mean over the OOD sets, difference."""
+
+SHARE = "resources/trainable_share"
 
 TUNED = " tuned"
 """After the name of a strategy whose settings a study chose."""
@@ -65,18 +70,24 @@ class RunGroup:
     strategy: str
     amount: Amount
     runs: pd.DataFrame
-    repeats: int
-    copies: int
+    repeats: int = 0
+    copies: int = 0
 
     @property
     def trains(self) -> bool:
-        """Whether the seed changes anything."""
-        return trains(self.strategy)
+        """Whether the seed changes anything; it does where this version does not know the strategy."""
+        try:
+            return compose(self.strategy).trains
+        except ValueError:
+            return True
 
     @property
     def seeds(self) -> Numbers:
-        """What repeats a run on its draw: its seed where something trains, its demo_seed where that was asked for."""
-        return seeds_of(self.runs, self.strategy)
+        """One number for a run's seed and the demo_seed that it was asked for; a seed that changes nothing counts 0."""
+        unasked = pd.Series("", index=self.runs.index)
+        demo = pd.to_numeric(self.runs.get(DEMO_SEED, unasked), errors="coerce").fillna(-1).to_numpy(dtype=np.int64) + 1
+        seeds: Numbers = self.runs["seed"].fillna(0).to_numpy(dtype=np.int64) * int(self.trains) + (demo << 30)
+        return seeds
 
     @property
     def draws(self) -> Numbers:
@@ -90,10 +101,7 @@ class RunGroup:
 
     def values(self, key: str) -> Array:
         """A metric of every run, NaN where it is not logged."""
-        column = f"metric:{key}"
-        if column not in self.runs:
-            return np.full(len(self.runs), np.nan)
-        return self.runs[column].to_numpy(dtype=np.float64)
+        return numbers(self.runs, key)
 
     def setting(self, name: str) -> str:
         """A resolved setting of the first run; '' where it is not logged."""
@@ -107,10 +115,7 @@ class RunGroup:
 
     def stat(self, key: str) -> Statistic | None:
         """The mean of a metric with its spread; None when no run has it."""
-        return self.stat_of(self.values(key))
-
-    def stat_of(self, values: Array) -> Statistic | None:
-        """The same for one number of every run."""
+        values = self.values(key)
         known = ~np.isnan(values)
         kept = values[known]
         if not len(kept):
@@ -120,21 +125,32 @@ class RunGroup:
         sd = float(kept.std(ddof=1)) if len(kept) > 1 else None
         return Statistic(float(kept.mean()), sd, low, high, len(kept))
 
+    def score(self, split: str) -> Statistic | None:
+        """The primary metric on a split, or HOME, OOD_MEAN, GAP; None when no run has it."""
+        return self.stat(f"score/{split}")
 
-def trains(strategy: str) -> bool:
-    """Whether a strategy trains any parameter; a name that this version does not know counts as one that does."""
-    try:
-        return compose(strategy).trains
-    except ValueError:
-        return True
+    def mean(self, split: str = HOME) -> float:
+        """The mean of this score alone; minus infinity where there is none."""
+        stat = self.score(split)
+        return stat.mean if stat else float("-inf")
 
 
-def seeds_of(runs: pd.DataFrame, strategy: str) -> Numbers:
-    """One number for a run's seed and the demo_seed that it was asked for; a seed that changes nothing is left out."""
-    unasked = pd.Series("", index=runs.index)
-    demo = pd.to_numeric(runs.get(DEMO_SEED, unasked), errors="coerce").fillna(-1).to_numpy(dtype=np.int64) + 1
-    seeds: Numbers = runs["seed"].fillna(0).to_numpy(dtype=np.int64) * int(trains(strategy)) + (demo << 30)
-    return seeds
+def numbers(frame: pd.DataFrame, key: str) -> Array:
+    """A metric of every run, NaN where it is not logged."""
+    column = f"metric:{key}"
+    return frame[column].to_numpy(dtype=np.float64) if column in frame else np.full(len(frame), np.nan)
+
+
+def with_scores(frame: pd.DataFrame, metric: str, splits: Sequence[str]) -> pd.DataFrame:
+    """The frame with the scores of every run, `score/<split>` and so on, and the share of its trained parameters."""
+    scores = {split: numbers(frame, f"{split}/{metric}") for split in splits}
+    home, *ood = scores.values()
+    scores[HOME] = home
+    scores[OOD_MEAN] = np.mean(ood, axis=0) if ood else np.full(len(frame), np.nan)
+    scores[GAP] = home - scores[OOD_MEAN]
+    share = numbers(frame, "resources/trainable_parameters") / numbers(frame, "resources/total_parameters")
+    made = {f"metric:score/{split}": values for split, values in scores.items()}
+    return frame.assign(**made, **{f"metric:{SHARE}": share})
 
 
 def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
@@ -165,14 +181,13 @@ def group_runs(frame: pd.DataFrame, keys: Sequence[str]) -> list[RunGroup]:
     """The groups in the order of their first runs. keys: the metrics that make two results the same or not."""
     columns, groups = [column for key in keys if (column := f"metric:{key}") in frame.columns], []
     for (backbone, amount, variant), rows in frame.groupby(["backbone", "amount", "variant"], sort=False):
-        strategy = str(rows["strategy"].iloc[0])
-        seeds = pd.DataFrame({"seed": seeds_of(rows, strategy), "data_seed": rows["data_seed"]})
+        assert isinstance(amount, Amount)
+        group = RunGroup(str(backbone), str(variant), str(rows["strategy"].iloc[0]), amount, rows)
+        seeds = pd.DataFrame({"seed": group.seeds, "data_seed": rows["data_seed"]})
         latest = rows[~seeds.duplicated(keep="last")]
         distinct = latest.drop_duplicates(columns) if columns else latest
-        copies = len(latest) - len(distinct) if trains(strategy) else 0  # zero-shot is the same for every draw
-        place = str(backbone), str(variant), strategy
-        assert isinstance(amount, Amount)
-        groups.append(RunGroup(*place, amount, distinct, len(rows) - len(latest), copies))
+        copies = len(latest) - len(distinct) if group.trains else 0  # zero-shot is the same for every draw
+        groups.append(replace(group, runs=distinct, repeats=len(rows) - len(latest), copies=copies))
     return groups
 
 

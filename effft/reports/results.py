@@ -3,55 +3,41 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from effft.config import Amount
-from effft.evaluation.metric_keys import CROSS_VALIDATED, home_split
+from effft.evaluation.metric_keys import home_split
 from effft.evaluation.statistics import chance_remark
 from effft.reports.advice import MEMORY
 from effft.reports.blocks import Table
-from effft.reports.data import GAP, OOD_MEAN, ReportData, metric_names, split_title
-from effft.reports.groups import DEMO_SEED, RunGroup, Statistic
+from effft.reports.data import ReportData, metric_names, split_title
+from effft.reports.groups import DEMO_SEED, GAP, HOME, OOD_MEAN, SHARE, RunGroup, Statistic
 from effft.reports.page import markdown_blocks
 from effft.runs.compare import Outcome
 
 REFERENCES = ("majority", "chance")
-COSTS = ("trainable_share", "peak_memory_mb", "train_seconds", "evaluation_seconds")
+COSTS = {
+    "trainable_share": SHARE,
+    "peak_memory_mb": MEMORY,
+    "train_seconds": "resources/train_seconds",
+    "evaluation_seconds": "resources/evaluation_seconds",
+}
+"""Name of a cost -> its metric, of which the table holds the median over runs."""
+
+LABELS = "resources/labels_used"
+"""Labels that shaped a model: it trained on them, they chose its epoch, or they are its demonstrations."""
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """A strategy at one number of examples.
+    """A strategy at one number of examples: its distinct runs, how many others failed, what is remarked."""
 
-    runs: distinct runs with a result; failed: runs without one; in_domain: the cross-validated score where there is no
-    test file; gap: in domain minus the mean of the OOD sets; labels_used: those that shaped a model (it trained on
-    them, they chose its epoch, or they are its demonstrations). Costs are medians over runs, NaN where they were not
-    measured.
-    """
-
-    strategy: str
-    amount: Amount
-    runs: int = 0
-    failed: int = 0
-    in_domain: Statistic | None = None
-    ood: dict[str, Statistic | None] = field(default_factory=dict)
-    ood_mean: Statistic | None = None
-    gap: Statistic | None = None
-    labels_used: float = math.nan
-    trainable_share: float = math.nan
-    peak_memory_mb: float = math.nan
-    train_seconds: float = math.nan
-    evaluation_seconds: float = math.nan
-    remarks: tuple[str, ...] = ()
-
-    def score(self, split: str) -> Statistic | None:
-        """The score on a split, or OOD_MEAN, or GAP."""
-        made = {"in_domain": self.in_domain, CROSS_VALIDATED: self.in_domain, OOD_MEAN: self.ood_mean, GAP: self.gap}
-        return made[split] if split in made else self.ood.get(split.removeprefix("ood/"))
+    group: RunGroup
+    failed: int
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -77,26 +63,30 @@ class ResultsTable:
         """The table as text. narrow: without the columns that do not fit 80 characters, the remarks among them."""
 
         def score(row: ResultRow, split: str, intervals: bool = intervals) -> str:
-            stat = row.score(split)
+            stat = row.group.score(split)
             return "-" if stat is None else str(stat if intervals else replace(stat, low=None, high=None))
+
+        def median(row: ResultRow, key: str, form: str, times: int = 1) -> str:
+            value = row.group.median(key)
+            return "-" if math.isnan(value) else form.format(times * value)
 
         splits = (self.home, OOD_MEAN) if narrow and len(self.sets) > 1 else self.splits
         columns: dict[str, Callable[[ResultRow], str]] = {
-            "strategy": lambda row: row.strategy,
-            "per label": lambda row: str(row.amount),
-            "labels": lambda row: _number(row.labels_used, "{:.0f}"),
-            "runs": lambda row: str(row.runs),
-            f"{split_title(self.home)} {self.metric}": partial(score, split=self.home),
+            "strategy": lambda row: row.group.variant,
+            "per label": lambda row: str(row.group.amount),
+            "labels": partial(median, key=LABELS, form="{:.0f}"),
+            "runs": lambda row: str(len(row.group.runs)),
+            f"{split_title(self.home)} {self.metric}": partial(score, split=HOME),
             **{split_title(split): partial(score, split=split) for split in splits[1:]},
             "gap": partial(score, split=GAP, intervals=False),
-            "trainable": lambda row: _number(100 * row.trainable_share, "{:.3g} %"),
-            "memory" if narrow else "peak memory": lambda row: _number(row.peak_memory_mb, "{:,.0f} MB"),
-            "training": lambda row: _number(row.train_seconds, "{:.1f} s"),
-            "evaluation": lambda row: _number(row.evaluation_seconds, "{:.1f} s"),
+            "trainable": partial(median, key=SHARE, form="{:.3g} %", times=100),
+            "memory" if narrow else "peak memory": partial(median, key=MEMORY, form="{:,.0f} MB"),
+            "training": partial(median, key=COSTS["train_seconds"], form="{:.1f} s"),
+            "evaluation": partial(median, key=COSTS["evaluation_seconds"], form="{:.1f} s"),
             "remarks": lambda row: "; ".join(row.remarks),
         }
         dropped = ["gap", "trainable", "evaluation"] * narrow + ["remarks"] * (narrow or not remarks)
-        dropped += ["labels"] * (narrow or all(math.isnan(row.labels_used) for row in self.rows))
+        dropped += ["labels"] * (narrow or all(math.isnan(row.group.median(LABELS)) for row in self.rows))
         heads = [head for head in columns if head not in dropped]
         rows = [[columns[head](row) for head in heads] for row in self.rows]
         for place, name in enumerate(REFERENCES if self.references else ()):
@@ -113,7 +103,7 @@ class ResultsTable:
     def sentences(self) -> list[str]:
         """The remarks of every row, then the warnings: what stands below a table without a column of remarks."""
         remarked = [row for row in self.rows if row.remarks]
-        remarks = [f"{row.strategy} at {row.amount.phrase}: {'; '.join(row.remarks)}." for row in remarked]
+        remarks = [f"{row.group.variant} at {row.group.amount.phrase}: {'; '.join(row.remarks)}." for row in remarked]
         return [*remarks, *self.warnings]
 
     def markdown(self) -> str:
@@ -126,25 +116,37 @@ class ResultsTable:
             name: {split: scores[place] for split, scores in self.references.items()}
             for place, name in enumerate(REFERENCES)
         }
-        rows = []
-        for row in self.rows:
-            values = asdict(row)
-            per_label, _ = values.pop("amount")
-            values[self.home] = values.pop("in_domain")
-            rows.append(values | {"per_label": per_label or None, "rows": None if per_label else str(row.amount)})
-        table = {"metric": self.metric, "rows": rows, **known, "warnings": self.warnings}
-        return _without_nan(table)
+        rows = [self._json_row(row) for row in self.rows]
+        return _json_value({"metric": self.metric, "rows": rows, **known, "warnings": self.warnings})
+
+    def _json_row(self, row: ResultRow) -> dict[str, object]:
+        group = row.group
+        return {
+            "strategy": group.variant,
+            "per_label": group.amount.per_label or None,
+            "rows": None if group.amount.per_label else str(group.amount),
+            "runs": len(group.runs),
+            "failed": row.failed,
+            self.home: group.score(HOME),
+            "ood": {name: group.score(f"ood/{name}") for name in self.sets},
+            "ood_mean": group.score(OOD_MEAN),
+            "gap": group.score(GAP),
+            "labels_used": group.median(LABELS),
+            **{name: group.median(key) for name, key in COSTS.items()},
+            "remarks": row.remarks,
+        }
 
     def metrics(self) -> dict[str, float]:
         """Flat metrics for the parent run: 'lora-pbft/32/in_domain/mcc', with '_sd' where there are several runs."""
         flat: dict[str, float] = {}
         for row in self.rows:
-            place = f"{row.strategy.replace('+', '-')}/{row.amount.name}"
+            place = f"{row.group.variant.replace('+', '-')}/{row.group.amount.name}"
             for split in (*self.splits, GAP):
                 key = f"{place}/{split}" if split == GAP else f"{place}/{split}/{self.metric}"
-                if stat := row.score(split):
+                if stat := row.group.score(split):
                     flat |= {key: stat.mean} | ({} if stat.sd is None else {f"{key}_sd": stat.sd})
-            flat |= {f"{place}/{name}": value for name in COSTS if not math.isnan(value := getattr(row, name))}
+            costs = {f"{place}/{name}": row.group.median(key) for name, key in COSTS.items()}
+            flat |= {name: value for name, value in costs.items() if not math.isnan(value)}
             flat[f"{place}/failed"] = float(row.failed)
         return flat
 
@@ -155,10 +157,13 @@ def results_table(
     """The table of one backbone. failed: (strategy, examples) -> number of runs without a result."""
     lost = dict(failed or {})
     groups = data.groups_on(backbone)
-    controls = [group for group in data.groups_in(data.controls) if group.backbone == backbone]
-    rows = [_row(data, group, lost.pop((group.variant, group.amount), 0)) for group in (*groups, *controls)]
-    rows += [ResultRow(name, count, failed=runs, remarks=("FAILED",)) for (name, count), runs in lost.items()]
-    rows.sort(key=lambda row: row.amount)
+    rows = []
+    for group in (*groups, *(group for group in data.groups_in(data.controls) if group.backbone == backbone)):
+        count = lost.pop((group.variant, group.amount), 0)
+        rows.append(ResultRow(group, count, (*remarks(data, group), *([f"{count} FAILED"] if count else []))))
+    for (name, amount), count in lost.items():
+        rows.append(ResultRow(RunGroup(backbone, name, name, amount, data.frame.head(0)), count, ("FAILED",)))
+    rows.sort(key=lambda row: row.group.amount)
     references = {split: known for split in data.splits if (known := data.references(groups, split)) is not None}
     warnings = tuple(sentence for group in groups if (sentence := identical_results(group)))
     return ResultsTable(data.primary, data.sets, tuple(rows), references, warnings, data.home)
@@ -185,33 +190,13 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> ResultsTable:
     return replace(table, warnings=sentences + table.warnings)
 
 
-def _row(data: ReportData, group: RunGroup, failed: int) -> ResultRow:
-    share = group.values("resources/trainable_parameters") / group.values("resources/total_parameters")
-    return ResultRow(
-        strategy=group.variant,
-        amount=group.amount,
-        runs=len(group.runs),
-        failed=failed,
-        in_domain=data.stat(group, data.home),
-        ood={name: data.stat(group, f"ood/{name}") for name in data.sets},
-        ood_mean=data.stat(group, OOD_MEAN),
-        gap=data.stat(group, GAP),
-        labels_used=group.median("resources/labels_used"),
-        trainable_share=float(np.nanmedian(share)) if not np.isnan(share).all() else math.nan,
-        peak_memory_mb=group.median(MEMORY),
-        train_seconds=group.median("resources/train_seconds"),
-        evaluation_seconds=group.median("resources/evaluation_seconds"),
-        remarks=(*remarks(data, group), *((f"{failed} FAILED",) if failed else ())),
-    )
-
-
 def remarks(data: ReportData, group: RunGroup) -> Iterator[str]:
     """'in domain at chance', 'ood/x below majority': which scores knowing nothing would reach too.
 
     The interval is that over runs; for a single run, its own over examples; else the score itself.
     """
     for split in data.splits:
-        stat, known = data.stat(group, split), data.references([group], split)
+        stat, known = group.score(split), data.references([group], split)
         if stat is not None and known is not None:
             ends = [group.stat(f"{split}/{data.primary}_{end}") for end in ("low", "high")]
             low, high = (end.mean if end else stat.mean for end in ends) if stat.low is None else stat.interval
@@ -232,13 +217,11 @@ def identical_results(group: RunGroup) -> str:
     )
 
 
-def _number(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else form.format(value)
-
-
-def _without_nan(value: object) -> object:
+def _json_value(value: object) -> object:
+    if isinstance(value, Statistic):
+        return _json_value(asdict(value))
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: _json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
+        return [_json_value(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

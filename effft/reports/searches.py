@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+import pandas as pd
+
 from effft.config import Amount
 from effft.evaluation.metric_keys import parse
 from effft.reports.blocks import Block, Figure, Table
@@ -173,4 +175,4 @@ def trials_csv(studies: Sequence[StudyRecord]) -> str:
         for trial in study.trials
         for key, tried in (trial.values or {"": ""}).items()
     ]  # fmt: skip
-    return csv_text(heads, rows)
+    return csv_text(pd.DataFrame(rows, columns=heads))

@@ -14,7 +14,8 @@ from effft.config import make_config
 from effft.evaluation.metrics import four_metrics
 from effft.evaluation.statistics import uninformed_scores
 from effft.reports.csv_files import outcomes_csv
-from effft.reports.results import outcomes_table
+from effft.reports.groups import GAP
+from effft.reports.results import COSTS, outcomes_table
 from effft.runs.compare import Outcome
 from effft.runs.experiment import Result
 
@@ -40,27 +41,29 @@ def failure(strategy: str, seed: int = 0) -> Outcome:
 
 def test_a_row_has_means_spreads_gap_and_costs() -> None:
     (row,) = outcomes_table([outcome("lora", 0, 0.4, 0.1), outcome("lora", 1, 0.6, 0.3)]).rows
-    assert row.in_domain is not None
-    assert row.gap is not None
-    assert (row.in_domain.mean, row.in_domain.sd) == (0.5, pytest.approx(0.1414, abs=1e-4))
-    assert (row.in_domain.low, row.in_domain.high) == (0.4, 0.6)
-    assert str(row.ood["far"]).startswith("0.200 ± 0.141")
-    assert (row.gap.mean, row.gap.sd) == (pytest.approx(0.3), pytest.approx(0, abs=1e-9))
-    assert (row.runs, row.failed, row.trainable_share, row.peak_memory_mb) == (2, 0, 0.01, 2.5)
-    assert (row.train_seconds, row.evaluation_seconds, row.remarks) == (1.5, 4.0, ())
+    in_domain, gap = row.group.score("in_domain"), row.group.score(GAP)
+    assert in_domain is not None
+    assert gap is not None
+    assert (in_domain.mean, in_domain.sd) == (0.5, pytest.approx(0.1414, abs=1e-4))
+    assert (in_domain.low, in_domain.high) == (0.4, 0.6)
+    assert str(row.group.score("ood/far")).startswith("0.200 ± 0.141")
+    assert (gap.mean, gap.sd) == (pytest.approx(0.3), pytest.approx(0, abs=1e-9))
+    assert (len(row.group.runs), row.failed, row.remarks) == (2, 0, ())
+    assert [row.group.median(key) for key in COSTS.values()] == [0.01, 2.5, 1.5, 4.0]
 
 
 def test_draws_of_demonstrations_are_a_spread() -> None:
     first, second = outcome("icl", 0, 0.4), outcome("icl", 0, 0.6)
     config = second.config.model_copy(update={"demo_seed": 1})
     (row,) = outcomes_table([first, replace(second, config=config)]).rows
-    assert row.in_domain is not None
-    assert (row.runs, row.in_domain.mean, row.in_domain.sd) == (2, 0.5, pytest.approx(0.1414, abs=1e-4))
+    in_domain = row.group.score("in_domain")
+    assert in_domain is not None
+    assert (len(row.group.runs), in_domain.mean, in_domain.sd) == (2, 0.5, pytest.approx(0.1414, abs=1e-4))
 
 
 def test_a_single_run_has_no_spread() -> None:
     (row,) = outcomes_table([outcome("lora")]).rows
-    assert str(row.in_domain) == "0.500"
+    assert str(row.group.score("in_domain")) == "0.500"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_uninformed_scores_by_metric() -> None:
 def test_identical_results_count_once_and_are_named() -> None:
     table = outcomes_table([outcome("lora", 0), outcome("lora", 1), outcome("vanilla", 0)])
     assert table.warnings[0].startswith("lora at 32 per label on tiny-lm: 1 runs have exactly the results")
-    assert [row.runs for row in table.rows] == [1, 1]
+    assert [len(row.group.runs) for row in table.rows] == [1, 1]
     assert outcomes_table([outcome("icl", 0), outcome("icl", 1)]).warnings == ()
     assert outcomes_table([outcome("lora", 0, 0.5), outcome("lora", 1, 0.51)]).warnings == ()
 
