@@ -179,6 +179,8 @@ class TrainingSettings(Settings):
     """Decoupled weight decay, not applied to biases and norms."""
     clip_norm: NonNegative = 1.0
     """Largest norm of the gradient; 0 does not clip."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Weight of a label in cross-entropy; balanced makes rare labels count as much as frequent ones."""
     selection: Literal["last", "validation"] = "last"
     """Epoch to keep: the last, or the best on a validation draw as small as the training examples."""
     patience: Count = 0

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from effft.reports.results import ResultsTable
     from effft.runs.experiment import Result
 
+MOST_RECALLS = 6
+"""Labels whose recall the panel of a run shows."""
+
 COLUMNS_WITHOUT_TERMINAL = 160
 """Tables in a file or a log are this wide."""
 
@@ -96,6 +99,18 @@ def score_text(result: "Result", split: str) -> str:
     return f"{shown}   majority {majority:.3f}, chance {chance:.3f}" + (f": {remark}" if remark else "")
 
 
+def recall_text(result: "Result", split: str) -> str:
+    """The share of right answers among the examples of every label, of many labels the lowest; '' without a table."""
+    table = result.tables.get(split, {})
+    right: dict[object, list[bool]] = {}
+    for label, answer in zip(table.get("label", ()), table.get("answer", ()), strict=True):
+        right.setdefault(label, []).append(label == answer)
+    recalls = sorted((sum(own) / len(own), str(label), len(own)) for label, own in right.items())
+    shown = [f"{label} {recall:.2f} ({count})" for recall, label, count in recalls[:MOST_RECALLS]]
+    more = f", {len(recalls) - MOST_RECALLS} labels above" if len(recalls) > MOST_RECALLS else ""
+    return ", ".join(shown) + more
+
+
 def summary_lines(result: "Result", run_id: str, view: str) -> list[tuple[str, str]]:
     """Label and text of every line of the panel; the last ones say what to do next."""
     config, metrics = result.config, result.metrics
@@ -107,6 +122,7 @@ def summary_lines(result: "Result", run_id: str, view: str) -> list[tuple[str, s
     splits = [name for name in ("in_domain", CROSS_VALIDATED) if f"{name}/{result.primary}" in metrics]
     for split in (*splits, *(f"ood/{name}" for name in result.ood)):
         lines.append((f"{split} {result.primary}", score_text(result, split)))
+    lines += [(f"{split} recall", text) for split in splits if (text := recall_text(result, split))]
     evaluation = metrics["resources/evaluation_seconds"]
     trainable, total = metrics["resources/trainable_parameters"], metrics["resources/total_parameters"]
     lines += [

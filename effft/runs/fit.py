@@ -73,6 +73,12 @@ def training_items(plan: Plan, learner: Learner, teacher: PromptEncoder | None) 
     return learner.items(rest or plan.few_shot.train)
 
 
+def balanced_weights(labels: Sequence[int], count: int) -> Tensor:
+    """Weights of the labels, (labels,): all / (labels * those of the label), as in scikit-learn; -1 is no label."""
+    frequencies = torch.bincount(torch.tensor([label for label in labels if label >= 0]), minlength=count)
+    return frequencies.sum().double() / (count * frequencies.clamp(min=1))
+
+
 def adapt(
     plan: Plan,
     learner: Learner,
@@ -89,6 +95,8 @@ def adapt(
         loss = F.cross_entropy(scores, torch.tensor([i.label for i in items])).item()
         tracker.metrics({"train/loss": loss, "train/learning_rate": 0.0, "train/gradient_norm": 0.0}, 0)
         return 0
+    if config.class_weights == "balanced":
+        learner.class_weights = balanced_weights([item.label for item in items], len(plan.task.labels))
     selects = config.selection == "validation"
     validation = learner.items(plan.few_shot.validation) if selects or should_stop is not None else []
     features = features or partial(plan.session.feature_cache.frozen_features, learner)

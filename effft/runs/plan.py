@@ -3,6 +3,7 @@
 import json
 import os
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -64,6 +65,9 @@ class ResolvedSettings:
 
 VALIDATION_FOLDS = 5
 """One of so many parts of the rows drawn validates, where `selection=validation` or a search asks for it."""
+
+MAJORITY = 0.7
+"""Share of the most frequent label above which macro F1 is the metric of a task that names none."""
 
 READ_AHEAD = 200
 """Training texts that are read before training, to see whether the model knows their words."""
@@ -239,7 +243,8 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
             f"{config.model} does not know {100 * unknown:.0f} % of the tokens of the training texts, so it can hardly "
             "tell them apart; take a --model that reads them."
         )
-    resolved = _resolve(config, strategy, task, backbone, few_shot)
+    resolved = _resolve(config, strategy, task, backbone, few_shot, pool)
+    notes += metric_of(config, task, pool)[1]
     return Plan(
         config, strategy, task, session, few_shot, demos, unlabelled, evaluated, resolved, (*task.notes, *notes)
     )
@@ -327,10 +332,10 @@ def prompt_encoders(
 
 
 def _resolve(
-    config: RunConfig, strategy: Strategy, task: Task, backbone: Backbone, few_shot: FewShotDraw
+    config: RunConfig, strategy: Strategy, task: Task, backbone: Backbone, few_shot: FewShotDraw, pool: ExampleSet
 ) -> ResolvedSettings:
     threads = threads_of(config, backbone.width)
-    metric, device = config.metric or task.metric, str(backbone.device)
+    metric, device = metric_of(config, task, pool)[0], str(backbone.device)
     learning_rate = config.learning_rate or strategy.default_learning_rate(backbone.width)
     steps = steps_in(config, len(few_shot.train)) if strategy.trains else 0
     precision = choose_precision(config.precision, backbone, threads)
@@ -348,6 +353,19 @@ def _resolve(
         settings["processes"] = f"{process_group().size}, {kind}"
     settings |= {"train_digest": digest(few_shot.train), "validation_digest": digest(few_shot.validation)}
     return ResolvedSettings(metric, learning_rate, steps, precision, device, threads, settings)
+
+
+def metric_of(config: RunConfig, task: Task, pool: ExampleSet) -> tuple[str, list[str]]:
+    """The primary metric: as asked, else the task's, else macro F1 where one label is most rows; and a note of that."""
+    if config.metric or "metric" in task.model_fields_set:
+        return config.metric or task.metric, []
+    label, count = Counter(example.label for example in pool.examples).most_common(1)[0]
+    share = count / len(pool)
+    if share <= MAJORITY:
+        return task.metric, []
+    return "macro_f1", [
+        f"{100 * share:.0f} % of the training rows are {task.labels[label]!r}, so macro F1 is the metric (--metric)."
+    ]
 
 
 def threads_of(config: RunConfig, width: int) -> int:

@@ -42,17 +42,22 @@ def token_budget(backbone: Backbone) -> int:
 
 
 class Counts(NamedTuple):
-    """What the losses of one optimizer step are divided by, however the step is cut."""
+    """What the losses of one optimizer step are divided by, however the step is cut.
+
+    weight: mean weight of the labelled examples.
+    """
 
     examples: int
     labelled: int
     taught: int
+    weight: float = 1.0
 
 
-def count(items: Sequence[Item]) -> Counts:
-    """The counts of a whole step."""
-    labelled = sum(item.label >= 0 for item in items)
-    return Counts(len(items), labelled, sum(item.teacher is not None for item in items))
+def count(items: Sequence[Item], weights: Tensor | None = None) -> Counts:
+    """The counts of a whole step. weights: of the labels, (labels,); None where all weigh the same."""
+    labels = [item.label for item in items if item.label >= 0]
+    weight = weights[labels].mean().item() if weights is not None and labels else 1.0
+    return Counts(len(items), len(labels), sum(item.teacher is not None for item in items), weight)
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,11 @@ class Learner:
         in_rows: ids of those whose gradient is sparse: it has the rows of the words that a pass reads.
         packs_sequences: whether prompts are packed into one row without padding.
         calibration: what maps its scores to those that answer, once it is known; None for none.
+        class_weights: of the labels in cross-entropy, (labels,); None where all weigh the same.
     """
 
     calibration: Calibration | None = None
+    class_weights: Tensor | None = None
 
     def __init__(
         self,
@@ -268,7 +270,8 @@ class Learner:
         Args:
             batch: a whole optimizer step, or a part of one.
             step_counts: the counts of the optimizer step that the batch is a part of. The losses of the batches then
-                add up to the loss of the step, however it is cut into batches.
+                add up to the loss of the step, however it is cut into batches. Class weights are normalised by their
+                mean over the step, as torch's CrossEntropyLoss(weight) does.
         """
         part, labels, teacher = self.strategy.loss, batch.labels, batch.teacher
         scores = self.scores(batch, label_words_only=True)
@@ -277,8 +280,10 @@ class Learner:
             scores = scores - self.scores(without_text, label_words_only=True)
         known = labels >= 0
         taught = ~teacher[:, 0].isnan() if teacher is not None else torch.zeros_like(known)
-        counts = step_counts or Counts(len(scores), int(known.sum()), int(taught.sum()))
-        ce = F.cross_entropy(scores[known], labels[known], reduction="sum")
+        weights = self.class_weights.to(scores) if self.class_weights is not None else None
+        mean = float(weights[labels[known]].mean()) if weights is not None and known.any() else 1.0
+        counts = step_counts or Counts(len(scores), int(known.sum()), int(taught.sum()), mean)
+        ce = F.cross_entropy(scores[known], labels[known], weights, reduction="sum") / counts.weight
         if not isinstance(part, parts.DistillKL) or not counts.taught:
             return ce / max(1, counts.labelled)
         kl = scores.sum() * 0

@@ -62,7 +62,7 @@ class MicroBatches:
     def _sum(self, items: Sequence[Item]) -> float:
         mine = process_group().share(sorted(items, key=lambda item: item.length))
         cut = self.cut([item.length for item in mine])
-        step_counts, idle = count(items), process_group().extra_passes(len(cut))
+        step_counts, idle = count(items, self.learner.class_weights), process_group().extra_passes(len(cut))
         value = sum((self._pass(mine[part], step_counts) for part in cut), 0.0)
         for _ in range(idle):
             self._pass(items[:1], step_counts, weight=0.0)

@@ -2,6 +2,7 @@
 
 import csv
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from backbones import WORDS, save_backbone
 from sklearn.metrics import accuracy_score, recall_score
 
+from effft.cli.output import summary_lines
 from effft.config import make_config
 from effft.errors import InputError
 from effft.runs.experiment import Result, run
@@ -81,7 +83,7 @@ def test_every_kind_of_strategy_is_cross_validated(
     result, _ = go(place, strategy, "ood", model, **more)
     metrics = result.metrics
     assert metrics["resources/labels_used"] == used
-    gap = metrics["cross_validated/accuracy"] - metrics["ood/same/accuracy"]
+    gap = metrics["cross_validated/macro_f1"] - metrics["ood/same/macro_f1"]
     assert metrics["ood/same/gap"] == pytest.approx(gap)
 
 
@@ -122,3 +124,21 @@ def test_what_cannot_be_is_said_before_anything_trains(place: Path, values: dict
     given = {"task": str(place / "task.yaml"), "model": str(place / "bert"), "strategy": "probe"}
     with pytest.raises(InputError, match=sentence):
         prepare(make_config(given | values), SESSION)
+
+
+def test_macro_f1_where_one_label_is_most_rows_and_no_metric_is_named(place: Path) -> None:
+    result, _ = go(place, "probe", cross_validation="2x1")
+    assert result.primary == "macro_f1"
+    assert "88 % of the training rows are 'common', so macro F1 is the metric (--metric)." in result.notes
+    assert go(place, "probe", cross_validation="2x1", metric="mcc")[0].primary == "mcc"
+    panel = dict(summary_lines(result, "", ""))
+    assert re.fullmatch(r"rare \d\.\d\d \(8\), common \d\.\d\d \(56\)", panel["cross_validated recall"])
+
+
+def test_balanced_weights_move_answers_to_the_rare_label(place: Path) -> None:
+    plain, balanced = (
+        go(place, "probe", cross_validation="2x1", epochs=20, learning_rate=0.05, class_weights=weights)[0].tables
+        for weights in ("none", "balanced")
+    )
+    counts = [table["cross_validated"]["answer"].count("rare") for table in (plain, balanced)]
+    assert counts[0] < 8 < counts[1]

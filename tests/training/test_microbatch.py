@@ -55,6 +55,29 @@ def test_micro_batches_add_up_to_the_padded_batch(folder: Path, spec: str) -> No
             torch.testing.assert_close(gradient, found[0][name], rtol=1e-10, atol=1e-12)
 
 
+WEIGHTS = torch.tensor([0.4, 2.5], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("spec", ["vanilla", "pbft", "lora+distill"])
+def test_class_weights_are_those_of_the_whole_step(folder: Path, spec: str) -> None:
+    """However the step is cut: torch's weighted mean over all its labelled examples."""
+    found = []
+    for budget in (ONE_BATCH, EACH_ALONE):
+        learner = learner_on(folder, compose(spec), dtype=torch.float64)
+        learner.class_weights = WEIGHTS
+        parts, items = MicroBatches(learner, budget), items_of(learner, spec)
+        parts.overhead = 0 if budget < ONE_BATCH else 1 << 20
+        loss = parts.backward(items, Optimizer(learner, 0.0))
+        found.append((loss, [p.grad.clone() for p in learner.trainable_parameters.values() if p.grad is not None]))
+        if "distill" not in spec:
+            batch = learner.collate(items)
+            wanted = torch.nn.CrossEntropyLoss(weight=WEIGHTS)(learner.scores(batch), batch.labels)
+            assert loss == pytest.approx(wanted.item(), rel=1e-12)
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-12)
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
 def losses(folder: Path, room: int) -> tuple[list[float], list[int]]:
     """Training where a batch of more than `room` padded tokens does not fit into memory."""
     learner = learner_on(folder, compose("vanilla"), dtype=torch.float64)
