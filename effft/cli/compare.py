@@ -220,7 +220,7 @@ def again() -> str:
 
 def write_readme(folder: Path, reports: "Sequence[Report]", runs: int, minutes: float, workers: int) -> None:
     """What is in the folder of `--out`, and how it was made."""
-    links = ", ".join(f"[{report.task}]({report.task}/report.md)" for report in reports)
+    links = ", ".join(f"[{report.data.task}]({report.data.task}/report.md)" for report in reports)
     machine = f"{workers} processes of one thread on {os.cpu_count()} cores ({platform.machine()})"
     about = (
         f"{runs} runs, made by `{again()}` in {minutes:.1f} minutes ({machine}): the reports ({links}), their results "

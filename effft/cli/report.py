@@ -53,7 +53,8 @@ def publish(report: "Report", page: Path, tracker: "Tracker", stderr: bool = Fal
 
     for name, content in report.files.items():
         tracker.text(f"{FOLDER}/{name}", content)
-    view = tracker.view(report.task, report.metric, report.sets, report.home) if report.runs else ""
+    data = report.data
+    view = tracker.view(data.task, data.primary, data.sets, data.home) if report.runs else ""
     server = tracker.url.partition("#")[0]
     link = f"{tracker.url}/artifacts/{FOLDER}/report.html"
     lines = [f"[Report of {report.runs} runs]({link}) (artifact `{FOLDER}/report.html`).", ""]

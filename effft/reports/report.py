@@ -40,24 +40,21 @@ class Report:
     """A finished report.
 
     Args:
-        task: Its name.
+        data: The runs that it is about.
         files: Name -> text: the page, its Markdown twin, the CSV files and the still figures.
         tables: The table of results of every backbone.
         warnings: Sentences that a reader must know.
-        runs: How many runs it holds.
-        metric: The primary metric.
-        sets: The names of the OOD sets.
-        home: The split in domain.
     """
 
-    task: str
+    data: ReportData
     files: dict[str, str]
     tables: dict[str, ResultsTable]
     warnings: Sequence[str]
-    runs: int
-    metric: str
-    sets: tuple[str, ...]
-    home: str = "in_domain"
+
+    @property
+    def runs(self) -> int:
+        """How many runs it holds."""
+        return len(self.data.frame)
 
     def write(self, folder: Path, small: bool = False) -> Path:
         """Write every file whole or not at all; returns the page.
@@ -128,7 +125,7 @@ def build(
         **({"trials.csv": trials_csv(studies)} if studies else {}),
         **{figure.file_name: still_figure(figure) for figure in figures},
     }
-    return Report(task, files, tables, warnings, len(data.frame), data.primary, data.sets, data.home)
+    return Report(data, files, tables, warnings)
 
 
 def _lead(data: ReportData) -> str:

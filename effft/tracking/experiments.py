@@ -11,9 +11,7 @@ from mlflow.exceptions import MlflowException
 from effft.errors import InputError
 from effft.redaction import redact
 from effft.tracking.postgres import retry
-
-NOTE = "mlflow.note.content"
-"""Tag: the description of a run or an experiment."""
+from effft.tracking.tracker import NOTE
 
 DEFAULT_EXPERIMENT = "0"
 

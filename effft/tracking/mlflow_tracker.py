@@ -15,13 +15,13 @@ from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError
 from effft.redaction import redact
-from effft.tracking.experiments import DEFAULT_EXPERIMENT, NOTE, chosen_experiment, experiment_named, ready
+from effft.tracking.experiments import DEFAULT_EXPERIMENT, chosen_experiment, experiment_named, ready
 from effft.tracking.postgres import retry
 from effft.tracking.provenance import code_tags, process_tags, user_name
 from effft.tracking.recovery import Writer, report_slow_answer
 from effft.tracking.sanitize import LONGEST_PARAM, LONGEST_TAG, sentence_of, table_json, truncate
 from effft.tracking.store import open_client, store_errors
-from effft.tracking.tracker import Status, check_lengths
+from effft.tracking.tracker import NOTE, Status, Tracker, check_lengths
 from effft.tracking.views import save_view
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d{1,4}")
 """A name as MLflow makes up for a run that the user did not name ('bouncy-fox-123')."""
 
 
-class MlflowTracker:
+class MlflowTracker(Tracker):
     """A Tracker on one MLflow run. Metrics are buffered: a write costs 20 ms, however many keys it holds."""
 
     def __init__(self, writer: Writer, experiment_id: str, run_id: str, params: Mapping[str, str]) -> None:
@@ -153,10 +153,6 @@ class MlflowTracker:
         """Log the saved model as an output of the run, its metrics by data set; returns its MLflow id."""
         data = {"folder": str(folder), "metrics": dict(metrics), "digests": self._digests}
         return self.writer.write(self.run_id, "model", data)
-
-    def note(self, markdown: str) -> None:
-        """Set the description."""
-        self.tags({NOTE: markdown})
 
     def flush(self) -> None:
         """Write the buffered metrics."""

@@ -11,7 +11,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
+from mlflow.models import Model, ModelSignature, set_model
 from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, DataType, Schema
 
@@ -20,7 +20,6 @@ from effft.serving.manifest import Manifest, answer_names, read_manifest
 from effft.tracking.store import configure_mlflow
 
 PACKAGE = Path(__file__).parent.parent
-CODE = Path(__file__).parent / "served_model.py"
 NEEDED = (
     "mlflow", "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pandas", "scikit-learn",
     "pydantic", "pyyaml", "click", "psutil",
@@ -79,7 +78,7 @@ def pyfunc_folder(saved: Path, model_id: str, run_id: str) -> Iterator[Path]:
         shutil.copytree(PACKAGE, code, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "tiny_lm", "cli"))
         mlflow.pyfunc.save_model(
             path=str(folder),
-            python_model=str(CODE),
+            python_model=__file__,
             artifacts={ARTIFACT: str(saved)},
             code_paths=[str(code)],
             signature=signature_of(record),
@@ -88,3 +87,6 @@ def pyfunc_folder(saved: Path, model_id: str, run_id: str) -> Iterator[Path]:
             mlflow_model=Model(model_id=model_id, run_id=run_id),
         )
         yield folder
+
+
+set_model(ServedModel())  # MLflow keeps this file as the code of a model (no pickle) and runs it to load the model

@@ -13,6 +13,9 @@ from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
+NOTE = "mlflow.note.content"
+"""Tag: the description of a run or an experiment."""
+
 SHIELD_SECONDS = 5.0
 """Seconds after a stop signal in which further ones are ignored, so that the run can be closed."""
 
@@ -26,9 +29,8 @@ log = logging.getLogger(__name__)
 class Tracker(Protocol):
     """What a run may log. All of it is stored when the run is closed, whatever ended it."""
 
-    @property
-    def run_id(self) -> str:
-        """The run's id in the store; '' when nothing is stored."""
+    run_id: str = ""
+    """The run's id in the store; '' when nothing is stored."""
 
     @property
     def url(self) -> str:
@@ -40,6 +42,7 @@ class Tracker(Protocol):
 
     def view(self, task: str, metric: str, sets: Sequence[str], home: str = "in_domain") -> str:
         """Save a view that shows the strategies side by side; returns its address, '' where there is none."""
+        return ""
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log settings; a key that was logged before keeps its first value."""
@@ -64,9 +67,11 @@ class Tracker(Protocol):
 
     def note(self, markdown: str) -> None:
         """Set the description on the run's page."""
+        self.tags({NOTE: markdown})
 
     def flush(self) -> None:
         """Write what is buffered."""
+        return
 
     def child(self, name: str, tags: Mapping[str, str]) -> "Tracker":
         """A run under this one; the caller closes it, or it is closed with its parent."""
@@ -76,7 +81,7 @@ class Tracker(Protocol):
 
 
 @dataclass
-class MemoryTracker:
+class MemoryTracker(Tracker):
     """A tracker that stores everything in memory, for tests and `--no-tracking`."""
 
     name: str = ""
@@ -91,12 +96,7 @@ class MemoryTracker:
     tables: dict[str, dict[str, list[object]]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
-    description: str = ""
     children: list["MemoryTracker"] = field(default_factory=list)
-
-    def view(self, task: str, metric: str, sets: Sequence[str], home: str = "in_domain") -> str:
-        """Do nothing, since there is no page of runs."""
-        return ""
 
     def params(self, values: Mapping[str, object]) -> None:
         """Store settings; the first value of a key stays."""
@@ -127,13 +127,6 @@ class MemoryTracker:
         """Store the names of the model's files."""
         self.files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         return ""
-
-    def note(self, markdown: str) -> None:
-        """Store the description."""
-        self.description = markdown
-
-    def flush(self) -> None:
-        """Do nothing, since nothing is buffered."""
 
     def child(self, name: str, tags: Mapping[str, str]) -> "MemoryTracker":
         """A tracker listed in `children`."""
