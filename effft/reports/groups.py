@@ -23,7 +23,10 @@ ASKED = ("asked:shots", "asked:teacher_shots")
 
 DEMO_SEED = "asked:demo_seed"
 
-DEFAULTS = {"param:class_weights": "none"}
+DEFAULTS = {
+    "param:class_weights": "none", "param:label_score": "auto", "param:calibration": "none", "param:chat": "off",
+    "param:demonstrations": "balanced", "param:demo_order": "random",
+}  # fmt: skip
 """Columns of settings that runs of earlier versions did not log, with the value that they had."""
 
 HOME, OOD_MEAN, GAP = "home", "ood mean", "gap"

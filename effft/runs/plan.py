@@ -237,7 +237,8 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     notes += shown
     encoder, _ = prompt_encoders(strategy, task, backbone, config, demos)
     notes += [encoder.chat.remark] if encoder.chat and encoder.chat.remark else []
-    unknown = encoder.unknown_share(encoder.encode([example.texts for example in few_shot.train[:READ_AHEAD]]))
+    reader = PromptEncoder(strategy, task, backbone, config.max_length) if encoder.nearest else encoder
+    unknown = reader.unknown_share(reader.encode([example.texts for example in few_shot.train[:READ_AHEAD]]))
     if unknown > MANY_UNKNOWN:
         notes.append(
             f"{config.model} does not know {100 * unknown:.0f} % of the tokens of the training texts, so it can hardly "

@@ -14,10 +14,12 @@ from effft.config import make_config
 from effft.evaluation.metrics import four_metrics
 from effft.evaluation.statistics import uninformed_scores
 from effft.reports.csv_files import outcomes_csv
-from effft.reports.groups import GAP
+from effft.reports.data import as_frame
+from effft.reports.groups import GAP, group_runs, with_variants
 from effft.reports.results import COSTS, outcomes_table
 from effft.runs.compare import Outcome
 from effft.runs.experiment import Result
+from effft.tracking.reading import StoredRun
 
 
 def outcome(strategy: str, seed: int = 0, score: float = 0.5, ood: float = 0.2, primary: str = "mcc") -> Outcome:
@@ -59,6 +61,23 @@ def test_draws_of_demonstrations_are_a_spread() -> None:
     in_domain = row.group.score("in_domain")
     assert in_domain is not None
     assert (len(row.group.runs), in_domain.mean, in_domain.sd) == (2, 0.5, pytest.approx(0.1414, abs=1e-4))
+
+
+def test_stored_runs_differ_in_demo_seed_as_in_seeds_and_say_what_they_read() -> None:
+    three = ("none", 0, 0.1), ("none", 1, 0.3), ("none", 1, 0.2)
+    runs = [
+        StoredRun(
+            run_id=str(place), name="", status="FINISHED", started=place,
+            tags={"strategy": "icl", "backbone": "m", "per_label": "8", "seed": "0", "data_seed": "0"},
+            params={"calibration": how, "demo_seed": str(seed)}, asked={"demo_seed": str(seed)},
+            metrics={"in_domain/mcc": score},
+        )
+        for place, (how, seed, score) in enumerate([*three, ("batch", 0, 1.0)])
+    ]  # fmt: skip
+    plain, batch = group_runs(with_variants(as_frame(runs)), ["in_domain/mcc"])
+    assert (plain.variant, batch.variant) == ("icl [calibration=none]", "icl [calibration=batch] transductive")
+    assert sorted(plain.values("in_domain/mcc")) == [0.1, 0.2]
+    assert plain.repeats == 1
 
 
 def test_a_single_run_has_no_spread() -> None:
