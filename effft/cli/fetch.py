@@ -13,7 +13,7 @@ from effft.cli.options import Command, examples, option
 def fetch(tasks: tuple[str, ...], model: str | None, revision: str | None) -> None:
     """Download the data of TASKS and a model, and print where they lie and of which commit they are.
 
-    Afterwards the same commands work with HF_HUB_OFFLINE=1.
+    Afterwards the same commands work with HF_HUB_OFFLINE=1. Weights in `.bin` files are converted too.
     """
     from effft.cli.output import Progress
     from effft.errors import InputError, UnavailableError

@@ -31,7 +31,7 @@ class Backbone:
         width: size of the last hidden state.
         max_positions: most tokens it can read, special tokens included.
         input_device: where inputs go when a device map spreads the layers over several devices, else None.
-        folder: where its files are; None of a skeleton.
+        folder: where its files are, weights as safetensors; None of a skeleton.
         block_values: values in the tuple that a block returns, 0 where it returns its states alone; known once a pass
             has stopped above the first block.
     """

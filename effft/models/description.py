@@ -1,6 +1,5 @@
 """What is known of a model without its weights: whether there is one, its configuration and its tokenizer."""
 
-import pickle  # nosec B403: only its error class
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ import torch
 
 from effft.errors import InputError, MemoryShortError
 from effft.models.device_map import is_device_map
-from effft.models.files import base_of, find_corruption, has_safetensors, model_folder, with_weights
+from effft.models.files import base_of, find_corruption, model_folder, with_weights
 from effft.models.lora import has_tokenizer
 from effft.models.out_of_memory import out_of_memory
 
@@ -118,8 +117,8 @@ def from_pretrained(kind: str, folder: Path, name: str, **options: Any) -> Any:
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    if kind.startswith("AutoModel"):  # weights_only: an unpickler that knows tensors, and no other function or class
-        options |= {"use_safetensors": has_safetensors(folder), "weights_only": True}
+    if kind.startswith("AutoModel"):
+        options["use_safetensors"] = True
     try:
         # local_files_only: transformers would also look for conversions that somebody proposed to the hub
         return getattr(transformers, kind).from_pretrained(
@@ -133,16 +132,7 @@ def from_pretrained(kind: str, folder: Path, name: str, **options: Any) -> Any:
             raise InputError(
                 f"{model} needs code from the hub to run, which is never executed here; take another model."
             ) from error
-        if isinstance(error, pickle.UnpicklingError):
-            _, _, refused = str(error).partition("WeightsUnpickler error: ")
-            found = refused.partition(" was not an allowed")[0].split("\n")[0] or "they are no pickle of tensors"
-            raise InputError(
-                f"{model}: reading its .bin weights needs more than tensors ({found}), and nothing that can execute "
-                "code is loaded; take a model or revision with safetensors."
-            ) from error
         problem, reason = find_corruption(folder), " ".join(str(error).split())[:160]
-        if not options.get("use_safetensors", True):
-            problem = problem or f"its .bin weights cannot be read ({type(error).__name__}: {reason})"
         cached = folder.parent.name == "snapshots"
         if problem and cached:
             raise InputError(

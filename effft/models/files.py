@@ -1,6 +1,6 @@
 """The files of a model as a local folder, whatever was named: built in, in a package, a folder, a hub id.
 
-A GGUF file, and an adapter of peft's with its base, become a folder of safetensors.
+`.bin` weights, a GGUF file, and an adapter of peft's with its base, become a folder of safetensors.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from effft.data import hub
 from effft.disk import check_regular, read_text
 from effft.errors import InputError, nearest
-from effft.models import gguf
+from effft.models import bin_weights, gguf
 from effft.models.lora import ADAPTER_FILE, merged
 
 BUILT_IN = {"tiny-lm": Path(__file__).parent / "tiny_lm"}
@@ -182,14 +182,15 @@ def _settings(folder: Path) -> dict[str, object]:
 
 
 def with_weights(folder: Path, name: str) -> Path:
-    """The folder of the model with its weights, fetched if need be.
+    """The folder of the model with its weights as safetensors: fetched if need be, `.bin` weights converted once.
 
     Args:
         folder: As `model_folder` gives it.
         name: The model as the user gave it.
 
     Raises:
-        InputError: weights that are not there, are damaged or lie outside of the folder.
+        InputError: weights that are not there, are damaged, lie outside of the folder or could execute code.
+        RunError: the disk is full.
     """
     if base := base_of(name, folder):
         if not (folder / ADAPTER_FILE).is_file():
@@ -210,12 +211,7 @@ def with_weights(folder: Path, name: str) -> Path:
         )
     if problem:
         raise InputError(f"model {name!r}: {problem}; fetch the folder again.")
-    return folder
-
-
-def has_safetensors(folder: Path) -> bool:
-    """Whether the weights in a folder are safetensors; else they are `.bin` files."""
-    return not any(file.endswith(".bin") for file in _weights_in(folder, os.listdir(folder)))
+    return bin_weights.converted(name, folder, files) if files[-1].endswith(".bin") else folder
 
 
 def _fetch(name: str, revision: str, wanted: Callable[[Collection[str]], list[str]], remedy: str = DOWNLOADED) -> Path:

@@ -119,13 +119,8 @@ def merged(name: str, adapter: Path, base: Path) -> Path:
             ) from error
         save_made(name, model, new, missing)
 
-    sources = [adapter / "adapter_config.json", adapter / ADAPTER_FILE, *_weights(base)]
+    sources = [adapter / "adapter_config.json", adapter / ADAPTER_FILE, *sorted(base.glob("*.safetensors"))]
     return made_once(name, small, sources, write)
-
-
-def _weights(base: Path) -> list[Path]:
-    """The files of its weights: safetensors, or else pickles of tensors."""
-    return sorted(base.glob("*.safetensors")) or sorted(base.glob("pytorch_model*.bin"))
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -141,9 +136,8 @@ def _merge(name: str, adapter: Path, base: Path) -> tuple[Any, Collection[str]]:
 
     kinds = transformers.AutoConfig.from_pretrained(base, local_files_only=True).architectures or [""]
     kind = getattr(transformers, kinds[0], transformers.AutoModel)
-    options = {"dtype": torch.float32, "local_files_only": True, "output_loading_info": True, "weights_only": True}
-    safe = any(path.suffix == ".safetensors" for path in _weights(base))
-    model, report = kind.from_pretrained(base, use_safetensors=safe, **options)
+    options = {"dtype": torch.float32, "local_files_only": True, "output_loading_info": True, "use_safetensors": True}
+    model, report = kind.from_pretrained(base, **options)
     config = PeftConfig.from_pretrained(str(adapter))
     if config.is_prompt_learning:
         raise InputError(

@@ -9,13 +9,13 @@ from pathlib import Path
 from effft.disk import file_digest
 from effft.errors import InputError
 from effft.models.backbone import Backbone
-from effft.models.files import PACKAGED, has_safetensors, is_made, local_place, weights_digest, with_weights
+from effft.models.files import PACKAGED, is_made, local_place, weights_digest, with_weights
 from effft.serving.manifest import BaseReference
 
 SMALL = 100_000_000
 """Bytes below which the base goes inside the saved model."""
 
-WANTED = ("*.json", "*.safetensors", "pytorch_model*.bin", "*.model", "*.txt", "*.codes", "*.bpe", "*.spm", "*.jinja")
+WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.codes", "*.bpe", "*.spm", "*.jinja")
 """Configuration, weights, tokenizer, chat template: what a transformers folder is made of."""
 
 PLACE = "EFFFT_BASE"
@@ -38,10 +38,10 @@ def digest_of(folder: Path, without: str = "") -> str:
 
 
 def pin(backbone: Backbone, folder: Path) -> BaseReference:
-    """A reference to the backbone's base; a small one is copied to `folder`/base, unless its weights are pickles."""
+    """A reference to the backbone's base; a small one is copied to `folder`/base."""
     name, source = backbone.name, backbone.folder
     assert source is not None
-    if has_safetensors(source) and sum(path.stat().st_size for path in files_of(source)) < SMALL:
+    if sum(path.stat().st_size for path in files_of(source)) < SMALL:
         inside = folder / "base"
         inside.mkdir(parents=True)
         for path in files_of(source):

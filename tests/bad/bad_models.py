@@ -91,7 +91,7 @@ CASES = [
     model("no config", "no-config", "no config.json, so it is not a transformers model"),
     model("no tokenizer", "no-tokenizer", "no tokenizer can be read from"),
     model("no weights", "no-weights", "weights must be model.safetensors or pytorch_model.bin", "has none"),
-    model("pickle", "pickle", ".bin weights needs more than tensors (", "nothing that can execute code"),
+    model("pickle", "pickle", "pytorch_model.bin needs more than tensors (", "nothing that can execute code"),
     model("index that is a pipe", "pipe", "model.safetensors.index.json in it is damaged; fetch the folder again"),
     model("a tokenizer of 8 GB", "long", "tokenizer.json has 8,589,934,592 bytes; 268,435,456 are the most"),
     model("cut weights", "cut", "model.safetensors in it is damaged or cut short"),

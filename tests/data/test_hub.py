@@ -355,7 +355,7 @@ def test_fetch_and_then_without_a_network(tmp_path: Path) -> None:
     assert (
         "own ood/other: left out: task 'own', ood/other: org/absent (train) @ main could not be read" in fetched.stdout
     )
-    assert f"facebook/opt-125m @ {'a' * 40}: {tmp_path / 'home'}" in fetched.stdout
+    assert f"facebook/opt-125m @ {'a' * 40}: {tmp_path / 'home' / 'effft' / 'converted'}" in fetched.stdout
     words = ("effft", "run", "probe", "--task", "own.yaml", "--model", "facebook/opt-125m", "--no-tracking")
     done = commands(server, tmp_path, *words, *flags(QUICK))  # the hub is gone
     assert done.returncode == 0, done.stderr
