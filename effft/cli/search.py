@@ -1,12 +1,13 @@
 """`effft search`, `mlflow run . -e search`."""
 
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from effft.cli.options import FIELDS, Command, Option, Words, examples, option, tracking_options
-from effft.config import DATA_FIELDS
+from effft.config import DATA_FIELDS, TrackingTarget
 from effft.errors import InputError, lookup, nearest
 
 if TYPE_CHECKING:
@@ -26,40 +27,32 @@ SEARCHED = (
 """Fields that some strategy's space has: a value given for one fixes it."""
 
 
-def settings_of(own: "dict[str, str | int | None]", cross_validate: bool) -> "Settings":
+def settings_of(own: dict[str, Any], cross_validate: bool) -> "Settings":
     """The study's own settings, checked."""
     from effft.search.samplers import PRUNERS, SAMPLERS
     from effft.search.settings import DIRECTIONS, EXECUTORS, FOLDS, Settings
 
-    lookup("sampler", str(own["sampler"]), {**SAMPLERS, "auto": None})
-    lookup("pruner", str(own["pruner"]), PRUNERS)
-    objectives = tuple(word.strip() for word in str(own["objectives"]).split(",") if word.strip())
+    lookup("sampler", own["sampler"], {**SAMPLERS, "auto": None})
+    lookup("pruner", own["pruner"], PRUNERS)
+    lookup("executor", own["executor"], EXECUTORS)
+    objectives = tuple(word.strip() for word in own["objectives"].split(",") if word.strip())
     for name in objectives:
         lookup("objective", name, DIRECTIONS)
     if not objectives or objectives[0] != "validation" or len(set(objectives)) < len(objectives):
         raise InputError("objectives must start with validation, each once: --objectives validation,peak_memory.")
-    limits = []
-    for name, resource in LIMITS.items():
-        if own.get(name) not in (None, ""):
-            limits.append((resource, number(name, str(own[name])) / (1e6 if name == "max_memory" else 1)))
-    folds = str(own["folds"] or "")
+    limits = [
+        (resource, number(name, own[name]) / (1e6 if name == "max_memory" else 1))
+        for name, resource in LIMITS.items()
+        if own[name]
+    ]
+    folds = own["folds"]
     if folds and not (folds.isdecimal() and folds != "1"):
         raise InputError(
             f"folds={folds}: must be a whole number, 0 (the validation draw) or at least 2 (flag --folds)."
         )
-    lookup("executor", str(own["executor"]), EXECUTORS)
-    names = ("trials", "inner_seeds", "reseeds", "seeds", "data_seeds", "workers")
-    return Settings(
-        **{name: int(str(own[name])) for name in names},
-        folds=int(folds) if folds else FOLDS if cross_validate else 0,
-        sampler=str(own["sampler"]),
-        pruner=str(own["pruner"]),
-        executor=str(own["executor"]),
-        objectives=objectives,
-        constraints=tuple(limits),
-        ray_address=str(own["ray_address"]),
-        ray_gpus=float(str(own["ray_gpus"])),
-    )
+    own["folds"] = int(folds) if folds else FOLDS if cross_validate else 0
+    own |= {"objectives": objectives, "constraints": tuple(limits)}
+    return Settings(**{field.name: own[field.name] for field in fields(Settings)})
 
 
 def number(name: str, text: str) -> float:
@@ -159,36 +152,36 @@ def search(
     tracking_uri: str,
     experiment: str,
     no_tracking: bool,
-    **given: str | int | None,
+    **given: Any,
 ) -> None:
     """Tune a strategy with Optuna on validation data alone, then measure the winner on fresh seeds, in domain and OOD.
 
     A value given for a searched parameter fixes it (--rank 8), a range narrows it (--learning-rate 1e-5:1e-3:log). The
     same command continues a study that was stopped.
     """
-    fields = {name: str(given[name]) for name in FIELDS if given.get(name) not in (None, "")}
+    named = {name: str(given[name]) for name in FIELDS if given.get(name) not in (None, "")}
     own = {name: value for name, value in given.items() if name not in FIELDS}
     from effft.search.ray_executor import check_ray
     from effft.search.settings import CROSS_VALIDATED_FROM
 
-    per_label = fields.get("per_label", "32")
+    per_label = named.get("per_label", "32")
     many = per_label.isdecimal() and int(per_label) >= CROSS_VALIDATED_FROM
-    settings = settings_of(own, cross_validate=many or "rows" in fields)
+    settings = settings_of(own, cross_validate=many or "rows" in named)
     check_ray(settings.executor, settings.ray_address, settings.ray_gpus)
     from effft.cli.output import Progress, console
     from effft.cli.tracking import check_tracker
     from effft.search.planning import plan_study
     from effft.search.spaces import is_range, read_space_file
     from effft.search.storage import check_storage
-    from effft.search.study import StudyStores, run_study
+    from effft.search.study import run_study
 
     asked = read_space_file(space) if space else {}
-    asked |= {name: value for name, value in fields.items() if is_range(value) and name not in _TEXTS}
+    asked |= {name: value for name, value in named.items() if is_range(value) and name not in _TEXTS}
     asked |= {"alpha_ratio": str(own["alpha_ratio"])} if own.get("alpha_ratio") else {}
     unknown = [name for name in asked if name not in (*FIELDS, "alpha_ratio")]
     if unknown:
         raise InputError(f"unknown name in the space: {unknown[0]!r}.{nearest(unknown[0], [*FIELDS, 'alpha_ratio'])}")
-    values = {name: value for name, value in fields.items() if name not in asked} | {"strategy": strategy}
+    values = {name: value for name, value in named.items() if name not in asked} | {"strategy": strategy}
     fixed = {name: value for name, value in values.items() if name in SEARCHED}
     values = {name: value for name, value in values.items() if name not in fixed}
     check_storage(storage)
@@ -199,9 +192,7 @@ def search(
     with Progress() as progress:
         progress("load", 0, 0)
         plan = plan_study(values, {**fixed, **asked}, settings, study, session)
-        place = StudyStores(storage or "sqlite:///optuna.db", tracking_uri, experiment, no_tracking)
-        outcome = run_study(plan, place, session, progress.runs, progress.line)
-    out = console()
-    out.print(f"study {outcome.name}: {outcome.sentences[0]}", markup=False)
-    for sentence in outcome.sentences[1:]:
-        out.print(sentence, markup=False)
+        target = TrackingTarget(tracking_uri, experiment, no_tracking)
+        result = run_study(plan, storage or "sqlite:///optuna.db", target, session, progress.runs, progress.line)
+    verdict = "\n".join(result.sentences)
+    console().print(f"study {plan.name}: {verdict}", markup=False)

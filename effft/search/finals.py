@@ -78,16 +78,12 @@ def choose(
         progress("re-evaluation", done, total)
         stored.keep(name, None if found.failure else found.value)
     kept = {number: [stored.results[name] for name in of_trial] for number, of_trial in names.items()}
-    scores = {n: fmean(v for v in values if v is not None) for n, values in kept.items() if any_value(values)}
+    measured = {number: [v for v in values if v is not None] for number, values in kept.items()}
+    scores = {number: fmean(values) for number, values in measured.items() if values}
     if not scores:
         raise RunError("none of the best trials could be trained again with fresh seeds; see its failure in the log.")
     best = max(scores, key=lambda number: (scores[number], -number))
     return stored.trials[best], scores[best]
-
-
-def any_value(values: Sequence[float | None]) -> bool:
-    """Whether a unit of these did not fail."""
-    return any(value is not None for value in values)
 
 
 def is_default(trial: FrozenTrial, plan: StudyPlan) -> bool:

@@ -28,16 +28,16 @@ class Logbook:
         self.parent, self.plan, self.say = parent, plan, say
         self.open: dict[int, Tracker] = {}
         self.known: dict[int, str] = {}
-        self.best = float("-inf")
-        self.best_line = ""
-        self.best_words = ""
+        self.best: FrozenTrial | None = None
         self.ended: Counter[str] = Counter()
 
     @property
     def best_so_far(self) -> str:
         """' · 5 complete, 2 pruned · best 0.8300 (trial 3: rank=8)', for whoever shows where the study is."""
         counts = ", ".join(f"{count} {state}" for state, count in sorted(self.ended.items()))
-        best = f" · best {self.best:.4f} ({self.best_line}: {self.best_words})" if self.best_line else ""
+        best = (
+            f" · best {self.best.values[0]:.4f} (trial {self.best.number}: {words_of(self.best)})" if self.best else ""
+        )
         return (f" · {counts}" if counts else "") + best
 
     def start(self, number: int, values: Mapping[str, object]) -> None:
@@ -56,23 +56,19 @@ class Logbook:
     def finish(self, trial: FrozenTrial) -> None:
         """What Optuna knows of a finished trial."""
         self._end(trial)
-        self._speak(trial)
+        self._count(trial)
+        if trial.state == TrialState.COMPLETE:
+            result = f"{trial.values[0]:.4f}"
+        else:
+            failure = trial.user_attrs.get("failure")
+            result = trial.state.name.lower() + (f" ({failure})" if failure else "")
+        best = f"; best {self.best.values[0]:.4f} (trial {self.best.number})" if self.best else ""
+        self.say(f"trial {trial.number}: {result}{best}; {words_of(trial)}")
 
     def _count(self, trial: FrozenTrial) -> None:
         self.ended[trial.state.name.lower()] += 1
-        if trial.state == TrialState.COMPLETE and trial.values[0] > self.best:
-            self.best, self.best_line, self.best_words = trial.values[0], f"trial {trial.number}", words_of(trial)
-
-    def _speak(self, trial: FrozenTrial) -> None:
-        self._count(trial)
-        words = words_of(trial)
-        if trial.state == TrialState.COMPLETE:
-            said = f"{trial.values[0]:.4f}"
-        else:
-            failure = trial.user_attrs.get("failure")
-            said = trial.state.name.lower() + (f" ({failure})" if failure else "")
-        best = f"; best {self.best:.4f} ({self.best_line})" if self.best_line else ""
-        self.say(f"trial {trial.number}: {said}{best}; {words}")
+        if trial.state == TrialState.COMPLETE and (self.best is None or trial.values[0] > self.best.values[0]):
+            self.best = trial
 
     def reconcile(self, trials: Sequence[FrozenTrial]) -> None:
         """After a start: every finished trial has its run, told in full; the runs of trials in flight are noted."""
@@ -116,9 +112,5 @@ def _tell(child: Tracker, trial: FrozenTrial, metric: str) -> None:
 
 def words_of(trial: FrozenTrial) -> str:
     """'learning_rate=0.001, rank=8'."""
-    return ", ".join(f"{name}={shown(value)}" for name, value in decoded(trial.params).items())
-
-
-def shown(value: object) -> str:
-    """A value as a person reads it."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    values = decoded(trial.params).items()
+    return ", ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in values)

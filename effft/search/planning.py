@@ -138,15 +138,12 @@ def _name(config: RunConfig, task: str) -> str:
 
 
 def _check_ends(plan: StudyPlan, session: Session) -> None:
-    """The largest values a trial may draw are allowed: rank, layers; every choice is one of the field's."""
-    largest = {k: int(d.high) for k, d in plan.space.items() if k in ("rank", "layers") and not isinstance(d, Choice)}
+    """The largest values a trial may draw are allowed: rank, layers; every choice and end is one of the field's."""
     for name, dimension in plan.space.items():
-        for value in dimension.values if isinstance(dimension, Choice) else ():
-            make_config({name: value})
-    ends = [(n, e) for n, d in plan.space.items() if not isinstance(d, Choice) for e in (d.low, d.high)]
-    for name, end in ends:
-        if name in RunConfig.model_fields:
-            make_config({name: int(end) if float(end).is_integer() else end})
+        for value in dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high):
+            if name in RunConfig.model_fields:
+                make_config({name: int(value) if isinstance(value, float) and value.is_integer() else value})
+    largest = {k: int(d.high) for k, d in plan.space.items() if k in ("rank", "layers") and not isinstance(d, Choice)}
     if largest:
         top = {k: v for k, v in plan.config.model_dump().items() if v is not None and (k in PART_FIELDS or k in _WHERE)}
         prepare_validation(make_config({**top, **largest}), session)

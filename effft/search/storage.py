@@ -18,9 +18,9 @@ from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
+from effft.disk import written_whole
 from effft.errors import InputError, RunError
 from effft.redaction import redact
 from effft.search.samplers import DONE
@@ -104,17 +104,13 @@ def open_storage(url: str) -> RDBStorage:
         url = with_driver(url)
         with sole_builder(url, "optuna", FLAG):
             return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": options_of(url)})
-    sqlite = url.startswith("sqlite")
     try:
-        storage = _locked(url) if sqlite else RDBStorage(url)
+        return _sqlite(url) if url.startswith("sqlite") else RDBStorage(url)
     except (SQLAlchemyError, ImportError, ValueError, OSError, RuntimeError) as error:
         sentence = redact(" ".join(str(error).split("\n")[0].split()))[:200]
         raise InputError(
             f"storage {redact(url)} cannot be opened: {sentence} (flag --storage; sqlite:///optuna.db is usual)."
         ) from None
-    if sqlite:
-        _make_light(storage)
-    return storage
 
 
 def check_storage(url: str) -> None:
@@ -132,20 +128,16 @@ def check_storage(url: str) -> None:
         check_login(with_driver(url), FLAG)
 
 
-def _locked(url: str) -> RDBStorage:
-    """An sqlite file is made beside its place under a lock and appears whole: no race, and no half of one."""
-    path, options = sqlite_path(url), {"connect_args": {"timeout": 60}}
-    if path is None:
-        return RDBStorage(url, engine_kwargs=options)
-    if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {path.parent}")
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            new = path.with_name(f"{path.name}.new")
-            new.unlink(missing_ok=True)
-            RDBStorage(f"sqlite:///{new}", engine_kwargs=options).engine.dispose()
-            new.replace(path)
-        return RDBStorage(url, engine_kwargs=options)
+def _sqlite(url: str) -> RDBStorage:
+    """A new file is made beside its place under a lock and appears whole, so that no process finds half of one."""
+    if path := sqlite_path(url):
+        if not path.parent.is_dir():
+            raise ValueError(f"there is no folder {path.parent}")
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                with written_whole(path) as new:
+                    RDBStorage(f"sqlite:///{new}").engine.dispose()
+    return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
 
 
 @contextmanager
@@ -156,19 +148,6 @@ def said_plainly() -> Iterator[None]:
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         said = sentence_of(error.__cause__ or error, 200)
         raise RunError(f"the study's storage: {said}; when that is mended, the same command goes on.") from error
-
-
-def _make_light(storage: RDBStorage) -> None:
-    """Write-ahead log; no wait for the disk at every commit (a killed process loses nothing by that)."""
-
-    def tune(connection: object, _record: object) -> None:
-        cursor = connection.cursor()  # type: ignore[attr-defined]
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.close()
-
-    event.listen(storage.engine, "connect", tune)
-    storage.engine.dispose()
 
 
 @contextmanager

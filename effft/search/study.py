@@ -17,7 +17,6 @@ from effft.search.mlflow_log import Logbook
 from effft.search.plots import importances, page
 from effft.search.samplers import study_in_memory
 from effft.search.settings import StudyPlan
-from effft.search.spaces import decoded
 from effft.search.storage import StoredStudy, open_study, said_plainly
 from effft.search.verdict import Verdict, verdict
 from effft.tracking import open_tracker
@@ -27,40 +26,39 @@ PARENT, REGISTERED = "mlflow_parent", "registered"
 
 
 @dataclass(frozen=True)
-class StudyStores:
-    """Where things are kept. tracking_uri, experiment: '' = the default."""
+class StudyResult:
+    """The final runs of a study, and its verdict in sentences."""
 
-    storage: str
-    tracking_uri: str = ""
-    experiment: str = ""
-    no_tracking: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a study found. winner: values of the space; fresh: its validation on fresh seeds; sentences: the verdict."""
-
-    name: str
-    winner: dict[str, object]
-    trial: int
-    fresh: float
-    finals: tuple[Final, ...]
-    sentences: tuple[str, ...]
+    finals: list[Final]
+    sentences: list[str]
 
 
 @said_plainly()
 def run_study(
-    plan: StudyPlan, place: StudyStores, session: Session, progress: ProgressCallback, say: Callable[[str], None]
-) -> Outcome:
+    plan: StudyPlan,
+    storage: str,
+    target: TrackingTarget,
+    session: Session,
+    progress: ProgressCallback,
+    say: Callable[[str], None],
+) -> StudyResult:
     """Trials, finals, verdict, registration; goes on where an earlier process stopped.
+
+    Args:
+        plan: The checked study.
+        storage: URL of Optuna's storage.
+        target: Where runs are kept.
+        session: Has the model and the data.
+        progress: Called with the stage and the trials or runs done.
+        say: Called with lines about the study.
 
     Raises:
         InputError: the storage, or a study of this name that is another or that another process drives.
         RunError: five failures in a row, or the storage does not take what it is told.
     """
     # The executor first: a cluster that cannot be joined leaves no study behind.
-    with closing(open_executor(plan, session)) as executor, open_study(place.storage, plan) as stored:
-        parent = _parent(stored, plan, place)
+    with closing(open_executor(plan, session)) as executor, open_study(storage, plan) as stored:
+        parent = _parent(stored, plan, target)
         with tracked(parent):
             parent.params(_parameters(plan))
             logbook = Logbook(parent, plan, say)
@@ -77,14 +75,14 @@ def run_study(
             executor.close()  # the finals are made here, and need the room
 
             def open_run(experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
-                return _final_tracker(place, parent, experiment, name, tags)
+                return open_tracker(target, experiment, name, {**tags, "mlflow.parentRunId": parent.run_id})
 
             found = finals(stored, plan, winner, session, open_run, progress)
             default = next((trial.number for trial in stored.complete if is_default(trial, plan)), None)
             judged = verdict(found, plan.metric, winner, fresh, default)
-            sentences = [*judged.sentences, *_register(stored, plan, found, judged, place)]
+            sentences = [*judged.sentences, *_register(stored, plan, found, judged, target)]
             _conclude(parent, stored, plan, found, judged, sentences)
-    return Outcome(plan.name, decoded(winner.params), winner.number, fresh, tuple(found), tuple(sentences))
+    return StudyResult(found, sentences)
 
 
 def open_executor(plan: StudyPlan, session: Session) -> Executor:
@@ -128,38 +126,32 @@ def _parameters(plan: StudyPlan) -> dict[str, object]:
     return {**vars(plan.settings), **plan.config.model_dump(exclude_none=True), **space}
 
 
-def _parent(stored: StoredStudy, plan: StudyPlan, place: StudyStores) -> Tracker:
-    if place.no_tracking:
+def _parent(stored: StoredStudy, plan: StudyPlan, target: TrackingTarget) -> Tracker:
+    if target.disabled:
         return MemoryTracker(name=plan.name)
     from effft.tracking.study_runs import open_parent
 
     tags = {"study": plan.name, "strategy": plan.config.strategy, "task": plan.task, "kind": "study"}
     known = str(stored.results.get(PARENT, ""))
-    name = place.experiment or f"effft/{plan.task}"
-    tracker = open_parent(name, f"search {plan.config.strategy}", tags, place.tracking_uri, known)
+    name = target.experiment or f"effft/{plan.task}"
+    tracker = open_parent(name, f"search {plan.config.strategy}", tags, target.uri, known)
     if tracker.run_id != known:
         stored.keep(PARENT, tracker.run_id)
     return tracker
 
 
-def _final_tracker(place: StudyStores, parent: Tracker, experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
-    """A final run has a tracker of its own under the study's run: what the store does not take, a file keeps."""
-    target = TrackingTarget(place.tracking_uri, place.experiment, place.no_tracking)
-    return open_tracker(target, experiment, name, {**tags, "mlflow.parentRunId": parent.run_id})
-
-
 def _register(
-    stored: StoredStudy, plan: StudyPlan, found: list[Final], judged: Verdict, place: StudyStores
+    stored: StoredStudy, plan: StudyPlan, found: list[Final], judged: Verdict, target: TrackingTarget
 ) -> list[str]:
     """Register the best run by validation of what is recommended, once; a sentence about it."""
     best = best_final(found, judged.recommended, plan.metric)
-    if place.no_tracking or not best.run_id:
+    if target.disabled or not best.run_id:
         return []
     name = f"registered/{best.run_id}"
     if stored.results.get(REGISTERED) != name:
         from effft.tracking.registry import CHAMPION, register
 
-        version = register(best.run_id, place.tracking_uri, study=plan.name, validation=judged.final_mean)
+        version = register(best.run_id, target.uri, study=plan.name, validation=judged.final_mean)
         role = " and is the champion" if CHAMPION in version.aliases else f"; {version.verdict}"
         stored.keep(name, f"registered as {version.name} version {version.number}{role}.")
         stored.keep(REGISTERED, name)

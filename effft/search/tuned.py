@@ -15,7 +15,7 @@ from effft.runs.session import Session
 from effft.search.finals import Final
 from effft.search.planning import DERIVED, NothingToSearchError, plan_study
 from effft.search.settings import CROSS_VALIDATED_FROM, FOLDS, HELD_OUT_SEED_OFFSET, Settings, StudyPlan
-from effft.search.study import StudyStores, run_study
+from effft.search.study import run_study
 from effft.tracking.tracker import Tracker
 
 STORAGE = "sqlite:///optuna.db"
@@ -99,9 +99,9 @@ class TunedComparison:
         """Yield (place, outcome): the winners' final runs study by study, then the runs with nothing to tune."""
         place = 0
         for row, plan in self.studies:
-            stores = StudyStores(STORAGE, target.uri, "", target.disabled)
             try:
-                study = run_study(plan, stores, self.session, on_run, self.print_line)
+                own = TrackingTarget(target.uri, "", target.disabled)
+                study = run_study(plan, STORAGE, own, self.session, on_run, self.print_line)
             except EffftError as error:
                 yield place, Outcome(plan.config, None, f"study {plan.name}: {error}", row.variant)
                 place += 1

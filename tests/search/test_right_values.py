@@ -10,12 +10,12 @@ import pytest
 from mlflow import MlflowClient
 
 from effft.cli.exit_codes import run_command_line
-from effft.config import RunConfig
+from effft.config import RunConfig, TrackingTarget
 from effft.runs.experiment import run
 from effft.runs.session import Session
 from effft.search.planning import plan_study
 from effft.search.settings import Settings
-from effft.search.study import StudyStores, run_study
+from effft.search.study import run_study
 from effft.tracking.tracker import MemoryTracker
 from tests.backbones import save_backbone
 
@@ -93,8 +93,8 @@ def test_kind_4_a_range_without_the_default_says_so_and_measures_the_true_defaul
     session, lines = Session(), list[str]()
     settings = Settings(trials=2, folds=2, reseeds=1, seeds=2)
     plan = plan_study(values, {"learning_rate": "1e-6|1e-5", "epochs": "2"}, settings, "narrow", session)
-    stores = StudyStores(f"sqlite:///{tmp_path}/o.db", no_tracking=True)
-    outcome = run_study(plan, stores, session, lambda *_: None, lines.append)
+    place = f"sqlite:///{tmp_path}/o.db", TrackingTarget(disabled=True)
+    outcome = run_study(plan, *place, session, lambda *_: None, lines.append)
     (said,) = [line for line in lines if "exclude the default" in line]
     assert re.search(r"\(learning_rate=[\d.]+, epochs=\d+\)", said)
     (default,) = [final for final in outcome.finals if (final.role, final.seed) == ("default", 1001)]
@@ -116,9 +116,9 @@ def test_kind_10_progress_never_passes_its_total(backbone: Path, tmp_path: Path)
     settings, lines, steps = Settings(trials=3, folds=2, reseeds=2, seeds=2), list[str](), list[tuple[str, int, int]]()
     session = Session()
     plan = plan_study({**values, "per_label": "8", "bootstrap": "0"}, {}, settings, "progress", session)
-    stores = StudyStores(f"sqlite:///{tmp_path}/o.db", no_tracking=True)
+    place = f"sqlite:///{tmp_path}/o.db", TrackingTarget(disabled=True)
     for _ in range(2):
-        run_study(plan, stores, session, lambda *step: steps.append(step), lines.append)
+        run_study(plan, *place, session, lambda *step: steps.append(step), lines.append)
     assert all(done < total for _, done, total in steps if total)
     assert "at most 24 trainings: 6 of trials, 12 of re-evaluations, 6 of final runs; under a minute." in lines[0]
     assert lines.index(next(line for line in lines if line.startswith("trial "))) > 0
