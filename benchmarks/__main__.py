@@ -25,13 +25,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "adaptive": {"per_label": 64, "epochs": 20, "evaluation": 32, "rate": 1e-4},
     "icl": {"per_label": 8, "epochs": 1, "evaluation": 984, "rate": 5e-4},
     "context_distillation": {"per_label": 16, "epochs": 20, "evaluation": 32, "rate": 5e-4},
-    "distillation_each_step": {"per_label": 16, "epochs": 4, "evaluation": 32, "rate": 5e-4, "asks": "each step"},
     "search": {"per_label": 16, "epochs": 2, "trials": 16, "folds": 3, "workers": 1},
 }
 """Work -> its size."""
-
-SAME_WORK = {"distillation_each_step": "context_distillation"}
-"""Rows that are the same work for effft; there the plain script asks its teacher in every step, as its guide does."""
 
 PARTS = dict.fromkeys(ROWS, ("train",)) | {
     "lora": ("train", "evaluation"),
@@ -64,11 +60,11 @@ def main(
     about["command"] = " ".join(f"--{k} {v}" for k, v in (("rows", rows), ("repeats", repeats), ("shape", shape)))
     results: Results = {}
     for row in rows.split(","):
-        size, work = dict(ROWS[row]), SAME_WORK.get(row, row)
+        size = dict(ROWS[row])
         if quick:
             size |= {name: max(1, size[name] // 5) for name in ("epochs", "trials", "evaluation") if name in size}
-        job = size | {"work": work, "model": str(model), "task": str(task), "threads": threads, "cuda": cuda}
-        job |= {"out": str(Path(keep) / "out")} | drawn(str(task), work, size)
+        job = size | {"work": row, "model": str(model), "task": str(task), "threads": threads, "cuda": cuda}
+        job |= {"out": str(Path(keep) / "out")} | drawn(str(task), row, size)
         results[row] = {side: [] for side in SIDES}
         for _ in range(1 if quick else repeats):
             for side in SIDES:
@@ -169,9 +165,8 @@ def table(about: dict[str, str], results: Results) -> str:
     lines += ["", "Loss differences: the same examples, order and start on both sides, no dropout; mean difference of"]
     lines += ["the training losses over all steps, ours and bf16 against fp32; of the search, of the validation"]
     lines += ["accuracies of the trials. Peak memory is above the start of the process, workers included."]
-    if "distillation_each_step" in results:
+    if "context_distillation" in results:
         lines += ["", "context_distillation: the plain script asks its teacher once and keeps the scores."]
-        lines += ["distillation_each_step: in the loss of every step, as the guide of its library does (4 epochs)."]
     return "\n".join(lines) + "\n"
 
 

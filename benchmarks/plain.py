@@ -9,7 +9,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -86,19 +86,6 @@ class WordTrainer(OrderedTrainer):
             told, own = teacher[taught].log_softmax(-1), answer[taught].log_softmax(-1)
             loss = 0.5 * F.kl_div(own, told, reduction="sum", log_target=True) / len(labels) + 0.5 * loss
         return (loss, {"logits": answer}) if return_outputs else loss
-
-
-class AskingTrainer(WordTrainer):
-    """Distillation as transformers' own guide writes it: the loss of every step asks the teacher again."""
-
-    ask: Callable[[list[int]], torch.Tensor]
-
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-        """With the teacher's scores of the rows that training has."""
-        if "row" in inputs:
-            inputs["teacher"] = self.ask(inputs.pop("row").tolist()).to(model.device)
-            model.train()
-        return super().compute_loss(model, inputs, return_outputs)
 
 
 def answers(model: Any, inputs: Any, words: list[int]) -> torch.Tensor:
@@ -188,17 +175,13 @@ def fit(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[s
     scored = job["evaluation"] + 2 * job["per_label"]  # ours scores the validation draw as well
     test = Rows(tokenizer, read(folder / "test.csv", range(scored)), pattern)
     kind = WordTrainer if job["work"] in WORDED else OrderedTrainer
-    trainer = (AskingTrainer if job.get("asks") == "each step" else kind)(
+    trainer = kind(
         model=model, args=arguments(job), train_dataset=train, data_collator=DataCollatorWithPadding(tokenizer)
     )
     if isinstance(trainer, WordTrainer):
         trainer.words = tokenizer.convert_tokens_to_ids(["No", "Yes"])
     start = time.perf_counter()
-    if isinstance(trainer, AskingTrainer):
-        for number, row in enumerate(train.rows):
-            row["row"] = number
-        trainer.ask = lambda own: torch.tensor(teacher(job, model, tokenizer, folder, [rows[i] for i in own]))
-    elif job["work"] == "context_distillation":
+    if job["work"] == "context_distillation":
         for row, scores in zip(train.rows, teacher(job, model, tokenizer, folder, rows), strict=True):
             row["teacher"] = scores
     trainer.train()
