@@ -13,13 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effft.disk import cache_folder
+from effft.disk import cache_folder, written_whole
 from effft.distributed.process_group import process_group
 from effft.models.backbone import Backbone
+from effft.models.forward.attention import NARROW
 from effft.models.forward.partial_forward import block_input
-
-NARROW = 256
-"""Hidden size below which fp32 is taken without a probe (at 128 bf16 was 1.5 times slower on a CPU that has it)."""
 
 GAIN = 1.25
 """How many times faster bf16 must be: well under what it gives where it pays (2 to 4), so noise does not decide."""
@@ -67,7 +65,7 @@ def choose_precision(
         return "bf16"
     key = machine_key(backbone, threads)
     if backbone.device.type == "meta":  # a skeleton cannot be probed; wide models were never slower in native bf16
-        faster = cached_answer(key) or "bf16"
+        faster = cached_answers().get(key, "bf16")
     else:
         faster = cached_probe(key, lambda: "bf16" if speedup(backbone, threads) >= GAIN else "fp32")
     # every process would measure for itself, so all take the first one's answer
@@ -76,23 +74,18 @@ def choose_precision(
 
 def cached_probe(key: str, probe: Callable[[], str]) -> str:
     """The answer kept for this key; where there is none, `probe` is asked and its answer kept."""
-    if answer := cached_answer(key):
-        return answer
-    path, answers, answer = probe_file(), _read(), probe()
-    with suppress(OSError):  # a home that cannot be written costs one probe in every run
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps(answers | {key: answer}, indent=1))
-        new.replace(path)
-    return answer
+    answers, path = cached_answers(), probe_file()
+    if key not in answers:
+        answers[key] = probe()
+        with suppress(OSError):  # a home that cannot be written costs one probe in every run
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(path) as new:
+                new.write_text(json.dumps(answers, indent=1))
+    return answers[key]
 
 
-def cached_answer(key: str) -> str:
-    """What an earlier probe answered; '' where there was none."""
-    return _read().get(key, "")
-
-
-def _read() -> dict[str, str]:
+def cached_answers() -> dict[str, str]:
+    """What earlier probes answered, by key."""
     with suppress(OSError, ValueError):
         answers = json.loads(probe_file().read_text())
         if isinstance(answers, dict):

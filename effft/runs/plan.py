@@ -28,6 +28,7 @@ from effft.models.backbone import Backbone
 from effft.models.description import resolve_device
 from effft.models.device_map import check_device_map
 from effft.models.files import check_name
+from effft.models.forward.attention import NARROW
 from effft.models.precision import choose_precision
 from effft.models.quantization import check_quantize
 from effft.runs.session import Session
@@ -38,9 +39,6 @@ from effft.tasks.loading import missing_ood
 from effft.tasks.task import Task
 from effft.tracking.tracker import ASKED_TAG
 from effft.training.loop import steps_in
-
-WIDE = 256
-"""Hidden size from which a second CPU thread pays."""
 
 Fold = tuple[int, int, int]
 """Which fold of the shots validates, how many folds there are, and the seed that cuts them."""
@@ -370,7 +368,7 @@ def metric_of(config: RunConfig, task: Task, pool: ExampleSet) -> tuple[str, lis
 
 
 def threads_of(config: RunConfig, width: int) -> int:
-    """CPU threads: as asked, else one for a narrow model (two were 20 times slower there), a share for a wide one."""
+    """CPU threads: as asked, else one for a narrow model, a share for a wide one."""
     if config.threads:
         return config.threads
-    return 1 if width < WIDE else max(1, (os.cpu_count() or 1) // process_group().local_size)
+    return 1 if width < NARROW else max(1, (os.cpu_count() or 1) // process_group().local_size)

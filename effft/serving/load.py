@@ -16,8 +16,8 @@ from effft.errors import InputError
 from effft.evaluation.metrics import softmax
 from effft.models.backbone import load
 from effft.models.device_map import is_device_map
+from effft.models.forward.attention import NARROW
 from effft.models.lora import read_adapter
-from effft.models.precision import NARROW
 from effft.progress import ProgressCallback, silent
 from effft.serving.base_model import locate
 from effft.serving.manifest import Manifest, answer_names, read_manifest
