@@ -170,11 +170,11 @@ def test_another_study_of_the_same_name_is_refused(
 def test_five_failures_in_a_row_stop_the_study(
     search: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tracking_uri: str
 ) -> None:
-    from effft.search import jobs
+    from effft.search import study
     from effft.search.jobs import JobResult
 
     broken = JobResult(float("nan"), {}, "RunError: the loss is nan at step 3")
-    monkeypatch.setattr(jobs, "measure", lambda unit, session: broken)
+    monkeypatch.setattr(study, "measure", lambda unit, session: broken)
     assert search("--trials", "3") == 1
     assert "5 trials failed one after another; the last said: RunError: the loss is nan" in capsys.readouterr().err
     client = MlflowClient(tracking_uri=tracking_uri)
