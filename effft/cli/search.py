@@ -22,7 +22,8 @@ _TEXTS = ("task", *DATA_FIELDS, "model", "revision", "data_dir", "label_words", 
 
 SEARCHED = (
     "learning_rate", "epochs", "batch_size", "warmup", "weight_decay", "pattern", "shots", "demonstrations",
-    "calibration", "layers", "rank", "alpha", "lora_modules", "teacher_shots", "temperature", "kl_weight",
+    "calibration", "label_score", "layers", "rank", "alpha", "lora_modules", "teacher_shots", "temperature",
+    "kl_weight",
 )  # fmt: skip
 """Fields that some strategy's space has: a value given for one fixes it."""
 

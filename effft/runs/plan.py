@@ -242,7 +242,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
             f"{config.model} does not know {100 * unknown:.0f} % of the tokens of the training texts, so it can hardly "
             "tell them apart; take a --model that reads them."
         )
-    resolved = _resolve(config, strategy, task, backbone, few_shot, pool)
+    resolved = _resolve(config, strategy, encoder, backbone, few_shot, pool)
     notes += metric_of(config, task, pool)[1]
     return Plan(
         config, strategy, task, session, few_shot, demos, unlabelled, evaluated, resolved, (*task.notes, *notes)
@@ -331,8 +331,14 @@ def prompt_encoders(
 
 
 def _resolve(
-    config: RunConfig, strategy: Strategy, task: Task, backbone: Backbone, few_shot: FewShotDraw, pool: ExampleSet
+    config: RunConfig,
+    strategy: Strategy,
+    encoder: PromptEncoder,
+    backbone: Backbone,
+    few_shot: FewShotDraw,
+    pool: ExampleSet,
 ) -> ResolvedSettings:
+    task = encoder.task
     threads = threads_of(config, backbone.width)
     metric, device = metric_of(config, task, pool)[0], str(backbone.device)
     learning_rate = config.learning_rate or strategy.default_learning_rate(backbone.width)
@@ -345,6 +351,8 @@ def _resolve(
     if isinstance(strategy.input, Pattern):
         settings["pattern"] = strategy.input.pattern or next(iter(task.patterns), "")
         settings["demo_seed"] = config.data_seed if strategy.input.demo_seed is None else strategy.input.demo_seed
+    if encoder.label_tokens is not None:
+        settings["label_score"] = encoder.label_tokens.score
     settings |= {"learning_rate": learning_rate, "steps": steps, "precision": precision}
     settings["model_commit"] = backbone.revision
     if process_group().size > 1:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from effft.config import DATA_FIELDS, PART_FIELDS, Amount, RunConfig, make_config
 from effft.errors import InputError
-from effft.runs.plan import prepare_validation, with_amount
+from effft.runs.plan import prepare_validation, prompt_encoders, with_amount
 from effft.runs.session import Session
 from effft.search.settings import Settings, StudyPlan
 from effft.search.spaces import (
@@ -62,7 +62,11 @@ def plan_study(
     plan = prepare_validation(config, session, (0, settings.folds, config.seed) if settings.folds else None)
     backbone = session.pristine_backbone(config, plan.strategy.head != compose("vanilla").head)
     rank = min(LoRA.highest_rank(backbone, modules) for modules in ("attention", "all"))
-    limits = Limits(len(backbone.layout.blocks), len(plan.few_shot.train), tuple(plan.task.patterns), rank)
+    words = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)[0].label_tokens
+    limits = Limits(
+        len(backbone.layout.blocks), len(plan.few_shot.train), tuple(plan.task.patterns), rank,
+        words.different_scores if words else (),
+    )  # fmt: skip
     space = strategy.space(backbone.width)
     space = bounded(space, limits) | {key: narrowed(key, text, space) for key, text in asked.items() if is_range(text)}
     for key in (*fixed, *(DERIVED[k] for k in fixed if k in DERIVED), *(("alpha_ratio",) if ratio else ())):

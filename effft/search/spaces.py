@@ -19,21 +19,24 @@ Values = dict[str, object]
 class Limits:
     """What ends a dimension: blocks of the backbone, labelled examples a fold trains on, patterns of the task.
 
-    rank: the highest that fits the backbone's linear maps.
+    rank: the highest that fits the backbone's linear maps. label_scores: those that differ for the task's label words.
     """
 
     blocks: int
     labelled: int
     patterns: tuple[str, ...]
     rank: float = ALL
+    label_scores: tuple[str, ...] = ()
 
 
 def bounded(space: Mapping[str, Dimension], limits: Limits) -> Space:
     """Open ends closed, dimensions with a single value left out."""
     found: Space = {}
     for name, dimension in space.items():
-        if name == "pattern":
+        if dimension == Choice(()):
             dimension = Choice(limits.patterns)
+        if name == "label_score" and isinstance(dimension, Choice):
+            dimension = Choice(tuple(value for value in dimension.values if value in limits.label_scores))
         if isinstance(dimension, Range) and dimension.high == ALL:
             high = limits.blocks if name == "layers" else limits.labelled
             dimension = Range(dimension.low, high, dimension.log, dimension.whole)

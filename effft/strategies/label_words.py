@@ -69,6 +69,14 @@ class LabelTokens:
         return len(self.contexts) > 1 or self.score == "pmi"
 
     @property
+    def different_scores(self) -> tuple[str, ...]:
+        """The scores that may order the labels differently."""
+        if len(self.contexts) == 1:
+            return ("first", "pmi")
+        firsts = {word[0] for word in self.ids}
+        return (*(("first",) if len(firsts) == len(self.ids) else ()), "sum", "mean", "pmi")
+
+    @property
     def sequences(self) -> int:
         """How many sequences the model reads for one prompt."""
         return 1 if self.tree else len(self.contexts)

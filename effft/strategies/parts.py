@@ -131,7 +131,10 @@ class Verbalizer(Part):
     """
 
     about: ClassVar[str] = "the LM head and label words"
-    space: ClassVar[Mapping[str, Dimension]] = {"calibration": Choice(("none", "contextual", "domain", "fitted"))}
+    space: ClassVar[Mapping[str, Dimension]] = {
+        "calibration": Choice(("none", "contextual", "domain", "fitted")),
+        "label_score": Choice(("first", "sum", "mean", "pmi")),
+    }
     label_words: str = ""
     label_score: str = "auto"
     calibration: str = "none"

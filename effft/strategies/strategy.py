@@ -107,11 +107,12 @@ class Strategy:
     def space(self, width: int) -> dict[str, Dimension]:
         """Where a search looks: the union of the parts' spaces; a decade on each side of the default learning rate.
 
-        Demonstrations are searched only where the strategy shows some, the calibration where nothing trains.
+        Demonstrations are searched only where the strategy shows some; calibration and the score of label words where
+        nothing trains.
         """
         union = {name: dimension for part in self.parts for name, dimension in part.space.items()}
         unused = [] if self.parameters.get("shots") else ["shots", "demonstrations"]
-        unused += ["demonstrations", "calibration"] if self.trains else []
+        unused += ["demonstrations", "calibration", "label_score"] if self.trains else []
         union = {name: dimension for name, dimension in union.items() if name not in unused}
         if not self.trains:
             return union

@@ -129,3 +129,13 @@ def test_the_command(place: Path) -> None:
     assert all(name in shown.output for name in ("vanilla", "lora", "icl"))
     wrong = CliRunner().invoke(app, [*words, "--rank", "0"])
     assert isinstance(wrong.exception, InputError)
+
+
+@pytest.mark.parametrize(("kind", "least", "most"), [("llama", 1.0, 1.6), ("bert", 3.0, 5.0)])
+def test_label_words_of_several_tokens_cost_what_is_read_for_them(
+    place: Path, kind: str, least: float, most: float
+) -> None:
+    """A decoder reads one token more a prompt; an encoder three sequences: 'not ?', '? good', '? bad'."""
+    short, long = (estimated(place, "pbft", kind, label_words=w, epochs=1) for w in ("good,bad", "not good,not bad"))
+    for name in ("evaluation_flops", "train_flops"):
+        assert least < getattr(long, name) / getattr(short, name) < most

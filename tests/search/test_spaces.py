@@ -1,5 +1,6 @@
 """Spaces: unions of the parts', narrowed and fixed, and back and forth to Optuna."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,14 @@ def test_open_ends_are_those_of_the_backbone() -> None:
     assert bounded(compose("icl").space(256), LIMITS)["shots"] == Range(1, 24, log=True, whole=True)
     assert "layers" not in bounded(compose("adaptive").space(256), Limits(1, 24, ()))
     assert "shots" not in compose("zero_shot").space(256)
+
+
+def test_a_choice_keeps_what_the_task_and_the_words_allow() -> None:
+    space, limits = compose("icl").space(256), replace(LIMITS, label_scores=("sum", "mean"))
+    assert bounded(space, limits)["label_score"] == Choice(("sum", "mean"))
+    assert "label_score" not in bounded(space, LIMITS)
+    assert "label_score" not in compose("pbft").space(256)
+    assert bounded({"pattern": Choice(("a", "b"))}, limits)["pattern"] == Choice(("a", "b"))  # as narrowed by the user
 
 
 @given(st.floats(1e-6, 1.0), st.floats(1, 64), st.sampled_from(["attention", "all"]))

@@ -22,7 +22,7 @@ TASK = """
 name: skew
 fields: [text]
 labels: [good, bad, "so, so"]
-label_words: {good: " Yes", bad: " No", "so, so": " good"}
+label_words: {good: " Yes", bad: " No", "so, so": " not good"}
 patterns: {minimal: "{text} ?"}
 train: train.csv
 in_domain: test.csv
@@ -172,7 +172,7 @@ def test_real_files_are_answered_as_in_the_run(tmp_path: Path, shared: Path, str
     (tmp_path / "trec.yaml").write_text(TREC)
     data, words = (
         copy_of(shared / "data", tmp_path / "data"),
-        {"cola": "he,she", "mnli": "he,she", "trec": "he,she,it,they,you,we"},
+        {"cola": "he,she", "mnli": "he,she", "trec": "he,she,it,they,you and they,you and we"},
     )
     values: dict[str, object] = {
         "task": str(tmp_path / "trec.yaml") if task == "trec" else task,

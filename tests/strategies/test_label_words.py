@@ -1,59 +1,64 @@
 """Label words of several tokens against a plain log-likelihood: one prompt, one word and one token at a time."""
 
+import csv
+import gzip
 import random
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from backbones import CONFIGS, DECODERS, save_backbone
-from helpers import EXAMPLES, learner_on
+from backbones import CONFIGS, DECODERS, VOCABULARY, save_backbone
+from helpers import EXAMPLES, learner_on, small_task
 from hypothesis import given
 from hypothesis import strategies as st
 
 from effft.config import RunConfig
+from effft.data.examples import Example
 from effft.errors import InputError
+from effft.models.backbone import load
 from effft.models.forward.shared_prefix import common_prefix
 from effft.strategies.batch import count
 from effft.strategies.label_words import LabelTokens
 from effft.strategies.learner import Learner
+from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
 from effft.training.loop import train
 
+TEXTS = [example.texts[0] for example in EXAMPLES]
 WORDS = (" not good", " bad")
 ALIKE = (" not good", " not bad")
 
 
-def log_likelihood(model: torch.nn.Module, tokenizer: object, before: str, after: str, word: str) -> torch.Tensor:
-    """Log-probabilities of the tokens of a word between two texts, (tokens): each given those before it, or, of a
-    masked language model, given all others."""
-    ids = tokenizer(before + word + after)["input_ids"]  # type: ignore[operator]
-    size = len(tokenizer(word, add_special_tokens=False)["input_ids"])  # type: ignore[operator]
-    start = len(tokenizer(before)["input_ids"])  # type: ignore[operator]
+def log_likelihood(model: torch.nn.Module, tokenizer: object, before: str, word: str) -> torch.Tensor:
+    """Log-probabilities of the tokens of a word after a text, (tokens): each given those before it, or, of a masked
+    language model, given all others."""
+    ids, start = (tokenizer(before + word)["input_ids"], len(tokenizer(before)["input_ids"]))  # type: ignore[operator]
+    size = len(ids) - start
     mask = getattr(tokenizer, "mask_token_id", None)
-    start -= mask is not None  # the end token, which stands after the text
-    values = []
-    for place in range(start, start + size):
-        row = torch.tensor([ids])
-        if mask is not None:
-            row[0, place] = mask
-        logits = model(input_ids=row, attention_mask=torch.ones_like(row)).logits[0, place if mask else place - 1]
-        values.append(logits.log_softmax(-1)[ids[place]])
-    return torch.stack(values)
+    if mask is None:
+        logits = model(torch.tensor([ids])).logits[0, start - 1 : -1]
+        return logits.log_softmax(-1)[torch.arange(size), ids[start:]]
+    places = range(start - 1, start - 1 + size)  # the end token stands after the text
+    rows = torch.tensor([[mask if i == place else token for i, token in enumerate(ids)] for place in places])
+    logits = model(rows, attention_mask=torch.ones_like(rows)).logits[torch.arange(size), torch.tensor(places)]
+    return logits.log_softmax(-1)[torch.arange(size), [ids[place] for place in places]]
 
 
-def expected(learner: Learner, words: Sequence[str], how: str, prefix: str = "") -> torch.Tensor:
-    model, tokenizer = learner.backbone.model, learner.backbone.tokenizer
+def expected(learner: Learner, how: str, texts: Sequence[str] = TEXTS, prefix: str = "") -> torch.Tensor:
+    """The scores of the learner's words after its pattern, which ends in the answer."""
+    model, tokenizer, encoder = learner.backbone.model, learner.backbone.tokenizer, learner.encoder
 
     def score(text: str, word: str) -> torch.Tensor:
-        values = log_likelihood(model, tokenizer, f"{prefix}{text} ?", "", word)
+        values = log_likelihood(model, tokenizer, prefix + encoder.template.format(text=text), word)
         return values.mean() if how == "mean" else values.sum()
 
-    rows = [torch.stack([score(e.texts[0], word) for word in words]) for e in EXAMPLES]
-    return torch.stack(rows) - (torch.stack([score("", word) for word in words]) if how == "pmi" else 0)
+    rows = torch.stack([torch.stack([score(text, word) for word in encoder.words]) for text in texts])
+    return rows - (torch.stack([score("", word) for word in encoder.words]) if how == "pmi" else 0)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +73,7 @@ def test_scores_are_log_likelihoods(folders: dict[str, Path], kind: str, how: st
         given = {"label_words": ",".join(words), "label_score": how}
         learner = learner_on(folders[kind], compose("zero_shot").with_parameters(given), dtype=torch.float64)
         with torch.no_grad():
-            wanted = expected(learner, words, how)
+            wanted = expected(learner, how)
         torch.testing.assert_close(predict(learner, learner.items(EXAMPLES)).double(), wanted, rtol=0, atol=2e-6)
 
 
@@ -78,10 +83,10 @@ def plain_pbft(learner: Learner, steps: int) -> torch.Tensor:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     for _ in range(steps):
         optimizer.zero_grad()
-        F.cross_entropy(expected(learner, ALIKE, "mean"), labels).backward()
+        F.cross_entropy(expected(learner, "mean"), labels).backward()
         optimizer.step()
     with torch.no_grad():
-        return expected(learner, ALIKE, "mean")
+        return expected(learner, "mean")
 
 
 @pytest.mark.parametrize("kind", ["gpt_neox", "bert"])
@@ -124,7 +129,7 @@ def test_a_shared_start_changes_nothing(folders: dict[str, Path], kind: str) -> 
     prefix = "".join(f"{e.texts[0]} ?{ALIKE[e.label]}\n" for e in EXAMPLES[:4])
     assert common_prefix([item.prompt.ids for item in learner.items(EXAMPLES)]) > 16
     with torch.no_grad():
-        wanted = expected(learner, ALIKE, "sum", prefix)
+        wanted = expected(learner, "sum", prefix=prefix)
     torch.testing.assert_close(predict(learner, learner.items(EXAMPLES)).double(), wanted, rtol=0, atol=3e-6)
 
 
@@ -136,7 +141,7 @@ def test_wide_models(tmp_path: Path, kind: str) -> None:
         given = {"label_words": ",".join(words), "label_score": "sum"}
         learner = learner_on(folder, compose("zero_shot").with_parameters(given), dtype=torch.float64)
         with torch.no_grad():
-            wanted = expected(learner, [f" {word.strip()}" for word in words], "sum")
+            wanted = expected(learner, "sum")
         assert learner.packs_sequences == (kind == "bert" or words != ALIKE)
         torch.testing.assert_close(predict(learner, learner.items(EXAMPLES)).double(), wanted, rtol=0, atol=2e-6)
 
@@ -177,3 +182,64 @@ def test_auto_reads_one_token_where_it_can(folders: dict[str, Path]) -> None:
         words("not good,not", "first")
     with pytest.raises(InputError, match="' very good' is unknown"):
         words("very good,bad")
+
+
+TOPICS = (" number", " human being", " human group", " place", " place in a city", " place far away", " name", " thing",
+          " small thing", " big thing", " day", " day of rest", " time of year", " reason", " reason to go", " food",
+          " good food", " animal", " animal with a name", " color")  # fmt: skip
+PROMPTS = {
+    "cola": ("{text} Is it right?", (" No", " Yes"), "auto"),
+    "cola long": ("{text} It is", (" not a good one", " a good one"), "mean"),
+    "mnli": ("{text} Is it so?", (" Yes", " No"), "sum"),
+    "mnli long": ("{text} I think so.", (" Sure it is", " No, it is not"), "mean"),
+    "trec": ("{text} It asks for a", TOPICS, "mean"),
+}
+
+
+def real_texts(shared: Path, name: str) -> list[str]:
+    data = shared / "data"
+    if name == "cola":
+        lines = (data / "cola/in_domain_dev.tsv").read_text(encoding="utf-8").splitlines()
+        return [line.split("\t")[3] for line in lines]
+    if name == "mnli":
+        with gzip.open(data / "mnli/dev_matched.tsv.gz", "rt", encoding="utf-8") as file:
+            return [" ".join(line.split("\t")[1:3]) for _, line in zip(range(201), file, strict=False)][1:]
+    with (data / "trec/test.csv").open(encoding="utf-8") as file:
+        return [row["text"] for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROMPTS)
+def test_choices_on_real_rows(shared: Path, name: str) -> None:
+    """A real model's choices on 200 rows, in fp32: all those of whole sequences, one word at a time."""
+    pattern, words, how = PROMPTS[name]
+    labels = [str(i) for i in range(len(words))]
+    task = small_task(labels=labels, label_words=dict(zip(labels, words, strict=True)), patterns={"p": pattern})
+    backbone = load(str(shared / "models" / "stories260K"), need_lm_head=True)
+    strategy = compose("zero_shot").with_parameters({"label_score": how})
+    learner = Learner(strategy, task, backbone, PromptEncoder(strategy, task, backbone, 256), torch.Generator())
+    texts = real_texts(shared, name.removesuffix(" long"))[:200]
+    check_choices(learner, texts)
+
+
+def check_choices(learner: Learner, texts: Sequence[str]) -> None:
+    assert learner.words is not None
+    found = predict(learner, learner.items([Example((text,), 0, row) for row, text in enumerate(texts)]))
+    with torch.no_grad():
+        wanted = expected(learner, learner.words.score, texts)
+    assert found.argmax(dim=1).tolist() == wanted.argmax(dim=1).tolist()
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_choices_among_twenty_labels(folders: dict[str, Path], kind: str) -> None:
+    """200 rows, in fp32, in a decoder and in an encoder."""
+    rng = random.Random(0)
+    words = rng.sample([" ".join(pair) for pair in permutations(VOCABULARY[5:14], 2)], 15) + VOCABULARY[5:10]
+    labels = [str(i) for i in range(20)]
+    task = small_task(labels=labels, label_words={i: f" {word}" for i, word in zip(labels, words, strict=True)})
+    backbone, strategy = load(str(folders[kind]), need_lm_head=True), compose("zero_shot")
+    learner = Learner(strategy, task, backbone, PromptEncoder(strategy, task, backbone, 64), torch.Generator())
+    texts = [" ".join(rng.choices(VOCABULARY[5:], k=rng.randint(1, 5))) for _ in range(200)]
+    check_choices(learner, texts)
