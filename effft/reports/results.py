@@ -47,17 +47,10 @@ class ResultsTable:
     references: split -> what always answering the most frequent label, and guessing, score. warnings: sentences.
     """
 
-    metric: str
-    sets: tuple[str, ...]
+    data: ReportData
     rows: tuple[ResultRow, ...]
     references: dict[str, tuple[float, float]]
     warnings: tuple[str, ...] = ()
-    home: str = "in_domain"
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """That in domain, then `ood/<name>`."""
-        return (self.home, *(f"ood/{name}" for name in self.sets))
 
     def block(self, intervals: bool = False, remarks: bool = True, narrow: bool = False) -> Table:
         """The table as text. narrow: without the columns that do not fit 80 characters, the remarks among them."""
@@ -70,13 +63,13 @@ class ResultsTable:
             value = row.group.median(key)
             return "-" if math.isnan(value) else form.format(times * value)
 
-        splits = (self.home, OOD_MEAN) if narrow and len(self.sets) > 1 else self.splits
+        splits = (self.data.home, OOD_MEAN) if narrow and len(self.data.sets) > 1 else self.data.splits
         columns: dict[str, Callable[[ResultRow], str]] = {
             "strategy": lambda row: row.group.variant,
             "per label": lambda row: str(row.group.amount),
             "labels": partial(median, key=LABELS, form="{:.0f}"),
             "runs": lambda row: str(len(row.group.runs)),
-            f"{split_title(self.home)} {self.metric}": partial(score, split=HOME),
+            f"{split_title(self.data.home)} {self.data.primary}": partial(score, split=HOME),
             **{split_title(split): partial(score, split=split) for split in splits[1:]},
             "gap": partial(score, split=GAP, intervals=False),
             "trainable": partial(median, key=SHARE, form="{:.3g} %", times=100),
@@ -117,7 +110,7 @@ class ResultsTable:
             for place, name in enumerate(REFERENCES)
         }
         rows = [self._json_row(row) for row in self.rows]
-        return _json_value({"metric": self.metric, "rows": rows, **known, "warnings": self.warnings})
+        return _json_value({"metric": self.data.primary, "rows": rows, **known, "warnings": self.warnings})
 
     def _json_row(self, row: ResultRow) -> dict[str, object]:
         group = row.group
@@ -127,8 +120,8 @@ class ResultsTable:
             "rows": None if group.amount.per_label else str(group.amount),
             "runs": len(group.runs),
             "failed": row.failed,
-            self.home: group.score(HOME),
-            "ood": {name: group.score(f"ood/{name}") for name in self.sets},
+            self.data.home: group.score(HOME),
+            "ood": {name: group.score(f"ood/{name}") for name in self.data.sets},
             "ood_mean": group.score(OOD_MEAN),
             "gap": group.score(GAP),
             "labels_used": group.median(LABELS),
@@ -141,8 +134,8 @@ class ResultsTable:
         flat: dict[str, float] = {}
         for row in self.rows:
             place = f"{row.group.variant.replace('+', '-')}/{row.group.amount.name}"
-            for split in (*self.splits, GAP):
-                key = f"{place}/{split}" if split == GAP else f"{place}/{split}/{self.metric}"
+            for split in (*self.data.splits, GAP):
+                key = f"{place}/{split}" if split == GAP else f"{place}/{split}/{self.data.primary}"
                 if stat := row.group.score(split):
                     flat |= {key: stat.mean} | ({} if stat.sd is None else {f"{key}_sd": stat.sd})
             costs = {f"{place}/{name}": row.group.median(key) for name, key in COSTS.items()}
@@ -166,7 +159,7 @@ def results_table(
     rows.sort(key=lambda row: row.group.amount)
     references = {split: known for split in data.splits if (known := data.references(groups, split)) is not None}
     warnings = tuple(sentence for group in groups if (sentence := identical_results(group)))
-    return ResultsTable(data.primary, data.sets, tuple(rows), references, warnings, data.home)
+    return ResultsTable(data, tuple(rows), references, warnings)
 
 
 def outcomes_table(outcomes: Sequence[Outcome]) -> ResultsTable:
