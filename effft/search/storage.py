@@ -27,7 +27,7 @@ from effft.search.samplers import DONE
 from effft.search.settings import DIRECTIONS, StudyPlan
 from effft.tracking.postgres import (
     AdvisoryLock,
-    check_login,
+    connect,
     has_password,
     is_postgres,
     options_of,
@@ -125,7 +125,7 @@ def check_storage(url: str) -> None:
                 "storage: `mlflow run` prints parameters and keeps them with the run, so this password is in both now; "
                 "delete that run, change the password, and give the new one in PGPASSWORD or ~/.pgpass."
             )
-        check_login(with_driver(url), FLAG)
+        connect(with_driver(url), FLAG).close()
 
 
 def _sqlite(url: str) -> RDBStorage:

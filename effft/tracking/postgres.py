@@ -96,28 +96,18 @@ def options_of(url: str) -> dict[str, object]:
     return {k: v for k, v in CONNECT_OPTIONS.items() if parsed.get_driver_name() in DRIVERS and k not in parsed.query}
 
 
-def check_login(url: str, flag: str) -> None:
-    """Log in once, so that a wrong address or password is reported before any work.
-
-    Raises:
-        InputError: The server is down, refuses the user, or has no such database.
-    """
-    with _connected(url, flag):
-        pass
-
-
 @contextmanager
 def sole_builder(url: str, owner: str, flag: str) -> "Iterator[Connection]":
     """Hold a lock on the database, so that only one process on any machine creates tables.
 
     Raises:
-        InputError: As `check_login`, or the database belongs to the other library.
+        InputError: As `connect`, or the database belongs to the other library.
         RunError: Another process keeps the lock.
     """
     from sqlalchemy import text
     from sqlalchemy.exc import OperationalError
 
-    with _connected(url, flag) as connection:
+    with connect(url, flag) as connection:
         try:
             connection.execute(text(f"set lock_timeout = '{LOCK_TIMEOUT}'"))
             connection.execute(text("select pg_advisory_lock(hashtext('effft'))"))
@@ -147,21 +137,23 @@ def _must_be_ours(connection: "Connection", url: str, owner: str, flag: str) -> 
         )
 
 
-@contextmanager
-def _connected(url: str, flag: str) -> "Iterator[Connection]":
+def connect(url: str, flag: str) -> "Connection":
+    """A connection outside of any pool.
+
+    Raises:
+        InputError: The address is none; the server is down (its cause tells `retry`), refuses the user, or has no such
+            database.
+    """
     from sqlalchemy import create_engine
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
     try:
-        engine = create_engine(url, poolclass=NullPool, connect_args=options_of(url))
-        connection = engine.connect()
+        return create_engine(url, poolclass=NullPool, connect_args=options_of(url)).connect()
     except (NoSuchModuleError, ArgumentError, ImportError, ValueError) as error:
         raise InputError(f"{redact(url)} is no database URL: {sentence_of(error, 200)} ({flag}).") from None
     except SQLAlchemyError as error:
-        raise InputError(refusal(url, sentence_of(error, 2000), flag)) from None
-    with connection:
-        yield connection
+        raise InputError(refusal(url, sentence_of(error, 2000), flag)) from error
 
 
 REMEDIES = (
@@ -232,12 +224,10 @@ class AdvisoryLock:
         return retry(self._try)
 
     def _try(self) -> bool:
-        from sqlalchemy import create_engine, func, select
-        from sqlalchemy.pool import NullPool
+        from sqlalchemy import func, select
 
         if self._connection is None:
-            engine = create_engine(self._url, poolclass=NullPool, connect_args=options_of(self._url))
-            self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            self._connection = connect(self._url, self._flag).execution_options(isolation_level="AUTOCOMMIT")
         try:
             return bool(self._connection.scalar(select(func.pg_try_advisory_lock(self._key))))
         except Exception:

@@ -14,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from effft.disk import check_regular
 from effft.errors import EffftError, InputError, RunError
-from effft.tracking.postgres import check_login, is_postgres, retry, sole_builder, with_driver
+from effft.tracking.postgres import connect, is_postgres, retry, sole_builder, with_driver
 from effft.tracking.provenance import is_dead
 from effft.tracking.sanitize import sentence_of
 
@@ -120,7 +120,7 @@ def check_place(uri: str) -> None:
     if path is not None:
         _must_be_usable(path)
     elif is_postgres(uri):
-        check_login(uri, FLAG)
+        connect(uri, FLAG).close()
 
 
 def prepare_store(uri: str) -> None:
