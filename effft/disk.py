@@ -98,7 +98,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` for a file or a folder; renamed to `path` when the block ends well.
 
     When the block fails (a full disk, an interruption), the temporary file or folder is removed, and what was at
-    `path` before is untouched. A folder at `path` must be empty or absent.
+    `path` before is untouched. A folder that was there is replaced.
 
     Raises:
         OSError: the place cannot be written.
@@ -112,4 +112,6 @@ def written_whole(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             if target.exists():
                 shutil.copymode(target, temporary)
+        if target.is_dir():  # the system renames over an empty folder only
+            os.rename(target, Path(place) / ".before")
         os.replace(temporary, target)

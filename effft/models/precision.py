@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effft.disk import cache_folder, written_whole
+from effft.disk import cache_folder, read_text, written_whole
 from effft.distributed.process_group import process_group
 from effft.models.backbone import Backbone
 from effft.models.forward.attention import NARROW
@@ -87,7 +87,7 @@ def cached_probe(key: str, probe: Callable[[], str]) -> str:
 def cached_answers() -> dict[str, str]:
     """What earlier probes answered, by key."""
     with suppress(OSError, ValueError):
-        answers = json.loads(probe_file().read_text())
+        answers = json.loads(read_text(probe_file(), "file"))
         if isinstance(answers, dict):
             return answers
     return {}

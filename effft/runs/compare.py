@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -84,13 +85,14 @@ class ResultsFile:
         self.path = path
         self.results: dict[str, dict[str, Any]] = {}
         self.parents: dict[str, str] = {}
+        known: dict[str, dict[str, Any]] = {"results": self.results, "parents": self.parents}
         lines = path.read_bytes().splitlines(keepends=True) if path and path.is_file() else []
         if path and lines and not lines[-1].endswith(b"\n"):  # a process was stopped while it wrote
-            path.write_bytes(b"".join(lines[:-1]))
+            os.truncate(path, sum(map(len, lines[:-1])))
         for line in lines:
-            if line.endswith(b"\n"):
+            with suppress(ValueError, KeyError, TypeError):  # a line that is damaged or cut is a run to do again
                 entry = json.loads(line)
-                getattr(self, entry["kind"])[entry["key"]] = entry["value"]
+                known[entry["kind"]][entry["key"]] = entry["value"]
 
     def add(self, kind: Literal["results", "parents"], key: str, value: object) -> None:
         """Append a line; a disk that does not take it stops no run."""

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -204,7 +203,6 @@ def export(model: Any, recipe: Recipe, seed: int, folder: Path) -> None:
 
     logging.disable_progress_bar()
     model.eval()
-    shutil.rmtree(folder, ignore_errors=True)
     with written_whole(folder) as partial:
         model.save_pretrained(partial)
         build_tokenizer(recipe.model.positions).save_pretrained(partial)

@@ -24,7 +24,12 @@ def huge(folder: Path) -> None:
 
 
 CASES = [
-    Case(f"door: {door.split(' odd')[0]} {kind}", (f"odd.{suffix}", said), words=tuple(door.split()), make=make)
+    Case(
+        f"door: {door.split()[0]} {door.split()[-2]} {kind}",
+        (f"odd.{suffix}", said),
+        words=tuple(door.split()),
+        make=make,
+    )
     for door, suffix in DOORS.items()
     for kind, said, make in [
         *((kind, said, odd(kind, suffix)) for kind, said in SAID.items()),

@@ -37,6 +37,8 @@ signal.signal(signal.SIGALRM, too_slow)
 
 @pytest.fixture(scope="session")
 def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import effft.search.study  # noqa: F401 - no part of the time of a refusal
+
     return bad_models.save_all(tmp_path_factory.mktemp("backbones"))
 
 

@@ -12,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from effft.data.files import LIMIT_VARIABLE, Layout, open_table
 from effft.errors import InputError
@@ -119,25 +121,43 @@ HOSTILE = {
 }
 
 
-def long_texts(path: Path, differ: bool) -> None:
-    """Much text in a small file: 1,000 times the same 10 MB, or 100 different megabytes that compress well."""
-    text = "a" * (1_000_000 if differ else 10_000_000)
-    if differ:
-        table = pa.table({"text": [f"{number}{text}" for number in range(100)]})
-    else:
-        table = pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 1000), pa.array([text]))})
-    pq.write_table(table, path, compression="zstd", use_dictionary=not differ)
+def list_of(values: pa.Array) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
+
+
+def write_small_bombs(folder: Path) -> None:
+    """Parquet files of some kB that say a gigabyte, in every way the format has."""
+    text = "a" * 10_000_000
+    packed = pa.DictionaryArray.from_arrays(pa.array([0] * 200), pa.array([text]))
+    numbers = pa.array([7] * 70_000_000, pa.int32())
+    differ = [f"{number}{text[:1_000_000]}" for number in range(100)]
+    delta = {"use_dictionary": False, "column_encoding": {"x": "DELTA_BYTE_ARRAY"}}
+    in_list = {"use_dictionary": False, "column_encoding": {"x.list.element": "DELTA_BYTE_ARRAY"}}
+    for name, column, options in [
+        ("one text 200 times", packed, {}),
+        ("the same in a list", list_of(packed), {}),
+        ("the same in a map", pa.MapArray.from_arrays(pa.array([0, 200], pa.int32()), range(200), packed), {}),
+        ("the same in records", pa.StructArray.from_arrays([packed], ["s"]), {}),
+        ("texts that compress well", pa.array(differ), {"use_dictionary": False}),
+        ("texts that begin alike", pa.array([f"{text}{number}" for number in range(60)]), delta),
+        ("a list of such", list_of(pa.array(differ)), in_list),
+        ("bytes of one length", pa.array([text.encode()] * 60, pa.binary(len(text))), {}),
+        ("a list of numbers", list_of(numbers), {}),
+    ]:
+        table = pa.table({"text": ["a"] * len(column), "x": column})
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd", store_schema=False, **options)
 
 
 REFUSE = """
 import sys
 from pathlib import Path
 from effft.data.files import open_table
-try:
-    for row in open_table(Path(sys.argv[1])):
-        pass
-except ValueError as error:
-    print(error)
+for path in sys.argv[1:]:
+    try:
+        for row in open_table(Path(path)):
+            pass
+    except ValueError as error:
+        print(error)
 """
 
 PEAK = """
@@ -145,19 +165,34 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 """
 
 
-@pytest.mark.parametrize("differ", [False, True])
-def test_a_small_parquet_file_of_long_texts_is_refused_with_little_memory(
-    tmp_path: Path, differ: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.slow
+def test_small_parquet_files_of_much_are_refused_with_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(LIMIT_VARIABLE, "50")
-    long_texts(tmp_path / "x.parquet", differ)
-    done = subprocess.run(
-        [sys.executable, "-c", REFUSE + PEAK, str(tmp_path / "x.parquet")], capture_output=True, text=True, timeout=60
-    )
-    said, peak = done.stdout.splitlines()
-    assert "MB when unpacked" in said
-    assert int(peak) < 500_000, "kB"
+    write_small_bombs(tmp_path)
+    paths = sorted(map(str, tmp_path.iterdir()))
+    assert max(map(os.path.getsize, paths)) < 20_000
+    monkeypatch.setenv(LIMIT_VARIABLE, "90")
+    done = subprocess.run([sys.executable, "-c", REFUSE + PEAK, *paths], capture_output=True, text=True, timeout=120)
     assert not done.stderr
+    *said, peak = done.stdout.splitlines()
+    assert [path for path, line in zip(paths, said, strict=True) if not line.startswith(f"{path}: ")] == []
+    assert sum("more than 90 MB when unpacked" in line for line in said) == len(paths) - 1
+    assert int(peak) < 500_000, "kB"
+
+
+@given(st.lists(st.tuples(st.text(), st.lists(st.text(max_size=3), max_size=3)), min_size=1), st.integers(0, 3))
+def test_every_encoding_of_parquet_holds_the_same(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, list[str]]], place: int
+) -> None:
+    texts, lists = ([row[number] for row in rows] for number in (0, 1))
+    encoding = ("", "PLAIN", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY")[place]
+    options = {"use_dictionary": ["lists"], "column_encoding": {"text": encoding}} if encoding else {}
+    path = tmp_path_factory.getbasetemp() / "same.parquet"
+    pairs = [[(str(n), text) for n, text in enumerate(each)] for each in lists]
+    columns = {"text": texts, "lists": lists, "records": [{"a": text} for text in texts]}
+    pq.write_table(pa.table(columns | {"maps": pa.array(pairs, pa.map_(pa.string(), pa.string()))}), path, **options)
+    assert values(path) == [list(row) for row in zip(*columns.values(), pairs, strict=True)]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
