@@ -6,7 +6,16 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and leave with its exit code; Ctrl-C before it has begun to listen is no traceback."""
+    try:
+        run()
+    except KeyboardInterrupt:
+        sys.stderr.write("effft: stopped by Ctrl-C.\n")
+        sys.exit(130)
+
+
+def run() -> None:
+    """Listen to signals, run, and leave with the exit code."""
     ignore_current_folder()
     from effft.cli.exit_codes import is_distributed_launch, run_command_line
     from effft.cli.streams import flush_streams, protect_streams

@@ -3,6 +3,7 @@
 0 done, 1 a failure while running, 2 bad input, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from effft.cli.app import app
-from effft.errors import EffftError, InputError, MemoryShortError, RunError, nearest
+from effft.errors import EffftError, InputError, MemoryShortError, RunError, nearest, shortened
 from effft.redaction import redact
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ def run_command_line(arguments: Sequence[str], command: click.Command = app) -> 
         return print_error(str(error), error.exit_code)
     except PermissionError as error:  # a path that was given; the places a run writes to have sentences of their own
         return print_error(f"no permission for {error.filename}; name another path, or change its permissions.", 2)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            return unexpected(error, arguments)
+        return print_error(f"{shortened(error.filename)}: longer than names of files can be; give a shorter one.", 2)
     except (click.Abort, KeyboardInterrupt):
         return print_error("stopped by Ctrl-C.", INTERRUPTED)
     except SystemExit as end:

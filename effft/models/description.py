@@ -14,6 +14,9 @@ from effft.models.out_of_memory import out_of_memory
 POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "esm", "mpnet")
 """Model types whose position ids start after the id of the padding token."""
 
+LARGEST = {"num_hidden_layers": 1_000, "hidden_size": 1 << 17}
+"""What a configuration may say, ten times that of the largest models: the model is built before weights are read."""
+
 
 class ModelDescription(NamedTuple):
     """folder: its files. kind: the transformers class that builds the model."""
@@ -45,6 +48,9 @@ def _describe(name: str, folder: Path, need_lm_head: bool) -> ModelDescription:
     config = from_pretrained("AutoConfig", folder, name)
     if getattr(config, "is_encoder_decoder", False):
         raise InputError(f"model {name!r} ({config.model_type}) is an encoder-decoder; take a decoder or an encoder.")
+    for key, most in LARGEST.items():
+        if isinstance(value := getattr(config, key, 0), int) and value > most:
+            raise InputError(f"model {name!r}: its configuration says {key}={value:,}; {most:,} is the most.")
     decoder = _is_decoder(config)
     kind = ("AutoModelForCausalLM" if decoder else "AutoModelForMaskedLM") if need_lm_head else "AutoModel"
     if need_lm_head and not decoder and not _has_masked_lm_head(config):

@@ -8,12 +8,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
-from effft.errors import InputError
+from effft.errors import InputError, shortened
 from effft.redaction import redact
 from effft.tracking.postgres import retry
 from effft.tracking.tracker import NOTE
 
 DEFAULT_EXPERIMENT = "0"
+LONGEST_NAME = 500
+"""Characters of an experiment's name, MLflow's limit."""
 
 
 def chosen_experiment(client: MlflowClient, name: str, task: str) -> str:
@@ -33,6 +35,8 @@ def chosen_experiment(client: MlflowClient, name: str, task: str) -> str:
 
 def experiment_named(client: MlflowClient, name: str, task: str) -> str:
     """Id of an experiment, created when absent."""
+    if len(name) > LONGEST_NAME:
+        raise InputError(f"experiment {shortened(name)}: {LONGEST_NAME} characters are the most (flag --experiment).")
     experiment = retry(lambda: client.get_experiment_by_name(name))
     if experiment is None:
         try:

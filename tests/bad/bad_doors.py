@@ -35,4 +35,17 @@ CASES = [
         *((kind, said, odd(kind, suffix)) for kind, said in SAID.items()),
         *([("of 8 GB", "bytes; 262,144 are the most", huge)] if suffix == "yaml" else []),
     ]
+] + [
+    Case(f"door: {words.split()[0]} {words.split()[-1]} of 5,000 characters", ("xxxx", said), words=tuple(line.split()))
+    for words, said in {
+        "compare --preset": "no such file",
+        f"{SEARCH} --space": "no such file",
+        f"{SEARCH} --storage": "File name too long",
+        "run vanilla --per-label 2 --model {models}/llama --tracking-uri": "longer than names of files can be",
+        "run vanilla --model": "longer than names of files can be",
+        "predict --text x --model": "longer than names of files can be",
+        "pretrain --out": "longer than names of files can be",
+        "resend": "File name too long",
+    }.items()
+    for line in [words + (" sqlite:///" if "uri" in words or "storage" in words else " ./") + "x" * 5000 + ".yaml"]
 ]

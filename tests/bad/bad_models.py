@@ -40,7 +40,8 @@ def save_all(root: Path) -> Path:
     for name, kind in {
         "no-config": "llama", "no-tokenizer": "llama", "no-weights": "llama", "pickle": "llama", "cut": "llama",
         "few-rows": "llama", "code": "llama", "bad-json": "llama", "unknown-type": "llama", "t5": "llama",
-        "no-head": "bert", "no-mask": "bert", "missing": "llama", "pipe": "llama", "long": "llama",
+        "no-head": "bert", "no-mask": "bert", "missing": "llama", "pipe": "llama",
+        "long": "llama", "deep": "llama", "wide": "llama",
     }.items():  # fmt: skip
         shutil.copytree(root / kind, root / name)
     (root / "no-config" / "config.json").unlink()
@@ -51,6 +52,8 @@ def save_all(root: Path) -> Path:
     (root / "pickle" / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(ran)))
     os.mkfifo(root / "pipe" / "model.safetensors.index.json")
     os.truncate(root / "long" / "tokenizer.json", 8 << 30)
+    change(root / "deep", num_hidden_layers=10**6)
+    change(root / "wide", hidden_size=10**6)
     cut = root / "cut" / "model.safetensors"
     cut.write_bytes(cut.read_bytes()[:-100])
     tokens = json.loads((root / "few-rows" / "tokenizer.json").read_text())
@@ -94,6 +97,8 @@ CASES = [
     model("pickle", "pickle", "pytorch_model.bin needs more than tensors (", "nothing that can execute code"),
     model("index that is a pipe", "pipe", "model.safetensors.index.json in it is damaged; fetch the folder again"),
     model("a tokenizer of 8 GB", "long", "tokenizer.json has 8,589,934,592 bytes; 268,435,456 are the most"),
+    model("a million layers", "deep", "num_hidden_layers=1,000,000; 1,000 is the most"),
+    model("a million wide", "wide", "hidden_size=1,000,000; 131,072 is the most"),
     model("cut weights", "cut", "model.safetensors in it is damaged or cut short"),
     model(
         "weights that lack a block",

@@ -64,14 +64,15 @@ def serving(folder: Path) -> Iterator[Server]:
 
 
 class Proxy:
-    """Passes requests on to a server; once it has passed `healthy` of them, it answers in another way.
+    """Passes requests on to a server; after `healthy` of them it answers the next `ill` in another way.
 
+    token: who does not send it as `Authorization: Bearer TOKEN` is refused; '' lets everybody in.
     fault: '' (pass on), 'refused login' (401), 'nonsense' (HTML with status 200), 'no JSON fields' ({} to everything),
     'hang' (no answer), 'killed' (the server is stopped, once).
     """
 
     def __init__(self, server: Server) -> None:
-        self.fault, self.healthy, self.lock = "", 0, threading.Lock()
+        self.fault, self.token, self.healthy, self.ill, self.lock = "", "", 0, 10**9, threading.Lock()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -79,7 +80,9 @@ class Proxy:
                 body = b"".join(self.parts())
                 with proxy.lock:
                     proxy.healthy -= 1
-                    fault = proxy.fault if proxy.healthy < 0 else ""
+                    fault = proxy.fault if -proxy.ill <= proxy.healthy < 0 else ""
+                    if proxy.token and self.headers["Authorization"] != f"Bearer {proxy.token}":
+                        fault = "refused login"
                     if fault == "killed":
                         server.stop()
                 if fault == "hang":

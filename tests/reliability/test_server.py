@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from mlflow import MlflowClient
@@ -13,8 +14,10 @@ from mlflow.entities import Run
 from effft.cli.exit_codes import run_command_line
 from effft.errors import EffftError
 from effft.tracking.mlflow_tracker import MlflowTracker
+from effft.tracking.recovery import resend
 from tests.place import make_place
 from tests.reliability.servers import Proxy, Server, serving
+from tests.tracking.test_recovery import steps, stored
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 FAULTS = ("refused login", "nonsense", "no JSON fields", "hang")
@@ -96,6 +99,50 @@ def test_a_run_outlives_its_server(
     assert "p%20a" not in said
     print(f"{fault}: the run ended after {seconds:.1f} s")
     assert seconds < 75
+
+
+def test_a_token_that_expires_is_replaced_when_the_results_are_sent(
+    server: Server, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    proxy = Proxy(server)
+    proxy.token = "first-SENTINEL-token"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", proxy.token)
+    first, *others = steps(MlflowTracker.open("e", "whole", {}, proxy.uri))
+    first()
+    proxy.token = "second-SENTINEL-token"
+    for step in others:
+        step()
+    assert run_command_line(words_of(place, "e")) == 2  # a run that begins is refused before it trains
+    (path,) = Path().glob("effft-recovery-*.jsonl")
+    assert run_command_line(["resend", str(path)]) == 1
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", proxy.token)
+    assert run_command_line(["resend", str(path)]) == 0
+    assert "SENTINEL" not in "".join(capfd.readouterr()) + path.read_text()
+    for step in steps(MlflowTracker.open("undisturbed", "whole", {}, proxy.uri)):
+        step()
+    assert stored(server.uri) == stored(server.uri, "undisturbed")
+
+
+@pytest.mark.parametrize("fault", ["nonsense", "no JSON fields"])
+def test_success_that_is_none_loses_nothing_whenever_it_is_answered(server: Server, place: Path, fault: str) -> None:
+    """From any request of a run on, to all that follow or to a few; then the results are sent again."""
+    proxy, random, whole = Proxy(server), Random(0), f"{fault}: undisturbed"
+    tracker = MlflowTracker.open(whole, "whole", {}, proxy.uri)
+    opened = -proxy.healthy
+    for step in steps(tracker):
+        step()
+    for number, healthy in enumerate(random.sample(range(-proxy.healthy - opened), 8)):
+        experiment = f"{fault} {number}"
+        tracker = MlflowTracker.open(experiment, "whole", {}, proxy.uri)
+        proxy.fault, proxy.healthy, proxy.ill = fault, healthy, random.choice([1, 2, 3, 10**9])
+        for step in steps(tracker):
+            step()
+        proxy.fault = ""
+        for path in Path().glob("effft-recovery-*.jsonl"):
+            resend(path, proxy.uri)
+            path.unlink()
+        assert stored(server.uri, experiment) == stored(server.uri, whole), (healthy, proxy.ill)
 
 
 def test_a_server_that_hangs_is_reported_within_ten_seconds(

@@ -142,6 +142,19 @@ def test_a_second_ctrl_c_changes_nothing(tracking_uri: str, tmp_path: Path, paus
     assert "train/loss" in run.data.metrics
 
 
+def test_ctrl_c_while_the_command_line_is_imported() -> None:
+    words = [sys.executable, "-X", "importtime", "-m", "effft", "strategies"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    lines = iter(process.stderr.readline, "")
+    next(line for line in lines if line.split()[-1] == "effft.redaction")
+    process.send_signal(signal.SIGINT)
+    said = list(lines)
+    assert process.wait(30) == 130
+    assert said[-1] == "effft: stopped by Ctrl-C.\n"
+    assert "Traceback" not in "".join(said)
+
+
 @pytest.mark.slow
 def test_nohup_keeps_a_run(tracking_uri: str, tmp_path: Path) -> None:
     process, lines = training(tmp_path, tracking_uri, ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"])

@@ -53,10 +53,10 @@ def steps(tracker: MlflowTracker) -> list[Callable[[], object]]:
     ]
 
 
-def stored(uri: str) -> list[tuple[object, ...]]:
+def stored(uri: str, name: str = "e") -> list[tuple[object, ...]]:
     """What the store has of the experiment, without ids and times."""
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("e")
+    experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     return sorted(described(client, run) for run in client.search_runs([experiment.experiment_id]))
 
