@@ -8,12 +8,13 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, Metric
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.exceptions import MlflowException
 
 from effft.errors import InputError, RunError, nearest
 from effft.evaluation.metric_keys import headlines, parse
 from effft.serving.manifest import MANIFEST_FILE, Manifest, read_manifest
+from effft.tracking.artifacts import artifacts_at, check_files
 from effft.tracking.pyfunc import pyfunc_folder
 from effft.tracking.sanitize import sentence_of
 
@@ -35,25 +36,30 @@ def log_saved_model(
     record = read_manifest(saved)
     tags = {"strategy": record.strategy, "task": str(record.task["name"]), **amount_tags(record)}
     params = {"strategy": record.strategy, "base": record.base.name, "precision": record.precision}
-    model_id: str = client.create_logged_model(experiment, "model", run_id, tags, params, "classifier").model_id
-    try:
-        with pyfunc_folder(saved, model_id, run_id) as folder:
-            client.log_model_artifacts(model_id, str(folder))
-    except BaseException:
-        marking = threading.Thread(target=client.finalize_logged_model, args=(model_id, "FAILED"), daemon=True)
-        marking.start()
-        marking.join(ANSWER_SECONDS)  # a server that hangs has been waited for
-        raise
-    client.finalize_logged_model(model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
-    now = int(time.time() * 1000)
+    model = client.create_logged_model(experiment, "model", run_id, tags, params, "classifier")
+    files, model_id, now = artifacts_at(client, model.artifact_location), str(model.model_id), int(time.time() * 1000)
     rows = []
     for key, value in headlines(metrics, record.metric).items():  # MLflow copies what the model's page shows to the run
         parts = parse(key)
         if parts and parts.split in digests and math.isfinite(value):
             name, digest = digests[parts.split]
             rows.append(Metric(key, value, now, 0, model_id, name, digest, run_id))
-    client.log_batch(run_id, metrics=rows)
+    try:
+        with pyfunc_folder(saved, model_id, run_id) as folder:
+            files.log_artifacts(str(folder))
+            own = [path for path in folder.rglob("*") if path.is_file()]
+            check_files(files, {str(path.relative_to(folder)): path.stat().st_size for path in own})
+        client.log_batch(run_id, metrics=rows)
+        client.finalize_logged_model(model_id, "READY")
+        stored = client.get_logged_model(model_id)
+        if stored.status != LoggedModelStatus.READY or len(stored.metrics or ()) < len(rows):
+            raise MlflowException("it answered with success, but has not all of the model")
+    except BaseException:
+        marking = threading.Thread(target=client.finalize_logged_model, args=(model_id, "FAILED"), daemon=True)
+        marking.start()
+        marking.join(ANSWER_SECONDS)  # a server that hangs has been waited for
+        raise
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
     return model_id
 
 

@@ -5,7 +5,6 @@ Everything a run logs is an operation: a name and plain data, so that it can go 
 
 import json
 import logging
-import posixpath
 import shlex
 import shutil
 import tempfile
@@ -26,6 +25,7 @@ from mlflow.exceptions import MlflowException
 from effft.disk import check_regular
 from effft.errors import InputError, RunError
 from effft.redaction import redact
+from effft.tracking.artifacts import artifacts_of, check_files, put_text
 from effft.tracking.models import log_saved_model
 from effft.tracking.postgres import retry
 from effft.tracking.provenance import is_dead, process_tags
@@ -66,7 +66,7 @@ def perform(client: MlflowClient, run_id: str, operation: str, data: Data) -> st
             except MlflowException:  # another process may have written the same data set in between
                 client.log_inputs(run_id, inputs)
         case "text":
-            client.log_text(run_id, data["content"], data["path"])
+            put_text(artifacts_of(client, run_id), data["path"], data["content"])
         case "model":
             outputs = client.get_run(run_id).outputs
             if not (outputs and outputs.model_outputs):
@@ -102,7 +102,7 @@ def check_arrived(client: MlflowClient, run_id: str, operations: Sequence[tuple[
         MlflowException: Something is not there.
     """
     sent: dict[str, object] = {}
-    folders = set()
+    texts: dict[str, int] = {}
     for operation, data in operations:
         match operation:
             case "params" | "tags":
@@ -112,8 +112,7 @@ def check_arrived(client: MlflowClient, run_id: str, operations: Sequence[tuple[
             case "dataset":
                 sent[f"data set {data['name']}"] = True
             case "text":
-                sent[f"file {data['path']}"] = len(data["content"].encode())
-                folders.add(posixpath.dirname(data["path"]) or None)
+                texts[data["path"]] = len(data["content"].encode())
             case "model":
                 sent["model"] = True
             case "end":
@@ -123,10 +122,10 @@ def check_arrived(client: MlflowClient, run_id: str, operations: Sequence[tuple[
     for kind in ("param", "tag", "metric"):
         found |= {f"{kind} {key}": True for key in getattr(run.data, f"{kind}s")}
     found |= {f"data set {each.dataset.name}": True for each in (run.inputs.dataset_inputs if run.inputs else ())}
-    for file in (file for folder in folders for file in client.list_artifacts(run_id, folder)):
-        found[f"file {file.path}"] = sent.get(f"file {file.path}") if file.file_size is None else file.file_size
     if lost := [name for name, value in sent.items() if found.get(name) != value]:
         raise MlflowException(f"it answered each write with success, but {lost[0]} of run {run_id} is not there")
+    if texts:
+        check_files(artifacts_of(client, run_id), texts)
 
 
 class Writer:
