@@ -1,13 +1,12 @@
 """Every HTML file that the product writes draws its charts in a real browser, as MLflow keeps it."""
 
-import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import optuna
 import pytest
+from browser import CHROMIUM, FLAGS, counts_in_frames
 from mlflow import MlflowClient
 from runs import log
 
@@ -15,13 +14,9 @@ from effft.cli.exit_codes import run_command_line
 from effft.redaction import redact
 from effft.search.plots import page as study_page
 from effft.tracking.mlflow_tracker import MlflowTracker
+from tests.reliability.servers import serving
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-    "--disable-features=IsolateSandboxedIframes",
-    "--virtual-time-budget=8000", "--enable-logging=stderr", "--dump-dom",
-)  # fmt: skip
+DUMP = ("--virtual-time-budget=8000", "--enable-logging=stderr", "--dump-dom")
 PASSWORD = "hf_" + "S3cret" * 4
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to open the pages in")
@@ -29,7 +24,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to op
 
 def dump(page: Path, profile: Path) -> str:
     """The document as the browser leaves it; a console error, also in a frame, fails."""
-    words = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", page.as_uri()]
+    words = [str(CHROMIUM), *FLAGS, *DUMP, f"--user-data-dir={profile}", page.as_uri()]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     errors = [line for line in done.stderr.splitlines() if "CONSOLE" in line and re.search("Error|Refused", line)]
     assert errors == []
@@ -37,30 +32,31 @@ def dump(page: Path, profile: Path) -> str:
 
 
 def drawn(page: Path, profile: Path) -> int:
-    """How many charts plotly drew: opened alone, and in a sandboxed frame as MLflow's artifact view shows a page."""
+    """How many charts plotly drew."""
     assert "Content-Security-Policy" in page.read_text()
-    alone = len(re.findall(r'class="[^"]*\bjs-plotly-plot\b', dump(page, profile)))
-    count = "document.querySelectorAll('.js-plotly-plot .main-svg:first-of-type').length"
-    told = f"{page.read_text()}<script>setInterval(() => parent.postMessage({count}, '*'), 200)</script>"
-    text, view = json.dumps(told).replace("<", "\\u003c"), page.with_name("view.html")
-    view.write_text(
-        "<!doctype html><body><script>addEventListener('message', (told) => (document.body.dataset.drawn = told.data));"
-        "const frame = document.createElement('iframe'); frame.sandbox = 'allow-scripts';"
-        f"frame.srcdoc = {text}; document.body.append(frame);</script>"
-    )
-    framed = re.search(r'data-drawn="(\d+)"', dump(view, profile))
-    assert framed is not None
-    assert int(framed[1]) == alone
-    return alone
+    return len(re.findall(r'class="[^"]*\bjs-plotly-plot\b', dump(page, profile)))
 
 
-def test_the_report_among_the_artifacts_draws_every_chart(tracking_uri: str, tmp_path: Path) -> None:
-    client = MlflowClient(tracking_uri)
+def log_runs(client: MlflowClient) -> str:
+    """Runs that a report has charts of; returns their experiment."""
     home = str(client.create_experiment("effft/agreement"))
     for strategy in ("lora", "vanilla"):
         for seed in (0, 1):
             for count in (8, 32):
                 log(client, home, strategy, seed, task="agreement", per_label=count, backbone=f"m {PASSWORD}")
+    return home
+
+
+def some_study() -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
+    study.optimize(lambda trial: -((trial.suggest_float("x", 0, 1) - 0.3) ** 2) + trial.suggest_int("n", 1, 3), 8)
+    return study
+
+
+def test_the_report_among_the_artifacts_draws_every_chart(tracking_uri: str, tmp_path: Path) -> None:
+    client = MlflowClient(tracking_uri)
+    home = log_runs(client)
     out = tmp_path / "out"
     assert run_command_line(["report", "--out", str(out), "--tracking-uri", tracking_uri]) == 0
     run = client.search_runs([home], "tags.kind = 'report'")[0]
@@ -74,13 +70,27 @@ def test_the_report_among_the_artifacts_draws_every_chart(tracking_uri: str, tmp
 
 
 def test_the_page_of_a_study_among_the_artifacts_draws_its_charts(tracking_uri: str, tmp_path: Path) -> None:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
-    study.optimize(lambda trial: -((trial.suggest_float("x", 0, 1) - 0.3) ** 2) + trial.suggest_int("n", 1, 3), 8)
     tracker = MlflowTracker.open("effft/agreement", "study", {}, tracking_uri)
-    tracker.text("study.html", study_page(study))
+    tracker.text("study.html", study_page(some_study()))
     tracker.close()
     client = MlflowClient(tracking_uri)
     kept = Path(client.download_artifacts(tracker.run_id, "study.html", str(tmp_path)))
     assert redact(kept.read_text()) != kept.read_text(), "a filter of the whole page would change plotly's code"
     assert drawn(kept, tmp_path / "profile") >= 3
+
+
+@pytest.mark.slow
+def test_kind_9_mlflows_own_artifact_view_draws_every_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with serving(tmp_path) as server:
+        client = MlflowClient(server.uri)
+        home = log_runs(client)
+        assert run_command_line(["report", "--out", "out", "--tracking-uri", server.uri]) == 0
+        run = client.search_runs([home], "tags.kind = 'report'")[0].info.run_id
+        client.log_text(run, study_page(some_study()), "study.html")
+        view = f"{server.uri}/#/experiments/{home}/runs/{run}/artifacts"
+        addresses = [f"{view}/report/report.html", f"{view}/study.html"]
+        drawn, errors = counts_in_frames(addresses, ".js-plotly-plot .main-svg:first-of-type", tmp_path / "profile")
+    assert errors == []
+    assert drawn[0] == len(re.findall('<div class="plot', (tmp_path / "out" / "report.html").read_text())) >= 6
+    assert drawn[1] >= 3

@@ -185,5 +185,6 @@ def test_real_files_are_answered_as_in_the_run(tmp_path: Path, shared: Path, str
     values |= {"shots": 2} if strategy == "icl" else {}
     result = go(tmp_path, tmp_path / "model", strategy=strategy, **values)
     labels = [name.removeprefix("score_") for name in result.tables["in_domain"] if name.startswith("score_")]
+    assert set(result.tables) == {"validation", *FILES[task]}, "a set of the task is left out"
     for split, file in FILES[task].items():
         check_answers(tmp_path / "model", data / file, tmp_path / "out.jsonl", result.tables[split], labels)
