@@ -38,3 +38,9 @@ def shown_on(display: Display) -> Iterator[None]:
 def current_display() -> Display | None:
     """Where downloads are shown; None where nobody looks."""
     return _displays[-1] if _displays else None
+
+
+def say(text: str) -> None:
+    """Show a line, where somebody looks and it is not empty."""
+    if text and (display := current_display()):
+        display.line(text)

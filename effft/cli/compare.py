@@ -4,7 +4,6 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -12,60 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from effft.cli.options import FIELDS, Command, Option, examples, option, tracking_options
-from effft.config import DATA_FIELDS, TrackingTarget, make_config
+from effft.config import TrackingTarget
 from effft.disk import written_whole
 from effft.errors import EffftError, InputError
-from effft.tracking.tracker import Tracker, tracked
+from effft.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
+    from effft.api import TaskOutcomes
     from effft.cli.output import Progress
     from effft.reports.report import Report
-    from effft.runs.compare import Outcome, PlannedComparison, ResultsFile
-    from effft.runs.grid import Comparison
+    from effft.runs.compare import PlannedComparison
     from effft.search.tuned import TunedComparison
-
-
-def words(text: str, what: str) -> list[str]:
-    """'a, b' -> ['a', 'b'], without repetitions; none at all is an InputError."""
-    found = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-    if not found:
-        raise InputError(f"{what} is empty; give at least one, comma-separated.")
-    return found
-
-
-def comparison_of(
-    preset: str = "",
-    strategies: str = "",
-    per_label: str = "",
-    rows: str = "",
-    seeds: int | None = None,
-    data_seeds: int | None = None,
-    demo_seeds: int | None = None,
-    **settings: str | None,
-) -> "Comparison":
-    """The preset (a name or a file) with what the flags say; '' and None count as not given."""
-    from effft.runs.grid import Comparison, read_comparison
-
-    given = {name: value for name, value in settings.items() if value}
-    if (asked := make_config({name: given.get(name) for name in ("task", *DATA_FIELDS)})).data:
-        given |= {"task": asked.task, "data": asked.data}
-    task = given.pop("task", None)
-    amounts: dict[str, tuple[Any, ...]] = {}
-    for name, text in (("per_label", per_label), ("rows", rows)):
-        if text:
-            configs = [make_config({name: word}) for word in words(text, f"--{name.replace('_', '-')}")]
-            amounts[name] = tuple(getattr(config, name) for config in configs)
-    if len(amounts) > 1:
-        raise InputError(f"per_label={per_label} and rows={rows}: give one of --per-label and --rows, not both.")
-    return (read_comparison(preset) if preset else Comparison()).overridden(
-        tasks=[task] if task else [],
-        strategies=words(strategies, "--strategies") if strategies else [],
-        settings=given,
-        **(dict.fromkeys(("per_label", "rows"), ()) | amounts if amounts else {}),
-        seeds=seeds,
-        data_seeds=data_seeds,
-        demo_seeds=demo_seeds,
-    )
 
 
 def compare_strategies(
@@ -85,6 +41,7 @@ def compare_strategies(
     command continues a comparison that was interrupted.
     """
     from effft.cli.output import Progress
+    from effft.runs.grid import comparison_of
     from effft.runs.session import Session
     from effft.tracking import check_target
 
@@ -115,78 +72,29 @@ def run_tracked(
     Returns:
         Whether a run failed.
     """
-    from effft.cli.output import print_json
+    from effft.api import track_comparison
+    from effft.cli.output import print_json, print_outcomes
     from effft.cli.tracking import how_to_view
-    from effft.runs.compare import ResultsFile
 
-    file = ResultsFile(None if target.disabled else job.results_path)
-    if file.results:
-        progress.line(f"{len(file.results)} runs are taken from {file.path}; remove it to run them again.")
-    progress.line(job.announcement())
+    def show(compared: "TaskOutcomes") -> None:
+        progress.stop()
+        if not as_json:
+            print_outcomes(compared)
+
     begun = time.monotonic()
-    outcomes: dict[int, Outcome] = {}
-    tables: dict[str, Any] = {}
     reports: list[Report] = []
-    with ExitStack() as stack:
-        parents = {task: stack.enter_context(tracked(open_parent(job, task, target, file))) for task in job.tasks}
-        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # `mlflow run` chose it for the parents alone
-        try:
-            outcomes.update(job.outcomes(parents, target, file, progress.runs))
-        finally:
-            progress.stop()
-            by_task = {task: [o for _, o in sorted(outcomes.items()) if o.config.task == task] for task in job.tasks}
-            for task, name in job.tasks.items():
-                tables[name] = keep_table(by_task[task], parents[task], as_json) if by_task[task] else None
-        failed = [task for task in by_task if any(outcome.failure for outcome in by_task[task])]
-        if not failed:
-            file.remove()
-        for task, name in job.tasks.items():
-            if not target.disabled and (report := report_on(name, parents[task], target, out, as_json)):
+    with track_comparison(job, target, show, progress.runs) as found:
+        for task in found:
+            if not target.disabled and (report := report_on(task.name, task.parent, target, out, as_json)):
                 reports.append(report)
-        for task in failed:
-            parents[task].close("FAILED")
     if out:
-        write_readme(Path(out), reports, len(outcomes), (time.monotonic() - begun) / 60, job.workers)
+        runs = sum(len(task.outcomes) for task in found)
+        write_readme(Path(out), reports, runs, (time.monotonic() - begun) / 60, job.workers)
     if as_json:
-        print_json(tables)
+        print_json({task.name: task.json() for task in found})
     elif not target.disabled:
-        click.echo(f"view: {how_to_view(parents[task], target.uri)}")
-    return bool(failed)
-
-
-def open_parent(
-    job: "TunedComparison | PlannedComparison", task: str, target: TrackingTarget, file: "ResultsFile"
-) -> Tracker:
-    """The tracked run of one task: a new one, or that of the comparison that was interrupted."""
-    from effft.tracking import open_tracker
-
-    name, tags, params = job.describe(task)
-    experiment = target.experiment or f"effft/{job.tasks[task]}"
-    if task in file.parents:
-        from effft.tracking.study_runs import open_parent as continue_run
-
-        parent: Tracker = continue_run(experiment, name, tags, target.uri, file.parents[task])
-    else:
-        parent = open_tracker(target, experiment, name, tags)
-    file.add("parents", task, parent.run_id)
-    parent.params(params)
-    return parent
-
-
-def keep_table(outcomes: "Sequence[Outcome]", parent: Tracker, as_json: bool) -> object:
-    """Print the table of one task and keep it with the parent run; returns it as JSON values."""
-    from effft.cli.output import print_results
-    from effft.reports.csv_files import outcomes_csv
-    from effft.reports.results import outcomes_table
-
-    table = outcomes_table(outcomes)
-    if not as_json:
-        print_results(table)
-    parent.text("comparison.md", table.markdown())
-    parent.text("comparison.csv", outcomes_csv(outcomes))
-    parent.metrics(table.metrics())
-    parent.flush()
-    return table.json()
+        click.echo(f"view: {how_to_view(found[-1].parent, target.uri)}")
+    return any(task.failed for task in found)
 
 
 def report_on(task: str, parent: Tracker, target: TrackingTarget, out: str, as_json: bool) -> "Report | None":

@@ -7,6 +7,7 @@ import click
 
 from effft.cli.options import Command, Option, examples, option
 from effft.config import DATA_FIELDS, PART_FIELDS, make_config
+from effft.data.examples import UNLABELLED
 from effft.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def prompt_lines(plan: "Plan", split: str, count: int) -> Iterator[str]:
         yield from label_lines(encoder, plan)
         for example in examples[:count]:
             yield ""
-            yield from prompt(encoder, example, plan.task.labels[example.label], f"{role}{split}")
+            label = plan.task.labels[example.label] if example.label != UNLABELLED else "no label"
+            yield from prompt(encoder, example, label, f"{role}{split}")
 
 
 def encoders(plan: "Plan") -> "Iterator[tuple[str, PromptEncoder]]":
@@ -144,7 +146,8 @@ def prompt(encoder: "PromptEncoder", example: "Example", label: str, where: str)
     yield from (f"  | {line}" for line in text.split("\n"))
     if encoder.label_tokens is not None:
         token = encoder.tokenizer.convert_ids_to_tokens(encoded.ids[encoded.answer])
-        yield f"  answer: {encoder.words[example.label]!r}, read after {token!r} (position {encoded.answer})"
+        answer = "not known" if example.label == UNLABELLED else repr(encoder.words[example.label])
+        yield f"  answer: {answer}, read after {token!r} (position {encoded.answer})"
 
 
 @click.command(
@@ -164,10 +167,10 @@ def estimate(strategies: str, per_label: str | None, rows: str | None, json: boo
 
     Only the configuration and the tokenizer of the model are read; nothing is trained.
     """
-    from effft.cli.compare import comparison_of
     from effft.cli.output import print_json, print_table
     from effft.runs.estimate import Skeletons
     from effft.runs.estimate import estimate as estimate_run
+    from effft.runs.grid import comparison_of
 
     given = comparison_of("", strategies, per_label or "", rows or "", 1, 1, 1, **values)
     skeletons = Skeletons()

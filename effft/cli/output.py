@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table as RichTable
 
+    from effft.api import TaskOutcomes
     from effft.reports.results import ResultsTable
     from effft.runs.experiment import Result
 
@@ -60,6 +61,17 @@ def print_results(results: "ResultsTable", out: "Console | None" = None) -> None
     out.print(table)
     for sentence in results.sentences():
         out.print(sentence, markup=False)
+
+
+def print_outcomes(compared: "TaskOutcomes") -> None:
+    """The table of a comparison on one task, and for sets without labels how often the strategies differ."""
+    print_results(compared.table)
+    for one in compared.disagreements:
+        table = one.table()
+        console().print(f"{table.caption}:", markup=False)
+        console().print(_rich_table(table, 2))
+    if compared.disagreements:
+        console().print("disagreement.csv of the run has the texts that are worth a label.", markup=False)
 
 
 def _rich_table(table: Table, padding: int, title: str | None = None) -> "RichTable":

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+UNLABELLED = -1
+"""Class index of an example without a label."""
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled item.
+    """One item, labelled or not.
 
     texts: the task's text fields, in the task's order. label: class index, from data to metric,
-    never rewritten. index: the row's number in its source, before filters (0-based).
+    never rewritten; or `UNLABELLED`. index: the row's number in its source, before filters (0-based).
     slices: (dimension, value) pairs for the task's slice dimensions, for example
     (("heuristic", "lexical_overlap"), ("subcase", "ln_conjunction")).
     """
@@ -34,6 +37,11 @@ class ExampleSet:
     name: str
     examples: tuple[Example, ...]
     origin: str
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its examples have labels."""
+        return all(example.label != UNLABELLED for example in self.examples[:1])
 
     def __len__(self) -> int:
         return len(self.examples)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from effft.errors import InputError
-from effft.progress import current_display
+from effft.progress import current_display, say
 
 T = TypeVar("T")
 
@@ -189,12 +189,6 @@ def prepare_library() -> None:
     for library in ("huggingface_hub", "datasets"):
         logging.getLogger(library).setLevel(logging.ERROR)
     disable_progress_bars()
-
-
-def say(text: str) -> None:
-    """A line for the user, where somebody looks."""
-    if display := current_display():
-        display.line(text)
 
 
 @contextlib.contextmanager

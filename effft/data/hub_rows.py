@@ -22,12 +22,12 @@ from effft.data.hub import (
     prepare_library,
     reachable,
     refusal,
-    say,
     shown_download,
 )  # fmt: skip
 from effft.data.table import SourceRow, Table
 from effft.disk import cache_folder, written_whole
 from effft.errors import InputError
+from effft.progress import say
 
 
 def read_hub(name: str, config: str, split: str, revision: str, layout: Layout | None = None) -> Table:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effft.data.examples import Example
+from effft.data.examples import UNLABELLED, Example
 from effft.evaluation.metric_keys import MetricKey, Slice, collect
 from effft.evaluation.metrics import calibration_error, four_metrics, intervals, softmax
-from effft.evaluation.remarks import chance_note, cut_note, missing_labels_note
+from effft.evaluation.remarks import chance_note, cut_note, missing_labels_note, unlabelled_note
 from effft.progress import ProgressCallback, silent
 from effft.strategies.calibration import Calibration
 from effft.strategies.learner import Learner
@@ -41,6 +41,8 @@ def evaluate(
 ) -> Evaluation:
     """Score `examples`: the four metrics with 95 % intervals, calibration, reference values, slices.
 
+    Examples without labels are answered, and nothing says how well.
+
     `outside_mass` is the mean probability that a verbalizer gives to words other than the label words (0 for a
     classifier, and for `pmi`, whose scores are no probabilities). A slice with examples of one label has its accuracy
     only.
@@ -65,6 +67,12 @@ def evaluate(
     scores = (calibration(raw) if calibration else raw).double().numpy()
     labels = np.array([e.label for e in examples])
     answers = scores.argmax(axis=1)
+    prompts = [item.prompt for item in items]
+    if UNLABELLED in labels:
+        known = {"examples": float(len(examples)), "prompt_tokens": float(np.mean([item.length for item in items]))}
+        notes = [*cut_note(split, prompts), unlabelled_note(split, learner.task.labels, answers.tolist())]
+        table = prediction_table(learner.task, examples, scores)
+        return Evaluation({str(MetricKey(split, k)): v for k, v in known.items()}, table, tuple(notes), calibration)
     count = len(learner.task.labels)
     metrics = four_metrics(labels, answers, count)
     if resamples:
@@ -84,7 +92,6 @@ def evaluate(
         shown = part if len(set(labels[rows])) > 1 else {"accuracy": part["accuracy"]}
         shown |= {"examples": float(len(rows))}
         groups.append({str(MetricKey(split, name, pairs)): value for name, value in shown.items()})
-    prompts = [item.prompt for item in items]
     notes = cut_note(split, prompts)
     if split != "validation":
         notes += missing_labels_note(split, learner.task.labels, set(labels.tolist()))
@@ -107,7 +114,10 @@ def slice_rows(
 def prediction_table(task: Task, examples: Sequence[Example], scores: "np.ndarray") -> dict[str, list[object]]:
     """A row for each example: its place in its source, texts, label, answer, and the scores (examples, labels)."""
     names = task.labels
-    answered = {"label": [names[e.label] for e in examples], "answer": [names[a] for a in scores.argmax(axis=1)]}
+    answered = {
+        "label": [names[e.label] if e.label != UNLABELLED else "" for e in examples],
+        "answer": [names[a] for a in scores.argmax(axis=1)],
+    }
     answered |= {f"score_{name}": scores[:, i].tolist() for i, name in enumerate(names)}
     table: dict[str, list[object]] = {"row": [e.index for e in examples]}
     for i, column in enumerate(task.fields):

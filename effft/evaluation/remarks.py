@@ -1,5 +1,6 @@
 """Sentences about a split's result: texts that were cut, labels that do not occur, why a score is at chance."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from effft.evaluation.statistics import chance_remark, uninformed_scores
@@ -26,6 +27,13 @@ def missing_labels_note(split: str, labels: Sequence[str], present: set[int]) ->
         return []
     named = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
     return [f"{split} has no example of {named}; its means over labels are over the others."]
+
+
+def unlabelled_note(split: str, labels: Sequence[str], answers: Sequence[int]) -> str:
+    """What was answered where nothing says what is right."""
+    counts = Counter(answers).most_common(5)
+    shares = ", ".join(f"{labels[label]} {100 * count / len(answers):.0f} %" for label, count in counts)
+    return f"{split} has no labels: its {len(answers)} texts are answered ({shares}), and nothing says how well."
 
 
 def chance_note(

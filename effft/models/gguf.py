@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from effft.data.hub import say
 from effft.errors import InputError, MemoryShortError, RunError
 from effft.models.conversion import made_once, save_made
 from effft.models.out_of_memory import out_of_memory
+from effft.progress import say
 
 
 def check_installed(name: str) -> None:

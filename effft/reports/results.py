@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -103,14 +104,29 @@ class ResultsTable:
         """The table and its warnings as Markdown."""
         return markdown_blocks([self.block()]) + "".join(f"\n- {sentence}" for sentence in self.warnings) + "\n"
 
-    def json(self) -> object:
+    def json(self) -> dict[str, Any]:
         """The table as a value for JSON: unrounded, null for what was not measured."""
         known = {
             name: {split: scores[place] for split, scores in self.references.items()}
             for place, name in enumerate(REFERENCES)
         }
         rows = [self._json_row(row) for row in self.rows]
-        return _json_value({"metric": self.data.primary, "rows": rows, **known, "warnings": self.warnings})
+        table = {"metric": self.data.primary, "rows": rows, **known, "warnings": self.warnings}
+        return {name: _json_value(value) for name, value in table.items()}
+
+    def frame(self) -> pd.DataFrame:
+        """A row for each strategy: every split with `_sd`, `_low` and `_high`, gap, labels used, costs, remarks."""
+        records = []
+        for row in self.rows:
+            group, amount = row.group, row.group.amount
+            record: dict[str, object] = {"strategy": group.variant, "examples": amount.examples}
+            record |= {"runs": len(group.runs), "failed": row.failed}
+            for split in (*self.data.splits, GAP):
+                if stat := group.score(split):
+                    record |= {split: stat.mean} | {f"{split}_{n}": getattr(stat, n) for n in ("sd", "low", "high")}
+            record |= {"labels_used": group.median(LABELS), **{name: group.median(key) for name, key in COSTS.items()}}
+            records.append(record | {"remarks": "; ".join(row.remarks)})
+        return pd.DataFrame.from_records(records)
 
     def _json_row(self, row: ResultRow) -> dict[str, object]:
         group = row.group

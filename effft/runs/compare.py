@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEPT = ("name", "metrics", "primary", "ood", "notes")
+KEPT = ("name", "metrics", "primary", "ood", "notes", "tables")
 """What a finished run's line holds of its `Result`."""
 
 
@@ -212,6 +212,7 @@ def measure(
     progress: ProgressCallback = silent,
 ) -> Outcome:
     """One run, tracked under the parent of its task; whatever goes wrong is a sentence in the outcome."""
+    from effft.evaluation.metric_keys import ood_sets
     from effft.runs.controls import bag_of_words, control_config
     from effft.runs.experiment import Result, execute
     from effft.runs.plan import prepare
@@ -226,14 +227,21 @@ def measure(
         with tracked(parents[run.config.task].child(name, tags)) as child:
             if run.control == "bag_of_words":
                 metrics = bag_of_words(plan)
-                ood = tuple(n.removeprefix("ood/") for n in plan.evaluated if n.startswith("ood/"))
+                ood = ood_sets(metrics, plan.resolved.metric)
                 result = Result(run.config, name, metrics, plan.resolved.metric, ood, ())
                 child.params(plan.resolved.settings)
                 child.metrics(metrics)
             else:
-                result = replace(execute(plan, child, progress), config=run.config, name=name, tables={})
+                result = execute(plan, child, progress)
+                answers = {n: _answers(result.tables[n]) for n, s in plan.evaluated.items() if not s.labelled}
+                result = replace(result, config=run.config, name=name, tables=answers)
                 child.tags(tags)  # of a control: execute wrote those of the plan
         return Outcome(run.config, result, "", run.variant)
     except Exception as error:
         sentence = redact(" ".join(str(error).split())) or "no message"
         return Outcome(run.config, None, f"{name}: {type(error).__name__}: {sentence}", run.variant)
+
+
+def _answers(table: Mapping[str, list[object]]) -> dict[str, list[object]]:
+    """What a comparison keeps of the predictions for a set without labels."""
+    return {name: table[name] for name in ("row", "answer")}

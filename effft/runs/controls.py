@@ -62,6 +62,8 @@ def bag_of_words(plan: Plan) -> dict[str, float]:
     classifier.fit(counter.fit_transform(_tagged(train)), [example.label for example in train])
     metrics: dict[str, float] = {}
     for split, examples in plan.evaluated.items():
+        if not examples.labelled:
+            continue
         answers = np.asarray(classifier.predict(counter.transform(_tagged(examples.examples))))
         scores = four_metrics(np.array([e.label for e in examples.examples]), answers, len(plan.task.labels))
         metrics |= {f"{split}/{name}": value for name, value in scores.items()}

@@ -11,7 +11,17 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from effft.config import CONSTRAINT_MESSAGES, PART_FIELDS, Amount, Positive, Rows, RunConfig, TaskSettings, make_config
+from effft.config import (
+    CONSTRAINT_MESSAGES,
+    DATA_FIELDS,
+    PART_FIELDS,
+    Amount,
+    Positive,
+    Rows,
+    RunConfig,
+    TaskSettings,
+    make_config,
+)
 from effft.errors import InputError, lookup, nearest
 from effft.strategies.parts import TRANSDUCTIVE
 from effft.strategies.strategy import NAMED, Strategy, compose
@@ -197,6 +207,47 @@ class Comparison(BaseModel):
             if all(chosen.values()):
                 grids.append(grid.model_copy(update={**given, **chosen, **own}))
         return self.model_copy(update={"grids": tuple(grids)})
+
+
+def words(text: str, what: str) -> list[str]:
+    """'a, b' -> ['a', 'b'], without repetitions; none at all is an InputError."""
+    found = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not found:
+        raise InputError(f"{what} is empty; give at least one, comma-separated.")
+    return found
+
+
+def comparison_of(
+    preset: str = "",
+    strategies: str = "",
+    per_label: str = "",
+    rows: str = "",
+    seeds: int | None = None,
+    data_seeds: int | None = None,
+    demo_seeds: int | None = None,
+    **settings: str | None,
+) -> Comparison:
+    """The preset (a name or a file) with what the flags say; '' and None count as not given."""
+    given = {name: value for name, value in settings.items() if value}
+    if (asked := make_config({name: given.get(name) for name in ("task", *DATA_FIELDS)})).data:
+        given |= {"task": asked.task, "data": asked.data}
+    task = given.pop("task", None)
+    amounts: dict[str, tuple[Any, ...]] = {}
+    for name, text in (("per_label", per_label), ("rows", rows)):
+        if text:
+            configs = [make_config({name: word}) for word in words(text, f"--{name.replace('_', '-')}")]
+            amounts[name] = tuple(getattr(config, name) for config in configs)
+    if len(amounts) > 1:
+        raise InputError(f"per_label={per_label} and rows={rows}: give one of --per-label and --rows, not both.")
+    return (read_comparison(preset) if preset else Comparison()).overridden(
+        tasks=[task] if task else [],
+        strategies=words(strategies, "--strategies") if strategies else [],
+        settings=given,
+        **(dict.fromkeys(("per_label", "rows"), ()) | amounts if amounts else {}),
+        seeds=seeds,
+        data_seeds=data_seeds,
+        demo_seeds=demo_seeds,
+    )
 
 
 def read_comparison(name: str) -> Comparison:

@@ -154,7 +154,7 @@ def prepare(config: RunConfig, session: Session) -> Plan:
     missing = missing_ood(task, config.data_dir)
     where = f"no file for it under {config.data_dir}" if config.data_dir else "it is on no hub; give --data-dir"
     notes = [f"OOD set {name} is left out: {where}." for name in missing]
-    names = [n for n in task.split_names if n != "train" and n.removeprefix("ood/") not in missing]
+    names = [n for n in task.split_names if n not in ("train", "unlabelled") and n.removeprefix("ood/") not in missing]
     checks = {}
     for name in names:
         try:
@@ -220,7 +220,8 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     strategy, notes = _shots(strategy, config, len(few_shot.train))
     unlabelled: tuple[Example, ...] = ()
     if isinstance(strategy.loss, DistillKL):
-        unlabelled = draw_unlabelled(pool, labelled, strategy.loss.unlabelled, config.data_seed)
+        texts = session.split(config, "unlabelled") if task.unlabelled else pool
+        unlabelled = draw_unlabelled(texts, labelled, strategy.loss.unlabelled, config.data_seed)
     validation = ExampleSet("validation", few_shot.validation, pool.origin)
     evaluated = {"validation": validation} if validates else {}
     notes += draw_leakage(few_shot.train, evaluated)

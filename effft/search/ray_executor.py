@@ -174,10 +174,8 @@ def _own_sigterm() -> Iterator[None]:
 
 def _code() -> dict[str, Any]:
     """Our packages as they are here; no token, which the cluster's pages would show."""
-    import effft
-
     kept = {name: os.environ[name] for name in ("HF_HUB_OFFLINE",) if name in os.environ}
-    return {"py_modules": [str(Path(str(effft.__file__)).parent)], "excludes": ["__pycache__"], "env_vars": kept}
+    return {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"], "env_vars": kept}
 
 
 _SESSION: "list[Session]" = []

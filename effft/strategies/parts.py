@@ -302,7 +302,8 @@ class DistillKL(Part):
         teacher_shots: demonstrations that the teacher reads.
         temperature: divides the scores of both before they are compared.
         kl_weight: share of the KL term; 1 is distillation alone.
-        unlabelled: further texts from the pool that the teacher reads too; their labels are never used.
+        unlabelled: further texts that the teacher reads too, of the task's `unlabelled` split, else of its pool; their
+            labels are never used.
 
     References:
         Askell et al. 2021, arXiv 2112.00861; Snell et al. 2022, arXiv 2209.15189.

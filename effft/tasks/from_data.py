@@ -94,15 +94,16 @@ def task_from_data(settings: TaskSettings) -> Task:
     notes = [
         f"{train.table.origin}: text from {' and '.join(map(repr, columns))}, labels from {label!r}: {shown}{more}."
     ]
-    notes += [f"{empty:,} rows of {train.table.origin} have no label and are left out."] if empty else []
+    if empty:
+        record["unlabelled"] = train.source | _reading(fields, columns, "", {}) | {"where": {label: [""]}}
+        notes.append(f"{empty:,} rows of {train.table.origin} have no label; a distilled student can learn from them.")
     if test := _test_place(settings, train, folder, label, labels):
         record["in_domain"] = test.source | _reading(fields, *_same_columns(test.table, columns, label, labels))
     ood: dict[str, Any] = {}
     for address in filter(None, (part.strip() for part in settings.ood.split(","))):
         place = _open(data_address(address), folder, "ood", "test")
-        ood[_free(place.name, ood)] = place.source | _reading(
-            fields, *_same_columns(place.table, columns, label, labels)
-        )
+        read = _same_columns(place.table, columns, label, labels, may_lack_labels=True)
+        ood[_free(place.name, ood)] = place.source | _reading(fields, *read)
     try:
         task = Task.model_validate(record | ({"ood": ood} if ood else {}), context={"allow_outside": True})
     except ValidationError as error:
@@ -124,7 +125,9 @@ def task_name(spec: str) -> str:
 def as_yaml(task: Task, folder: Path) -> str:
     """The task file that gives the same runs when it lies in `folder`; files elsewhere get their whole path."""
     record = task.model_dump(mode="json", exclude_unset=True)
-    splits = [record[name] for name in ("train", "in_domain") if name in record] + list(record.get("ood", {}).values())
+    splits = [record[name] for name in ("train", "in_domain", "unlabelled") if name in record] + list(
+        record.get("ood", {}).values()
+    )
     outside = False
     for split in splits:
         (source,) = split.pop("sources")
@@ -133,6 +136,8 @@ def as_yaml(task: Task, folder: Path) -> str:
             inside = path.is_relative_to(folder)
             outside |= not inside
             source["file"] = str(path.relative_to(folder) if inside else path)
+        if source.get("label") == {"column": []}:
+            source["label"] = "none"
         split |= {key: _unfolded(value) for key, value in source.items()}
     lines = [f"# {note}" for note in task.notes]
     lines += ["# Files lie outside of this folder: use it with --allow-outside true."] if outside else []
@@ -294,9 +299,12 @@ def _holds_texts(values: Sequence[Any]) -> bool:
 
 
 def _same_columns(
-    table: Table, columns: Sequence[str], label: str, labels: Sequence[str]
+    table: Table, columns: Sequence[str], label: str, labels: Sequence[str], may_lack_labels: bool = False
 ) -> tuple[tuple[str, ...], str, dict[str, Any]]:
-    """The columns of another file: those of the same name, or else of the usual ones; its labels must be known."""
+    """The columns of another file: those of the same name, or else of the usual ones; its labels must be known.
+
+    The column of labels is '' where there is none and there need not be one.
+    """
     same = set(columns) <= set(table.columns)
     texts = tuple(columns) if same else _texts_named(table, "")
     if len(texts) != len(columns):
@@ -305,6 +313,8 @@ def _same_columns(
             f"has: {listed(table.columns)}. Name its columns as there."
         )
     own = label if label in table.columns else _named(table, LABEL_NAMES, texts)
+    if not own and may_lack_labels:
+        return texts, "", {}
     if not own:
         raise InputError(f"{table.origin}: no column {label!r} with the labels; it has: {listed(table.columns)}.")
     empty = 0
@@ -387,5 +397,7 @@ def _pattern(fields: Sequence[str], label: str) -> str:
 def _reading(fields: Sequence[str], columns: Sequence[str], label: str, rule: dict[str, Any]) -> dict[str, Any]:
     """The keys of a source that say how its rows are read, without those that say the usual."""
     named = {field: [column] for field, column in zip(fields, columns, strict=True) if field != column}
-    rule = ({"column": [label]} if label != "label" else {}) | rule
+    if not label:
+        rule = {"column": []}
+    rule = ({"column": [label]} if label not in ("", "label") else {}) | rule
     return ({"fields": named} if named else {}) | ({"label": rule} if rule else {})

@@ -15,7 +15,7 @@ from effft.disk import file_digest
 from effft.errors import InputError, UnavailableError, shortened
 from effft.tasks.builtin import generate
 from effft.tasks.rows import to_examples
-from effft.tasks.source import Source, Split
+from effft.tasks.source import LabelRule, Source, Split
 from effft.tasks.task import Task
 
 
@@ -31,6 +31,8 @@ def read_split(task: Task, split: str, data_dir: str = "") -> ExampleSet:
     """
     record = task.split(split)
     source, table = _local(task, record, split, data_dir) or _remote(task, record, split)
+    if split == "unlabelled":  # whether or not there is a column of labels
+        source = source.model_copy(update={"label": LabelRule(column=())})
     examples = to_examples(table, source, task.fields, task.labels, record.dimensions)
     rows = f", rows {source.rows[0]} to {source.rows[1] - 1}" if source.rows else ""
     return ExampleSet(split, examples, table.origin + rows)
@@ -63,7 +65,7 @@ def content_digest(task: Task, data_dir: str = "", splits: Sequence[str] = ()) -
         data_dir: Folder of the local copies of its files, as for `read_split`.
         splits: The splits whose files count; all of the task's when empty.
     """
-    record = task.model_dump(mode="json", exclude={"description"})
+    record = task.model_dump(mode="json", exclude={"description"} | (set() if task.unlabelled else {"unlabelled"}))
     files = {
         name: [file_digest(path) for source in task.split(name).sources if (path := _find(task, source, data_dir))]
         for name in splits or task.split_names

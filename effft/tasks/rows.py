@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from effft.data.examples import Example
+from effft.data.examples import UNLABELLED, Example
 from effft.data.table import SourceRow, Table, listed, normalize_text
 from effft.errors import InputError, nearest, quoted
 from effft.tasks.source import LabelRule, Source
@@ -47,7 +47,7 @@ def to_examples(
         InputError: a missing column, rows outside, an unknown label value, a value that is no text, nothing left.
     """
     read_texts = text_reader(table, fields, source)
-    label_column = table.find(source.label.column)
+    label_column = table.find(source.label.column) if source.label.column else ""
     where = [(table.find((column,)), set(values)) for column, values in source.where.items()]
     for dimension in dimensions:
         if dimension not in ("label", *source.lacks, *table.columns):
@@ -55,7 +55,7 @@ def to_examples(
             raise InputError(
                 f"{table.origin}: slice {dimension!r} is no column; known: {listed(known)}.{nearest(dimension, known)}"
             )
-    label_of = _label_mapper(source.label, labels)
+    label_of = _label_mapper(source.label, labels) if label_column else _unlabelled
     first, end = source.rows or (0, None)
     examples, index = [], -1
     for index, row in enumerate(table):
@@ -80,6 +80,11 @@ def to_examples(
         filters += [f"`label: {{drop: {', '.join(source.label.drop)}}}`"] if source.label.drop else []
         raise InputError(f"{table.origin}: no row is left; change {' or '.join(filters) or 'its rows'}.")
     return tuple(examples)
+
+
+def _unlabelled(value: str, table: Table, row: SourceRow) -> int:
+    """The class index of a row without a label."""
+    return UNLABELLED
 
 
 def _label_mapper(rule: LabelRule, labels: Sequence[str]) -> Callable[[str, Table, SourceRow], int | None]:

@@ -46,13 +46,19 @@ class StrictModel(BaseModel):
 class LabelRule(StrictModel):
     """How a label value becomes a label name.
 
-    column: where it stands (of several names the first that exists). map: value -> label name; values not named keep
-    their own spelling. drop: values whose rows are left out.
+    column: where it stands (of several names the first that exists); none where rows have no labels. map: value ->
+    label name; values not named keep their own spelling. drop: values whose rows are left out.
     """
 
     column: Names = ("label",)
     map: dict[str, str] = Field(default_factory=dict)
     drop: Names = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none(cls, given: Any) -> Any:
+        """`label: none` says that rows have no labels."""
+        return {"column": ()} if given == "none" else given
 
 
 class Source(StrictModel):
@@ -186,6 +192,11 @@ class Split(StrictModel):
         if foreign or not isinstance(given["sources"], list | tuple):
             return given
         return out | {"sources": [shared | s if isinstance(s, dict) else s for s in given["sources"]]}
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its rows have labels."""
+        return all(source.label.column for source in self.sources)
 
     @property
     def dimensions(self) -> tuple[str, ...]:

@@ -24,7 +24,8 @@ class Task(StrictModel):
 
     labels: names; their order is the class index. label_words: label name -> word, exact, with its leading space.
     patterns: by name, the first is the default; `{field}` placeholders and at most one `{answer}`. in_domain: without
-    it, what a run reaches in domain is estimated by cross-validation on its training examples.
+    it, what a run reaches in domain is estimated by cross-validation on its training examples. unlabelled: texts for a
+    distilled student; without it they are taken from `train`.
     """
 
     version: int = Field(default=1, ge=1, le=1)
@@ -38,6 +39,7 @@ class Task(StrictModel):
     train: Split
     in_domain: Split | None = None
     ood: dict[str, Split] = Field(default_factory=dict)
+    unlabelled: Split | None = None
     _folder: Path | None = PrivateAttr(default=None)
     _outside: bool = PrivateAttr(default=False)
     _notes: tuple[str, ...] = PrivateAttr(default=())
@@ -70,6 +72,14 @@ class Task(StrictModel):
         for what, name in (("name", self.name), *(("ood set", n) for n in self.ood)):
             if not set(name) <= NAME_CHARACTERS or not name.strip(".") or len(name) > 60:
                 raise ValueError(f"{what} {name!r}: use 1 to 60 letters, digits, '_', '-' and '.', not dots alone")
+        for name, split in (("train", self.train), ("in_domain", self.in_domain)):
+            if split and not split.labelled:
+                raise ValueError(f"{name} has no labels (label: none), which only ood and unlabelled sets may lack")
+        for name, split in self.ood.items():
+            if not split.labelled and "label" in split.dimensions:
+                raise ValueError(
+                    f"ood set {name!r} has slices by label and no labels (label: none); remove one of them"
+                )
         self._check_label_words()
         for name, pattern in self.patterns.items():
             _check_pattern(name, pattern, self.fields)
@@ -114,8 +124,9 @@ class Task(StrictModel):
 
     @property
     def split_names(self) -> tuple[str, ...]:
-        """`train`, `in_domain` where the task has it, then every `ood/<name>`."""
-        return ("train", *(["in_domain"] if self.in_domain else []), *(f"ood/{name}" for name in self.ood))
+        """`train`, `in_domain` and `unlabelled` where the task has them, then every `ood/<name>`."""
+        named = [name for name in ("in_domain", "unlabelled") if getattr(self, name)]
+        return ("train", *named, *(f"ood/{name}" for name in self.ood))
 
     @property
     def default_amount(self) -> dict[str, int | str]:
@@ -168,11 +179,13 @@ class Task(StrictModel):
             sources = (s.model_copy(update=dict(settings)) if s.builtin else s for s in split.sources)
             splits[name] = split.model_copy(update={"sources": tuple(sources)})
         ood = {name: splits[f"ood/{name}"] for name in self.ood}
-        return self.model_copy(update={"train": splits["train"], "in_domain": splits.get("in_domain"), "ood": ood})
+        named = {name: splits.get(name) for name in ("train", "in_domain", "unlabelled")}
+        return self.model_copy(update={**named, "ood": ood})
 
     def split(self, name: str) -> Split:
         """The record of one split."""
-        table = {"train": self.train} | ({"in_domain": self.in_domain} if self.in_domain else {})
+        named = {"train": self.train, "in_domain": self.in_domain, "unlabelled": self.unlabelled}
+        table = {key: split for key, split in named.items() if split}
         table |= {f"ood/{key}": split for key, split in self.ood.items()}
         return lookup(f"split of task {self.name!r}", name, table)
 

@@ -25,7 +25,7 @@ def teach(
     asked = [e for e in labelled if e.index not in demos] + list(unlabelled)
     prompts = [Item(prompt, -1) for prompt in encoder.encode([e.texts for e in asked])]
     scores = predict(learner, prompts, encoder=encoder)
-    known = {e.index: tuple(row) for e, row in zip(asked, scores.tolist(), strict=True)}
+    known = {id(e): tuple(row) for e, row in zip(asked, scores.tolist(), strict=True)}  # two files share row numbers
     items = learner.items(labelled) + learner.items(unlabelled, labelled=False)
     examples = [*labelled, *unlabelled]
-    return [item._replace(teacher=known.get(e.index)) for item, e in zip(items, examples, strict=True)]
+    return [item._replace(teacher=known.get(id(e))) for item, e in zip(items, examples, strict=True)]

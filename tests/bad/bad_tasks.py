@@ -96,7 +96,7 @@ CASES = [
     edit("tab", "fields: [text]", "\tfields: [text]", "line 2", "no valid YAML"),
     edit("address that is not https", TRAINED, "train: {url: 'http://example.com/x.tsv'}", "only https addresses"),
     edit("unknown generator", TRAINED, "train: {builtin: agrement, split: train, size: 8}", "mean 'agreement'?"),
-    whole("list", "- a\n- b\n", "is a mapping of keys (name, fields, labels, train, in_domain)"),
+    whole("list", "- a\n- b\n", "is a mapping of keys (name, fields, labels, train)"),
     whole("empty", "\n", "is a mapping of keys (name"),
     whole("deep", "[" * 5000, "nested too deeply"),
     whole("huge", "#" * (1 << 20) + "\n" + TASK, "262,144 are the most"),
@@ -155,6 +155,16 @@ CASES = [
         ("are the same tokens in", "usable here", "--label-words"),
         strategy="pbft",
         task=('{bad: " No", good: " Yes"}', '{bad: " Yes", good: "  Yes"}'),
+    ),
+    Case(
+        "task: train without labels",
+        ("train has no labels (label: none)", "only ood and unlabelled"),
+        task=("train: train.csv", "train: {file: train.csv, label: none}"),
+    ),
+    Case(
+        "task: slices by a label that is not there",
+        ("ood set 'tweets' has slices by label and no labels", "remove one"),
+        task=('label: {column: mood, map: {"-1": bad, "1": good}, drop: "0"}', "label: none, slices: [label]"),
     ),
     Case(
         "task: no patterns",

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from effft.cli.compare import comparison_of
 from effft.errors import InputError
-from effft.runs.grid import PRESETS, ComparedRun, Grid, read_comparison
+from effft.runs.grid import PRESETS, ComparedRun, Grid, comparison_of, read_comparison
 from effft.strategies.strategy import NAMED
 
 

@@ -14,9 +14,11 @@ from place import write_rows
 
 from effft.api import adapt
 from effft.config import DATA_FILE, make_config
+from effft.data.examples import UNLABELLED
 from effft.data.files import FORMATS
 from effft.errors import InputError
 from effft.runs.experiment import run
+from effft.runs.plan import prepare
 from effft.runs.session import Session
 from effft.tasks.from_data import as_yaml, task_from_data, task_name
 from effft.tasks.loading import content_digest, read_split
@@ -199,3 +201,32 @@ def test_data_is_the_task() -> None:
         make_config({"task": "cola", "data": "a.csv"})
     with pytest.raises(InputError, match="label=x: it belongs to --data"):
         make_config({"label": "x"})
+
+
+def test_files_without_labels(tmp_path: Path) -> None:
+    """An OOD file may have none; rows of --data without a label are kept as unlabelled texts, also in the YAML."""
+    data = write(tmp_path / "a.csv", {"text": texts(6), "label": ["x", "y", "", "x", "y", ""]})
+    blank = write(tmp_path / "b.csv", {"text": texts(3), "n": ["1"] * 3})
+    task = made(data, ood=str(blank))
+    assert [example.label for example in read_split(task, "ood/b").examples] == [UNLABELLED] * 3
+    assert [example.texts[0] for example in read_split(task, "unlabelled").examples] == [f"{LONG} 2", f"{LONG} 5"]
+    (tmp_path / "task.yaml").write_text(as_yaml(task, tmp_path))
+    assert load_task(str(tmp_path / "task.yaml")).model_dump() == task.model_dump()
+    assert "label: none" in (tmp_path / "task.yaml").read_text()
+
+
+def test_a_distilled_student_reads_the_unlabelled_texts_of_the_task(tmp_path: Path) -> None:
+    for number, name in enumerate(("train", "test")):
+        write_rows(tmp_path / f"{name}.csv", 40, number, 6)
+    more = write(tmp_path / "more.csv", {"text": [f"old dogs see the cat {word}" for word in WORDS]})
+    save_backbone(tmp_path / "llama", "llama")
+    values = {"data": str(tmp_path / "train.csv"), "test": str(tmp_path / "test.csv")}
+    yaml = as_yaml(task_from_data(make_config(values)), tmp_path)
+    yaml = yaml.replace("' with dog'", "' dog'").replace("' without'", "' cat'")
+    (tmp_path / "task.yaml").write_text(f"{yaml}unlabelled: {more.name}\n")
+    base = {"task": str(tmp_path / "task.yaml"), "model": str(tmp_path / "llama"), "per_label": 2, "teacher_shots": 2}
+    config = make_config({**base, "strategy": "context_distillation", "unlabelled": 10, "epochs": 1, "bootstrap": 0})
+    plan = prepare(config, Session())
+    assert len(plan.unlabelled) == 10
+    assert {example.texts[0].rpartition(" ")[0] for example in plan.unlabelled} == {"old dogs see the cat"}
+    assert run(config, MemoryTracker(), Session()).metrics["in_domain/examples"] == 40
