@@ -1,6 +1,6 @@
 """The work of a trial, cut into units: one training and one validation each. Workers know nothing else."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
@@ -41,7 +41,7 @@ class TrainingJob:
 class JobResult:
     """value: the primary metric on validation; failure: why there is none.
 
-    curve: the metric after every epoch, where the unit has bars; stopped: it fell below one.
+    curve: the metric after every epoch, where the unit has thresholds; stopped: it fell below one.
     """
 
     value: float
@@ -57,11 +57,13 @@ def measure(unit: TrainingJob, session: "Session") -> JobResult:
     from effft.runs.plan import prepare_validation
     from effft.tracking.tracker import MemoryTracker
 
-    curve: list[float] = []
+    thresholds, curve, stopped = unit.epoch_thresholds or (), list[float](), False
 
     def should_stop(epoch: int, value: float) -> bool:
+        nonlocal stopped
         curve.append(value)
-        return below_threshold(unit.epoch_thresholds or (), epoch, value)
+        stopped = epoch <= len(thresholds) and value < thresholds[epoch - 1]
+        return stopped
 
     try:
         plan = prepare_validation(unit.config, session, unit.fold)
@@ -69,7 +71,6 @@ def measure(unit: TrainingJob, session: "Session") -> JobResult:
     except Exception as error:
         return failed_result(error)
     resources = {name: result.metrics[f"resources/{name}"] for name in REPORTED_RESOURCES}
-    stopped = bool(curve) and below_threshold(unit.epoch_thresholds or (), len(curve), curve[-1])
     return JobResult(result.metrics[f"validation/{result.primary}"], resources, "", tuple(curve), stopped)
 
 
@@ -77,11 +78,6 @@ def failed_result(error: Exception) -> JobResult:
     """What went wrong, as a sentence."""
     said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
     return JobResult(float("nan"), {}, redact(said))
-
-
-def below_threshold(thresholds: Sequence[float], epoch: int, value: float) -> bool:
-    """Whether the score after an epoch (from 1) is under its bar; epochs beyond the bars have none."""
-    return epoch <= len(thresholds) and value < thresholds[epoch - 1]
 
 
 class Executor(Protocol):
