@@ -11,8 +11,6 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from effft.models.backbone import load
-from effft.models.precision import cached_probe, machine_key, probe_file
 from effft.search.storage import open_storage
 from effft.strategies.strategy import compose
 from effft.training.feature_cache import FeatureCache
@@ -138,19 +136,3 @@ def test_states_that_cannot_be_kept_cost_only_time(tmp_path: Path, monkeypatch: 
         assert kept.computed == 4
     for other in (two, three, four):
         assert all(torch.equal(a.state, b.state) for a, b in zip(one, other, strict=True))
-
-
-def test_an_answer_that_cannot_be_remembered_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    backbone = load(str(save_backbone(tmp_path / "llama", "llama")))
-    key = machine_key(backbone, 1)
-    with small_disk(tmp_path / "disk", "16k") as disk:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
-        fill(disk, 0)
-        assert cached_probe(key, lambda: "bf16") == "bf16"
-        (disk / "filler").unlink()
-        assert cached_probe(key, lambda: "bf16") == "bf16"
-        place = probe_file()
-        whole = place.read_text()
-        place.write_text(whole[:20])  # damaged: asked again, and whole afterwards
-        assert cached_probe(key, lambda: "bf16") == "bf16"
-        assert place.read_text() == whole
