@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from tests.backbones import save_adapter_of_peft
 from tests.hub_layouts import save_layout
 from tests.hub_server import Faults, Hub, Repository, serve
 
@@ -338,6 +339,23 @@ def test_the_hub_commands_of_the_readme(tmp_path: Path) -> None:
             done = commands(server, tmp_path, *words, *more)
             assert done.returncode == 0, (words, done.stderr)
             assert done.stdout
+
+
+@pytest.mark.slow
+def test_kind_8_an_adapter_and_its_base_from_the_hub_and_then_without_it(tmp_path: Path) -> None:
+    base = model(tmp_path, "facebook/opt-125m")
+    folder = save_adapter_of_peft(tmp_path / "adapter", tmp_path / "made" / "opt-125m")
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": base.name}))
+    adapter = Repository("org/adapter", {path.name: path.read_bytes() for path in folder.iterdir()})
+    with serve([base, adapter]) as server:
+        ((online, _),) = ask(server, tmp_path / "home", FETCH, [(adapter.name, "")])
+        ((offline, _),) = ask(server, tmp_path / "home", FETCH, [(adapter.name, "")], HF_HUB_OFFLINE="1")
+    with serve([adapter]) as server:
+        ((alone, _),) = ask(server, tmp_path / "other", FETCH, [(adapter.name, "")])
+    assert offline == online
+    assert "model.safetensors" in online[1]
+    assert "as the base of the adapter 'org/adapter' it is needed: write the folder or the hub id of its base" in alone
 
 
 @pytest.mark.slow
