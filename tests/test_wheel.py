@@ -85,7 +85,7 @@ def test_only_effft_is_installed(wheel: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_works_among_files_named_like_packages(wheel: Path, tmp_path: Path) -> None:
+def test_kind_12_it_works_among_files_named_like_packages(wheel: Path, tmp_path: Path) -> None:
     python = install(tmp_path / "venv", str(wheel))
     folder = tmp_path / "folder"
     for name in SHADOWS:

@@ -14,7 +14,7 @@ SETS = st.lists(st.integers(0, LABELS - 1), min_size=1, max_size=40)
 
 @settings(max_examples=200, deadline=None)
 @given(SETS)
-def test_perfect_answers_score_one(labels: list[int]) -> None:
+def test_kind_5_perfect_answers_score_one(labels: list[int]) -> None:
     truth = np.array(labels)
     assert four_metrics(truth, truth, LABELS) == dict.fromkeys(METRICS, pytest.approx(1.0))
     assert intervals(truth, truth, LABELS, 20) == {

@@ -24,7 +24,7 @@ in_domain: test.csv
 """
 
 
-def test_a_model_that_cannot_read_says_so_before_training(tmp_path: Path) -> None:
+def test_kind_11_a_model_that_cannot_read_says_so_before_training(tmp_path: Path) -> None:
     (tmp_path / "task.yaml").write_text(TASK)
     texts = [
         f"This {name} was rather {word}" for name in ("meal", "film", "book", "song") for word in ("dull", "superb")

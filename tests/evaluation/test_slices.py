@@ -18,7 +18,7 @@ TOPICS = ("films & tv", "films_tv", "films + tv", "", " ", "_", "..", "a/b", "sl
 FACES = ("\N{GRINNING FACE}", "\N{CRYING FACE}", "accuracy")
 
 
-def test_names_that_look_alike_stay_apart(tmp_path: Path) -> None:
+def test_kind_1_names_that_look_alike_stay_apart(tmp_path: Path) -> None:
     (tmp_path / "task.yaml").write_text(TASK)
     rows = [f"{text},{number % 2}" for number, text in enumerate("author judge doctor actor artist banker".split())]
     (tmp_path / "train.csv").write_text("\n".join(["text,label", *rows]))

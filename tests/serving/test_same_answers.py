@@ -102,7 +102,7 @@ def check_answers(model: Path, source: Path, out: Path, table: dict[str, list[ob
 
 @pytest.mark.parametrize("kind", ["llama", pytest.param("bert", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("strategy", ["vanilla", "lora", "pbft", "icl"])
-def test_predict_answers_as_the_run_did(place: Path, tmp_path: Path, strategy: str, kind: str) -> None:
+def test_kind_3_predict_answers_as_the_run_did(place: Path, tmp_path: Path, strategy: str, kind: str) -> None:
     values = {"shots": 3} if strategy == "icl" else {}
     result = go(place, tmp_path / "model", strategy=strategy, model=str(place / kind), **values)
     names = dict.fromkeys(["in_domain"], "test.csv") | {

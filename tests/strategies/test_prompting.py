@@ -12,7 +12,7 @@ from effft.strategies.prompting import PromptEncoder
 from effft.strategies.strategy import compose
 
 
-def test_a_slow_tokenizer_cuts_texts(tmp_path: Path) -> None:
+def test_kind_7_a_slow_tokenizer_cuts_texts(tmp_path: Path) -> None:
     backbone = replace(load(str(save_backbone(tmp_path, "bert"))), tokenizer=CanineTokenizer())
     encoder = PromptEncoder(compose("probe"), small_task(), backbone, 20)
     long, short = encoder.encode([("a dog " * 300,), ("a dog",)])
