@@ -47,6 +47,12 @@ Rows = Annotated[str, BeforeValidator(_rows)]
 Folds = Annotated[str, BeforeValidator(_folds)]
 
 
+Chat = Annotated[
+    Literal["off", "one", "turns"], BeforeValidator(lambda value: "off" if value in (False, "false") else value)
+]
+"""YAML reads a bare `off` as false."""
+
+
 class Settings(BaseModel):
     """A group of settings."""
 
@@ -125,7 +131,7 @@ class PartSettings(Settings):
     """Order of the demonstrations."""
     demo_seed: Seed | None = None
     """Seed of the draw and the order of demonstrations; by default --data-seed."""
-    chat: Literal["off", "one", "turns"] | None = None
+    chat: Chat | None = None
     """The model's own chat template: everything in one message of the user, or demonstrations as turns."""
     calibration: Literal["none", "contextual", "domain", "batch", "fitted"] | None = None
     """Correction of the label scores; batch reads all texts of a split at once (transductive)."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from effft.errors import InputError
 from effft.runs.grid import PRESETS, ComparedRun, Grid, comparison_of, read_comparison
@@ -42,6 +43,11 @@ def test_draws_of_demonstrations_count_like_seeds() -> None:
     assert shown == [("lora", 0, None), ("icl", 0, 4), ("zero_shot", 0, None), ("lora", 1, None), ("icl", 0, 5)]
     (plain,) = runs(strategies=["icl"])
     assert plain.config.demo_seed is None
+
+
+def test_a_bare_off_of_yaml_turns_chats_off() -> None:
+    found = runs(strategies=["icl"], settings=yaml.safe_load("chat: [off, turns]"))
+    assert [run.config.chat for run in found] == ["off", "turns"]
 
 
 def test_a_row_that_reads_the_test_texts_says_so() -> None:
