@@ -10,8 +10,9 @@ from effft.version import __version__
 
 if TYPE_CHECKING:
     from effft.api import Adaptation, AdaptedModel, adapt, compare, load
+    from effft.classifier import Classifier
 
-__all__ = ["Adaptation", "AdaptedModel", "__version__", "adapt", "compare", "load"]
+__all__ = ["Adaptation", "AdaptedModel", "Classifier", "__version__", "adapt", "compare", "load"]
 
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     # Compiled products, kept by shape: 1024 of them by default, 2 MB each, and batches have many shapes. LoRA on
@@ -21,6 +22,10 @@ for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
 
 def __getattr__(name: str) -> Any:
     """A name of the Python interface, imported now."""
+    if name == "Classifier":
+        from effft.classifier import Classifier
+
+        return Classifier
     if name in __all__:
         from effft import api
 

@@ -53,6 +53,23 @@ class AdaptedModel:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._place: tempfile.TemporaryDirectory[str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The bytes of the saved model's files, and everything else that is no cache of it."""
+        files = {str(p.relative_to(self._folder)): p.read_bytes() for p in self._folder.rglob("*") if p.is_file()}
+        kept = {name: value for name, value in vars(self).items() if name not in ("manifest", "_model")}
+        return kept | {"_folder": files, "_place": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Write the files into a temporary folder of this process."""
+        vars(self).update(state)
+        self._place = tempfile.TemporaryDirectory(prefix="effft-adapted-")
+        self._folder = Path(self._place.name) / "saved"
+        for name, content in state["_folder"].items():
+            path = self._folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
     @cached_property
     def manifest(self) -> Manifest:

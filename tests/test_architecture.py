@@ -23,6 +23,7 @@ LAYERS = (
     ("reports",),
     ("search",),
     ("api",),
+    ("classifier",),
     ("cli",),
     ("__main__",),
     ("benchmarks",),
