@@ -23,17 +23,11 @@ def find_warnings(data: ReportData) -> list[str]:
 
 def _chance(data: ReportData) -> Iterator[str]:
     """Strategies that are at or below chance in domain, with the likely cause where it can be known."""
-    for remark, cause in (
-        (
-            f"{split_title(data.home)} at chance",
-            "Too few examples, too few steps or too small a model are the usual causes.",
-        ),
-        (
-            f"{split_title(data.home)} below chance",
-            "A score below chance beyond its interval is usually a sign of swapped labels.",
-        ),
+    for verdict, cause in (
+        ("at chance", "Too few examples, too few steps or too small a model are the usual causes."),
+        ("below chance", "A score below chance beyond its interval is usually a sign of swapped labels."),
     ):
-        remark = f"{split_title(data.home)} {remark}"
+        remark = f"{split_title(data.home)} {verdict}"
         names = [f"{g.variant} at {g.amount.phrase}" for g in data.groups if g.trains and remark in remarks(data, g)]
         if names:
             yield f"{remark[0].upper()}{remark[1:]}: {_some(names)}. {cause}"

@@ -106,6 +106,15 @@ def test_copies_and_leaks_are_faults(client: MlflowClient, home: str) -> None:
     assert row["distinct_runs"] == "1"
 
 
+def test_what_is_at_or_below_chance_is_a_warning(client: MlflowClient, home: str) -> None:
+    log(client, home, "lora", score=0.5)
+    log(client, home, "vanilla", score=0.4)
+    log(client, home, "probe", score=0.7)
+    said = " ".join(report(client).warnings)
+    assert "In domain at chance: lora at 8 per label. Too few examples" in said
+    assert "In domain below chance: vanilla at 8 per label." in said
+
+
 def test_other_weights_or_data_of_the_same_name_are_never_averaged(client: MlflowClient, home: str) -> None:
     for digest in ("1" * 16, "2" * 16):
         for seed in (0, 1):
