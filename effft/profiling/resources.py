@@ -1,11 +1,10 @@
 """What a run costs: peak and average memory above the start, seconds by stage, tokens."""
 
-import ctypes
 import gc
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,18 +22,6 @@ INTERVAL = 0.02
 
 PAGE = 512
 """Numbers in one page of memory, at least (4096 bytes, 8 bytes each)."""
-
-
-def _give_back_free_memory() -> None:
-    """Return what earlier runs of this process freed to the system, so that their peak is not our start.
-
-    The objects that exist at the first run (a million, of libraries) are not collected again: that takes 0.3 s per run.
-    """
-    gc.collect()
-    if not gc.get_freeze_count():
-        gc.freeze()
-    with suppress(OSError, AttributeError):  # only glibc keeps freed memory and has this call
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 @dataclass
@@ -63,7 +50,9 @@ class ResourceMeter:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
-            _give_back_free_memory()
+            release_memory()  # what earlier runs of this process freed, so that their peak is not our start
+            if not gc.get_freeze_count():
+                gc.freeze()  # the libraries' million objects are not collected again, which takes 0.3 s a run
         self._start = self._now() - self.held
         self._thread = threading.Thread(target=self._sample_until_stopped, daemon=True)
         self._thread.start()

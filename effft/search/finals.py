@@ -161,8 +161,3 @@ def _make(
         ends = (f"/{plan.metric}", "/majority", "/chance")
         kept: dict[str, Any] = {k: v for k, v in metrics.items() if k.endswith(ends) or k.startswith("resources/")}
         stored.keep(name, {"metrics": kept, "run_id": tracker.run_id})
-
-
-def best_final(found: Sequence[Final], role: str, metric: str) -> Final:
-    """The run of a role that is best on validation, the one to be registered."""
-    return max((f for f in found if f.role == role), key=lambda f: f.value("validation", metric))

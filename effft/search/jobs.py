@@ -13,12 +13,8 @@ if TYPE_CHECKING:
     from effft.runs.session import Session
 
 REPORTED_RESOURCES = (
-    "peak_memory_mb",
-    "train_seconds",
-    "evaluation_seconds",
-    "trainable_parameters",
-    "tokens_per_second",
-)
+    "peak_memory_mb", "train_seconds", "evaluation_seconds", "trainable_parameters", "tokens_per_second",
+)  # fmt: skip
 """The resources that a unit reports."""
 
 Key = TypeVar("Key", bound=Hashable)

@@ -8,8 +8,7 @@ import socket
 import tempfile
 import threading
 import warnings
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,12 +110,15 @@ class RayTasks:
             own |= {"num_cpus": self.workers, "include_dashboard": False}
             own |= {"_temp_dir": self._folder, "object_store_memory": STORE_BYTES + 2 * session.weight_bytes}
         _shorten_messages()
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
-            with _own_sigterm():
-                self._ray.init(**own, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_code())
+            self._ray.init(**own, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_code())
         except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
             self.close()
             raise _no_cluster(address, error) from None
+        finally:
+            if threading.current_thread() is threading.main_thread():  # Ray's own handler ends us without a word
+                signal.signal(signal.SIGTERM, on_sigterm)
 
     def _must_have(self, gpus: float) -> None:
         there = self._ray.cluster_resources()
@@ -159,17 +161,6 @@ def _shorten_messages() -> None:
         log.warning("effft: the cluster says: %s.", redact(message.split(". ")[0][:200].rstrip(".")))
 
     worker.print_to_stdstream = log_first_sentence
-
-
-@contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keep our answer to SIGTERM: Ray's own would end us without a word."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
 
 
 def _code() -> dict[str, Any]:

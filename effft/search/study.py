@@ -11,7 +11,7 @@ from effft.runs.plan import prepare
 from effft.runs.runner import Runner
 from effft.runs.session import Session
 from effft.search.driver import Driver
-from effft.search.finals import TOP, Final, best_final, choose, finals, is_default
+from effft.search.finals import TOP, Final, choose, finals, is_default
 from effft.search.jobs import Executor, measure
 from effft.search.mlflow_log import Logbook
 from effft.search.plots import importances, page
@@ -144,7 +144,8 @@ def _register(
     stored: StoredStudy, plan: StudyPlan, found: list[Final], judged: Verdict, target: TrackingTarget
 ) -> list[str]:
     """Register the best run by validation of what is recommended, once; a sentence about it."""
-    best = best_final(found, judged.recommended, plan.metric)
+    recommended = (final for final in found if final.role == judged.recommended)
+    best = max(recommended, key=lambda final: final.value("validation", plan.metric))
     if target.disabled or not best.run_id:
         return []
     name = f"registered/{best.run_id}"
