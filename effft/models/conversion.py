@@ -2,7 +2,8 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 
 from effft.disk import cache_folder, file_digest, written_whole
-from effft.errors import RunError
+from effft.errors import EffftError, InputError, MemoryShortError, RunError
+from effft.models.out_of_memory import out_of_memory
 
 
 def made_once(name: str, small: Sequence[Path], sources: Sequence[Path], write: Callable[[Path], None]) -> Path:
@@ -46,6 +48,25 @@ def made_once(name: str, small: Sequence[Path], sources: Sequence[Path], write: 
             f"({getattr(error, 'strerror', None) or error}); make room, or set XDG_CACHE_HOME to another place."
         ) from None
     return target
+
+
+@contextmanager
+def explained(name: str, problem: str, remedy: str) -> Iterator[None]:
+    """What goes wrong in here becomes a sentence of this problem, the reason, and this remedy.
+
+    Raises:
+        InputError: the sentence.
+        MemoryShortError: there is not enough memory.
+    """
+    try:
+        yield
+    except EffftError:
+        raise
+    except Exception as error:  # the libraries below raise a dozen kinds
+        if out_of_memory(error):
+            raise MemoryShortError(f"model {name!r}: {problem}: there is not enough memory.") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise InputError(f"model {name!r}: {problem} ({reason}); {remedy}.") from error
 
 
 def save_made(name: str, model: Any, folder: Path, without: Collection[str] = ()) -> None:

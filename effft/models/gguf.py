@@ -4,12 +4,12 @@ import contextlib
 import io
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from effft.errors import InputError, MemoryShortError, RunError
-from effft.models.conversion import made_once, save_made
-from effft.models.out_of_memory import out_of_memory
+from effft.errors import InputError
+from effft.models.conversion import explained, made_once, save_made
 from effft.progress import say
 
 
@@ -39,29 +39,24 @@ def converted(name: str, path: Path) -> Path:
 
     def write(new: Path) -> None:
         say(f"{name}: converted once from {path.name} to fp32 safetensors, which takes a minute or more")
-        try:
-            _convert(name, path, new)
-        except (InputError, RunError, OSError):
-            raise
-        except Exception as error:  # the libraries below raise a dozen kinds
-            if out_of_memory(error):
-                raise MemoryShortError(f"model {name!r}: there is not enough memory to de-quantize it.") from error
-            raise InputError(
-                f"model {name!r}: this GGUF file cannot be loaded ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:160]}); fetch it again, or take another model."
-            ) from error
+        with explained(name, "this GGUF file cannot be loaded", "fetch it again, or take another model"):
+            model, tokenizer = _read(name, path)
+        save_made(name, model, new)
+        tokenizer.save_pretrained(new)
 
     return made_once(name, [], [path], write)
 
 
-def _convert(name: str, path: Path, new: Path) -> None:
+def _read(name: str, path: Path) -> tuple[Any, Any]:
+    """The model, with a configuration that says nothing of bits, and its tokenizer."""
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    place = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name, "local_files_only": True}
+    place: dict[str, Any] = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+    place |= {"local_files_only": True, "trust_remote_code": False}
     config = transformers.AutoConfig.from_pretrained(**place)
     if config.model_type not in CAUSAL or config.is_encoder_decoder:
         raise InputError(f"model {name!r} ({config.model_type}): only decoders are read from GGUF files.")
@@ -76,5 +71,4 @@ def _convert(name: str, path: Path, new: Path) -> None:
         plain = type(model)(config)
     plain.load_state_dict(model.state_dict(), assign=True)
     plain.tie_weights()
-    save_made(name, plain, new)
-    transformers.AutoTokenizer.from_pretrained(**place).save_pretrained(new)
+    return plain, transformers.AutoTokenizer.from_pretrained(**place)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
-from effft.errors import InputError, MemoryShortError, RunError
-from effft.models.conversion import made_once, save_made, small_files
-from effft.models.out_of_memory import out_of_memory
+from effft.errors import InputError
+from effft.models.conversion import explained, made_once, save_made, small_files
 
 ADAPTER = "default"
 """The name peft gives to an adapter that has none."""
@@ -105,18 +105,12 @@ def merged(name: str, adapter: Path, base: Path) -> Path:
         small = [path for path in small if path.name in ("config.json", "generation_config.json")] + own
 
     def write(new: Path) -> None:
-        try:
-            model, missing = _merge(name, adapter, base)
-        except (InputError, RunError):
-            raise
-        except Exception as error:  # the libraries below raise a dozen kinds
-            if out_of_memory(error):
-                raise MemoryShortError(f"model {name!r}: there is not enough memory to add it to its base.") from error
-            raise InputError(
-                f"model {name!r}: this adapter cannot be added to its base in {base} ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:160]}); see that {adapter / 'adapter_config.json'} names the base "
-                "that it was trained on."
-            ) from error
+        path = adapter / ADAPTER_FILE
+        with explained(name, f"{path} cannot be read", "fetch it again"), safe_open(path, framework="pt") as file:
+            keys = set(file.keys())
+        remedy = f"see that {adapter / 'adapter_config.json'} names the base that it was trained on"
+        with explained(name, f"this adapter cannot be added to its base in {base}", remedy):
+            model, missing = _merge(name, adapter, base, keys)
         save_made(name, model, new, missing)
 
     sources = [adapter / "adapter_config.json", adapter / ADAPTER_FILE, *sorted(base.glob("*.safetensors"))]
@@ -128,15 +122,15 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
 
 
-def _merge(name: str, adapter: Path, base: Path) -> tuple[Any, Collection[str]]:
+def _merge(name: str, adapter: Path, base: Path, keys: Collection[str]) -> tuple[Any, Collection[str]]:
     """The base with the adapter in its weights, and the names of weights that the base's own files lack."""
     import transformers
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
 
-    kinds = transformers.AutoConfig.from_pretrained(base, local_files_only=True).architectures or [""]
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    kinds = transformers.AutoConfig.from_pretrained(base, **options).architectures or [""]
     kind = getattr(transformers, kinds[0], transformers.AutoModel)
-    options = {"dtype": torch.float32, "local_files_only": True, "output_loading_info": True, "use_safetensors": True}
+    options |= {"dtype": torch.float32, "output_loading_info": True, "use_safetensors": True}
     model, report = kind.from_pretrained(base, **options)
     config = PeftConfig.from_pretrained(str(adapter))
     if config.is_prompt_learning:
@@ -144,13 +138,11 @@ def _merge(name: str, adapter: Path, base: Path) -> tuple[Any, Collection[str]]:
             f"model {name!r}: an adapter of type {config.peft_type.value} changes no weights, so it cannot be part of "
             "a model; take one of LoRA, or the base alone."
         )
-    with safe_open(adapter / ADAPTER_FILE, framework="pt") as file:
-        keys = {key: key.removeprefix(PEFT_PREFIX) for key in file.keys()}  # noqa: SIM118 # it is no mapping
     names = {path.rpartition(".")[2] for path, _ in model.named_modules()}
     unused = {part for part in ("pooler", *(config.modules_to_save or ())) if part not in names}  # a classifier's own
-    wanted = {key for key, path in keys.items() if unused.isdisjoint(path.split("."))}
+    wanted = {key for key in keys if unused.isdisjoint(key.split("."))}
     places = (model, model.base_model, nn.ModuleDict({model.base_model_prefix: model}))  # trained with a head, without
-    place = next((part for part in places if _fits(part, [keys[key] for key in wanted])), None)
+    place = next((part for part in places if _fits(part, [key.removeprefix(PEFT_PREFIX) for key in wanted])), None)
     if place is None:
         raise ValueError("its names of weights are those of another architecture")
     config.task_type, config.modules_to_save = None, sorted(set(config.modules_to_save or ()) - unused) or None

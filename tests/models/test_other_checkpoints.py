@@ -123,6 +123,11 @@ def test_kind_8_an_adapter_without_its_base_says_which_file_to_change(tmp_path: 
     path.write_text(json.dumps(settings | {"base_model_name_or_path": str(other)}))
     with pytest.raises(InputError, match=r"cannot be added to its base .*names the base that it was trained on"):
         load(str(adapter))
+    path.write_text(json.dumps(settings | {"base_model_name_or_path": str(base)}))
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"adapter_model\.safetensors cannot be read .*; fetch it again"):
+        load(str(adapter))
     (adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(InputError, match=r"must be adapter_model\.safetensors"):
         load(str(adapter))
