@@ -32,10 +32,18 @@ IN_QUERY = re.compile(
 )
 ALONE = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|ghp_[A-Za-z0-9]{16,}|Bearer\s+[\w.~+/-]{8,}=*)")
 
+_opened: set[str] = set()
+
+
+def remember(address: str) -> str:
+    """The address as it is; from now on its password is masked, wherever a library prints it."""
+    _opened.add(address)
+    return address
+
 
 def redact(text: str) -> str:
     """The text with '***' for the user and password of addresses, for tokens, and for the secrets of this process."""
-    for value in secret_values(os.environ, sys.argv):
+    for value in secret_values(os.environ, [*sys.argv, *_opened]):
         text = text.replace(value, "***")
     text = IN_ADDRESS.sub(r"\1***@", IN_DATABASE.sub(r"\1***@", text))
     text = IN_QUERY.sub(r"\1***", text)
@@ -43,7 +51,7 @@ def redact(text: str) -> str:
 
 
 def secret_values(environment: Mapping[str, str], words: Sequence[str] = ()) -> list[str]:
-    """The secrets in an environment and a command line, the longest first.
+    """The secrets in an environment and in words that may be addresses, the longest first.
 
     Passwords of addresses count as they were given and decoded (`%20` is a space): libraries print either.
     """

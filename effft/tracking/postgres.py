@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
 from effft.errors import InputError, RunError
-from effft.redaction import redact
+from effft.redaction import redact, remember
 from effft.tracking.sanitize import sentence_of
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ def is_postgres(url: str) -> bool:
 
 
 def with_driver(url: str) -> str:
-    """'postgresql://...' with the driver that is installed; any other URL as it is.
+    """'postgresql://...' with the driver that is installed; any other URL as it is. Its password is masked from now on.
 
     Raises:
         InputError: no driver is installed.
     """
-    if not is_postgres(url):
+    if not is_postgres(remember(url)):
         return url
     scheme, _, rest = url.partition("://")
     _, _, named = scheme.partition("+")

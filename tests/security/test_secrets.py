@@ -22,6 +22,7 @@ from place import make_place
 
 from effft.cli.exit_codes import run_command_line
 from effft.redaction import TOKENS, redact, secret_values
+from effft.tracking.postgres import with_driver
 
 PASSWORD, TOKEN = "hunter2SENTINELxyz", "anotherSENTINELtoken"
 MARK = "SENTINEL"
@@ -77,6 +78,11 @@ def test_a_password_of_any_characters_is_masked(password: str, is_quoted: bool) 
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLFLOW_TRACKING_URI", address)
             assert password not in redact(said).replace("***", "")
+
+
+def test_an_address_that_was_opened_is_masked_wherever_it_is_given() -> None:
+    with_driver("postgresql://me:中文 two'words%41@host/db")
+    assert redact("password 中文 two'words%41 refused, also 中文 two'wordsA") == "password *** refused, also ***"
 
 
 @pytest.fixture
