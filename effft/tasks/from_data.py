@@ -202,7 +202,8 @@ def _test_place(
         return _open(data_address(settings.test), folder, "test", "test")
     for split in ("test", "validation") if "hub" in train.source else ():
         try:
-            found = _open(data_address(settings.data).partition(":")[0] + f":{split}", folder, "data", split)
+            name = data_address(settings.data).removeprefix(HUB).partition(":")[0]
+            found = _open(f"{HUB}{name}:{split}", folder, "data", split)
         except InputError:  # it has no such split
             continue
         if all(as_written(row.values.get(label)) in labels for row in found.table):
