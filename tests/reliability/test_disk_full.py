@@ -91,7 +91,7 @@ def test_a_study_on_a_full_disk_goes_on_later(tracking_uri: str, tmp_path: Path)
         words = [word for word in words if word != "lora"] + ["--sampler", "random", "--pruner", "none", "--seeds", "1"]
         words += ["--reseeds", "1", "--folds", "2", "--study", "s"]
         open_storage(f"sqlite:///{disk}/optuna.db").engine.dispose()
-        filler = fill(disk, 60 * KB)
+        filler = fill(disk, 24 * KB)
         code, sentence = life_on([*words, "--trials", "4"], log)
         print(sentence)
         assert code == 1
