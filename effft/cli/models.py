@@ -93,6 +93,7 @@ def register(run_id: str, tracking_uri: str) -> None:
         Option("text", "A text; give it once for every text field of the task, in their order", None, multiple=True),
         Option("input", "File of rows with the task's text fields: csv, tsv, txt, jsonl, parquet, also .gz"),
         Option("output", "File for the answers: csv, tsv, txt or jsonl  [default: standard output]"),
+        Option("abstain", "Withhold the least sure answers: at most this share of the others is expected wrong (0.05)"),
         Option("device", "auto, cpu, cuda or cuda:N", "auto"),
         tracking_uri_option(),
     ],
@@ -102,19 +103,40 @@ def register(run_id: str, tracking_uri: str) -> None:
         "effft predict --model models:/effft-mnli/2 --text 'A man sleeps.' --text 'Nobody is awake.'",
     ),
 )
-def predict(model: str, text: tuple[str, ...], input: str, output: str, device: str, tracking_uri: str) -> None:
+def predict(
+    model: str, text: tuple[str, ...], input: str, output: str, abstain: str, device: str, tracking_uri: str
+) -> None:
     """Classify texts, or a file of them, with a model: label, label name, and a probability per label."""
     if bool(text) == bool(input):
         raise InputError("predict answers --text ..., or the rows of --input FILE; give one of the two.")
     if output and not input:
         raise InputError("--output belongs to --input; the answer to --text is printed.")
+    error = share("abstain", abstain) if abstain else None
     folder = _fetch(model, tracking_uri)
     if input:
-        _answer_file(folder, Path(input), output, device)
+        _answer_file(folder, Path(input), output, device, error)
     else:
-        from effft.serving.load import SavedModel
+        _answer_texts(_load(folder, device, error), text)
 
-        _answer_texts(SavedModel.load(folder, device), text)
+
+def share(name: str, text: str) -> float:
+    """A number between 0 and 1, or an InputError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise InputError(f"{name}={text}: must be a number above 0 and below 1 (flag --{name}).")
+    return value
+
+
+def _load(folder: Path, device: str, error: float | None) -> "SavedModel":
+    from effft.serving.load import SavedModel
+
+    model = SavedModel.load(folder, device)
+    if error is not None:
+        model.abstain(error)
+    return model
 
 
 def _fetch(model: str, tracking_uri: str) -> Path:
@@ -136,12 +158,11 @@ def _answer_texts(model: "SavedModel", texts: tuple[str, ...]) -> None:
         click.echo(json.dumps(dict(zip(model.fields, row, strict=True)) | answer, ensure_ascii=False))
 
 
-def _answer_file(folder: Path, path: Path, output: str, device: str) -> None:
+def _answer_file(folder: Path, path: Path, output: str, device: str, error: float | None) -> None:
     """Answer the rows of a file; everything about the files is checked before the model is loaded."""
     from effft.cli.output import Progress
     from effft.disk import written_whole
     from effft.serving.batch_prediction import answer_file, answer_format, open_input
-    from effft.serving.load import SavedModel
     from effft.serving.manifest import read_manifest
 
     rows, suffix = open_input(path, read_manifest(folder).read_task()), answer_format(path, output)
@@ -151,7 +172,7 @@ def _answer_file(folder: Path, path: Path, output: str, device: str) -> None:
             raise InputError(f"--output {output}: this is the input; name another file.")
         if output and not place.parent.is_dir():
             raise InputError(f"--output {output}: there is no folder {place.parent}; make it first.")
-        model = SavedModel.load(folder, device)
+        model = _load(folder, device, error)
         with ExitStack() as stack:
             file: TextIO = sys.stdout
             if output:  # a device or a pipe cannot be replaced

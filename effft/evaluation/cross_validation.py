@@ -10,7 +10,15 @@ from effft.data.examples import Example
 from effft.errors import InputError
 from effft.evaluation.evaluate import Evaluation, prediction_table
 from effft.evaluation.metric_keys import CROSS_VALIDATED, MetricKey
-from effft.evaluation.metrics import Array, calibration_error, confusion_of, metrics_of_counts, softmax
+from effft.evaluation.metrics import (
+    Array,
+    calibration_error,
+    confusion_of,
+    metrics_of_counts,
+    proper_scores,
+    risk_coverage_area,
+    softmax,
+)
 from effft.evaluation.statistics import confusion_draws
 from effft.tasks.task import Task
 
@@ -66,9 +74,7 @@ def folds_of(asked: str, task: Task, train: Sequence[Example]) -> Folds | None:
     return Folds(folds, repeats)
 
 
-def evaluate_out_of_fold(
-    task: Task, examples: Sequence[Example], scores: Array, metric: str, resamples: int
-) -> Evaluation:
+def evaluate_out_of_fold(task: Task, examples: Sequence[Example], scores: Array, resamples: int) -> Evaluation:
     """The metrics of out-of-fold scores with 95 % intervals; the recall of every label as a slice.
 
     A row that the repeats answer differently counts in part for each answer.
@@ -77,7 +83,6 @@ def evaluate_out_of_fold(
         task: the labels and fields.
         examples: the rows, those of the training split.
         scores: (repeats, rows, labels) log-probabilities or logits.
-        metric: the primary metric.
         resamples: draws for the intervals; 0 computes none.
     """
     labels, count = np.array([e.label for e in examples]), len(task.labels)
@@ -92,6 +97,8 @@ def evaluate_out_of_fold(
     of_label = np.bincount(labels, minlength=count)
     metrics |= {
         "calibration_error": calibration_error(labels, probabilities),
+        **proper_scores(labels, probabilities),
+        "risk_coverage_area": risk_coverage_area(labels, probabilities),
         "majority": float(of_label.max() / len(labels)),
         "chance": 1 / count,
         "labels": float((of_label > 0).sum()),

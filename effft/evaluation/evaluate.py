@@ -7,7 +7,14 @@ import numpy as np
 
 from effft.data.examples import UNLABELLED, Example
 from effft.evaluation.metric_keys import MetricKey, Slice, collect
-from effft.evaluation.metrics import calibration_error, four_metrics, intervals, softmax
+from effft.evaluation.metrics import (
+    calibration_error,
+    four_metrics,
+    intervals,
+    proper_scores,
+    risk_coverage_area,
+    softmax,
+)
 from effft.evaluation.remarks import chance_note, cut_note, missing_labels_note, unlabelled_note
 from effft.progress import ProgressCallback, silent
 from effft.strategies.calibration import Calibration
@@ -79,6 +86,8 @@ def evaluate(
         metrics |= intervals(labels, answers, count, resamples)
     metrics |= {
         "calibration_error": calibration_error(labels, softmax(scores)),
+        **proper_scores(labels, softmax(scores)),
+        "risk_coverage_area": risk_coverage_area(labels, softmax(scores)),
         "outside_mass": learner.words.outside_mass(raw.double().numpy()) if learner.words else 0.0,
         "majority": float(np.bincount(labels).max() / len(labels)),
         "chance": 1 / count,

@@ -47,6 +47,20 @@ def calibration_error(labels: Labels, probabilities: Array) -> float:
     return sum(gaps) / len(labels)
 
 
+def proper_scores(labels: Labels, probabilities: Array) -> dict[str, float]:
+    """Mean negative log-likelihood (nats) and Brier score (squared distance over all labels, 0 to 2)."""
+    chosen = np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)
+    distance = ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1)
+    return {"negative_log_likelihood": float(-np.log(chosen).mean()), "brier": float(distance.mean())}
+
+
+def risk_coverage_area(labels: Labels, probabilities: Array) -> float:
+    """Mean error of the surest answers over every coverage (Geifman et al. 2019, arXiv 1805.08206): lower is better."""
+    order = np.argsort(-probabilities.max(axis=1), kind="stable")
+    wrong = (probabilities.argmax(axis=1) != labels)[order]
+    return float((np.cumsum(wrong) / np.arange(1, len(labels) + 1)).mean())
+
+
 def softmax(scores: Array) -> Array:
     """Probabilities over the labels, (examples, labels)."""
     shifted = np.exp(scores - scores.max(axis=1, keepdims=True))

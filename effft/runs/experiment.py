@@ -32,7 +32,7 @@ from effft.runs.fit import (
 )
 from effft.runs.plan import Plan, prepare
 from effft.runs.session import Session
-from effft.strategies.calibration import Calibration
+from effft.strategies.calibration import Calibration, risk_curve, temperature
 from effft.strategies.learner import Learner
 from effft.strategies.parts import DistillKL
 from effft.tracking.tracker import METRICS_TABLE, METRICS_TAG, Tracker
@@ -85,12 +85,19 @@ def execute(
     metrics: dict[str, float] = {}
     tables, evaluation_flops = {}, 0
     cross_validation_seconds = {}
+    scale, curve = 1.0, None
     if plan.folds is not None:
         session.keep, started = True, time.perf_counter()  # every fold begins with the model as it was loaded
-        scores = out_of_fold_scores(plan, progress)
-        estimate = evaluate_out_of_fold(plan.task, plan.few_shot.train, scores, resolved.metric, config.bootstrap)
+        scores, labels = out_of_fold_scores(plan, progress), torch.tensor([e.label for e in plan.few_shot.train])
+        scale = temperature(scores.flatten(0, 1), labels.repeat(len(scores))).scale
+        scores = (scale * scores).log_softmax(dim=-1)
+        curve = risk_curve(scores, labels)
+        estimate = evaluate_out_of_fold(plan.task, plan.few_shot.train, scores.numpy(), config.bootstrap)
         cross_validation_seconds = {"resources/cross_validation_seconds": time.perf_counter() - started}
-        metrics, tables[CROSS_VALIDATED] = dict(estimate.metrics), estimate.table
+        metrics, tables[CROSS_VALIDATED] = (
+            estimate.metrics | {f"{CROSS_VALIDATED}/temperature": 1 / scale},
+            estimate.table,
+        )
         notes += estimate.notes
         _record(tracker, CROSS_VALIDATED, metrics, resolved.metric, estimate.table)
     frozen = shared_backbone(plan)
@@ -103,7 +110,10 @@ def execute(
             items = training_items(plan, learner, teacher)
             notes += cut_note("train", [item.prompt for item in items])
             tokens = adapt(plan, learner, items, tracker, progress, should_stop)
-            learner.calibration = calibration_of(plan, learner, progress)
+            learner.calibration, learner.risk_curve = calibration_of(plan, learner, progress), curve
+            if curve is not None:
+                same = Calibration(1.0, (0.0,) * len(plan.task.labels))
+                learner.calibration = (learner.calibration or same).scaled(scale)
         features = partial(session.feature_cache.frozen_features, learner) if session.keep else learner.frozen_features
         calibrations: dict[str, Calibration | None] = {}
         for name, split in plan.evaluated.items():

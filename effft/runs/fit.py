@@ -11,7 +11,6 @@ from torch import Tensor
 from effft.data.examples import Example
 from effft.data.few_shot import FewShotDraw, fold_numbers, hold_out
 from effft.distributed.process_group import process_group
-from effft.evaluation.metrics import Array
 from effft.evaluation.selection import BestEpoch
 from effft.models.backbone import Backbone
 from effft.progress import ProgressCallback, silent
@@ -119,7 +118,7 @@ def adapt(
     return tokens
 
 
-def out_of_fold_scores(plan: Plan, progress: ProgressCallback = silent) -> Array:
+def out_of_fold_scores(plan: Plan, progress: ProgressCallback = silent) -> Tensor:
     """Scores of the training examples by models that did not see them, (repeats, examples, labels).
 
     Every repeat has folds and a seed of its own. Without training and demonstrations no example is ever seen, so one
@@ -141,8 +140,7 @@ def out_of_fold_scores(plan: Plan, progress: ProgressCallback = silent) -> Array
             scores[repeat, places] = _held_out_scores(fitted, part.validation, rows)
         if isinstance(plan.strategy.head, Verbalizer) and plan.strategy.head.calibration == "batch":
             scores[repeat] = without_prior(scores[repeat])(scores[repeat])
-    result: Array = scores.double().numpy()
-    return result
+    return scores.double()
 
 
 def _held_out_scores(plan: Plan, held: Sequence[Example], rows: Sequence[Example]) -> Tensor:

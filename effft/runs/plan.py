@@ -171,6 +171,11 @@ def prepare(config: RunConfig, session: Session) -> Plan:
     return replace(plan, evaluated=plan.evaluated | evaluated, leaks=leaks, notes=(*plan.notes, *notes), folds=folds)
 
 
+def draws_validation(config: RunConfig, task: Task) -> bool:
+    """Whether validation examples are drawn: where they choose the epoch, and beside examples per label by custom."""
+    return config.selection == "validation" or bool(config.per_label and task.in_domain)
+
+
 def with_amount(config: RunConfig, task: Task) -> RunConfig:
     """The configuration with its number of examples, the task's own where none is given."""
     return config if config.per_label or config.rows else config.model_copy(update=task.default_amount)
@@ -214,7 +219,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     if isinstance(strategy.input, Pattern):
         check_pattern_name(task, strategy.input.pattern)
     pool = session.split(config, "train")
-    validates |= config.selection == "validation" or bool(config.per_label and task.in_domain)
+    validates |= draws_validation(config, task)
     drawn = _draw(config, task, pool, None, validates)
     few_shot, labelled = _draw(config, task, pool, fold, validates) if fold else drawn, drawn.train + drawn.validation
     strategy, notes = _shots(strategy, config, len(few_shot.train))

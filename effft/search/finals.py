@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial
 
 from effft.config import RunConfig
 from effft.errors import RunError
+from effft.evaluation.metric_keys import CROSS_VALIDATED
 from effft.progress import ProgressCallback
 from effft.search.jobs import Executor, TrainingJob, measure, measure_all
 from effft.search.settings import HELD_OUT_SEED_OFFSET, StudyPlan
@@ -148,10 +149,7 @@ def _make(
     from effft.runs.plan import prepare
 
     if role == "median":
-        measured = measure(TrainingJob(config), session)
-        if measured.failure:
-            raise RunError(f"final run of the median trial: {measured.failure}")
-        stored.keep(name, {"metrics": {f"validation/{plan.metric}": measured.value}, "run_id": ""})
+        stored.keep(name, {"metrics": _median(config, plan, session), "run_id": ""})
         return
     run = prepare(config, session)
     tuned = str(role == "winner").lower()
@@ -161,3 +159,23 @@ def _make(
         ends = (f"/{plan.metric}", "/majority", "/chance")
         kept: dict[str, Any] = {k: v for k, v in metrics.items() if k.endswith(ends) or k.startswith("resources/")}
         stored.keep(name, {"metrics": kept, "run_id": tracker.run_id})
+
+
+def _median(config: RunConfig, plan: StudyPlan, session: "Session") -> dict[str, float]:
+    """What the median trial is judged by."""
+    from effft.runs.experiment import execute
+    from effft.runs.plan import draws_validation, prepare
+    from effft.tracking.tracker import MemoryTracker
+
+    if not draws_validation(config, session.task(config)):
+        key = f"{CROSS_VALIDATED}/{plan.metric}"
+        return {key: execute(prepare(config, session), MemoryTracker()).metrics[key]}
+    measured = measure(TrainingJob(config), session)
+    if measured.failure:
+        raise RunError(f"final run of the median trial: {measured.failure}")
+    return {f"validation/{plan.metric}": measured.value}
+
+
+def judged_on(found: Sequence[Final], metric: str) -> str:
+    """The split that final runs are judged by: the validation draw, else the out-of-fold estimate."""
+    return "validation" if all(f"validation/{metric}" in final.metrics for final in found) else CROSS_VALIDATED

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from effft.config import DATA_FIELDS, PART_FIELDS, Amount, RunConfig, make_config
 from effft.errors import InputError
-from effft.runs.plan import prepare_validation, prompt_encoders, with_amount
+from effft.runs.plan import draws_validation, prepare_validation, prompt_encoders, with_amount
 from effft.runs.session import Session
-from effft.search.settings import Settings, StudyPlan
+from effft.search.settings import FOLDS, Settings, StudyPlan
 from effft.search.spaces import (
     Limits,
     Space,
@@ -53,7 +53,7 @@ def plan_study(
     fixed = {k: v for k, v in asked.items() if not is_range(v) and v != ""}
     ratio = fixed.pop("alpha_ratio", "")
     config = make_config({**values, **fixed})
-    config = with_amount(config, session.task(config))
+    config = _measurable(with_amount(config, session.task(config)), session)
     if settings.folds and config.per_label and settings.folds > config.per_label:
         raise InputError(
             f"folds={settings.folds}: there are only {config.per_label} examples per label, so at most "
@@ -90,12 +90,20 @@ def plan_study(
     return found
 
 
+def _measurable(config: RunConfig, session: Session) -> RunConfig:
+    """With an out-of-fold estimate in the final runs where no validation draw judges them."""
+    estimated = config.cross_validation not in ("auto", "none")
+    if estimated or draws_validation(config, session.task(config)):
+        return config
+    return config.model_copy(update={"cross_validation": f"{FOLDS}x1"})
+
+
 def _default(
     values: Mapping[str, str], config: RunConfig, defaults: Values, session: Session
 ) -> tuple[RunConfig, Values]:
     """The default configuration and its values; `config` where the default cannot be trained (too few blocks)."""
     default = make_config(values)
-    default = with_amount(default, session.task(default))
+    default = _measurable(with_amount(default, session.task(default)), session)
     try:
         return default, _defaults(prepare_validation(default, session).resolved.settings)
     except InputError:

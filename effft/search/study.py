@@ -11,7 +11,7 @@ from effft.runs.plan import prepare
 from effft.runs.runner import Runner
 from effft.runs.session import Session
 from effft.search.driver import Driver
-from effft.search.finals import TOP, Final, choose, finals, is_default
+from effft.search.finals import Final, TOP, choose, finals, is_default, judged_on
 from effft.search.jobs import Executor, measure
 from effft.search.mlflow_log import Logbook
 from effft.search.plots import importances, page
@@ -103,11 +103,12 @@ def _budget(stored: StoredStudy, plan: StudyPlan, session: Session, width: int) 
     """How many trainings are left, at most, and roughly how long they take; the finals are checked on the way."""
     settings = plan.settings
     run = prepare(plan.default, session)
-    rows = sum(len(split.examples) for split in run.evaluated.values()) / len(run.few_shot.validation)
     units = max(1, settings.folds)
+    held = len(run.few_shot.validation) or len(run.few_shot.train) / units
+    rows = sum(len(split.examples) for split in run.evaluated.values()) / max(1, held)
     trials = max(0, settings.trials - len(stored.complete)) * units * settings.inner_seeds
     again = min(TOP + 1, settings.trials) * units * settings.reseeds
-    last = 3 * settings.seeds * settings.data_seeds
+    last = 3 * settings.seeds * settings.data_seeds * (1 + (run.folds.fits if run.folds else 0))
     text = f"at most {trials + again + last} trainings: {trials} of trials, {again} of re-evaluations, {last} of "
     text += "final runs"
     known = [trial.user_attrs["measured"]["resources"] for trial in stored.complete]
@@ -145,7 +146,8 @@ def _register(
 ) -> list[str]:
     """Register the best run by validation of what is recommended, once; a sentence about it."""
     recommended = (final for final in found if final.role == judged.recommended)
-    best = max(recommended, key=lambda final: final.value("validation", plan.metric))
+    split = judged_on(found, plan.metric)
+    best = max(recommended, key=lambda final: final.value(split, plan.metric))
     if target.disabled or not best.run_id:
         return []
     name = f"registered/{best.run_id}"

@@ -7,7 +7,7 @@ from statistics import fmean
 from optuna.trial import FrozenTrial
 
 from effft.evaluation.statistics import PairedDifference, paired_difference
-from effft.search.finals import Final
+from effft.search.finals import Final, judged_on
 from effft.search.mlflow_log import words_of
 
 
@@ -44,17 +44,18 @@ def verdict(
         reevaluation: Its mean there.
         default: Number of the trial that is the default configuration, where there is one.
     """
-    gap = _difference(found, "default", "validation", metric)
+    split = judged_on(found, metric)
+    gap = _difference(found, "default", split, metric)
     better = winner.number != default and gap.mean > 0
     role, trial = ("winner", winner.number) if better else ("default", default)
-    mean = fmean(final.value("validation", metric) for final in found if final.role == role)
+    mean = fmean(final.value(split, metric) for final in found if final.role == role)
     numbers = (
         f"trial {winner.number} ({words_of(winner)}): search score {winner.values[0]:.4f}, re-evaluation "
-        f"{reevaluation:.4f}; final means on validation, by {metric}: {_means(found, 'validation', metric)}."
+        f"{reevaluation:.4f}; final means on {split}, by {metric}: {_means(found, split, metric)}."
     )
     sentences = (
         _recommendation(winner.number, better, winner.number == default, gap), numbers, *_splits(found, metric),
-        *_against_chance(_difference(found, "median", "validation", metric), gap, winner.number == default),
+        *_against_chance(_difference(found, "median", split, metric), gap, winner.number == default),
     )  # fmt: skip
     return Verdict(role, trial, winner.values[0], reevaluation, mean, sentences)
 

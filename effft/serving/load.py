@@ -1,5 +1,6 @@
 """Reading a saved model back: the same scores as the run logged, from any folder, without a network."""
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from effft.models.lora import read_adapter
 from effft.progress import ProgressCallback, silent
 from effft.serving.base_model import locate
 from effft.serving.manifest import Manifest, answer_names, read_manifest
-from effft.strategies.calibration import Calibration
+from effft.strategies.calibration import Calibration, RiskCurve
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Everything, Verbalizer
 from effft.strategies.prompting import PromptEncoder
@@ -38,6 +39,7 @@ class SavedModel:
     def __init__(self, record: Manifest, learner: Learner) -> None:
         self.record, self.learner = record, learner
         self.fields, self.labels = record.fields, record.labels
+        self.threshold = 0.0
         self._lock = threading.Lock()
 
     @staticmethod
@@ -63,6 +65,28 @@ class SavedModel:
         if backbone.width < NARROW:
             torch.set_num_threads(1)  # as its run did
         return SavedModel(record, learner)
+
+    def abstain(self, error: float) -> None:
+        """Withhold the least sure answers, so that at most a share `error` of the others is expected to be wrong.
+
+        By the out-of-fold scores of its run: the promise holds for texts like those that it was trained on.
+
+        Raises:
+            InputError: the model knows no such scores, or cannot promise so little.
+        """
+        if self.record.risk is None:
+            raise InputError(
+                "abstain: the model was saved without out-of-fold scores, so it cannot tell how often it errs; train "
+                "it with --cross-validation 10x3."
+            )
+        curve = RiskCurve(self.record.risk.confidence, self.record.risk.error)
+        threshold = curve.threshold(error)
+        if threshold is None:
+            raise InputError(
+                f"abstain={error:g}: by its out-of-fold scores the model errs more often even where it is surest; "
+                f"--abstain {math.ceil(1000 * min(curve.error)) / 1000:g} is possible."
+            )
+        self.threshold = threshold
 
     def score_texts(self, texts: Sequence[Sequence[str]], progress: ProgressCallback = silent) -> NDArray[np.float64]:
         """Label scores of rows of texts in the order of `fields`, (rows, labels); the texts are read as they are.
@@ -94,13 +118,14 @@ class SavedModel:
         return self.describe(self.scores(rows))
 
     def describe(self, scores: NDArray[np.float64]) -> list[dict[str, object]]:
-        """Scores, (rows, labels), as answers."""
+        """Scores, (rows, labels), as answers; label and name are None where the answer is withheld."""
         names = answer_names(self.labels)
-        best = scores.argmax(axis=1).tolist() if len(scores) else []
-        return [
-            dict(zip(names, (label, self.labels[label], *map(float, chances)), strict=True))
-            for label, chances in zip(best, softmax(scores) if len(scores) else (), strict=True)
-        ]
+        answers = []
+        for chances in softmax(scores) if len(scores) else ():
+            label = int(chances.argmax())
+            given = (label, self.labels[label]) if chances[label] >= self.threshold else (None, None)
+            answers.append(dict(zip(names, (*given, *map(float, chances)), strict=True)))
+        return answers
 
     def _normalized(self, row: Sequence[object], number: int) -> tuple[str, ...]:
         texts = []

@@ -49,6 +49,13 @@ class CalibrationRecord(StrictModel):
     bias: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
 
 
+class RiskRecord(StrictModel):
+    """What `effft.strategies.calibration.RiskCurve` holds."""
+
+    confidence: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(min_length=1)
+    error: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(min_length=1)
+
+
 class Manifest(StrictModel):
     """weights: where what moved is: a PEFT `adapter`, the whole model in `base/`, `part` of it, or `none`.
 
@@ -75,6 +82,7 @@ class Manifest(StrictModel):
     normalization: Literal["strip", "bytes_repr"] = "strip"
     demonstrations: tuple[Demonstration, ...] = ()
     calibration: CalibrationRecord | None = None
+    risk: RiskRecord | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     files: dict[str, str]
 
@@ -85,6 +93,8 @@ class Manifest(StrictModel):
         for shown in self.demonstrations:
             if not 0 <= shown.label < len(labels) or len(shown.texts) != len(self.fields):
                 raise ValueError("a demonstration does not fit the task's labels and fields")
+        if self.risk is not None and len(self.risk.confidence) != len(self.risk.error):
+            raise ValueError("the risk curve has not one error for each confidence")
         if self.calibration is not None and len(self.calibration.bias) != len(labels):
             raise ValueError("the calibration does not fit the task's labels")
         return self

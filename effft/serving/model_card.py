@@ -16,12 +16,15 @@ def plain(text: str) -> str:
 
 def card(record: Manifest) -> str:
     """Markdown: what it is, what it reads, how good it is, what it stands on."""
+    strategy = record.read_strategy()
+    method = str(strategy.parameters.get("calibration", "none"))
     return render(
         "card.md",
         clean=plain,
         record=record,
+        calibration=", ".join([method] * (method != "none") + ["temperature"] * bool(record.risk)),
         examples=Amount.of(vars(record)).examples,
-        strategy=record.read_strategy(),
+        strategy=strategy,
         names=tuple(METRICS),
         splits=splits_with(record.metrics, record.metric),
         nan=math.nan,

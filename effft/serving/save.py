@@ -21,6 +21,7 @@ from effft.serving.manifest import (
     CalibrationRecord,
     Demonstration,
     Manifest,
+    RiskRecord,
     WeightsKind,
     hash_files,
 )
@@ -70,6 +71,7 @@ def save_model(
             normalization=task.train.sources[0].clean or "strip",
             demonstrations=tuple(Demonstration(texts=e.texts, label=e.label) for e in demonstrations),
             calibration=CalibrationRecord(**vars(learner.calibration)) if learner.calibration else None,
+            risk=RiskRecord(**vars(learner.risk_curve)) if learner.risk_curve else None,
             metrics=dict(metrics),
             files=hash_files(folder),
         )

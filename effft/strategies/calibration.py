@@ -1,5 +1,6 @@
 """Calibration: what maps label scores to label scores, so that a prompt's own preference for a label decides less."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ class Calibration:
         """Label scores, (rows, labels), as calibrated log-probabilities over the labels."""
         return (self.scale * scores + torch.tensor(self.bias, dtype=scores.dtype)).log_softmax(dim=-1)
 
+    def scaled(self, scale: float) -> "Calibration":
+        """This map, then a temperature of 1 / scale."""
+        return Calibration(scale * self.scale, tuple(scale * bias for bias in self.bias))
+
 
 def without_prior(scores: Tensor) -> Calibration:
     """Probabilities are divided by their mean over `scores`, (rows, labels)."""
@@ -60,6 +65,60 @@ def affine(scores: Tensor, labels: Tensor) -> Calibration:
         optimizer.step(loss)  # type: ignore[no-untyped-call]
     scale, *bias = values.detach().tolist()
     return Calibration(1 + scale, tuple(bias))
+
+
+def temperature(scores: Tensor, labels: Tensor) -> Calibration:
+    """Temperature scaling (Guo et al. 2017, arXiv 1706.04599, section 4.2): the scale with the smallest cross-entropy.
+
+    Its logarithm has a normal prior around 0 of variance 1, so that rows that are all right give a finite one.
+
+    Args:
+        scores: log-probabilities or logits of labelled rows, (rows, labels), by models that did not see them.
+        labels: (rows,).
+    """
+    rows = scores.double().log_softmax(dim=-1)
+
+    def cost(power: float) -> float:
+        return F.cross_entropy(math.exp(power) * rows, labels, reduction="sum").item() + power**2 / 2
+
+    low, high = -4.0, 4.0
+    while high - low > 1e-3:  # the cost has one minimum
+        third = (high - low) / 3
+        low, high = (low, high - third) if cost(low + third) < cost(high - third) else (low + third, high)
+    return Calibration(math.exp((low + high) / 2), (0.0,) * rows.shape[1])
+
+
+@dataclass(frozen=True)
+class RiskCurve:
+    """How often the surest answers are wrong: of those with at least `confidence` the share `error`.
+
+    The shares are posterior means under Jeffreys' prior, (wrong + 1/2) / (answered + 1), so that a handful of right
+    answers promises little (Geifman and El-Yaniv 2017, arXiv 1705.08500, choose a threshold the same way).
+    """
+
+    confidence: tuple[float, ...]
+    error: tuple[float, ...]
+
+    def threshold(self, error: float) -> float | None:
+        """The confidence from which on at most this share of the answers is expected wrong; None where none is."""
+        kept = [confidence for confidence, share in zip(self.confidence, self.error, strict=True) if share <= error]
+        return min(kept, default=None)
+
+
+POINTS = 200
+"""Points that a risk curve keeps at most."""
+
+
+def risk_curve(scores: Tensor, labels: Tensor) -> RiskCurve:
+    """The curve of out-of-fold scores, (repeats, rows, labels): every repeat counts a row in part."""
+    sure, answers = scores.double().log_softmax(dim=-1).exp().max(dim=-1)
+    wrong = (answers != labels).flatten() / len(scores)
+    order = sure.flatten().argsort(descending=True, stable=True)
+    confidence, answered = sure.flatten()[order], torch.arange(1, len(order) + 1) / len(scores)
+    error = (wrong[order].cumsum(0) + 0.5) / (answered + 1)
+    last = [i for i in range(len(order)) if i + 1 == len(order) or confidence[i] > confidence[i + 1]]
+    chosen = last[:: -(-len(last) // POINTS)]
+    return RiskCurve(tuple(confidence[chosen].tolist()), tuple(error[chosen].tolist()))
 
 
 def content_free(shots: Sequence[Example]) -> list[Example]:

@@ -22,7 +22,7 @@ from effft.models.precision import store_in_bf16
 from effft.models.quantization import elements
 from effft.strategies import parts
 from effft.strategies.batch import Batch, Counts, Item, collate, token_budget
-from effft.strategies.calibration import Calibration, without_prior
+from effft.strategies.calibration import Calibration, RiskCurve, without_prior
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
@@ -45,10 +45,12 @@ class Learner:
         packs_sequences: whether prompts are packed into one row without padding.
         calibration: what maps its scores to those that answer, once it is known; None for none.
         class_weights: of the labels in cross-entropy, (labels,); None where all weigh the same.
+        risk_curve: how often its surest answers are wrong, out of fold; None where nothing was cross-validated.
     """
 
     calibration: Calibration | None = None
     class_weights: Tensor | None = None
+    risk_curve: RiskCurve | None = None
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 from effft.config import RunConfig
 from effft.runs.session import Session
 from effft.search.driver import MOST_PRUNED, Driver
-from effft.search.finals import choose, finals
+from effft.search.finals import Final, choose, finals
 from effft.search.jobs import JobResult, TrainingJob, measure
 from effft.search.mlflow_log import Logbook
 from effft.search.planning import plan_study
@@ -180,3 +180,17 @@ def test_the_epochs_pruner_in_a_whole_study(tracking_uri: str, tmp_path: Path) -
     stopped = [t for t in trials if t.state == TrialState.PRUNED]
     assert stopped
     assert all(len(t.user_attrs["measured"]["curves"][-1]) <= 4 for t in stopped)
+
+
+def test_rows_without_a_validation_draw_are_judged_out_of_fold() -> None:
+    settings = Settings(trials=1, folds=2, seeds=1)
+    rows = plan_study({"strategy": "probe", "rows": "20", "epochs": "1"}, {}, settings, "rows", Session())
+    assert (rows.config.cross_validation, rows.config.per_label) == ("4x1", None)
+    found = [
+        Final(role, 1000, 0, {"cross_validated/mcc": value})
+        for role, value in (("winner", 0.5), ("default", 0.25), ("median", 0.25))
+    ]
+    winner = create_trial(params={}, distributions={}, value=0.5)
+    judged = verdict(found, "mcc", winner, 0.5, None)
+    assert (judged.recommended, judged.final_mean) == ("winner", 0.5)
+    assert "final means on cross_validated, by mcc: winner 0.5000" in judged.sentences[1]
