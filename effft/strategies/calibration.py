@@ -92,8 +92,10 @@ def temperature(scores: Tensor, labels: Tensor) -> Calibration:
 class RiskCurve:
     """How often the surest answers are wrong: of those with at least `confidence` the share `error`.
 
-    The shares are posterior means under Jeffreys' prior, (wrong + 1/2) / (answered + 1), so that a handful of right
-    answers promises little (Geifman and El-Yaniv 2017, arXiv 1705.08500, choose a threshold the same way).
+    The larger of two estimates counts, because a threshold chosen where few rows happen to be right promises too much:
+    the share of wrong answers, as a posterior mean under Jeffreys' prior, (wrong + 1/2) / (answered + 1), and the mean
+    of 1 - confidence, which scores scaled by their temperature expect. (Geifman and El-Yaniv 2017, arXiv 1705.08500,
+    choose a threshold by a bound on the first.)
     """
 
     confidence: tuple[float, ...]
@@ -115,7 +117,8 @@ def risk_curve(scores: Tensor, labels: Tensor) -> RiskCurve:
     wrong = (answers != labels).flatten() / len(scores)
     order = sure.flatten().argsort(descending=True, stable=True)
     confidence, answered = sure.flatten()[order], torch.arange(1, len(order) + 1) / len(scores)
-    error = (wrong[order].cumsum(0) + 0.5) / (answered + 1)
+    counted = (wrong[order].cumsum(0) + 0.5) / (answered + 1)
+    error = torch.maximum(counted, (1 - confidence).cumsum(0) / (answered * len(scores)))
     last = [i for i in range(len(order)) if i + 1 == len(order) or confidence[i] > confidence[i + 1]]
     chosen = last[:: -(-len(last) // POINTS)]
     return RiskCurve(tuple(confidence[chosen].tolist()), tuple(error[chosen].tolist()))
