@@ -11,7 +11,7 @@ from effft.runs.plan import prepare
 from effft.runs.runner import Runner
 from effft.runs.session import Session
 from effft.search.driver import Driver
-from effft.search.finals import Final, TOP, choose, finals, is_default, judged_on
+from effft.search.finals import TOP, Final, choose, finals, is_default, judged_on
 from effft.search.jobs import Executor, measure
 from effft.search.mlflow_log import Logbook
 from effft.search.plots import importances, page
