@@ -57,12 +57,12 @@ def _read(name: str, path: Path) -> tuple[Any, Any]:
     logging.disable_progress_bar()
     place: dict[str, Any] = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
     place |= {"local_files_only": True, "trust_remote_code": False}
-    config = transformers.AutoConfig.from_pretrained(**place)
+    config = transformers.AutoConfig.from_pretrained(**place)  # nosec B615 # a file on disk
     if config.model_type not in CAUSAL or config.is_encoder_decoder:
         raise InputError(f"model {name!r} ({config.model_type}): only decoders are read from GGUF files.")
     options = {"dtype": torch.float32, "output_loading_info": True}
     with contextlib.redirect_stderr(io.StringIO()):  # a bar of progress that has no switch
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(**place, **options)
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(**place, **options)  # nosec B615
     if missing := report["missing_keys"]:
         raise InputError(
             f"model {name!r}: its weights lack {min(missing)}, which would be random; fetch it again, whole."
@@ -71,4 +71,4 @@ def _read(name: str, path: Path) -> tuple[Any, Any]:
         plain = type(model)(config)
     plain.load_state_dict(model.state_dict(), assign=True)
     plain.tie_weights()
-    return plain, transformers.AutoTokenizer.from_pretrained(**place)
+    return plain, transformers.AutoTokenizer.from_pretrained(**place)  # nosec B615
