@@ -188,7 +188,7 @@ class TrainingSettings(Settings):
     class_weights: Literal["none", "balanced"] = "none"
     """Weight of a label in cross-entropy; balanced makes rare labels count as much as frequent ones."""
     selection: Literal["last", "validation"] = "last"
-    """Epoch to keep: the last, or the best on a validation draw as small as the training examples."""
+    """Epoch to keep: the last, or the best on validation examples: as many as train; of --rows a fifth."""
     patience: Count = 0
     """Epochs without a better validation score before training stops; 0 never stops early."""
 
@@ -197,7 +197,7 @@ class EvaluationSettings(Settings):
     """What is measured and kept."""
 
     metric: Literal["", "accuracy", "balanced_accuracy", "mcc", "macro_f1"] = ""
-    """Metric that selects epochs; by default the task's own."""
+    """Primary metric, which selects epochs and champions; by default the task's (macro F1 where one label prevails)."""
     evaluation_limit: Count = 0
     """Examples evaluated per split, drawn at random; 0 evaluates all."""
     drop_leaks: bool = False

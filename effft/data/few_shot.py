@@ -88,7 +88,7 @@ def draw_rows(pool: ExampleSet, labels: tuple[str, ...], rows: str, data_seed: i
 def fold_numbers(examples: Sequence[Example], labels: int, folds: int, seed: int) -> list[int]:
     """The fold (from 0) of each example: as large as each other, each label spread over as many as it can.
 
-    Each of the rows of a label with fewer rows than folds is held out alone.
+    No two rows of a label with fewer rows than folds share a fold.
     """
     numbers, place = [0] * len(examples), 0
     for label in range(labels):

@@ -47,8 +47,8 @@ class Folds:
 def folds_of(asked: str, task: Task, train: Sequence[Example]) -> Folds | None:
     """How the training examples are cross-validated; None where they are not.
 
-    By size: 10 folds 3 times below 100 examples, 5 folds twice below 500, else once; a label with fewer rows than folds
-    has each of its rows held out alone.
+    By size: 10 folds 3 times below 100 examples, 5 folds twice below 500, else once. No two rows of a label with fewer
+    rows than folds share a fold.
 
     Args:
         asked: the setting `cross_validation`: 'auto', 'none' or folds x repeats.

@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Session:
     """Reads every backbone, task and split once, for all runs of one process.
 
-    keep: hand out copies of a backbone and keep the original; False saves the copy where there is only one run.
+    keep: hand out copies of a backbone and keep the original; False avoids the copy where there is only one run.
     """
 
     def __init__(self, keep: bool = True) -> None:

@@ -206,7 +206,7 @@ class LoRA(Part):
         rank: rank of the deltas, at most the smallest adapted side.
         alpha: scale of the deltas, before it is divided by the rank.
         lora_dropout: dropout on the input of the deltas.
-        lora_modules: `attention` adapts the attention's linear maps, `all` every linear map of the blocks.
+        lora_modules: linear maps that are adapted: `query_value`, all of `attention`, or `all` of the blocks.
 
     References:
         Hu et al. 2021, arXiv 2106.09685.

@@ -65,7 +65,9 @@ def task_of(settings: TaskSettings) -> Task:
 
 
 def task_from_data(settings: TaskSettings) -> Task:
-    """A task of the rows of `data`: labels as they stand there, files found beside it.
+    """A task of the rows of `data`: labels as they stand there, further files as `test` and `ood` name them.
+
+    Of a data set of the hub, its `test` or `validation` split is the evaluation in domain where `test` names none.
 
     Raises:
         InputError: a file cannot be read; columns that are missing or not told apart; labels that cannot be learnt.

@@ -1,4 +1,4 @@
-"""The model registry: `effft-<task>` with a version per winner; the champion is chosen on validation alone."""
+"""The model registry: `effft-<task>` with a version per winner; the champion is never chosen on test data."""
 
 import hashlib
 import json
@@ -57,9 +57,10 @@ class Version:
 def register(run_id: str, tracking_uri: str = "", study: str = "", validation: float | None = None) -> Version:
     """Register the model that a run logged (`--log-model`) as a version of `effft-<task>`.
 
-    The alias `champion` moves to the new version if its validation (its cross-validated score, where it has one) is
-    above the champion's and both were trained on the same content of the task and chosen by the same metric. In-domain
-    and OOD numbers are tags that nothing reads.
+    The alias `champion` moves to the new version if its validation score (its cross-validated one, where it has one) is
+    above the champion's, both were measured in the same way and by the same metric, and both were trained on the same
+    content of the task; within one study the newest verdict counts. In-domain and OOD numbers are tags that nothing
+    reads.
 
     Args:
         run_id: The run.
