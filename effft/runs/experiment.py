@@ -32,7 +32,7 @@ from effft.runs.fit import (
 )
 from effft.runs.plan import Plan, prepare
 from effft.runs.session import Session
-from effft.strategies.calibration import Calibration, risk_curve, temperature
+from effft.strategies.calibration import Calibration, risk_curve, temperature, without_prior
 from effft.strategies.learner import Learner
 from effft.strategies.parts import DistillKL
 from effft.tracking.tracker import METRICS_TABLE, METRICS_TAG, Tracker
@@ -85,10 +85,13 @@ def execute(
     metrics: dict[str, float] = {}
     tables, evaluation_flops = {}, 0
     cross_validation_seconds = {}
-    scale, curve = 1.0, None
+    scale, curve, prior = 1.0, None, Calibration(1.0, (0.0,) * len(plan.task.labels))
     if plan.folds is not None:
         session.keep, started = True, time.perf_counter()  # every fold begins with the model as it was loaded
         scores, labels = out_of_fold_scores(plan, progress), torch.tensor([e.label for e in plan.few_shot.train])
+        if plan.strategy.calibrates_batches:
+            prior = without_prior(scores.flatten(0, 1))
+            scores = torch.stack([without_prior(repeat)(repeat) for repeat in scores])
         scale = temperature(scores.flatten(0, 1), labels.repeat(len(scores))).scale
         scores = (scale * scores).log_softmax(dim=-1)
         curve = risk_curve(scores, labels)
@@ -112,8 +115,7 @@ def execute(
             tokens = adapt(plan, learner, items, tracker, progress, should_stop)
             learner.calibration, learner.risk_curve = calibration_of(plan, learner, progress), curve
             if curve is not None:
-                same = Calibration(1.0, (0.0,) * len(plan.task.labels))
-                learner.calibration = (learner.calibration or same).scaled(scale)
+                learner.calibration = (learner.calibration or prior).scaled(scale)
         features = partial(session.feature_cache.frozen_features, learner) if session.keep else learner.frozen_features
         calibrations: dict[str, Calibration | None] = {}
         for name, split in plan.evaluated.items():

@@ -16,7 +16,7 @@ from effft.models.backbone import Backbone
 from effft.progress import ProgressCallback, silent
 from effft.runs.plan import Plan, on_part, prompt_encoders
 from effft.strategies.batch import Item
-from effft.strategies.calibration import Calibration, calibrate, without_prior
+from effft.strategies.calibration import Calibration, calibrate
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Verbalizer
 from effft.strategies.prompting import PromptEncoder
@@ -138,8 +138,6 @@ def out_of_fold_scores(plan: Plan, progress: ProgressCallback = silent) -> Tenso
             fitted = on_part(plan, few_shot, plan.config.seed + repeat)
             places = [place for place, number in enumerate(numbers) if number == fold]
             scores[repeat, places] = _held_out_scores(fitted, part.validation, rows)
-        if isinstance(plan.strategy.head, Verbalizer) and plan.strategy.head.calibration == "batch":
-            scores[repeat] = without_prior(scores[repeat])(scores[repeat])
     return scores.double()
 
 

@@ -189,8 +189,9 @@ class Learner:
 
     def calibration_on(self, scores: Tensor) -> Calibration | None:
         """The calibration of scores, (rows, labels), of one split: its own where these rows are the batch."""
-        batch = isinstance(self.strategy.head, parts.Verbalizer) and self.strategy.head.calibration == "batch"
-        return without_prior(scores) if batch else self.calibration
+        if not self.strategy.calibrates_batches:
+            return self.calibration
+        return without_prior(scores).scaled(self.calibration.scale if self.calibration else 1.0)
 
     @property
     def shares_starts(self) -> bool:

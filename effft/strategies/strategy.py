@@ -62,6 +62,11 @@ class Strategy:
         return not isinstance(self.loss, NoLoss)
 
     @property
+    def calibrates_batches(self) -> bool:
+        """Whether label scores are divided by their mean over the texts that are answered together."""
+        return isinstance(self.head, Verbalizer) and self.head.calibration == "batch"
+
+    @property
     def shots_name(self) -> str:
         """The parameter that counts the demonstrations: those of the teacher where there is one."""
         return "teacher_shots" if isinstance(self.loss, DistillKL) else "shots"

@@ -13,9 +13,10 @@ from sklearn.metrics import accuracy_score, recall_score
 from effft.cli.output import summary_lines
 from effft.config import make_config
 from effft.errors import InputError
-from effft.runs.experiment import Result, run
+from effft.runs.experiment import Result, execute, run
 from effft.runs.plan import prepare
 from effft.runs.session import Session
+from effft.serving.load import SavedModel
 from effft.tracking.tracker import MemoryTracker
 
 TASK = """
@@ -53,6 +54,16 @@ def go(
     given = {"task": str(place / f"{task}.yaml"), "model": str(place / model), "epochs": 1, "bootstrap": 200}
     tracker = MemoryTracker()
     return run(make_config({**given, "strategy": strategy, **values}), tracker, SESSION), tracker
+
+
+@pytest.mark.parametrize("calibration", ["none", "batch", "contextual"])
+def test_the_kept_model_answers_as_the_estimate_says(place: Path, tmp_path: Path, calibration: str) -> None:
+    given = {"task": str(place / "task.yaml"), "model": str(place / "llama"), "strategy": "zero_shot"}
+    config = make_config({**given, "calibration": calibration, "bootstrap": 0})
+    table = execute(prepare(config, SESSION), MemoryTracker(), keep=tmp_path / "kept").tables["cross_validated"]
+    scores = np.array([table["score_rare"], table["score_common"]]).T
+    kept = SavedModel.load(tmp_path / "kept").scores([(str(text),) for text in table["text"]])
+    np.testing.assert_allclose(kept, scores, atol=1e-6, rtol=0)
 
 
 def test_a_run_uses_all_rows_and_estimates_out_of_fold(place: Path) -> None:

@@ -54,6 +54,7 @@ def test_same_scores(place: Path, tmp_path: Path, strategy: str, kind: str) -> N
         ("fitted", {"demonstrations": "nearest"}),
         ("domain", {"demo_seed": 3}),
         ("batch", {"demo_order": "nearest-last"}),
+        ("batch", {"cross_validation": "2x1"}),
     ],
 )
 def test_same_scores_of_chosen_demonstrations(
