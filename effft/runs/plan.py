@@ -32,7 +32,7 @@ from effft.models.forward.attention import NARROW
 from effft.models.precision import choose_precision
 from effft.models.quantization import check_quantize
 from effft.runs.session import Session
-from effft.strategies.parts import DistillKL, LoRA, Nothing, Pattern, Verbalizer
+from effft.strategies.parts import DistillKL, Nothing, Pattern, Verbalizer
 from effft.strategies.prompting import MANY_UNKNOWN, PromptEncoder, check_pattern_name
 from effft.strategies.strategy import Strategy, compose
 from effft.tasks.loading import missing_ood
@@ -214,7 +214,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     if not session.has_backbone(config.model):
         check_name(config.model)
     check_device_map(config.device, strategy.name, strategy.trains)
-    frozen = isinstance(strategy.trainable, LoRA | Nothing)
+    frozen = strategy.trainable.keeps_weights
     check_quantize(config.quantize, strategy.name, frozen, resolve_device(config.device), config.log_model)
     if isinstance(strategy.input, Pattern):
         check_pattern_name(task, strategy.input.pattern)
