@@ -43,11 +43,11 @@ def remember(address: str) -> str:
 
 def redact(text: str) -> str:
     """The text with '***' for the user and password of addresses, for tokens, and for the secrets of this process."""
+    text = ALONE.sub("***", text)  # first: a known secret may be a part of a token
     for value in secret_values(os.environ, [*sys.argv, *_opened]):
         text = text.replace(value, "***")
     text = IN_ADDRESS.sub(r"\1***@", IN_DATABASE.sub(r"\1***@", text))
-    text = IN_QUERY.sub(r"\1***", text)
-    return ALONE.sub("***", text)
+    return IN_QUERY.sub(r"\1***", text)
 
 
 def secret_values(environment: Mapping[str, str], words: Sequence[str] = ()) -> list[str]:

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from effft.cli.exit_codes import run_command_line
-from effft.runs import experiment
+from effft.runs import fit
 from tests.place import make_place
 
 HIGH = 1.0
@@ -24,7 +24,7 @@ def words_of(place: Path, uri: str) -> list[str]:
 
 @pytest.fixture
 def diverging(monkeypatch: pytest.MonkeyPatch) -> None:
-    train = experiment.train
+    train = fit.train
 
     def training(learner: Any, items: Any, config: Any, rate: float, order: Any) -> Iterator[Any]:
         loss, steps = learner.loss, train(learner, items, config, rate, order)
@@ -33,7 +33,7 @@ def diverging(monkeypatch: pytest.MonkeyPatch) -> None:
             learner.loss = lambda *words: loss(*words) * float("nan")
         yield from steps
 
-    monkeypatch.setattr(experiment, "train", training)
+    monkeypatch.setattr(fit, "train", training)
 
 
 @pytest.mark.usefixtures("diverging")
