@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from effft.__main__ import main
-from effft.runs import experiment
+from effft.runs import fit
 from effft.training.loop import Step, train
 
 
@@ -29,5 +29,5 @@ def dying(*given: Any) -> Iterator[Step]:
 
 
 if __name__ == "__main__":
-    experiment.train = dying  # type: ignore[assignment]
+    fit.train = dying  # type: ignore[assignment]
     main()

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from effft.config import RunConfig, make_config
 from effft.distributed.process_group import is_shard, join_process_group, process_group
 from effft.models.backbone import Backbone
-from effft.runs import experiment
+from effft.runs import fit
+from effft.runs.experiment import execute
 from effft.runs.plan import prepare
 from effft.runs.session import Session
 from effft.strategies.learner import Learner
@@ -58,19 +59,19 @@ def in_float64() -> Iterator[None]:
 
 @contextmanager
 def noted(found: list[Any], name: str) -> Iterator[None]:
-    """While open, what `experiment.<name>` is called with (and returns) is kept."""
-    real = getattr(experiment, name)
+    """While open, what `fit.<name>` is called with (and returns) is kept."""
+    real = getattr(fit, name)
 
     def noting(*given: Any) -> Any:
         made = real(*given)
         found.append((given, made))
         return made
 
-    setattr(experiment, name, noting)
+    setattr(fit, name, noting)
     try:
         yield
     finally:
-        setattr(experiment, name, real)
+        setattr(fit, name, real)
 
 
 def whole(parameter: torch.Tensor) -> torch.Tensor:
@@ -86,7 +87,7 @@ def fitted(place: Path, strategy: str, kind: str, **values: object) -> tuple[dic
     seeds: list[Any] = []
     tracker = MemoryTracker()
     with noted(learners, "Learner"), noted(seeds, "private_randomness"):
-        experiment.execute(prepare(config, Exact(keep=False)), tracker)
+        execute(prepare(config, Exact(keep=False)), tracker)
     learner: Learner = learners[0][1]
     weights = {name: whole(p) for name, p in learner.trainable_parameters.items()}
     told = [(step, values) for step, values in tracker.history]

@@ -45,8 +45,8 @@ def test_every_strategy_has_the_same_number_of_trials(
     assert {r.data.tags["strategy"] for r in finals if r.data.tags["tuned"] == "true"} == {"lora", "adaptive"}
     assert {r.info.status for r in runs} == {"FINISHED"}
     told = (tmp_path / "report-agreement" / "report.md").read_text()
-    assert "| lora tuned | 4 | 1 |" in told  # the finals are no children of the comparison
-    assert "| adaptive tuned | 4 | 1 |" in told
+    assert "| lora tuned | 4 | 8 | 1 |" in told  # the finals are no children of the comparison
+    assert "| adaptive tuned | 4 | 8 | 1 |" in told
     assert "| lora, 4 per label |" in told.partition("## Searches")[2]
 
 
