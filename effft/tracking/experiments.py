@@ -64,8 +64,17 @@ def ready(client: MlflowClient, experiment: Experiment, task: str) -> str:
     experiment_id = str(experiment.experiment_id)
     if experiment_id != DEFAULT_EXPERIMENT and NOTE not in experiment.tags:
         about = f"Runs of effft on the task {task}." if task else "Runs of effft."
-        client.set_experiment_tag(experiment_id, NOTE, f"{about} *Views* lines the strategies up.")
+        tag_experiment(client, experiment_id, NOTE, f"{about} *Views* lines the strategies up.")
     return experiment_id
+
+
+def tag_experiment(client: MlflowClient, experiment_id: str, key: str, text: str) -> None:
+    """Set a tag. Where another process sets it at the same moment, one of the two is enough."""
+    try:
+        client.set_experiment_tag(experiment_id, key, text)
+    except MlflowException:
+        if key not in client.get_experiment(experiment_id).tags:
+            raise
 
 
 def _must_take_files(location: str) -> None:

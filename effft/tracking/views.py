@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from mlflow import MlflowClient
 
+from effft.tracking.experiments import tag_experiment
+
 PREFIX = "mlflow.sharedViewState."
 LONGEST = 5000
 """Characters that MLflow takes in a tag of an experiment."""
@@ -39,7 +41,7 @@ def save_view(
         name = f"strategies side by side: {task}"
         text = json.dumps({"name": name, "createdAt": now, "updatedAt": now, "state": state})
         if len(text) <= LONGEST:
-            client.set_experiment_tag(experiment_id, PREFIX + key, text)
+            tag_experiment(client, experiment_id, PREFIX + key, text)
             break
     return address
 

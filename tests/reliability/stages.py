@@ -10,7 +10,7 @@ STAGES = {
     "load": (plan, "prepare"),
     "train": (experiment, "adapt"),
     "evaluation": (experiment, "evaluate"),
-    "model": (experiment, "_log_model"),
+    "model": (experiment, "_save_model"),
 }
 """Stage -> the function that begins it."""
 
