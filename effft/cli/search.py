@@ -9,6 +9,7 @@ import click
 from effft.cli.options import FIELDS, Command, Option, Words, examples, option, tracking_options
 from effft.config import DATA_FIELDS, TrackingTarget
 from effft.errors import InputError, lookup, nearest
+from effft.strategies.strategy import NAMED, compose
 
 if TYPE_CHECKING:
     from effft.search.settings import Settings
@@ -20,11 +21,7 @@ LIMITS = {"max_trainable_parameters": "trainable_parameters", "max_memory": "pea
 _TEXTS = ("task", *DATA_FIELDS, "model", "revision", "data_dir", "label_words", "device", "metric")
 """Fields whose text may hold ':' or '|' without being a range."""
 
-SEARCHED = (
-    "learning_rate", "epochs", "batch_size", "warmup", "weight_decay", "pattern", "shots", "demonstrations",
-    "calibration", "label_score", "layers", "rank", "alpha", "lora_modules", "teacher_shots", "temperature",
-    "kl_weight",
-)  # fmt: skip
+SEARCHED = {"alpha"}.union(*(compose(name).space(width=1) for name in NAMED))  # alpha by its ratio to the rank
 """Fields that some strategy's space has: a value given for one fixes it."""
 
 
