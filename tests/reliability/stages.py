@@ -1,5 +1,6 @@
 """The stages of a run, as a process tells of them."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ def noting(path: Path, entering: Callable[[str], object] = str, leaving: Callabl
     """What makes a process write the name of each stage into `path` as it begins, and call the other two with it."""
 
     def note() -> None:
-        for stage, (module, name) in STAGES.items():  # the command takes `prepare` when it starts
-            setattr(module, name, told(stage, getattr(module, name)))
+        for stage, (home, name) in STAGES.items():
+            function = getattr(home, name)
+            users = [module for module in sys.modules.values() if vars(module).get(name) is function]
+            for module in users:  # whoever imported it already has the function under its own name
+                setattr(module, name, told(stage, function))
 
     def told(stage: str, function: Any) -> Any:
         def telling(*words: Any, **named: Any) -> Any:
