@@ -79,21 +79,21 @@ def main(
 
 def drawn(task: str, work: str, size: dict[str, Any]) -> dict[str, Any]:
     """The rows of train.csv that effft takes, in its order: the shots, and what they serve as."""
-    from effft.data import few_shot
+    from effft.data import draw as draws
     from effft.tasks.loading import read_split
     from effft.tasks.task import load_task
 
     record = load_task(task)
     labels, pool = len(record.labels), read_split(record, "train")
-    draw = few_shot.draw_few_shot(pool, record.labels, size["per_label"], 0)
+    draw = draws.draw_per_label(pool, record.labels, size["per_label"], 0)
     rows: dict[str, Any] = {"rows": [e.index for e in draw.train]}
     if work in ("icl", "context_distillation"):
         taken, count = (*draw.train, *draw.validation), UNLABELLED if work == "context_distillation" else 0
-        demonstrations = few_shot.draw_demonstrations(draw.train, labels, SHOTS, 0)
-        unlabelled = few_shot.draw_unlabelled(pool, taken, count, 0)
+        demonstrations = draws.draw_demonstrations(draw.train, labels, SHOTS, 0)
+        unlabelled = draws.draw_unlabelled(pool, taken, count, 0)
         rows |= {"demonstrations": [e.index for e in demonstrations], "unlabelled": [e.index for e in unlabelled]}
     if work == "search":
-        cut = [few_shot.split_fold(draw, labels, fold, size["folds"], 0) for fold in range(size["folds"])]
+        cut = [draws.split_fold(draw, labels, fold, size["folds"], 0) for fold in range(size["folds"])]
         rows |= {"trials": trials(size["trials"])}
         rows |= {
             "folds": [{"train": [e.index for e in f.train], "validation": [e.index for e in f.validation]} for f in cut]

@@ -19,10 +19,10 @@ from effft.tracking.tracker import MemoryTracker
 TASKS = ("agreement", "overlap")
 
 
-def measure(task: str, draw: int, asked: argparse.Namespace, session: Session) -> dict[str, object]:
+def measure(task: str, draw: int, options: argparse.Namespace, session: Session) -> dict[str, object]:
     """One draw: estimate, interval and true value of every metric, and the out-of-fold answers."""
-    values = {"task": task, "strategy": asked.strategy, "data_seed": draw, "rows": asked.rows, "threads": 1}
-    config = make_config({**values, "cross_validation": asked.cross_validation})
+    values = {"task": task, "strategy": options.strategy, "data_seed": draw, "rows": options.rows, "threads": 1}
+    config = make_config({**values, "cross_validation": options.cross_validation})
     found = run(config, MemoryTracker(), session)
     ends = {name: [found.metrics[f"cross_validated/{name}{end}"] for end in ("", "_low", "_high")] for name in METRICS}
     truth = {name: found.metrics[f"in_domain/{name}"] for name in METRICS}
@@ -56,14 +56,14 @@ def main() -> None:
     parser.add_argument("--cross-validation", default="10x3")
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--out", type=Path, default=Path("coverage.jsonl"))
-    asked = parser.parse_args()
-    lines = [json.loads(line) for line in asked.out.read_text().splitlines()] if asked.out.exists() else []
+    options = parser.parse_args()
+    lines = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     known, session = {(line["task"], line["draw"]) for line in lines}, Session()
-    for task in asked.tasks.split(","):
-        for draw in range(asked.draws):
+    for task in options.tasks.split(","):
+        for draw in range(options.draws):
             if (task, draw) not in known:
-                lines.append(measure(task, draw, asked, session))
-                with asked.out.open("a") as file:
+                lines.append(measure(task, draw, options, session))
+                with options.out.open("a") as file:
                     file.write(json.dumps(lines[-1]) + "\n")
     print(summary(lines))
 

@@ -44,7 +44,7 @@ def _folds(value: object) -> str:
 
 
 Rows = Annotated[str, BeforeValidator(_rows)]
-Folds = Annotated[str, BeforeValidator(_folds)]
+FoldsByRepeats = Annotated[str, BeforeValidator(_folds)]
 
 
 Chat = Annotated[
@@ -202,7 +202,7 @@ class EvaluationSettings(Settings):
     """Examples evaluated per split, drawn at random; 0 evaluates all."""
     drop_leaks: bool = False
     """Leave out evaluation examples whose texts also occur in the training split."""
-    cross_validation: Folds = "auto"
+    cross_validation: FoldsByRepeats = "auto"
     """Out-of-fold estimate: folds x repeats (10x3), none, or auto: where the task has no in-domain test file."""
     bootstrap: Count = 1000
     """Bootstrap resamples for the 95 % intervals; 0 gives none."""

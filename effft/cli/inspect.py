@@ -95,7 +95,7 @@ def prompt_lines(plan: "Plan", split: str, count: int) -> Iterator[str]:
     """The head, then `count` examples of a split."""
     from effft.errors import lookup
 
-    splits = {"train": plan.few_shot.train} | {n: s.examples for n, s in plan.evaluated.items()}
+    splits = {"train": plan.draw.train} | {n: s.examples for n, s in plan.evaluated.items()}
     split = split or ("in_domain" if plan.task.in_domain else "train")
     examples = lookup("split", split, splits)
     pattern = plan.resolved.settings.get("pattern")
@@ -116,7 +116,7 @@ def encoders(plan: "Plan") -> "Iterator[tuple[str, PromptEncoder]]":
     from effft.strategies.parts import DistillKL, Verbalizer
     from effft.strategies.prompting import PromptEncoder
 
-    backbone = plan.session.pristine_backbone(plan.config, isinstance(plan.strategy.head, Verbalizer))
+    backbone = plan.session.loaded_backbone(plan.config, isinstance(plan.strategy.head, Verbalizer))
     demonstrations = plan.demonstrations
     if isinstance(plan.strategy.loss, DistillKL):
         yield "student: ", PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length)
@@ -131,7 +131,7 @@ def label_lines(encoder: "PromptEncoder", plan: "Plan") -> Iterator[str]:
     if encoder.label_tokens is None:
         yield "labels of the classifier: " + ", ".join(f"{i} {name}" for i, name in enumerate(labels))
         return
-    triples = zip(labels, encoder.words, encoder.label_tokens.ids, strict=True)
+    triples = zip(labels, encoder.label_words, encoder.label_tokens.ids, strict=True)
     named = (f"{label} {word!r} (token {' + '.join(map(str, ids))})" for label, word, ids in triples)
     score = encoder.label_tokens.score
     yield "label words: " + ", ".join(named) + (f"; score: {score}" if score != "first" else "")
@@ -146,7 +146,7 @@ def prompt(encoder: "PromptEncoder", example: "Example", label: str, where: str)
     yield from (f"  | {line}" for line in text.split("\n"))
     if encoder.label_tokens is not None:
         token = encoder.tokenizer.convert_ids_to_tokens(encoded.ids[encoded.answer])
-        answer = "not known" if example.label == UNLABELLED else repr(encoder.words[example.label])
+        answer = "not known" if example.label == UNLABELLED else repr(encoder.label_words[example.label])
         yield f"  answer: {answer}, read after {token!r} (position {encoded.answer})"
 
 

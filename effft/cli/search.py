@@ -173,13 +173,13 @@ def search(
     from effft.search.storage import check_storage
     from effft.search.study import run_study
 
-    asked = read_space_file(space) if space else {}
-    asked |= {name: value for name, value in named.items() if is_range(value) and name not in _TEXTS}
-    asked |= {"alpha_ratio": str(own["alpha_ratio"])} if own.get("alpha_ratio") else {}
-    unknown = [name for name in asked if name not in (*FIELDS, "alpha_ratio")]
+    requested = read_space_file(space) if space else {}
+    requested |= {name: value for name, value in named.items() if is_range(value) and name not in _TEXTS}
+    requested |= {"alpha_ratio": str(own["alpha_ratio"])} if own.get("alpha_ratio") else {}
+    unknown = [name for name in requested if name not in (*FIELDS, "alpha_ratio")]
     if unknown:
         raise InputError(f"unknown name in the space: {unknown[0]!r}.{nearest(unknown[0], [*FIELDS, 'alpha_ratio'])}")
-    values = {name: value for name, value in named.items() if name not in asked} | {"strategy": strategy}
+    values = {name: value for name, value in named.items() if name not in requested} | {"strategy": strategy}
     fixed = {name: value for name, value in values.items() if name in SEARCHED}
     values = {name: value for name, value in values.items() if name not in fixed}
     check_storage(storage)
@@ -189,7 +189,7 @@ def search(
     session = Session()
     with Progress() as progress:
         progress("load", 0, 0)
-        plan = plan_study(values, {**fixed, **asked}, settings, study, session)
+        plan = plan_study(values, {**fixed, **requested}, settings, study, session)
         target = TrackingTarget(tracking_uri, experiment, no_tracking)
         result = run_study(plan, storage or "sqlite:///optuna.db", target, session, progress.runs, progress.line)
     verdict = "\n".join(result.sentences)

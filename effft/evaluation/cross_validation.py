@@ -44,21 +44,21 @@ class Folds:
         return self.folds * self.repeats
 
 
-def folds_of(asked: str, task: Task, train: Sequence[Example]) -> Folds | None:
+def folds_of(setting: str, task: Task, train: Sequence[Example]) -> Folds | None:
     """How the training examples are cross-validated; None where they are not.
 
     By size: 10 folds 3 times below 100 examples, 5 folds twice below 500, else once. No two rows of a label with fewer
     rows than folds share a fold.
 
     Args:
-        asked: the setting `cross_validation`: 'auto', 'none' or folds x repeats.
+        setting: `cross_validation`: 'auto', 'none' or folds x repeats.
         task: `auto` cross-validates where it has no in-domain split.
         train: the examples.
 
     Raises:
         InputError: a label with one example, or more folds than examples.
     """
-    if asked == "none" or (asked == "auto" and task.in_domain):
+    if setting == "none" or (setting == "auto" and task.in_domain):
         return None
     count, of_label = len(train), Counter(example.label for example in train)
     for label, name in enumerate(task.labels):
@@ -68,13 +68,13 @@ def folds_of(asked: str, task: Task, train: Sequence[Example]) -> Folds | None:
                 "label: add rows of it, raise --rows or --per-label, give the task an `in_domain` file, or leave the "
                 "estimate out (--cross-validation none)."
             )
-    if asked == "auto":
+    if setting == "auto":
         folds, repeats = (10, 3) if count < 100 else (5, 2) if count < 500 else (5, 1)
         return Folds(min(folds, count), repeats)
-    folds, repeats = map(int, asked.split("x"))
+    folds, repeats = map(int, setting.split("x"))
     if folds > count:
         raise InputError(
-            f"cross_validation={asked}: {count} training rows make at most {count} folds (flag --cross-validation)."
+            f"cross_validation={setting}: {count} training rows make at most {count} folds (flag --cross-validation)."
         )
     return Folds(folds, repeats)
 

@@ -88,7 +88,7 @@ def evaluate(
         "calibration_error": calibration_error(labels, softmax(scores)),
         **proper_scores(labels, softmax(scores)),
         "risk_coverage_area": risk_coverage_area(labels, softmax(scores)),
-        "outside_mass": learner.words.outside_mass(raw.double().numpy()) if learner.words else 0.0,
+        "outside_mass": learner.label_tokens.outside_mass(raw.double().numpy()) if learner.label_tokens else 0.0,
         "majority": float(np.bincount(labels).max() / len(labels)),
         "chance": 1 / count,
         "labels": float(len(set(labels.tolist()))),

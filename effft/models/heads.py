@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from effft.models.forward.attention import SUPPORTED_TYPES
 
 
-class Classifier(nn.Module):
+class LinearClassifier(nn.Module):
     """One linear layer on one pooled hidden state; weights N(0, 0.02), bias zero, drawn from `generator`."""
 
     def __init__(self, width: int, labels: int, generator: torch.Generator) -> None:

@@ -18,10 +18,10 @@ def native_bf16(device: torch.device) -> bool:
     return ask is not None and any(ask().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def choose_precision(asked: str, backbone: Backbone, native: Callable[[torch.device], bool] = native_bf16) -> str:
+def choose_precision(precision: str, backbone: Backbone, native: Callable[[torch.device], bool] = native_bf16) -> str:
     """'bf16' or 'fp32': as asked; for 'auto' bf16 where the hardware multiplies it natively and the model is wide."""
-    if asked != "auto":
-        return asked
+    if precision != "auto":
+        return precision
     if backbone.has_device_map:
         return "bf16" if next(backbone.model.parameters()).dtype == torch.bfloat16 else "fp32"
     device = process_group().device if process_group().sharded else backbone.device

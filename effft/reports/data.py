@@ -153,7 +153,7 @@ def _studies_under(reader: RunReader, parent: str) -> list[str]:
 
 
 def as_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
-    """One row for every run, the oldest first: information, tags, `param:<name>`, `asked:<name>`, `metric:<key>`.
+    """One row for every run, the oldest first: information, tags, `param:<name>`, `given:<name>`, `metric:<key>`.
 
     Numbers that a run lacks are NaN, words that it lacks ''.
     """
@@ -161,7 +161,7 @@ def as_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
         {"run_id": run.run_id, "name": run.name, "status": run.status, "started": run.started}
         | {tag: run.tags.get(tag, "") for tag in TAGS}
         | {f"param:{key}": value for key, value in run.params.items()}
-        | {f"asked:{key}": value for key, value in run.asked.items()}
+        | {f"given:{key}": value for key, value in run.given.items()}
         | {f"metric:{key}": value for key, value in run.metrics.items()}
         for run in runs
     ]
@@ -171,7 +171,7 @@ def as_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
         for name in ("per_label", "seed", "data_seed")
     }
     words = {
-        name: frame[name].fillna("").astype(str) for name in frame.columns if name.startswith(("param:", "asked:"))
+        name: frame[name].fillna("").astype(str) for name in frame.columns if name.startswith(("param:", "given:"))
     }
     rows = pd.to_numeric(frame["rows"].replace("all", "inf"), errors="coerce").fillna(0)
     pairs = zip(numbers["per_label"].fillna(0), rows, strict=True)

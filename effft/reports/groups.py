@@ -17,11 +17,11 @@ NO_SETTING = {
     "steps", "device", "threads", "task", "model", "strategy", "log_model", "processes", "data_dir", "bootstrap",
     "metric", "cross_validation", "width", "shots", "teacher_shots", "demo_seed", *DATA_FIELDS, *DIFFICULTY_FIELDS,
 }  # fmt: skip
-"""Resolved values that do not make two runs different; demonstrations count as they were asked for (`ASKED`)."""
+"""Resolved values that do not make two runs different; demonstrations count as they were asked for (`GIVEN_SHOTS`)."""
 
-ASKED = ("asked:shots", "asked:teacher_shots")
+GIVEN_SHOTS = ("given:shots", "given:teacher_shots")
 
-DEMO_SEED = "asked:demo_seed"
+DEMO_SEED = "given:demo_seed"
 
 DEFAULTS = {
     "param:class_weights": "none", "param:label_score": "auto", "param:calibration": "none", "param:chat": "off",
@@ -165,7 +165,7 @@ def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
     tuned = frame["tuned"] == "true"
     frame = frame.assign(variant=frame["strategy"].where(~tuned, frame["strategy"] + TUNED))
     names = [name for name in (*RunConfig.model_fields, "model_commit") if name not in NO_SETTING]
-    columns = [c for c in (*(f"param:{name}" for name in names), *ASKED) if c in frame.columns]
+    columns = [c for c in (*(f"param:{name}" for name in names), *GIVEN_SHOTS) if c in frame.columns]
     settings = {column: column.partition(":")[2] for column in columns}
     groups = [group for _, group in frame[~tuned].groupby(["backbone", "strategy"], sort=False)]
     groups += [group for _, group in frame[tuned].groupby(["backbone", "strategy", "amount"], sort=False)]
@@ -210,7 +210,7 @@ def difficulty_of(frame: pd.DataFrame, without: str = "") -> "pd.Series[str]":
 
 def usual_difficulty(frame: pd.DataFrame) -> str:
     """The difficulty that the report is about: of the runs that set none by hand, else the most frequent one."""
-    asked = frame.filter(items=[f"asked:{name}" for name in DIFFICULTY_FIELDS])
-    by_hand = (~asked.isin(["", "None"])).any(axis=1)
+    given = frame.filter(items=[f"given:{name}" for name in DIFFICULTY_FIELDS])
+    by_hand = (~given.isin(["", "None"])).any(axis=1)
     chosen = frame["difficulty"][~by_hand] if (~by_hand).any() else frame["difficulty"]
     return str(chosen.mode().iloc[0]) if len(chosen) else ""

@@ -58,7 +58,7 @@ def bag_of_words(plan: Plan) -> dict[str, float]:
 
     counter = CountVectorizer(tokenizer=str.split, token_pattern=None, lowercase=False)
     classifier = LogisticRegression(max_iter=1000)
-    train = plan.few_shot.train
+    train = plan.draw.train
     classifier.fit(counter.fit_transform(_tagged(train)), [example.label for example in train])
     metrics: dict[str, float] = {}
     for split, examples in plan.evaluated.items():

@@ -74,7 +74,7 @@ class Estimate:
 class Skeletons(Session):
     """A session whose backbones have no weights."""
 
-    def pristine_backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
+    def loaded_backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
         """Shapes only."""
         key = (config.model, config.revision, str(lm_head), "meta")
         if key not in self._backbones:
@@ -99,7 +99,7 @@ def estimate(config: RunConfig, session: Skeletons) -> Estimate:
     if learner.head is not None:
         learner.head.to("meta")
     held = _held(learner, plan)
-    own, fits = ExampleSet("train", plan.few_shot.train, ""), 1 + (plan.folds.fits if plan.folds else 0)
+    own, fits = ExampleSet("train", plan.draw.train, ""), 1 + (plan.folds.fits if plan.folds else 0)
     scored = plan.evaluated | ({CROSS_VALIDATED: own} if fits > 1 or not plan.evaluated else {})
     evaluated_tokens, (rows, longest) = _lengths(learner, scored)
     with measure_meta(_weights(learner)) as live, torch.no_grad():
@@ -144,7 +144,7 @@ def _held(learner: Learner, plan: Plan) -> Held:
     remainders = sum(2 * p.numel() for p in moving if id(p) in learner.remainders)
     weights = sum(p.numel() * p.element_size() for p in given) + remainders
     read = {token for item in _train_items(learner, plan) for token in item.prompt.ids}
-    words = len(read.union(*(learner.words.ids if learner.words else ())))
+    words = len(read.union(*(learner.label_tokens.ids if learner.label_tokens else ())))
     sizes = [min(len(p), words) * p.shape[1] if id(p) in learner.in_rows else p.numel() for p in moving]
     gradients = sum(size * p.element_size() for size, p in zip(sizes, moving, strict=True))
     gradients += 8 * CHUNK if remainders > 2 * CHUNK else 0
@@ -154,7 +154,7 @@ def _held(learner: Learner, plan: Plan) -> Held:
 
 
 def _train_items(learner: Learner, plan: Plan) -> list[Item]:
-    return learner.items([*plan.few_shot.train, *plan.unlabelled])
+    return learner.items([*plan.draw.train, *plan.unlabelled])
 
 
 def _weights(learner: Learner) -> list[Tensor]:
@@ -180,9 +180,9 @@ def _lengths(learner: Learner, evaluated: Mapping[str, ExampleSet]) -> tuple[flo
 
 def _blank(learner: Learner, lengths: Sequence[int], states: Tensor | None = None) -> Batch:
     """A batch of prompts for which the model reads so many tokens."""
-    words = learner.words
-    prompts = [words.prompt_of(length) if words else length for length in lengths]
-    items = [Item(EncodedPrompt((0,) * n, None, n - 1, cut=False, words=words), 0) for n in prompts]
+    label_tokens = learner.label_tokens
+    prompts = [label_tokens.prompt_of(length) if label_tokens else length for length in lengths]
+    items = [Item(EncodedPrompt((0,) * n, None, n - 1, cut=False, label_tokens=label_tokens), 0) for n in prompts]
     return replace(learner.collate(items), states=states)
 
 
@@ -222,6 +222,6 @@ def _frozen(learner: Learner, lengths: Sequence[int]) -> tuple[Tensor | None, fl
 def _teaching(plan: Plan, backbone: Backbone) -> float:
     """Tokens the teacher reads: the demonstrations once, where its model can."""
     reader = PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length, plan.demonstrations)
-    prompts = [p.ids for p in reader.encode([e.texts for e in (*plan.few_shot.train, *plan.unlabelled)])]
+    prompts = [p.ids for p in reader.encode([e.texts for e in (*plan.draw.train, *plan.unlabelled)])]
     start = common_prefix(prompts) if can_share(backbone) else 0
     return start + sum(len(ids) - start for ids in prompts)

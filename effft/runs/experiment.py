@@ -88,14 +88,14 @@ def execute(
     scale, curve, prior = 1.0, None, Calibration(1.0, (0.0,) * len(plan.task.labels))
     if plan.folds is not None:
         session.keep, started = True, time.perf_counter()  # every fold begins with the model as it was loaded
-        scores, labels = out_of_fold_scores(plan, progress), torch.tensor([e.label for e in plan.few_shot.train])
+        scores, labels = out_of_fold_scores(plan, progress), torch.tensor([e.label for e in plan.draw.train])
         if plan.strategy.calibrates_batches:
             prior = without_prior(scores.flatten(0, 1))
             scores = torch.stack([without_prior(repeat)(repeat) for repeat in scores])
         scale = temperature(scores.flatten(0, 1), labels.repeat(len(scores))).scale
         scores = (scale * scores).log_softmax(dim=-1)
         curve = risk_curve(scores, labels)
-        estimate = evaluate_out_of_fold(plan.task, plan.few_shot.train, scores.numpy(), config.bootstrap)
+        estimate = evaluate_out_of_fold(plan.task, plan.draw.train, scores.numpy(), config.bootstrap)
         cross_validation_seconds = {"resources/cross_validation_seconds": time.perf_counter() - started}
         metrics, tables[CROSS_VALIDATED] = (
             estimate.metrics | {f"{CROSS_VALIDATED}/temperature": 1 / scale},
@@ -105,7 +105,7 @@ def execute(
         _record(tracker, CROSS_VALIDATED, metrics, resolved.metric, estimate.table)
     frozen = shared_backbone(plan)
     own = not session.keep or frozen is not None
-    held = held_by(frozen or session.pristine_backbone(config, lm_head_of(plan))) if own else 0
+    held = held_by(frozen or session.loaded_backbone(config, lm_head_of(plan))) if own else 0
     with ResourceMeter(resolve_device(config.device), held) as meter:
         with meter.stage("load"):
             learner, teacher = build_learner(plan, frozen)
@@ -184,11 +184,11 @@ def _describe(plan: Plan, tracker: Tracker) -> None:
     tracker.tags(plan.tags)
     tracker.params(plan.resolved.settings)
     origin = plan.session.split(plan.config, "train").origin
-    described = [ExampleSet("train", plan.few_shot.train, origin), *plan.evaluated.values()]
-    described += [ExampleSet(CROSS_VALIDATED, plan.few_shot.train, origin)] if plan.folds else []
+    described = [ExampleSet("train", plan.draw.train, origin), *plan.evaluated.values()]
+    described += [ExampleSet(CROSS_VALIDATED, plan.draw.train, origin)] if plan.folds else []
     for split in described:
         tracker.dataset(plan.task.name, split.digest, split.name, split.origin, len(split))
-    rows = {"train": plan.few_shot.train, "validation": plan.few_shot.validation}
+    rows = {"train": plan.draw.train, "validation": plan.draw.validation}
     rows |= {"demonstrations": plan.demonstrations, "unlabelled": plan.unlabelled}
     lines = [f"{name} {digest(ex)}: {' '.join(str(e.index) for e in ex)}" for name, ex in rows.items()]
     tracker.text("draw.txt", "\n".join(lines) + "\n")

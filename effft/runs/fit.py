@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from effft.data.draw import Draw, fold_numbers, hold_out
 from effft.data.examples import Example
-from effft.data.few_shot import FewShotDraw, fold_numbers, hold_out
 from effft.distributed.process_group import process_group
 from effft.evaluation.selection import BestEpoch
 from effft.models.backbone import Backbone
@@ -59,7 +59,7 @@ def calibration_of(plan: Plan, learner: Learner, progress: ProgressCallback = si
     def score(examples: Sequence[Example], leave_out: bool) -> Tensor:
         return predict_apart(learner, learner.items(examples, leave_out=leave_out), progress, "calibrate")
 
-    return calibrate(plan.strategy.head.calibration, plan.few_shot.train, plan.demo_seed, score)
+    return calibrate(plan.strategy.head.calibration, plan.draw.train, plan.demo_seed, score)
 
 
 def training_items(plan: Plan, learner: Learner, teacher: PromptEncoder | None) -> list[Item]:
@@ -67,9 +67,9 @@ def training_items(plan: Plan, learner: Learner, teacher: PromptEncoder | None) 
     chosen = (teacher or learner.encoder).nearest
     demonstrated = {e.index for e in plan.demonstrations} if chosen is None else set()
     if teacher is not None:
-        return teach(learner, teacher, plan.few_shot.train, plan.unlabelled, demonstrated)
-    rest = [e for e in plan.few_shot.train if e.index not in demonstrated]
-    return learner.items(rest or plan.few_shot.train)
+        return teach(learner, teacher, plan.draw.train, plan.unlabelled, demonstrated)
+    rest = [e for e in plan.draw.train if e.index not in demonstrated]
+    return learner.items(rest or plan.draw.train)
 
 
 def balanced_weights(labels: Sequence[int], count: int) -> Tensor:
@@ -97,7 +97,7 @@ def adapt(
     if config.class_weights == "balanced":
         learner.class_weights = balanced_weights([item.label for item in items], len(plan.task.labels))
     selects = config.selection == "validation"
-    validation = learner.items(plan.few_shot.validation) if selects or should_stop is not None else []
+    validation = learner.items(plan.draw.validation) if selects or should_stop is not None else []
     features = features or partial(plan.session.feature_cache.frozen_features, learner)
     best = BestEpoch(learner, validation, plan.resolved.metric, config.patience, features)
     tokens = 0
@@ -125,7 +125,7 @@ def out_of_fold_scores(plan: Plan, progress: ProgressCallback = silent) -> Tenso
     pass is the estimate.
     """
     assert plan.folds is not None
-    rows, repeats, folds = plan.few_shot.train, plan.folds.repeats, plan.folds.folds
+    rows, repeats, folds = plan.draw.train, plan.folds.repeats, plan.folds.folds
     if not plan.strategy.trains and not plan.demonstrations:
         repeats, folds = 1, 1
     scores = torch.zeros((repeats, len(rows), len(plan.task.labels)))
@@ -134,8 +134,8 @@ def out_of_fold_scores(plan: Plan, progress: ProgressCallback = silent) -> Tenso
         for fold in range(folds):
             progress("cross-validation", repeat * folds + fold, repeats * folds)
             part = hold_out(rows, numbers, fold)
-            few_shot = FewShotDraw(part.train if folds > 1 else rows, plan.few_shot.validation)
-            fitted = on_part(plan, few_shot, plan.config.seed + repeat)
+            draw = Draw(part.train if folds > 1 else rows, plan.draw.validation)
+            fitted = on_part(plan, draw, plan.config.seed + repeat)
             places = [place for place, number in enumerate(numbers) if number == fold]
             scores[repeat, places] = _held_out_scores(fitted, part.validation, rows)
     return scores.double()

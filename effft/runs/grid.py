@@ -209,7 +209,7 @@ class Comparison(BaseModel):
         return self.model_copy(update={"grids": tuple(grids)})
 
 
-def words(text: str, what: str) -> list[str]:
+def split_names(text: str, what: str) -> list[str]:
     """'a, b' -> ['a', 'b'], without repetitions; none at all is an InputError."""
     found = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not found:
@@ -229,19 +229,19 @@ def comparison_of(
 ) -> Comparison:
     """The preset (a name or a file) with what the flags say; '' and None count as not given."""
     given = {name: value for name, value in settings.items() if value}
-    if (asked := make_config({name: given.get(name) for name in ("task", *DATA_FIELDS)})).data:
-        given |= {"task": asked.task, "data": asked.data}
+    if (typed := make_config({name: given.get(name) for name in ("task", *DATA_FIELDS)})).data:
+        given |= {"task": typed.task, "data": typed.data}
     task = given.pop("task", None)
     amounts: dict[str, tuple[Any, ...]] = {}
     for name, text in (("per_label", per_label), ("rows", rows)):
         if text:
-            configs = [make_config({name: word}) for word in words(text, f"--{name.replace('_', '-')}")]
+            configs = [make_config({name: word}) for word in split_names(text, f"--{name.replace('_', '-')}")]
             amounts[name] = tuple(getattr(config, name) for config in configs)
     if len(amounts) > 1:
         raise InputError(f"per_label={per_label} and rows={rows}: give one of --per-label and --rows, not both.")
     return (read_comparison(preset) if preset else Comparison()).overridden(
         tasks=[task] if task else [],
-        strategies=words(strategies, "--strategies") if strategies else [],
+        strategies=split_names(strategies, "--strategies") if strategies else [],
         settings=given,
         **(dict.fromkeys(("per_label", "rows"), ()) | amounts if amounts else {}),
         seeds=seeds,

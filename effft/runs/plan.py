@@ -9,17 +9,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, PART_FIELDS, Amount, RunConfig
-from effft.data.examples import Example, ExampleSet, digest
-from effft.data.few_shot import (
-    FewShotDraw,
+from effft.data.draw import (
+    Draw,
     draw_demonstrations,
-    draw_few_shot,
+    draw_per_label,
     draw_rows,
     draw_unlabelled,
     fold_numbers,
     hold_out,
     split_fold,
 )
+from effft.data.examples import Example, ExampleSet, digest
 from effft.data.leakage import draw_leakage
 from effft.distributed.process_group import process_group
 from effft.errors import InputError, UnavailableError
@@ -37,7 +37,7 @@ from effft.strategies.prompting import MANY_UNKNOWN, PromptEncoder, check_patter
 from effft.strategies.strategy import Strategy, compose
 from effft.tasks.loading import missing_ood
 from effft.tasks.task import Task
-from effft.tracking.tracker import ASKED_TAG
+from effft.tracking.tracker import GIVEN_TAG
 from effft.training.loop import steps_in
 
 Fold = tuple[int, int, int]
@@ -84,7 +84,7 @@ class Plan:
     strategy: Strategy
     task: Task
     session: Session
-    few_shot: FewShotDraw
+    draw: Draw
     demonstrations: tuple[Example, ...]
     unlabelled: tuple[Example, ...]
     evaluated: dict[str, ExampleSet]
@@ -102,8 +102,8 @@ class Plan:
     def labels_used(self) -> int:
         """Labels that shaped the model: of what it trained on, of what chose its epoch, of its demonstrations."""
         fitted = self.strategy.trains or self.strategy.parameters.get("calibration") == "fitted"
-        trained = len(self.few_shot.train) if fitted else len(self.demonstrations)
-        return trained + len(self.few_shot.validation) * (self.config.selection == "validation")
+        trained = len(self.draw.train) if fitted else len(self.demonstrations)
+        return trained + len(self.draw.validation) * (self.config.selection == "validation")
 
     @property
     def name(self) -> str:
@@ -140,7 +140,7 @@ class Plan:
         parts = {axis: type(getattr(self.strategy, axis)).__name__ for axis in ("input", "head", "trainable", "loss")}
         digests = {"task_digest": self.session.task_digest(c), "model_digest": self.session.model_digest(c)}
         given = {name: value for name in (*PART_FIELDS, *DIFFICULTY_FIELDS) if (value := getattr(c, name)) is not None}
-        return names | numbers | parts | digests | {ASKED_TAG: json.dumps(given)}
+        return names | numbers | parts | digests | {GIVEN_TAG: json.dumps(given)}
 
 
 def prepare(config: RunConfig, session: Session) -> Plan:
@@ -165,9 +165,9 @@ def prepare(config: RunConfig, session: Session) -> Plan:
             notes.append(f"OOD set {name.removeprefix('ood/')} is left out: {error}")
     evaluated = {n: c.chosen(config.drop_leaks).part(config.evaluation_limit) for n, c in checks.items()}
     notes += [note for c in checks.values() for note in c.note(config.drop_leaks)]
-    notes += draw_leakage(plan.few_shot.train, evaluated)
+    notes += draw_leakage(plan.draw.train, evaluated)
     leaks = {n: c.count for n, c in checks.items()}
-    folds = folds_of(config.cross_validation, task, plan.few_shot.train)
+    folds = folds_of(config.cross_validation, task, plan.draw.train)
     return replace(plan, evaluated=plan.evaluated | evaluated, leaks=leaks, notes=(*plan.notes, *notes), folds=folds)
 
 
@@ -192,14 +192,14 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     return _prepare(config, session, fold, validates=True)
 
 
-def _draw(config: RunConfig, task: Task, pool: ExampleSet, fold: Fold | None, validates: bool) -> FewShotDraw:
+def _draw(config: RunConfig, task: Task, pool: ExampleSet, fold: Fold | None, validates: bool) -> Draw:
     """The examples that train and those that validate."""
     if config.per_label:
-        drawn = draw_few_shot(pool, task.labels, config.per_label, config.data_seed, validates)
+        drawn = draw_per_label(pool, task.labels, config.per_label, config.data_seed, validates)
         return split_fold(drawn, len(task.labels), *fold) if fold else drawn
     rows = draw_rows(pool, task.labels, str(config.rows), config.data_seed)
     if not fold and not validates:
-        return FewShotDraw(rows, ())
+        return Draw(rows, ())
     number, folds, seed = fold or (0, VALIDATION_FOLDS, config.data_seed)
     if len(rows) < folds:
         raise InputError(f"rows={config.rows}: {len(rows)} rows cannot be cut into {folds} parts; raise --rows.")
@@ -221,38 +221,36 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     pool = session.split(config, "train")
     validates |= draws_validation(config, task)
     drawn = _draw(config, task, pool, None, validates)
-    few_shot, labelled = _draw(config, task, pool, fold, validates) if fold else drawn, drawn.train + drawn.validation
-    strategy, notes = _shots(strategy, config, len(few_shot.train))
+    draw, labelled = _draw(config, task, pool, fold, validates) if fold else drawn, drawn.train + drawn.validation
+    strategy, notes = _shots(strategy, config, len(draw.train))
     unlabelled: tuple[Example, ...] = ()
     if isinstance(strategy.loss, DistillKL):
         texts = session.split(config, "unlabelled") if task.unlabelled else pool
         unlabelled = draw_unlabelled(texts, labelled, strategy.loss.unlabelled, config.data_seed)
-    validation = ExampleSet("validation", few_shot.validation, pool.origin)
+    validation = ExampleSet("validation", draw.validation, pool.origin)
     evaluated = {"validation": validation} if validates else {}
-    notes += draw_leakage(few_shot.train, evaluated)
-    backbone = session.pristine_backbone(config, isinstance(strategy.head, Verbalizer))
+    notes += draw_leakage(draw.train, evaluated)
+    backbone = session.loaded_backbone(config, isinstance(strategy.head, Verbalizer))
     strategy.trainable.check(backbone)
     if config.log_model and process_group().sharded:
         raise InputError(
             "log_model=true: a model in pieces (FSDP2) cannot be saved whole; leave it out, or train data parallel "
             "(deploy/accelerate/ddp.yaml)."
         )
-    strategy, demos, shown = _demonstrations(strategy, task, backbone, config, few_shot.train)
+    strategy, demos, shown = _demonstrations(strategy, task, backbone, config, draw.train)
     notes += shown
     encoder, _ = prompt_encoders(strategy, task, backbone, config, demos)
     notes += [encoder.chat.remark] if encoder.chat and encoder.chat.remark else []
     reader = PromptEncoder(strategy, task, backbone, config.max_length) if encoder.nearest else encoder
-    unknown = reader.unknown_share(reader.encode([example.texts for example in few_shot.train[:READ_AHEAD]]))
+    unknown = reader.unknown_share(reader.encode([example.texts for example in draw.train[:READ_AHEAD]]))
     if unknown > MANY_UNKNOWN:
         notes.append(
             f"{config.model} does not know {100 * unknown:.0f} % of the tokens of the training texts, so it can hardly "
             "tell them apart; take a --model that reads them."
         )
-    resolved = _resolve(config, strategy, encoder, backbone, few_shot, pool)
+    resolved = _resolve(config, strategy, encoder, backbone, draw, pool)
     notes += metric_of(config, task, pool)[1]
-    return Plan(
-        config, strategy, task, session, few_shot, demos, unlabelled, evaluated, resolved, (*task.notes, *notes)
-    )
+    return Plan(config, strategy, task, session, draw, demos, unlabelled, evaluated, resolved, (*task.notes, *notes))
 
 
 def _shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[Strategy, list[str]]:
@@ -316,14 +314,14 @@ def _demonstrations(
     return strategy.with_parameters({strategy.shots_name: fitting}), draw(fitting), [note]
 
 
-def on_part(plan: Plan, few_shot: FewShotDraw, seed: int) -> Plan:
+def on_part(plan: Plan, draw: Draw, seed: int) -> Plan:
     """The plan on other examples, such as those outside of a fold; its demonstrations come from them."""
-    shots = min(plan.strategy.shots, len(few_shot.train))
+    shots = min(plan.strategy.shots, len(draw.train))
     strategy = plan.strategy.with_parameters({plan.strategy.shots_name: shots}) if shots else plan.strategy
     config = plan.config.model_copy(update={"seed": seed})
-    backbone = plan.session.pristine_backbone(config, isinstance(strategy.head, Verbalizer))
-    strategy, demonstrations, _ = _demonstrations(strategy, plan.task, backbone, config, few_shot.train)
-    return replace(plan, config=config, strategy=strategy, demonstrations=demonstrations, few_shot=few_shot)
+    backbone = plan.session.loaded_backbone(config, isinstance(strategy.head, Verbalizer))
+    strategy, demonstrations, _ = _demonstrations(strategy, plan.task, backbone, config, draw.train)
+    return replace(plan, config=config, strategy=strategy, demonstrations=demonstrations, draw=draw)
 
 
 def prompt_encoders(
@@ -341,14 +339,14 @@ def _resolve(
     strategy: Strategy,
     encoder: PromptEncoder,
     backbone: Backbone,
-    few_shot: FewShotDraw,
+    draw: Draw,
     pool: ExampleSet,
 ) -> ResolvedSettings:
     task = encoder.task
     threads = threads_of(config, backbone.width)
     metric, device = metric_of(config, task, pool)[0], str(backbone.device)
     learning_rate = config.learning_rate or strategy.default_learning_rate(backbone.width)
-    steps = steps_in(config, len(few_shot.train)) if strategy.trains else 0
+    steps = steps_in(config, len(draw.train)) if strategy.trains else 0
     precision = choose_precision(config.precision, backbone)
     settings = config.model_dump(exclude={*PART_FIELDS, *DIFFICULTY_FIELDS, *DATA_FIELDS}, exclude_none=True)
     settings |= {name: value for name in DATA_FIELDS if (value := getattr(config, name)) and name != "data"}
@@ -364,7 +362,7 @@ def _resolve(
     if process_group().size > 1:
         kind = "FSDP2" if process_group().sharded else "data parallel"
         settings["processes"] = f"{process_group().size}, {kind}"
-    settings |= {"train_digest": digest(few_shot.train), "validation_digest": digest(few_shot.validation)}
+    settings |= {"train_digest": digest(draw.train), "validation_digest": digest(draw.validation)}
     return ResolvedSettings(metric, learning_rate, steps, precision, device, threads, settings)
 
 

@@ -88,7 +88,7 @@ class Session:
         """Whether a backbone of this name is loaded, wherever its files are."""
         return any(key[0] == model for key in self._backbones)
 
-    def pristine_backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
+    def loaded_backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
         """The backbone as loaded: read it, never change it."""
         key = (config.model, config.revision, str(lm_head), config.device, config.quantize)
         if key not in self._backbones:
@@ -98,8 +98,8 @@ class Session:
         return self._backbones[key]
 
     def frozen_backbone(self, config: RunConfig, lm_head: bool, precision: str) -> Backbone:
-        """A backbone for runs that change no weight of it: the pristine one, or one shared bf16 copy."""
-        backbone = self.pristine_backbone(config, lm_head)
+        """A backbone for runs that change no weight of it: the one that was loaded, or one shared bf16 copy."""
+        backbone = self.loaded_backbone(config, lm_head)
         if precision != "bf16" or backbone.has_device_map or config.quantize != "none":
             return backbone
         key = (config.model, config.revision, str(lm_head), config.device)
@@ -109,11 +109,11 @@ class Session:
         return self._bf16_backbones[key]
 
     def working_backbone(self, config: RunConfig, lm_head: bool, frozen: Backbone | None = None) -> Backbone:
-        """A backbone that a run may change: a copy, or the pristine one where no other run follows.
+        """A backbone that a run may change: a copy, or the one that was loaded where no other run follows.
 
         frozen: a `frozen_backbone` to share all weights with, where the run changes none of them.
         """
-        backbone = frozen or self.pristine_backbone(config, lm_head)
+        backbone = frozen or self.loaded_backbone(config, lm_head)
         if self.keep and not backbone.has_device_map:  # with a device map nothing trains, so nothing changes
             shared = {id(p): p for p in backbone.model.parameters()} if frozen else {}
             return replace(backbone, model=copy.deepcopy(backbone.model, dict[int, object](shared)))

@@ -75,15 +75,15 @@ class Driver:
 
     def _has_room(self) -> bool:
         """Whether another trial is to be asked for now; those in flight are taken to complete."""
-        asked, flying = self.plan.settings.trials, len(self.flights)
+        wanted, flying = self.plan.settings.trials, len(self.flights)
         complete, done = len(self.stored.complete), len(self.stored.done)
-        if complete + flying >= asked or flying >= self.executor.workers:
+        if complete + flying >= wanted or flying >= self.executor.workers:
             return False
-        if done + flying < MOST_PRUNED * asked:
+        if done + flying < MOST_PRUNED * wanted:
             return True
         if not flying:
             self.logbook.say(
-                f"{done} trials are finished and only {complete} of the {asked} asked for are "
+                f"{done} trials are finished and only {complete} of the {wanted} asked for are "
                 "complete, the rest pruned: the study ends here (--pruner none prunes nothing)."
             )
         return False

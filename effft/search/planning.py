@@ -34,23 +34,24 @@ class NothingToSearchError(InputError):
 
 
 def plan_study(
-    values: Mapping[str, str], asked: Mapping[str, str], settings: Settings, name: str, session: Session
+    values: Mapping[str, str], requested: Mapping[str, str], settings: Settings, name: str, session: Session
 ) -> StudyPlan:
     """Everything that can be checked, cheapest first; the model is loaded last, to know its blocks and its width.
 
-    values: RunConfig fields, as given; asked: names of the space with a range or a fixed value.
+    values: RunConfig fields, as given; requested: names of the space with a range or a fixed value.
 
     Raises:
         InputError: whatever is wrong, in a sentence.
     """
     strategy = compose(values.get("strategy") or "lora")
     rough = strategy.space(768)
-    for key, text in asked.items():
-        if is_range(text):
-            narrowed(key, text, rough)
+    ranges = {name: text for name, text in requested.items() if is_range(text)}
+    for key in requested:
+        if key in ranges:
+            narrowed(key, ranges[key], rough)
         elif key not in RunConfig.model_fields:
             check_name(key, rough)
-    fixed = {k: v for k, v in asked.items() if not is_range(v) and v != ""}
+    fixed = {k: v for k, v in requested.items() if k not in ranges and v != ""}
     ratio = fixed.pop("alpha_ratio", "")
     config = make_config({**values, **fixed})
     config = _measurable(with_amount(config, session.task(config)), session)
@@ -60,15 +61,17 @@ def plan_study(
             f"{config.per_label} folds (flag --folds; 0 = the validation draw)."
         )
     plan = prepare_validation(config, session, (0, settings.folds, config.seed) if settings.folds else None)
-    backbone = session.pristine_backbone(config, plan.strategy.head != compose("vanilla").head)
+    backbone = session.loaded_backbone(config, plan.strategy.head != compose("vanilla").head)
     rank = min(LoRA.highest_rank(backbone, modules) for modules in ("attention", "all"))
     words = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)[0].label_tokens
     limits = Limits(
-        len(backbone.layout.blocks), len(plan.few_shot.train), tuple(plan.task.patterns), rank,
+        len(backbone.layout.blocks), len(plan.draw.train), tuple(plan.task.patterns), rank,
         words.different_scores if words else (),
     )  # fmt: skip
     space = strategy.space(backbone.width)
-    space = bounded(space, limits) | {key: narrowed(key, text, space) for key, text in asked.items() if is_range(text)}
+    space = bounded(space, limits) | {
+        key: narrowed(key, text, space) for key, text in requested.items() if is_range(text)
+    }
     for key in (*fixed, *(DERIVED[k] for k in fixed if k in DERIVED), *(("alpha_ratio",) if ratio else ())):
         space.pop(key, None)
     space = bounded(space, replace(limits, rank=ALL))

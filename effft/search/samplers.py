@@ -43,9 +43,9 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 """Finished: it said what it had to say. Failed trials did not."""
 
 
-def sampler_name(asked: str, number: int, width: int) -> str:
+def sampler_name(name: str, number: int, width: int) -> str:
     """The sampler of a trial; 'auto' depends on its number and on how many are measured at a time."""
-    return ("tpe" if width >= WIDE or number >= LONG else "gp") if asked == "auto" else asked
+    return ("tpe" if width >= WIDE or number >= LONG else "gp") if name == "auto" else name
 
 
 def study_in_memory(plan: StudyPlan, trials: Sequence[FrozenTrial], sampler: BaseSampler | None = None) -> Study:

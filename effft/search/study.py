@@ -104,7 +104,7 @@ def _budget(stored: StoredStudy, plan: StudyPlan, session: Session, width: int) 
     settings = plan.settings
     run = prepare(plan.default, session)
     units = max(1, settings.folds)
-    held = len(run.few_shot.validation) or len(run.few_shot.train) / units
+    held = len(run.draw.validation) or len(run.draw.train) / units
     rows = sum(len(split.examples) for split in run.evaluated.values()) / max(1, held)
     trials = max(0, settings.trials - len(stored.complete)) * units * settings.inner_seeds
     again = min(TOP + 1, settings.trials) * units * settings.reseeds

@@ -63,7 +63,7 @@ def _how_it_reads(model: SavedModel) -> dict[str, object]:
         task |= {"calibration": {"scale": calibration.scale, "bias": list(calibration.bias)}}
     if words := encoder.label_tokens:
         ids = [list(word) for word in words.ids] if words.reads_whole_words else [word[0] for word in words.ids]
-        return task | {"label_words": list(encoder.words), "label_word_ids": ids}
+        return task | {"label_words": list(encoder.label_words), "label_word_ids": ids}
     return task | {"pooling": model.learner.pooling}
 
 

@@ -133,7 +133,7 @@ def label_words(task: Task, given: str) -> tuple[str, ...]:
     Raises:
         InputError: the count is not the number of labels, or two are equal.
     """
-    words = tuple(f" {word.strip()}" for word in given.split(",")) if given else task.words
+    words = tuple(f" {word.strip()}" for word in given.split(",")) if given else task.ordered_label_words
     labels = listed(task.labels)
     if len(words) != len(task.labels) or any(not word.strip() for word in words):
         raise InputError(f"label_words={given}: one word per label is needed ({labels}), comma-separated.")

@@ -16,7 +16,7 @@ from effft.models.forward.attention import use_own_attention
 from effft.models.forward.batching import by_budget
 from effft.models.forward.partial_forward import block_input, start_at_block
 from effft.models.forward.shared_prefix import SharedPrefix, can_share
-from effft.models.heads import Classifier, has_words, pool
+from effft.models.heads import LinearClassifier, has_words, pool
 from effft.models.out_of_memory import run_in_parts
 from effft.models.precision import store_in_bf16
 from effft.models.quantization import elements
@@ -64,14 +64,16 @@ class Learner:
         self.strategy, self.task, self.backbone, self.encoder = strategy, task, backbone, encoder
         given = {id(p) for p in backbone.model.parameters()}
         chosen = strategy.trainable.open(backbone, generator)
-        self.head: Classifier | None = None
-        if isinstance(strategy.head, parts.Classifier):
-            self.head = Classifier(backbone.width, len(task.labels), generator).to(backbone.device)
+        self.head: LinearClassifier | None = None
+        if isinstance(strategy.head, parts.ClassifierHead):
+            self.head = LinearClassifier(backbone.width, len(task.labels), generator).to(backbone.device)
             how = strategy.head.pooling
             self.pooling = ("last" if backbone.decoder else "mean") if how == "auto" else how
-        self.words = encoder.label_tokens
-        single = self.words is not None and len(self.words.contexts) == 1
-        self.label_ids = torch.tensor([ids[0] for ids in self.words.ids] if self.words else [], device=backbone.device)
+        self.label_tokens = encoder.label_tokens
+        single = self.label_tokens is not None and len(self.label_tokens.contexts) == 1
+        self.label_ids = torch.tensor(
+            [ids[0] for ids in self.label_tokens.ids] if self.label_tokens else [], device=backbone.device
+        )
         wanted = {id(p) for p in chosen} if strategy.trains else set()
         for parameter in backbone.model.parameters():
             parameter.requires_grad_(id(parameter) in wanted)
@@ -82,7 +84,7 @@ class Learner:
         self.remainders: dict[int, Tensor] = {}
         self.in_rows: set[int] = set()
         rounds = precision == "bf16" and not backbone.has_device_map and not process_group().sharded
-        tree = self.words is not None and self.words.tree is not None
+        tree = self.label_tokens is not None and self.label_tokens.tree is not None
         self.packs_sequences = can_pack_sequences(backbone) and not process_group().sharded and not tree
         if self.packs_sequences or rounds:
             use_own_attention(backbone.model)
@@ -201,7 +203,7 @@ class Learner:
 
     def _label_scores(self, logits: Tensor, whole_vocabulary: bool = True) -> Tensor:
         scores = (logits.float() if logits.dtype == torch.bfloat16 else logits).log_softmax(dim=-1)
-        return self.words.combine(scores) if whole_vocabulary and self.words else scores
+        return self.label_tokens.combine(scores) if whole_vocabulary and self.label_tokens else scores
 
     def _pooled(self, batch: Batch) -> Tensor:
         if batch.states is not None and batch.states.ndim == 2:
@@ -235,7 +237,7 @@ class Learner:
         frozen = self.frozen_blocks
         if not self.strategy.trains or frozen == 0 or process_group().sharded:  # shards are gathered in whole passes
             return False
-        if self.words is not None and self.words.sequences > 1:  # an item has states for one sequence
+        if self.label_tokens is not None and self.label_tokens.sequences > 1:  # an item has states for one sequence
             return False
         if frozen < len(self.backbone.layout.blocks):
             return True
@@ -278,7 +280,7 @@ class Learner:
         """
         part, labels, teacher = self.strategy.loss, batch.labels, batch.teacher
         scores = self.scores(batch, label_words_only=True)
-        if self.words is not None and self.words.score == "pmi":
+        if self.label_tokens is not None and self.label_tokens.score == "pmi":
             without_text = self.collate([Item(self.encoder.without_texts, -1)])
             scores = scores - self.scores(without_text, label_words_only=True)
         known = labels >= 0

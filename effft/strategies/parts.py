@@ -107,7 +107,7 @@ class Pattern(Part):
 
 
 @dataclass(frozen=True)
-class Classifier(Part):
+class ClassifierHead(Part):
     """A new linear layer on one pooled hidden state.
 
     Args:

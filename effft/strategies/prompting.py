@@ -30,38 +30,41 @@ Frame = tuple[str, str]
 class EncodedPrompt(NamedTuple):
     """One prompt as ids. answer: position whose state predicts the label word; cut: whether a text was shortened.
 
-    words: what is read at the answer slot; None for a classifier.
+    label_tokens: what is read at the answer slot; None for a classifier.
     """
 
     ids: tuple[int, ...]
     segments: tuple[int, ...] | None
     answer: int
     cut: bool
-    words: LabelTokens | None = None
+    label_tokens: LabelTokens | None = None
 
     @property
     def size(self) -> int:
         """Tokens that the model reads for it."""
-        return self.words.size(len(self.ids)) if self.words else len(self.ids)
+        return self.label_tokens.size(len(self.ids)) if self.label_tokens else len(self.ids)
 
     @property
     def tree(self) -> TokenTree | None:
         """The contexts of the label words, where they follow the prompt in its row."""
-        return self.words.tree if self.words else None
+        return self.label_tokens.tree if self.label_tokens else None
 
     @property
     def sequences(self) -> "list[EncodedPrompt]":
         """What the model reads where each context of the label words has a sequence of its own, else the prompt."""
-        if self.words is None or self.words.sequences == 1:
+        if self.label_tokens is None or self.label_tokens.sequences == 1:
             return [self]
-        start = self.answer + (self.words.mask is None)
+        mask = self.label_tokens.mask
+        start = self.answer + (mask is None)
         before, after = slice(0, start), slice(self.answer + 1, None)
         found = []
-        for context in self.words.contexts:
+        for context in self.label_tokens.contexts:
             ids = (*self.ids[before], *context, *self.ids[after])
             kinds = self.segments
             kinds = kinds and (*kinds[before], *(kinds[self.answer],) * len(context), *kinds[after])
-            read = self.answer + (len(context) if self.words.mask is None else context.index(self.words.mask))
+            read = self.answer + (
+                len(context) if self.label_tokens.mask is None else context.index(self.label_tokens.mask)
+            )
             found.append(EncodedPrompt(ids, kinds, read, self.cut))
         return found
 
@@ -75,7 +78,7 @@ class PromptEncoder:
         demos: solved examples (demonstrations) before every prompt; those to choose from where each text has its own.
 
     Attributes:
-        words: the label words as they follow a prompt; a chat's answer begins without their space.
+        label_words: as they follow a prompt; a chat's answer begins without their space.
         positions: most tokens of a prompt, so that every label word fits behind it.
         nearest: chooses the demonstrations of each text; None where all texts have the same.
         frame: what surrounds the pattern of every text; where each text has its own, the longest.
@@ -88,7 +91,7 @@ class PromptEncoder:
         self.task, self.tokenizer, self.decoder = task, backbone.tokenizer, backbone.decoder
         self.model_name, self.max_positions = backbone.name, backbone.max_positions
         self.segmented = "token_type_ids" in self.tokenizer.model_input_names
-        self.words: tuple[str, ...] = ()
+        self.label_words: tuple[str, ...] = ()
         self.label_tokens: LabelTokens | None = None
         self.template = ""
         self.demos = tuple(demos)
@@ -105,11 +108,11 @@ class PromptEncoder:
         if isinstance(strategy.head, Verbalizer) or demos:
             given = strategy.head.label_words if isinstance(strategy.head, Verbalizer) else ""
             self.shown_words = label_words(task, given)
-            self.words = tuple(word.strip() for word in self.shown_words) if self.chat else self.shown_words
+            self.label_words = tuple(word.strip() for word in self.shown_words) if self.chat else self.shown_words
         if isinstance(strategy.head, Verbalizer):
             self._check_slot()
             self.label_tokens = label_tokens(
-                self.tokenizer, self.words, self._before_slot(), strategy.head.label_score, backbone.name,
+                self.tokenizer, self.label_words, self._before_slot(), strategy.head.label_score, backbone.name,
                 can_share(backbone), self.decoder,
             )  # fmt: skip
         self.positions = self.max_positions - (self.label_tokens.longest if self.label_tokens else 0)
@@ -136,7 +139,7 @@ class PromptEncoder:
     def _surround(self, demos: Sequence[Example]) -> Frame:
         """Demonstrations, and the marks of a chat."""
         if self.chat is not None and self.chat.turns:
-            return self.chat.around([(self.fill(d.texts, ""), self.words[d.label]) for d in demos])
+            return self.chat.around([(self.fill(d.texts, ""), self.label_words[d.label]) for d in demos])
         solved = "".join(self.fill(d.texts, self.shown_words[d.label]) + BETWEEN for d in demos)
         return self.chat.around([], solved) if self.chat else (solved, "")
 
@@ -148,9 +151,9 @@ class PromptEncoder:
 
     def slot(self) -> str:
         """The text of the answer slot while the answer is unknown: nothing, or an encoder's mask token."""
-        if self.decoder or not self.words:
+        if self.decoder or not self.label_words:
             return ""
-        return (" " if self.words[0].startswith(" ") else "") + str(self.tokenizer.mask_token)
+        return (" " if self.label_words[0].startswith(" ") else "") + str(self.tokenizer.mask_token)
 
     def _before_slot(self) -> str:
         if self.chat:
@@ -234,7 +237,7 @@ class PromptEncoder:
 
     def _place(self, ids: Sequence[int], segments: Sequence[int] | None, cut: bool) -> EncodedPrompt:
         answer = len(ids) - 1
-        if self.words and not self.decoder:
+        if self.label_words and not self.decoder:
             answer = max(i for i, token in enumerate(ids) if token == self.tokenizer.mask_token_id)
         segments = tuple(segments) if segments is not None else None
         return EncodedPrompt(tuple(ids), segments, answer, cut, self.label_tokens)

@@ -52,7 +52,7 @@ def predict(
     Raises:
         RunError: a score is not finite.
     """
-    less_prior = learner.words is not None and learner.words.score == "pmi"
+    less_prior = learner.label_tokens is not None and learner.label_tokens.score == "pmi"
     if less_prior:
         items = [*items, Item((encoder or learner.encoder).without_texts, -1)]
     group = process_group()

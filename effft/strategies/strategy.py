@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from effft.errors import InputError, lookup, nearest
 from effft.strategies.parts import (
     BitFit,
-    Classifier,
+    ClassifierHead,
     CrossEntropy,
     DistillKL,
     Everything,
@@ -30,7 +30,7 @@ class Strategy:
 
     name: str
     input: Part = Plain()
-    head: Part = Classifier()
+    head: Part = ClassifierHead()
     trainable: Part = Everything()
     loss: Part = CrossEntropy()
 
@@ -138,7 +138,7 @@ PATTERN_AND_WORDS: dict[str, Part] = {"input": Pattern(), "head": Verbalizer()}
 NAMES = {
     "vanilla": NamedParts(
         "full fine-tuning with a new classifier",
-        {"input": Plain(), "head": Classifier(), "trainable": Everything()},
+        {"input": Plain(), "head": ClassifierHead(), "trainable": Everything()},
     ),
     "pbft": NamedParts(
         "pattern-based fine-tuning: full fine-tuning through the LM head and label words", PATTERN_AND_WORDS
@@ -146,7 +146,9 @@ NAMES = {
     "adaptive": NamedParts("the top transformer blocks train, with a new classifier", {"trainable": TopLayers()}),
     "lora": NamedParts("LoRA adapters train, with a new classifier", {"trainable": LoRA()}),
     "bitfit": NamedParts("bias terms train, with a new classifier", {"trainable": BitFit()}),
-    "probe": NamedParts("a linear classifier on the frozen backbone", {"head": Classifier(), "trainable": Nothing()}),
+    "probe": NamedParts(
+        "a linear classifier on the frozen backbone", {"head": ClassifierHead(), "trainable": Nothing()}
+    ),
     "context_distillation": NamedParts(
         "a LoRA student without demonstrations learns from the frozen model with them",
         PATTERN_AND_WORDS | {"trainable": LoRA(), "loss": DistillKL()},
@@ -169,7 +171,7 @@ NAMES = {
         {"input": Pattern()},
         complete=False,
     ),
-    "classifier": NamedParts("a new linear classifier, to be joined", {"head": Classifier()}, complete=False),
+    "classifier": NamedParts("a new linear classifier, to be joined", {"head": ClassifierHead()}, complete=False),
 }
 """Every name of a strategy or of a part of one. `compose("lora+pbft")` joins them."""
 

@@ -134,7 +134,7 @@ class Task(StrictModel):
         return {"per_label": 32} if self.in_domain else {"rows": "all"}
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def ordered_label_words(self) -> tuple[str, ...]:
         """The label words in label order: the task's own, else made of the labels' names."""
         words = self.label_words or propose_words(self.labels)
         return tuple(words[label] for label in self.labels)

@@ -18,7 +18,7 @@ from effft.redaction import redact
 from effft.tracking.mlflow_tracker import HOME, RESOLVED
 from effft.tracking.sanitize import sentence_of
 from effft.tracking.store import open_client, search_all_runs, store_errors
-from effft.tracking.tracker import ASKED_TAG, METRICS_TAG
+from effft.tracking.tracker import GIVEN_TAG, METRICS_TAG
 
 log = logging.getLogger(__name__)
 PARENT = "mlflow.parentRunId"
@@ -34,7 +34,7 @@ class StoredRun:
         started: Milliseconds since 1970, None where it never began.
         metrics: All of them, from the table of metrics where the run has one.
         params: The values used.
-        asked: The settings given by hand.
+        given: The settings given by hand.
     """
 
     run_id: str
@@ -43,7 +43,7 @@ class StoredRun:
     started: int | None
     metrics: Mapping[str, float]
     params: Mapping[str, str]
-    asked: Mapping[str, str]
+    given: Mapping[str, str]
     tags: Mapping[str, str]
 
 
@@ -98,9 +98,9 @@ class RunReader:
         metrics = _in_megabytes(run.data.metrics | self._table(info.artifact_uri, tags.get(METRICS_TAG, "")))
         plain = {key: value for key, value in run.data.params.items() if not key.startswith(RESOLVED)}
         used = {key.removeprefix(RESOLVED): value for key, value in run.data.params.items() if key not in plain}
-        asked = _asked(tags[ASKED_TAG]) if ASKED_TAG in tags else plain  # older runs logged both
+        given = _given(tags[GIVEN_TAG]) if GIVEN_TAG in tags else plain  # older runs logged both
         return StoredRun(
-            info.run_id, info.run_name or "", info.status, info.start_time, metrics, plain | used, asked, tags
+            info.run_id, info.run_name or "", info.status, info.start_time, metrics, plain | used, given, tags
         )
 
     def _table(self, folder: str, name: str) -> dict[str, float]:
@@ -139,7 +139,7 @@ def _in_megabytes(metrics: Mapping[str, float]) -> dict[str, float]:
     return {key: value for key, value in metrics.items() if key not in old} | converted
 
 
-def _asked(text: str) -> dict[str, str]:
+def _given(text: str) -> dict[str, str]:
     try:
         return {name: str(value) for name, value in json.loads(text).items()}
     except (ValueError, AttributeError):

@@ -19,7 +19,7 @@ NOTE = "mlflow.note.content"
 SHIELD_SECONDS = 5.0
 """Seconds after a stop signal in which further ones are ignored, so that the run can be closed."""
 
-METRICS_TABLE, METRICS_TAG, ASKED_TAG = "metrics", "metrics_table", "asked"
+METRICS_TABLE, METRICS_TAG, GIVEN_TAG = "metrics", "metrics_table", "asked"
 """The artifact with all metrics of a run; the tags that say where it is, and which settings were asked for by hand."""
 
 log = logging.getLogger(__name__)

@@ -101,7 +101,7 @@ def _key(learner: Learner, items: Sequence[Item]) -> str:
     backbone = learner.backbone
     dtype = next(backbone.model.parameters()).dtype
     pooling = learner.pooling if learner.head is not None else ""
-    contexts = learner.words.contexts if learner.words else ()
+    contexts = learner.label_tokens.contexts if learner.label_tokens else ()
     place = (backbone.name, backbone.revision, str(backbone.device), str(dtype))
     what = (*place, learner.frozen_blocks, pooling, contexts)
     seen = hashlib.sha256(repr(what).encode())

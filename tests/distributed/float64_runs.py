@@ -41,8 +41,8 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
 class Exact(Session):
     """Backbones in float64."""
 
-    def pristine_backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
-        backbone = super().pristine_backbone(config, lm_head)
+    def loaded_backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
+        backbone = super().loaded_backbone(config, lm_head)
         backbone.model.double()
         return backbone
 

@@ -25,7 +25,7 @@ from effft.evaluation.statistics import front, holm, interval, sign_flip
 from effft.reports.report import Report, build
 from effft.tracking.reading import RunReader, StoredRun
 from effft.tracking.sanitize import table_json
-from effft.tracking.tracker import ASKED_TAG, METRICS_TAG
+from effft.tracking.tracker import GIVEN_TAG, METRICS_TAG
 
 EVIL = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
 
@@ -292,7 +292,7 @@ def test_slices_and_intervals_come_from_the_table_of_metrics_to_the_bit(client: 
         known = {k.replace("_bytes", "_mb"): v / 1e6 if "_bytes" in k else v for k, v in run.data.metrics.items()}
         params = {key.removeprefix("resolved."): value for key, value in run.data.params.items()}
         tags = {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")}
-        tags |= {ASKED_TAG: "{}", METRICS_TAG: "metrics.json"}
+        tags |= {GIVEN_TAG: "{}", METRICS_TAG: "metrics.json"}
         new = client.create_run(home, run.info.start_time, tags, run.info.run_name).info.run_id
         shown = [Metric(key, value, 0, 0) for key, value in headlines(known, "accuracy").items()]
         assert not [metric for metric in shown if "slice" in metric.key]

@@ -202,7 +202,7 @@ def test_controls_are_rows_of_the_report(place: Path, tracking_uri: str, tmp_pat
 def test_the_control_swaps_the_label_words(place: Path) -> None:
 
     config = make_config({"strategy": "icl", "task": "agreement"})
-    words = [word.strip() for word in Session().task(config).words]
+    words = [word.strip() for word in Session().task(config).ordered_label_words]
     assert control_config(config, "swapped_label_words", Session()).label_words == ",".join(words[::-1])
     given = config.model_copy(update={"label_words": "good,bad"})
     assert control_config(given, "swapped_label_words", Session()).label_words == "bad,good"

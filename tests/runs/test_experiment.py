@@ -95,13 +95,13 @@ def test_shared_weights_change_no_number(place: Path, strategy: str, precision: 
          "strategy": strategy, "bootstrap": 0, "precision": precision}
     )  # fmt: skip
     alone, session = run(config, MemoryTracker(), Session(keep=False)), Session()
-    before = {n: w.clone() for n, w in session.pristine_backbone(config, "pbft" in strategy).model.named_parameters()}
+    before = {n: w.clone() for n, w in session.loaded_backbone(config, "pbft" in strategy).model.named_parameters()}
     run(config.model_copy(update={"seed": 5, "learning_rate": 1e-2}), MemoryTracker(), session)
     together = run(config, MemoryTracker(), session)
     assert {k: v for k, v in numbers(together).items() if "flops" not in k} == {
         k: v for k, v in numbers(alone).items() if "flops" not in k
     }
-    for name, weight in session.pristine_backbone(config, "pbft" in strategy).model.named_parameters():
+    for name, weight in session.loaded_backbone(config, "pbft" in strategy).model.named_parameters():
         assert torch.equal(weight, before[name])
 
 

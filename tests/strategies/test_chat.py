@@ -39,7 +39,7 @@ def test_a_prompt_is_what_the_template_writes(backbone: Backbone, chat: str) -> 
     (prompt,) = encoder(backbone, chat).encode([("cats run",)])
     assert list(prompt.ids) == expected
     assert prompt.answer == len(expected) - 1
-    assert encoder(backbone, chat).words == ("No", "Yes")
+    assert encoder(backbone, chat).label_words == ("No", "Yes")
 
 
 @pytest.mark.parametrize("chat", ["one", "turns"])

@@ -180,4 +180,4 @@ def test_distillation_reads_teacher_with_and_student_without_demonstrations(fold
 
 
 def test_small_task_is_valid() -> None:
-    assert small_task().words == (" No", " Yes")
+    assert small_task().ordered_label_words == (" No", " Yes")

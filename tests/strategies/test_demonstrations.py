@@ -10,8 +10,8 @@ from helpers import EXAMPLES, learner_on
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effft.data.draw import draw_demonstrations
 from effft.data.examples import Example
-from effft.data.few_shot import draw_demonstrations
 from effft.models.forward.shared_prefix import share_starts
 from effft.strategies.learner import Learner
 from effft.strategies.scoring import predict, predict_apart

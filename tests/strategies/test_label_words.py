@@ -57,8 +57,8 @@ def expected(learner: Learner, how: str, texts: Sequence[str] = TEXTS, prefix: s
         values = log_likelihood(model, tokenizer, prefix + encoder.template.format(text=text), word)
         return values.mean() if how == "mean" else values.sum()
 
-    rows = torch.stack([torch.stack([score(text, word) for word in encoder.words]) for text in texts])
-    return rows - (torch.stack([score("", word) for word in encoder.words]) if how == "pmi" else 0)
+    rows = torch.stack([torch.stack([score(text, word) for word in encoder.label_words]) for text in texts])
+    return rows - (torch.stack([score("", word) for word in encoder.label_words]) if how == "pmi" else 0)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_contexts_are_shared_and_scores_add_up(ids: list[tuple[int, ...]], decod
 def test_auto_reads_one_token_where_it_can(folders: dict[str, Path]) -> None:
     def words(given: str, how: str = "auto") -> LabelTokens:
         strategy = compose("zero_shot").with_parameters({"label_words": given, "label_score": how})
-        found = learner_on(folders["llama"], strategy).words
+        found = learner_on(folders["llama"], strategy).label_tokens
         assert found is not None
         return found
 
@@ -223,10 +223,10 @@ def test_choices_on_real_rows(shared: Path, name: str) -> None:
 
 
 def check_choices(learner: Learner, texts: Sequence[str]) -> None:
-    assert learner.words is not None
+    assert learner.label_tokens is not None
     found = predict(learner, learner.items([Example((text,), 0, row) for row, text in enumerate(texts)]))
     with torch.no_grad():
-        wanted = expected(learner, learner.words.score, texts)
+        wanted = expected(learner, learner.label_tokens.score, texts)
     assert found.argmax(dim=1).tolist() == wanted.argmax(dim=1).tolist()
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 

@@ -82,7 +82,7 @@ def test_a_run_carries_its_difficulty_to_the_rows() -> None:
     session = Session()
     default = prepare(make_config({"strategy": "zero_shot", "task": "overlap"}), session)
     harder = prepare(make_config({"strategy": "zero_shot", "task": "overlap", "overlap_strength": "0.5"}), session)
-    assert default.few_shot.train != harder.few_shot.train
+    assert default.draw.train != harder.draw.train
     assert "overlap_strength 0.5" in harder.evaluated["in_domain"].origin
     assert default.evaluated["ood/traps"].digest == harder.evaluated["ood/traps"].digest
     assert [default.resolved.settings[name] for name in DIFFICULTY_FIELDS] == [1.0, 20, 0.0]

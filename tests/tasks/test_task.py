@@ -31,7 +31,7 @@ def own(tmp_path):
 def test_a_task_of_ones_own_in_ten_lines(own):
     task = load_task(str(own))
     assert len(OWN.splitlines()) <= 10
-    assert (task.metric, task.words, task.pattern()) == ("accuracy", (" No", " Yes"), "{text} Good?")
+    assert (task.metric, task.ordered_label_words, task.pattern()) == ("accuracy", (" No", " Yes"), "{text} Good?")
     assert task.split_names == ("train", "in_domain", "ood/tweets")
     assert [(e.texts, e.label) for e in read_split(task, "train").examples] == [(("awful",), 0), (("lovely",), 1)]
     assert read_split(task, "in_domain").examples[0].slices == (("label", "bad"), ("kind", "a"))
@@ -56,7 +56,7 @@ def test_data_dir_replaces_the_folder(own, tmp_path):
 def test_splits_may_stand_together(own):
     own.write_text("fields: text\nlabels: [no, yes]\nsplits: {train: a.csv, in_domain: b.csv}\n")
     task = load_task(str(own))
-    assert (task.name, task.labels, task.words) == ("mood", ("no", "yes"), (" no", " yes"))
+    assert (task.name, task.labels, task.ordered_label_words) == ("mood", ("no", "yes"), (" no", " yes"))
     with pytest.raises(InputError, match="has no patterns"):
         task.pattern()
 
@@ -65,7 +65,7 @@ def test_splits_may_stand_together(own):
 def test_the_tasks_of_this_package(name):
     task = load_task(name)
     assert task.name == name
-    assert len(task.words) == len(task.labels) == 2
+    assert len(task.ordered_label_words) == len(task.labels) == 2
     assert task.ood
     assert all(task.pattern(p) for p in ("", *task.patterns))
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effft.data.draw import draw_demonstrations, draw_per_label, draw_rows, draw_unlabelled, fold_numbers
 from effft.data.examples import Example, ExampleSet
-from effft.data.few_shot import draw_demonstrations, draw_few_shot, draw_rows, draw_unlabelled, fold_numbers
 from effft.errors import InputError
 
 LABELS = ("no", "yes", "maybe")
@@ -17,46 +17,46 @@ def pool_of(count, labels=3):
 @given(st.integers(1, 12), st.integers(0, 1000), st.integers(72, 120))
 def test_draw_is_balanced_disjoint_and_repeatable(per_label, seed, count):
     pool = pool_of(count)
-    drawn = draw_few_shot(pool, LABELS, per_label, seed)
+    drawn = draw_per_label(pool, LABELS, per_label, seed)
     for part in (drawn.train, drawn.validation):
         assert [sum(e.label == i for e in part) for i in range(3)] == [per_label] * 3
     assert not {e.texts for e in drawn.train} & {e.texts for e in drawn.validation}
-    assert drawn == draw_few_shot(pool, LABELS, per_label, seed)
+    assert drawn == draw_per_label(pool, LABELS, per_label, seed)
 
 
 @given(st.integers(1, 11), st.integers(0, 1000))
 def test_a_larger_draw_keeps_the_smaller_one(per_label, seed):
     pool = pool_of(80)
-    small, large = (draw_few_shot(pool, LABELS, n, seed) for n in (per_label, per_label + 1))
+    small, large = (draw_per_label(pool, LABELS, n, seed) for n in (per_label, per_label + 1))
     assert set(small.train) < set(large.train)
     assert set(small.validation) < set(large.validation)
 
 
 def test_other_data_seed_other_examples():
-    assert draw_few_shot(pool_of(90), LABELS, 4, 0) != draw_few_shot(pool_of(90), LABELS, 4, 1)
+    assert draw_per_label(pool_of(90), LABELS, 4, 0) != draw_per_label(pool_of(90), LABELS, 4, 1)
 
 
 def test_a_text_is_drawn_once_even_with_two_labels():
     rows = tuple(Example((f"text {i // 2}",), i % 2, i) for i in range(40)) + tuple(
         Example((f"other {i}",), 1, 40 + i) for i in range(20)
     )
-    drawn = draw_few_shot(ExampleSet("train", rows, "here"), ("no", "yes"), 10, 3)
+    drawn = draw_per_label(ExampleSet("train", rows, "here"), ("no", "yes"), 10, 3)
     texts = [e.texts for e in drawn.train + drawn.validation]
     assert len(texts) == len(set(texts)) == 40
 
 
 def test_too_few_names_label_count_and_what_is_possible():
     with pytest.raises(InputError, match=r"label 'no' has 4 .*here.*8 are needed.*--per-label 2 is possible"):
-        draw_few_shot(pool_of(12), LABELS, 4, 0)
+        draw_per_label(pool_of(12), LABELS, 4, 0)
     with pytest.raises(InputError, match="at least 1"):
-        draw_few_shot(pool_of(12), LABELS, 0, 0)
+        draw_per_label(pool_of(12), LABELS, 0, 0)
     with pytest.raises(InputError, match="needs more rows"):
-        draw_few_shot(pool_of(1), LABELS, 1, 0)
+        draw_per_label(pool_of(1), LABELS, 1, 0)
 
 
 @given(st.integers(0, 24), st.integers(0, 100))
 def test_demonstrations_are_as_balanced_as_can_be(shots, seed):
-    train = draw_few_shot(pool_of(72), LABELS, 8, 0).train
+    train = draw_per_label(pool_of(72), LABELS, 8, 0).train
     chosen = draw_demonstrations(train, 3, shots, seed)
     counts = [sum(e.label == i for e in chosen) for i in range(3)]
     assert len(chosen) == len(set(chosen)) == shots
@@ -67,12 +67,12 @@ def test_demonstrations_are_as_balanced_as_can_be(shots, seed):
 @pytest.mark.parametrize("shots", [-1, 25])
 def test_more_demonstrations_than_examples(shots):
     with pytest.raises(InputError, match=f"shots={shots}: 24"):
-        draw_demonstrations(draw_few_shot(pool_of(72), LABELS, 8, 0).train, 3, shots, 0)
+        draw_demonstrations(draw_per_label(pool_of(72), LABELS, 8, 0).train, 3, shots, 0)
 
 
 def test_unlabelled_are_new_texts_and_all_when_fewer():
     pool = pool_of(60)
-    drawn = draw_few_shot(pool, LABELS, 4, 0)
+    drawn = draw_per_label(pool, LABELS, 4, 0)
     taken = drawn.train + drawn.validation
     some, every = draw_unlabelled(pool, taken, 10, 0), draw_unlabelled(pool, taken, 1000, 0)
     assert len(some) == 10

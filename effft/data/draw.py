@@ -9,16 +9,16 @@ from effft.errors import InputError
 
 
 @dataclass(frozen=True)
-class FewShotDraw:
+class Draw:
     """The shots, and a disjoint validation set, () where none was asked for."""
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
 
 
-def draw_few_shot(
+def draw_per_label(
     pool: ExampleSet, labels: tuple[str, ...], per_label: int, data_seed: int, validates: bool = True
-) -> FewShotDraw:
+) -> Draw:
     """`per_label` examples of each label for training and, where asked for, as many for validation.
 
     Each label's distinct examples are shuffled once by `data_seed`; training takes the first `per_label`, validation
@@ -48,7 +48,7 @@ def draw_few_shot(
         validation += own[-per_label:] if validates else ()
     random.Random(f"{data_seed}/train").shuffle(train)
     random.Random(f"{data_seed}/validation").shuffle(validation)
-    return FewShotDraw(tuple(train), tuple(validation))
+    return Draw(tuple(train), tuple(validation))
 
 
 def draw_rows(pool: ExampleSet, labels: tuple[str, ...], rows: str, data_seed: int) -> tuple[Example, ...]:
@@ -100,13 +100,13 @@ def fold_numbers(examples: Sequence[Example], labels: int, folds: int, seed: int
     return numbers
 
 
-def hold_out(examples: Sequence[Example], numbers: Sequence[int], fold: int) -> FewShotDraw:
+def hold_out(examples: Sequence[Example], numbers: Sequence[int], fold: int) -> Draw:
     """The examples of fold `fold` validate, the others train."""
     pairs = list(zip(examples, numbers, strict=True))
-    return FewShotDraw(tuple(e for e, n in pairs if n != fold), tuple(e for e, n in pairs if n == fold))
+    return Draw(tuple(e for e, n in pairs if n != fold), tuple(e for e, n in pairs if n == fold))
 
 
-def split_fold(drawn: FewShotDraw, labels: int, fold: int, folds: int, seed: int) -> FewShotDraw:
+def split_fold(drawn: Draw, labels: int, fold: int, folds: int, seed: int) -> Draw:
     """The shots alone, cut by `seed` into `folds` parts balanced by label: part `fold` validates, the rest trains.
 
     Raises:
@@ -121,7 +121,7 @@ def split_fold(drawn: FewShotDraw, labels: int, fold: int, folds: int, seed: int
         random.Random(f"{seed}/folds/label {label}").shuffle(own)
         held |= {example.index for example in own[fold::folds]}
     train = tuple(example for example in drawn.train if example.index not in held)
-    return FewShotDraw(train, tuple(example for example in drawn.train if example.index in held))
+    return Draw(train, tuple(example for example in drawn.train if example.index in held))
 
 
 def draw_demonstrations(
