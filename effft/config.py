@@ -107,7 +107,7 @@ class ModelSettings(Settings):
     revision: str = ""
     """Revision of a hub model: branch, tag or commit."""
     max_length: Positive = 256
-    """Tokens per example; longer texts are cut, the pattern around them never."""
+    """Tokens per example; longer texts are cut (--cut), the pattern around them never."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the model; auto takes bf16 where the hardware supports it and it is faster."""
     quantize: Literal["none", "nf4", "int8"] = "none"
@@ -121,6 +121,10 @@ class ModelSettings(Settings):
 class PartSettings(Settings):
     """Parameters of the strategy's parts; None means the part's default."""
 
+    cut: Literal["end", "start", "middle"] | None = None
+    """What a text longer than --max-length loses; middle keeps its head and its tail."""
+    windows: Literal["none", "mean", "max"] | None = None
+    """Answer such a text by overlapping windows over all of it: the mean of their scores, or those of the surest."""
     pattern: str | None = None
     """Name of the task's pattern; by default its first."""
     shots: Count | None = None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN = (
     *DATA_FIELDS, "data_dir", "allow_outside", "per_label", "rows", "data_seed", "model", "revision", "max_length",
-    "pattern", "shots", "demonstrations", "demo_order", "demo_seed",
+    "cut", "windows", "pattern", "shots", "demonstrations", "demo_order", "demo_seed",
     "chat", "label_words", "label_score", "teacher_shots",
 )  # fmt: skip
 """The RunConfig fields that change what a model reads."""
@@ -139,15 +139,16 @@ def label_lines(encoder: "PromptEncoder", plan: "Plan") -> Iterator[str]:
 
 def prompt(encoder: "PromptEncoder", example: "Example", label: str, where: str) -> Iterator[str]:
     """One prompt: every token the model reads, special tokens included, and the expected answer."""
-    (encoded,) = encoder.encode([example.texts])
-    text = encoder.tokenizer.decode(encoded.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    cut = ", text cut" if encoded.cut else ""
-    yield f"{where}, row {example.index}: {label}, {len(encoded.ids)} tokens{cut}"
-    yield from (f"  | {line}" for line in text.split("\n"))
-    if encoder.label_tokens is not None:
-        token = encoder.tokenizer.convert_ids_to_tokens(encoded.ids[encoded.answer])
-        answer = "not known" if example.label == UNLABELLED else repr(encoder.label_words[example.label])
-        yield f"  answer: {answer}, read after {token!r} (position {encoded.answer})"
+    reads = encoder.encode([example.texts])[0].reads
+    for number, read in enumerate(reads, start=1):
+        text = encoder.tokenizer.decode(read.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        cut = f", window {number} of {len(reads)}" if len(reads) > 1 else ", text cut" * read.cut
+        yield f"{where}, row {example.index}: {label}, {len(read.ids)} tokens{cut}"
+        yield from (f"  | {line}" for line in text.split("\n"))
+        if encoder.label_tokens is not None:
+            token = encoder.tokenizer.convert_ids_to_tokens(read.ids[read.answer])
+            answer = "not known" if example.label == UNLABELLED else repr(encoder.label_words[example.label])
+            yield f"  answer: {answer}, read after {token!r} (position {read.answer})"
 
 
 @click.command(

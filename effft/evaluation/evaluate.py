@@ -15,7 +15,7 @@ from effft.evaluation.metrics import (
     risk_coverage_area,
     softmax,
 )
-from effft.evaluation.remarks import chance_note, cut_note, missing_labels_note, unlabelled_note
+from effft.evaluation.remarks import chance_note, cut_note, cut_share, missing_labels_note, unlabelled_note
 from effft.progress import ProgressCallback, silent
 from effft.strategies.calibration import Calibration
 from effft.strategies.learner import Learner
@@ -75,9 +75,11 @@ def evaluate(
     labels = np.array([e.label for e in examples])
     answers = scores.argmax(axis=1)
     prompts = [item.prompt for item in items]
+    notes, known = cut_note(split, prompts, learner.encoder), {"examples": float(len(examples))}
+    known["prompt_tokens"] = float(np.mean([sum(read.size for read in prompt.reads) for prompt in prompts]))
+    known["cut_share"] = cut_share(prompts)
     if UNLABELLED in labels:
-        known = {"examples": float(len(examples)), "prompt_tokens": float(np.mean([item.length for item in items]))}
-        notes = [*cut_note(split, prompts), unlabelled_note(split, learner.task.labels, answers.tolist())]
+        notes.append(unlabelled_note(split, learner.task.labels, answers.tolist()))
         table = prediction_table(learner.task, examples, scores)
         return Evaluation({str(MetricKey(split, k)): v for k, v in known.items()}, table, tuple(notes), calibration)
     count = len(learner.task.labels)
@@ -92,8 +94,7 @@ def evaluate(
         "majority": float(np.bincount(labels).max() / len(labels)),
         "chance": 1 / count,
         "labels": float(len(set(labels.tolist()))),
-        "examples": float(len(examples)),
-        "prompt_tokens": float(np.mean([item.length for item in items])),
+        **known,
     }
     groups = [{str(MetricKey(split, name)): value for name, value in metrics.items()}]
     for pairs, rows in slice_rows(learner.task.labels, examples, slices).items():
@@ -101,7 +102,6 @@ def evaluate(
         shown = part if len(set(labels[rows])) > 1 else {"accuracy": part["accuracy"]}
         shown |= {"examples": float(len(rows))}
         groups.append({str(MetricKey(split, name, pairs)): value for name, value in shown.items()})
-    notes = cut_note(split, prompts)
     if split != "validation":
         notes += missing_labels_note(split, learner.task.labels, set(labels.tolist()))
         notes += chance_note(learner, split, metric, metrics, prompts)

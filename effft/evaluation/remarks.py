@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from effft.evaluation.statistics import chance_remark, uninformed_scores
 from effft.strategies.learner import Learner
-from effft.strategies.prompting import MANY_UNKNOWN, EncodedPrompt
+from effft.strategies.prompting import MANY_UNKNOWN, EncodedPrompt, PromptEncoder
 
 MANY_CUT = 0.5
 """Share of cut texts above which the cuts are a likely cause of a score at chance."""
@@ -14,10 +14,17 @@ SMALL_MODEL = 20_000_000
 """Parameters below which a model may be too small for natural text."""
 
 
-def cut_note(split: str, prompts: Sequence[EncodedPrompt]) -> list[str]:
-    """How many texts lost their end."""
-    cut = sum(prompt.cut for prompt in prompts)
-    return [f"{cut} texts of {split} were longer than max_length and lost their end."] if cut else []
+def cut_share(prompts: Sequence[EncodedPrompt]) -> float:
+    """Share of the texts that do not fit."""
+    return sum(prompt.cut for prompt in prompts) / max(1, len(prompts))
+
+
+def cut_note(split: str, prompts: Sequence[EncodedPrompt], encoder: PromptEncoder) -> list[str]:
+    """How many texts did not fit, and what became of them; training reads no windows."""
+    whole = encoder.windows != "none" and split != "train"
+    fate = f"were read in windows ({encoder.windows} of their scores)" if whole else f"lost their {encoder.cut}"
+    count, share = sum(prompt.cut for prompt in prompts), f"{100 * cut_share(prompts):.2g} %"
+    return [f"{count} texts of {split} ({share}) were longer than max_length and {fate}."] if count else []
 
 
 def missing_labels_note(split: str, labels: Sequence[str], present: set[int]) -> list[str]:
@@ -52,7 +59,7 @@ def chance_note(
     if remark not in ("at chance", "below chance"):
         return []
     unknown = learner.encoder.unknown_share(prompts)
-    cut = sum(prompt.cut for prompt in prompts) / len(prompts)
+    cut = cut_share(prompts) if learner.encoder.windows == "none" else 0.0
     if _is_reversed(metrics):
         shortcut = ", or what was learned in training fails on it" if split.startswith("ood/") else ""
         cause = f"its labels may be swapped (the label map of the task, the order of --label-words){shortcut}"

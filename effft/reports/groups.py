@@ -25,7 +25,7 @@ DEMO_SEED = "given:demo_seed"
 
 DEFAULTS = {
     "param:class_weights": "none", "param:label_score": "auto", "param:calibration": "none", "param:chat": "off",
-    "param:demonstrations": "balanced", "param:demo_order": "random",
+    "param:demonstrations": "balanced", "param:demo_order": "random", "param:cut": "end", "param:windows": "none",
 }  # fmt: skip
 """Columns of settings that runs of earlier versions did not log, with the value that they had."""
 

@@ -15,7 +15,7 @@ from effft.distributed.process_group import process_group
 from effft.evaluation.cross_validation import evaluate_out_of_fold
 from effft.evaluation.evaluate import evaluate
 from effft.evaluation.metric_keys import CROSS_VALIDATED, collect, headlines, home_split, ood_sets, to_table
-from effft.evaluation.remarks import cut_note
+from effft.evaluation.remarks import cut_note, cut_share
 from effft.models.description import resolve_device
 from effft.profiling.flops import counted
 from effft.profiling.resources import ResourceMeter, Workload, held_by, resources
@@ -111,7 +111,8 @@ def execute(
             learner, teacher = build_learner(plan, frozen)
         with meter.stage("train"), counted(learner.backbone.model, learner.head) as trained:
             items = training_items(plan, learner, teacher)
-            notes += cut_note("train", [item.prompt for item in items])
+            prompts = [item.prompt for item in items]
+            notes += cut_note("train", prompts, learner.encoder)
             tokens = adapt(plan, learner, items, tracker, progress, should_stop)
             learner.calibration, learner.risk_curve = calibration_of(plan, learner, progress), curve
             if curve is not None:
@@ -136,7 +137,10 @@ def execute(
     ood = ood_sets(metrics, primary)
     home = metrics.get(f"{home_split(metrics, primary)}/{primary}")
     closing = {} if home is None else {f"ood/{o}/gap": home - metrics[f"ood/{o}/{primary}"] for o in ood}
-    closing |= {"resources/labels_used": float(plan.labels_used)} | cross_validation_seconds
+    closing |= {
+        "train/cut_share": cut_share(prompts),
+        "resources/labels_used": float(plan.labels_used),
+    } | cross_validation_seconds
     total = process_group().total
     work = Workload(tokens, int(total(trained.total)), int(total(evaluation_flops)), resolved.threads)
     closing |= resources(learner, meter, work)

@@ -63,10 +63,11 @@ def plan_study(
     plan = prepare_validation(config, session, (0, settings.folds, config.seed) if settings.folds else None)
     backbone = session.loaded_backbone(config, plan.strategy.head != compose("vanilla").head)
     rank = min(LoRA.highest_rank(backbone, modules) for modules in ("attention", "all"))
-    words = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)[0].label_tokens
+    encoder, _ = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)
+    words, texts = encoder.label_tokens, [example.texts for example in plan.draw.train]
     limits = Limits(
         len(backbone.layout.blocks), len(plan.draw.train), tuple(plan.task.patterns), rank,
-        words.different_scores if words else (),
+        words.different_scores if words else (), any(prompt.cut for prompt in encoder.encode(texts)),
     )  # fmt: skip
     space = strategy.space(backbone.width)
     space = bounded(space, limits) | {

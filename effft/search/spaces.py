@@ -20,6 +20,7 @@ class Limits:
     """What ends a dimension: blocks of the backbone, labelled examples a fold trains on, patterns of the task.
 
     rank: the highest that fits the backbone's linear maps. label_scores: those that differ for the task's label words.
+    long_texts: whether a training text is longer than fits.
     """
 
     blocks: int
@@ -27,6 +28,7 @@ class Limits:
     patterns: tuple[str, ...]
     rank: float = ALL
     label_scores: tuple[str, ...] = ()
+    long_texts: bool = False
 
 
 def bounded(space: Mapping[str, Dimension], limits: Limits) -> Space:
@@ -42,6 +44,8 @@ def bounded(space: Mapping[str, Dimension], limits: Limits) -> Space:
             dimension = Range(dimension.low, high, dimension.log, dimension.whole)
         if name == "rank" and not isinstance(dimension, Choice):
             dimension = replace(dimension, high=min(dimension.high, limits.rank))
+        if name in ("cut", "windows") and not limits.long_texts:
+            continue
         single = len(dimension.values) < 2 if isinstance(dimension, Choice) else dimension.low >= dimension.high
         if not single:
             found[name] = dimension

@@ -60,14 +60,32 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Plain(Part):
+class Input(Part):
+    """What the inputs share: how they read texts that are longer than fits.
+
+    Args:
+        cut: what such a text loses: its `end`, its `start` or its `middle`.
+        windows: where an answer is asked for, read it whole instead, in windows that overlap: `mean` averages their
+            label scores, `max` takes those of the surest window.
+    """
+
+    space: ClassVar[Mapping[str, Dimension]] = {
+        "cut": Choice(("end", "start", "middle")),
+        "windows": Choice(("none", "mean", "max")),
+    }
+    cut: str = "end"
+    windows: str = "none"
+
+
+@dataclass(frozen=True)
+class Plain(Input):
     """The texts as they are; two texts go in as a pair."""
 
     about: ClassVar[str] = "the texts alone"
 
 
 @dataclass(frozen=True)
-class Pattern(Part):
+class Pattern(Input):
     """The texts inside one of the task's patterns.
 
     Args:
@@ -85,6 +103,7 @@ class Pattern(Part):
 
     about: ClassVar[str] = "a pattern around the texts"
     space: ClassVar[Mapping[str, Dimension]] = {
+        **Input.space,
         "pattern": Choice(()),
         "shots": Range(1, ALL, log=True, whole=True),
         "demonstrations": Choice(("balanced", "nearest", "all")),

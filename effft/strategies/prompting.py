@@ -12,6 +12,7 @@ from effft.models.forward.token_tree import TokenTree
 from effft.strategies.chat import ChatTemplate
 from effft.strategies.demonstrations import NearestDemonstrations
 from effft.strategies.label_words import LabelTokens, label_tokens, label_words
+from effft.strategies.long_texts import Span, cut, windows
 from effft.strategies.parts import Pattern, Verbalizer
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
@@ -30,7 +31,8 @@ Frame = tuple[str, str]
 class EncodedPrompt(NamedTuple):
     """One prompt as ids. answer: position whose state predicts the label word; cut: whether a text was shortened.
 
-    label_tokens: what is read at the answer slot; None for a classifier.
+    label_tokens: what is read at the answer slot; None for a classifier. windows: what is read instead where an answer
+    is asked for, of a text that does not fit.
     """
 
     ids: tuple[int, ...]
@@ -38,6 +40,12 @@ class EncodedPrompt(NamedTuple):
     answer: int
     cut: bool
     label_tokens: LabelTokens | None = None
+    windows: "tuple[EncodedPrompt, ...]" = ()
+
+    @property
+    def reads(self) -> "tuple[EncodedPrompt, ...]":
+        """What is read for an answer: its windows where it has some, else itself."""
+        return self.windows or (self,)
 
     @property
     def size(self) -> int:
@@ -97,6 +105,7 @@ class PromptEncoder:
         self.demos = tuple(demos)
         self.chat: ChatTemplate | None = None
         self.nearest: NearestDemonstrations | None = None
+        self.cut, self.windows = (str(strategy.parameters[name]) for name in ("cut", "windows"))
         if isinstance(strategy.input, Pattern):
             part = strategy.input
             self.template = task.pattern(part.pattern)
@@ -173,7 +182,7 @@ class PromptEncoder:
     # ---- ids ----
 
     def encode(self, examples: Sequence[Sequence[str]], leave_out: bool = False) -> list[EncodedPrompt]:
-        """Prompts of many texts as ids; too long ones lose the end of their longest text, never the answer slot.
+        """Prompts of many texts as ids; too long ones lose a part of their longest text (`cut`), never the answer slot.
 
         leave_out: show no demonstration that has an example's own texts.
         """
@@ -244,25 +253,35 @@ class PromptEncoder:
 
     def _shorten(self, texts: Sequence[str], frame: Frame, limit: int) -> EncodedPrompt:
         spans = [self._spans(text) for text in texts]
+        prompt, kept = self._fit(texts, spans, frame, limit)
+        if self.windows == "none":
+            return prompt
+        pieces = [(piece, [self._spans(text) for text in piece]) for piece in windows(texts, spans, kept)]
+        return prompt._replace(windows=tuple(self._fit(*piece, frame, limit)[0] for piece in pieces))
+
+    def _fit(
+        self, texts: Sequence[str], spans: Sequence[Sequence[Span]], frame: Frame, limit: int
+    ) -> tuple[EncodedPrompt, list[int]]:
+        """The prompt of what fits of the texts, and how many tokens of each that is."""
         keep = [len(span) for span in spans]
         while True:
-            shorter = [t[: span[n - 1][1]] if n else "" for t, span, n in zip(texts, spans, keep, strict=True)]
+            shorter = [cut(t, span, n, self.cut) for t, span, n in zip(texts, spans, keep, strict=True)]
             ids, segments = self._tokenize([shorter], [frame])[0]
             over = len(ids) - limit
             if over <= 0:
-                return self._place(ids, segments, cut=True)
+                return self._place(ids, segments, cut=True), keep
             longest = max(range(len(keep)), key=keep.__getitem__)
             if not keep[longest]:
                 raise InputError(f"the pattern alone is longer than max_length ({len(ids)} > {limit} tokens).")
             others = max((n for i, n in enumerate(keep) if i != longest), default=0)
             keep[longest] -= min(over, max(1, keep[longest] - others))
 
-    def _spans(self, text: str) -> list[tuple[int, int]]:
+    def _spans(self, text: str) -> list[Span]:
         """Where the pieces lie at whose ends a text may be cut: its tokens, or characters for a slow tokenizer."""
         if not self.tokenizer.is_fast:
             return [(place, place + 1) for place in range(len(text))]
         out = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        spans: list[tuple[int, int]] = out["offset_mapping"]
+        spans: list[Span] = out["offset_mapping"]
         return spans
 
     def tokens_around(self, demos: Sequence[Example]) -> int:

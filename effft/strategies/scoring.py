@@ -35,7 +35,7 @@ def predict(
     frozen_features: FrozenFeatures | None = None,
     encoder: PromptEncoder | None = None,
 ) -> Tensor:
-    """Scores of all items, (items, labels) fp32 on the CPU, in their order.
+    """Scores of all items, (items, labels) fp32 on the CPU, in their order; of a text in windows those of its windows.
 
     Equal prompts are scored once, prompts are sorted by length and batched, a common prefix is computed once, and
     several processes score a share each.
@@ -52,9 +52,15 @@ def predict(
     Raises:
         RunError: a score is not finite.
     """
+    encoder = encoder or learner.encoder
+    counts = [len(item.prompt.reads) for item in items]
+    if sum(counts) > len(items):
+        items = [item._replace(prompt=read, state=None) for item in items for read in item.prompt.reads]
+        scores = predict(learner, items, budget, progress, stage, frozen_features, encoder)
+        return torch.stack([_of_windows(part, encoder.windows) for part in torch.split(scores, counts)])
     less_prior = learner.label_tokens is not None and learner.label_tokens.score == "pmi"
     if less_prior:
-        items = [*items, Item((encoder or learner.encoder).without_texts, -1)]
+        items = [*items, Item(encoder.without_texts, -1)]
     group = process_group()
     unique: dict[tuple[tuple[int, ...], int], int] = {}
     places = [unique.setdefault((item.prompt.ids, item.prompt.answer), len(unique)) for item in items]
@@ -86,6 +92,11 @@ def predict(
     scores = group.all_reduce_sum(scores)
     check_finite(scores, learner.backbone.name)
     return scores[places[:-1]] - scores[places[-1]] if less_prior else scores[places]
+
+
+def _of_windows(scores: Tensor, how: str) -> Tensor:
+    """The scores of a text, (labels), from those of its windows, (windows, labels): their mean, or the surest's."""
+    return scores.mean(dim=0) if how == "mean" else scores[scores.log_softmax(dim=-1).max(dim=-1).values.argmax()]
 
 
 def predict_apart(
