@@ -69,7 +69,7 @@ def test_stored_runs_differ_in_demo_seed_as_in_seeds_and_say_what_they_read() ->
         StoredRun(
             run_id=str(place), name="", status="FINISHED", started=place,
             tags={"strategy": "icl", "backbone": "m", "per_label": "8", "seed": "0", "data_seed": "0"},
-            params={"calibration": how, "demo_seed": str(seed)}, asked={"demo_seed": str(seed)},
+            params={"calibration": how, "demo_seed": str(seed)}, given={"demo_seed": str(seed)},
             metrics={"in_domain/mcc": score},
         )
         for place, (how, seed, score) in enumerate([*three, ("batch", 0, 1.0)])
