@@ -3,12 +3,9 @@
 The command line calls the same functions and prints what they return.
 """
 
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
@@ -21,24 +18,19 @@ from effft.data.files import write_jsonl
 from effft.errors import InputError
 from effft.evaluation.metrics import softmax
 from effft.progress import ProgressCallback, say, silent
-from effft.reports.csv_files import outcomes_csv
-from effft.reports.disagreement import Disagreement, disagreement_csv, disagreements
-from effft.reports.page import markdown_blocks
-from effft.reports.results import ResultsTable, outcomes_table
-from effft.runs.compare import Outcome, PlannedComparison, ResultsFile
+from effft.runs.compare import PlannedComparison
 from effft.runs.experiment import Result, execute
 from effft.runs.grid import comparison_of
 from effft.runs.plan import prepare
 from effft.runs.session import Session
 from effft.serving.load import SavedModel
 from effft.serving.manifest import Manifest, read_manifest
+from effft.tracked_comparison import track_comparison
 from effft.tracking import check_target, open_tracker
 from effft.tracking.tracker import Tracker, tracked
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-    from effft.search.tuned import TunedComparison
 
 Data: TypeAlias = Union[str, Path, "DataFrame"]
 Rows: TypeAlias = Union[Sequence[str], Sequence[Sequence[str]], "DataFrame"]
@@ -270,100 +262,6 @@ def compare(
             frames = [task.table.frame().assign(task=task.name) for task in found]
     table = pd.concat(frames, ignore_index=True)
     return table if len(frames) > 1 else table.drop(columns="task")
-
-
-@dataclass(frozen=True)
-class TaskOutcomes:
-    """What the runs of a comparison gave on one task; `parent` is the tracked run above them."""
-
-    name: str
-    parent: Tracker
-    outcomes: Sequence[Outcome]
-    table: ResultsTable
-    disagreements: Sequence[Disagreement]
-
-    @property
-    def failed(self) -> bool:
-        """Whether a run failed."""
-        return any(outcome.failure for outcome in self.outcomes)
-
-    def json(self) -> dict[str, Any]:
-        """The table, and for sets without labels how often two strategies differ, as values for JSON."""
-        sets = {one.name: [[*pair, share] for pair, share in one.pairs.items()] for one in self.disagreements}
-        return self.table.json() | ({"disagreement": sets} if sets else {})
-
-
-@contextmanager
-def track_comparison(
-    job: "TunedComparison | PlannedComparison",
-    target: TrackingTarget,
-    show: Callable[[TaskOutcomes], None],
-    on_run: ProgressCallback = silent,
-) -> Iterator[list[TaskOutcomes]]:
-    """Work off a comparison under a parent run for each task, which stays open while the block runs.
-
-    Args:
-        job: The comparison, checked.
-        target: Where runs are kept.
-        show: Called with what came out for each task, also where the comparison is interrupted.
-        on_run: Called with (name of a run, runs that are over, runs in all).
-    """
-    file = ResultsFile(None if target.disabled else job.results_path)
-    say(f"{len(file.results)} runs are taken from {file.path}; remove it to run them again." if file.results else "")
-    say(job.announcement())
-    outcomes: dict[int, Outcome] = {}
-    found: list[TaskOutcomes] = []
-    with ExitStack() as stack:
-        parents = {task: stack.enter_context(tracked(_open_parent(job, task, target, file))) for task in job.tasks}
-        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # `mlflow run` chose it for the parents alone
-        try:
-            outcomes.update(job.outcomes(parents, target, file, on_run))
-        finally:
-            for task in job.tasks:
-                if own := [outcome for _, outcome in sorted(outcomes.items()) if outcome.config.task == task]:
-                    found.append(_keep_outcomes(job, task, own, parents[task]))
-                    show(found[-1])
-        if not any(task.failed for task in found):
-            file.remove()
-        yield found
-        for task_outcomes in found:
-            if task_outcomes.failed:
-                task_outcomes.parent.close("FAILED")
-
-
-def _keep_outcomes(
-    job: "TunedComparison | PlannedComparison", task: str, outcomes: Sequence[Outcome], parent: Tracker
-) -> TaskOutcomes:
-    """The tables of one task, kept with the parent run."""
-    table, found = outcomes_table(outcomes), list(disagreements(outcomes))
-    parent.text("comparison.md", table.markdown())
-    parent.text("comparison.csv", outcomes_csv(outcomes))
-    parent.metrics(table.metrics())
-    if found:
-        config = outcomes[0].config
-        splits = {one.name: job.session.split(config, one.name).examples for one in found}
-        texts = {name: {e.index: e.texts for e in examples} for name, examples in splits.items()}
-        parent.text("disagreement.csv", disagreement_csv(found, texts))
-        parent.text("disagreement.md", markdown_blocks([one.table() for one in found]))
-    parent.flush()
-    return TaskOutcomes(job.tasks[task], parent, outcomes, table, found)
-
-
-def _open_parent(
-    job: "TunedComparison | PlannedComparison", task: str, target: TrackingTarget, file: ResultsFile
-) -> Tracker:
-    """The tracked run of one task: a new one, or that of the comparison that was interrupted."""
-    name, tags, params = job.describe(task)
-    experiment = target.experiment or f"effft/{job.tasks[task]}"
-    if task in file.parents:
-        from effft.tracking.study_runs import open_parent as continue_run
-
-        parent: Tracker = continue_run(experiment, name, tags, target.uri, file.parents[task])
-    else:
-        parent = open_tracker(target, experiment, name, tags)
-    file.add("parents", task, parent.run_id)
-    parent.params(params)
-    return parent
 
 
 def data_flags(

@@ -22,6 +22,7 @@ LAYERS = (
     ("runs",),
     ("reports",),
     ("search",),
+    ("tracked_comparison",),
     ("api",),
     ("classifier",),
     ("cli",),

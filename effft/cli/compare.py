@@ -17,11 +17,11 @@ from effft.errors import EffftError, InputError
 from effft.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
-    from effft.api import TaskOutcomes
     from effft.cli.output import Progress
     from effft.reports.report import Report
     from effft.runs.compare import PlannedComparison
     from effft.search.tuned import TunedComparison
+    from effft.tracked_comparison import TaskOutcomes
 
 
 def compare_strategies(
@@ -72,9 +72,9 @@ def run_tracked(
     Returns:
         Whether a run failed.
     """
-    from effft.api import track_comparison
     from effft.cli.output import print_json, print_outcomes
     from effft.cli.tracking import how_to_view
+    from effft.tracked_comparison import track_comparison
 
     def show(compared: "TaskOutcomes") -> None:
         progress.stop()

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table as RichTable
 
-    from effft.api import TaskOutcomes
     from effft.reports.results import ResultsTable
     from effft.runs.experiment import Result
+    from effft.tracked_comparison import TaskOutcomes
 
 MOST_RECALLS = 6
 """Labels whose recall the panel of a run shows."""

@@ -101,7 +101,7 @@ def resend(file: str, tracking_uri: str) -> None:
 
     A file is sent once; sending it again does nothing. Without --tracking-uri it goes to the server of the run.
     """
-    from effft.tracking.recovery import resend as send
+    from effft.tracking.resend import resend as send
 
     sent = send(Path(file).expanduser(), tracking_uri)
     if sent.already_sent:

@@ -4,19 +4,17 @@ Training, evaluation, `effft predict` and the tests read files through `open_tab
 """
 
 import csv
-import gzip
 import io
 import json
-import os
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from effft.data.limits import ROW_BYTES, checked_columns, data_limit, empty_file, opened, too_large
+from effft.data.parquet import open_parquet
 from effft.data.table import SourceRow, Table, is_text, listed
 from effft.disk import check_regular
 from effft.errors import InputError, lookup
@@ -32,23 +30,8 @@ RULES = (
 
 FORMATS = {**dict.fromkeys(DELIMITED, "delimited"), ".jsonl": "jsonl", ".parquet": "parquet"}
 
-LIMIT_VARIABLE = "EFFFT_DATA_LIMIT_MB"
-DEFAULT_LIMIT_MB = 512
-ROW_BYTES = 256
-"""What a row counts in addition to its own bytes, so that the limit bounds the memory of many short rows too."""
-
 LONGEST_LINE = 1 << 26
 """Bytes of one line (64 MB); also the longest quoted value."""
-
-MOST_COLUMNS = 10_000
-PACKED = {"PLAIN_DICTIONARY", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY"}
-"""Encodings of parquet in which a text takes fewer bytes than it has."""
-
-BATCH_BYTES = 1 << 25
-"""Unpacked bytes of a parquet file that are read at a time."""
-
-VALUE_BYTES = 16
-"""What a number in a list of a parquet file counts at least: a million equal ones take no room in the file."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +78,10 @@ def open_table(path: Path, layout: Layout = Layout(), limited: bool = True) -> T
     check_regular(path)
     limit = data_limit() if limited else 1e15
     if suffix == ".parquet":
-        return _parquet(path, limit)
+        return open_parquet(path, limit)
     if suffix == ".jsonl":
         names = dict.fromkeys(name for row in _json_rows(path, limit) for name in row.values)
-        return Table(str(path), _few(path, tuple(names)), lambda: _json_rows(path, limit), "line")
+        return Table(str(path), checked_columns(path, tuple(names)), lambda: _json_rows(path, limit), "line")
     return _delimited(path, layout, limit, *DELIMITED[suffix])
 
 
@@ -115,60 +98,10 @@ def write_jsonl(path: Path, frame: Any) -> Path:
     return path
 
 
-def data_limit() -> float:
-    """Bytes that the rows of one file may take.
-
-    Raises:
-        InputError: the environment variable is no positive number.
-    """
-    given = os.environ.get(LIMIT_VARIABLE, "") or str(DEFAULT_LIMIT_MB)
-    try:
-        limit = float(given)
-    except ValueError:
-        limit = 0.0
-    if not 0 < limit < float("inf"):
-        raise InputError(f"{LIMIT_VARIABLE}={given}: it must be a number of megabytes above 0.")
-    return limit * 1e6
-
-
-def _empty(path: Path, what: str = "the file is empty") -> InputError:
-    return InputError(f"{path}: {what}; add rows or name another file.")
-
-
-def _few(path: Path, columns: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns, each there once."""
-    if len(columns) > MOST_COLUMNS:
-        raise InputError(f"{path}: it has {len(columns):,} columns; {MOST_COLUMNS:,} is the most. Keep those needed.")
-    if len(set(columns)) < len(columns):
-        twice = next(name for i, name in enumerate(columns) if name in columns[:i])
-        raise InputError(f"{path}: column {twice!r} stands there twice; rename one in the file.")
-    return columns
-
-
-def too_large(origin: object, limit: float) -> InputError:
-    """The sentence about rows that pass the data limit."""
-    return InputError(
-        f"{origin}: its rows take more than {limit / 1e6:g} MB when unpacked (each row counts {ROW_BYTES} bytes more); "
-        f"take fewer rows, or raise the limit with the environment variable {LIMIT_VARIABLE}."
-    )
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """The unpacked bytes of a file; what is wrong with it becomes a sentence."""
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            yield file  # type: ignore[misc] # both read bytes
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: no whole gzip file ({error}); fetch it again, or drop .gz from its name.") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from None
-
-
 def _lines(path: Path, limit: float, cr_ends: bool = False) -> Iterator[str]:
     """Decoded lines with their ends. CR alone ends a line with `cr_ends`, and in a file that has no LF at all."""
     taken, number = 0, 0
-    with _opened(path) as file:
+    with opened(path) as file:
         while raw := file.readline(LONGEST_LINE + 1):
             number += 1
             taken += len(raw) + ROW_BYTES
@@ -205,7 +138,7 @@ def _delimited(path: Path, layout: Layout, limit: float, delimiter: str, quoted:
     if header:
         first = next(split(), (1, []))[1]
         if not first:
-            raise _empty(path)
+            raise empty_file(path)
         columns = columns or tuple(name.strip() for name in first)
         if len(columns) != len(first):
             raise InputError(f"{path}: the task's `columns` names {len(columns)}, but its header has {len(first)}.")
@@ -224,9 +157,9 @@ def _delimited(path: Path, layout: Layout, limit: float, delimiter: str, quoted:
                 )
         if is_empty:
             what = "no line has all of its columns" if number else "it has a header and no rows"
-            raise _empty(path, what if number or header else "the file is empty")
+            raise empty_file(path, what if number or header else "the file is empty")
 
-    return Table(str(path), _few(path, columns), read, "line")
+    return Table(str(path), checked_columns(path, columns), read, "line")
 
 
 def _split_lines(path: Path, delimiter: str, quoted: bool, limit: float) -> Iterator[tuple[int, list[str]]]:
@@ -267,115 +200,4 @@ def _json_rows(path: Path, limit: float) -> Iterator[SourceRow]:
             raise InputError(f"{path}, line {number}: holds \\u escapes that are no text (NUL or half a pair).")
         yield SourceRow(number, record)
     if not number:
-        raise _empty(path)
-
-
-def _parquet(path: Path, limit: float) -> Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with _opened(path) as file:
-            room = int(min(limit, data_limit()))
-            source = io.BytesIO(file.read(room + 1)) if path.suffix.lower() == ".gz" else str(path)
-        if isinstance(source, io.BytesIO) and source.getbuffer().nbytes > room:
-            raise too_large(path, room)
-        plain = pq.ParquetFile(source)
-        metadata, schema = plain.metadata, plain.schema_arrow
-        texts, hidden, at_once = _packed_columns(path, metadata)
-        found = pq.ParquetFile(source, read_dictionary=texts)
-    except InputError:
-        raise
-    except Exception as error:  # pyarrow has its own errors for every kind of damage
-        raise InputError(f"{path}: no parquet file ({_first_line(error)}); fetch it again.") from None
-    rows, parts = metadata.num_rows, map(metadata.row_group, range(metadata.num_row_groups))
-    unpacked = hidden + sum(part.total_byte_size for part in parts)
-    if not rows:
-        raise _empty(path, "it has no rows")
-    if rows * ROW_BYTES + unpacked > limit:
-        raise too_large(path, limit)
-
-    def read() -> Iterator[SourceRow]:
-        numbers, taken = count(), 0
-        try:
-            for batch in found.iter_batches(batch_size=max(1, min(at_once, BATCH_BYTES * rows // max(1, unpacked)))):
-                taken += sum(_bytes_of(column) for column in batch.columns if pa.types.is_nested(column.type))
-                if taken > limit:
-                    raise too_large(path, limit)
-                for values in zip(*map(_values, batch.columns), strict=True):
-                    taken += ROW_BYTES + sum(len(value) for value in values if isinstance(value, str | bytes))
-                    if taken > limit:
-                        raise too_large(path, limit)
-                    yield SourceRow(next(numbers), dict(zip(schema.names, values, strict=True)))
-        except (OSError, ValueError) as error:  # pyarrow's own errors are among these
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path}: no whole parquet file ({_first_line(error)}); fetch it again.") from None
-
-    return Table(str(path), _few(path, tuple(schema.names)), read)
-
-
-def _packed_columns(path: Path, metadata: Any) -> tuple[list[str], int, int]:
-    """What the columns of a parquet file hold beyond their bytes in it: 1 kB can say a text of 10 MB a thousand times.
-
-    Returns:
-        The columns whose texts arrow leaves in their dictionary; the bytes that lists of numbers take beyond their size
-        in the file; the number of rows that fit into `BATCH_BYTES` when every text is as long as its whole column.
-
-    Raises:
-        InputError: too many columns; lists of texts that arrow cannot leave packed.
-    """
-    if metadata.num_columns > MOST_COLUMNS:
-        raise InputError(f"{path}: it has {metadata.num_columns:,} columns; {MOST_COLUMNS:,} is the most.")
-    texts, hidden, at_once = [], 0, 1024
-    for place in range(metadata.num_columns):
-        column = metadata.schema.column(place)
-        parts = [metadata.row_group(number).column(place) for number in range(metadata.num_row_groups)]
-        encodings = {encoding for part in parts for encoding in part.encodings}
-        in_list, sizes = column.max_repetition_level > 0, [part.total_uncompressed_size for part in parts]
-        if in_list:
-            hidden += max(0, VALUE_BYTES * sum(part.num_values for part in parts) - sum(sizes))
-        if not column.physical_type.endswith("BYTE_ARRAY") or not encodings & PACKED:
-            continue
-        if column.physical_type == "BYTE_ARRAY" and "DELTA_BYTE_ARRAY" not in encodings:
-            texts.append(column.path)
-        elif in_list:
-            raise InputError(
-                f"{path}: column {column.path!r} holds lists of texts in an encoding whose size cannot be told before "
-                "it is read; write the file without that column, or as .jsonl."
-            )
-        else:
-            at_once = min(at_once, BATCH_BYTES // max(1, *sizes))
-    return texts, hidden, at_once
-
-
-def _bytes_of(column: Any) -> int:
-    """Bytes of an arrow array when every text of a dictionary is written out."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    size: int = column.nbytes
-    if pa.types.is_dictionary(column.type):
-        lengths = pc.binary_length(column.dictionary).take(column.indices)
-        size = (pc.sum(lengths).as_py() or 0) + column.indices.nbytes
-        return size
-    if pa.types.is_struct(column.type):
-        return sum(map(_bytes_of, column.flatten()))
-    if pa.types.is_map(column.type):
-        first, last = column.offsets[0].as_py(), column.offsets[-1].as_py()
-        return sum(_bytes_of(part.slice(first, last - first)) for part in (column.keys, column.items))
-    if pa.types.is_nested(column.type):
-        return _bytes_of(column.flatten())
-    return size
-
-
-def _values(column: Any) -> list[Any]:
-    """The values of an arrow array; equal texts are one object."""
-    if not hasattr(column, "dictionary"):
-        return list(column.to_pylist())
-    known = column.dictionary.to_pylist()
-    return [None if place is None else known[place] for place in column.indices.to_pylist()]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160].rstrip(".")
+        raise empty_file(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from effft.data.files import FORMATS, Layout, data_limit, open_table, too_large
+from effft.data.files import FORMATS, Layout, open_table
 from effft.data.hub import (
     cache_place,
     checked_downloads,
@@ -24,6 +24,7 @@ from effft.data.hub import (
     refusal,
     shown_download,
 )  # fmt: skip
+from effft.data.limits import data_limit, too_large
 from effft.data.table import SourceRow, Table
 from effft.disk import cache_folder, written_whole
 from effft.errors import InputError

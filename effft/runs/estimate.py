@@ -19,7 +19,8 @@ from effft.models.forward.shared_prefix import can_share, common_prefix
 from effft.models.skeleton import skeleton
 from effft.profiling.matmul_rate import matmul_rate
 from effft.profiling.meta_memory import measure_meta
-from effft.runs.plan import Plan, prepare, threads_of
+from effft.runs.plan import Plan, prepare
+from effft.runs.resolved import threads_of
 from effft.runs.session import Session
 from effft.strategies.batch import Batch, Item, token_budget
 from effft.strategies.learner import Learner

@@ -1,17 +1,12 @@
 """A run before it works: everything that can be checked is checked here, in the order of cost."""
 
 import json
-import os
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, PART_FIELDS, Amount, RunConfig
 from effft.data.draw import (
     Draw,
-    draw_demonstrations,
     draw_per_label,
     draw_rows,
     draw_unlabelled,
@@ -19,7 +14,7 @@ from effft.data.draw import (
     hold_out,
     split_fold,
 )
-from effft.data.examples import Example, ExampleSet, digest
+from effft.data.examples import Example, ExampleSet
 from effft.data.leakage import draw_leakage
 from effft.distributed.process_group import process_group
 from effft.errors import InputError, UnavailableError
@@ -28,44 +23,23 @@ from effft.models.backbone import Backbone
 from effft.models.description import resolve_device
 from effft.models.device_map import check_device_map
 from effft.models.files import check_name
-from effft.models.forward.attention import NARROW
-from effft.models.precision import choose_precision
 from effft.models.quantization import check_quantize
+from effft.runs.demonstrations import capped_shots, choose_demonstrations
+from effft.runs.resolved import ResolvedSettings, metric_of, resolve
 from effft.runs.session import Session
-from effft.strategies.parts import DistillKL, Nothing, Pattern, Verbalizer
+from effft.strategies.parts import DistillKL, Pattern, Verbalizer
 from effft.strategies.prompting import MANY_UNKNOWN, PromptEncoder, check_pattern_name
 from effft.strategies.strategy import Strategy, compose
 from effft.tasks.loading import missing_ood
 from effft.tasks.task import Task
 from effft.tracking.tracker import GIVEN_TAG
-from effft.training.loop import steps_in
 
 Fold = tuple[int, int, int]
 """Which fold of the shots validates, how many folds there are, and the seed that cuts them."""
 
 
-@dataclass(frozen=True)
-class ResolvedSettings:
-    """The settings of a run as used, with defaults filled in.
-
-    steps: optimizer updates, 0 where nothing trains. precision: 'bf16' or 'fp32'. settings: all settings by name, those
-    before it included, which a tracker records as parameters.
-    """
-
-    metric: str
-    learning_rate: float
-    steps: int
-    precision: str
-    device: str
-    threads: int
-    settings: Mapping[str, object]
-
-
 VALIDATION_FOLDS = 5
 """One of so many parts of the rows drawn validates, where `selection=validation` or a search asks for it."""
-
-MAJORITY = 0.7
-"""Share of the most frequent label above which macro F1 is the metric of a task that names none."""
 
 READ_AHEAD = 200
 """Training texts that are read before training, to see whether the model knows their words."""
@@ -222,7 +196,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     validates |= draws_validation(config, task)
     drawn = _draw(config, task, pool, None, validates)
     draw, labelled = _draw(config, task, pool, fold, validates) if fold else drawn, drawn.train + drawn.validation
-    strategy, notes = _shots(strategy, config, len(draw.train))
+    strategy, notes = capped_shots(strategy, config, len(draw.train))
     unlabelled: tuple[Example, ...] = ()
     if isinstance(strategy.loss, DistillKL):
         texts = session.split(config, "unlabelled") if task.unlabelled else pool
@@ -237,7 +211,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
             "log_model=true: a model in pieces (FSDP2) cannot be saved whole; leave it out, or train data parallel "
             "(deploy/accelerate/ddp.yaml)."
         )
-    strategy, demos, shown = _demonstrations(strategy, task, backbone, config, draw.train)
+    strategy, demos, shown = choose_demonstrations(strategy, task, backbone, config, draw.train)
     notes += shown
     encoder, _ = prompt_encoders(strategy, task, backbone, config, demos)
     notes += [encoder.chat.remark] if encoder.chat and encoder.chat.remark else []
@@ -248,70 +222,9 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
             f"{config.model} does not know {100 * unknown:.0f} % of the tokens of the training texts, so it can hardly "
             "tell them apart; take a --model that reads them."
         )
-    resolved = _resolve(config, strategy, encoder, backbone, draw, pool)
+    resolved = resolve(config, strategy, encoder, backbone, draw, pool)
     notes += metric_of(config, task, pool)[1]
     return Plan(config, strategy, task, session, draw, demos, unlabelled, evaluated, resolved, (*task.notes, *notes))
-
-
-def _shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[Strategy, list[str]]:
-    """The strategy with demonstrations capped by the labelled examples, and a note when capped."""
-    name, shots = strategy.shots_name, strategy.shots
-    if shots <= labelled or strategy.parameters.get("demonstrations") == "all":
-        return strategy, []
-    if getattr(config, name) is not None:
-        raise InputError(
-            f"{name}={shots}: only {labelled} labelled examples are drawn ({Amount.of(vars(config)).examples}); "
-            f"lower --{name.replace('_', '-')} or raise --{'per-label' if config.per_label else 'rows'}."
-        )
-    note = f"{name} is {labelled}, not {shots}: there are no more labelled examples."
-    return strategy.with_parameters({name: labelled}), [note]
-
-
-def _demonstrations(
-    strategy: Strategy, task: Task, backbone: Backbone, config: RunConfig, labelled: Sequence[Example]
-) -> tuple[Strategy, tuple[Example, ...], list[str]]:
-    """The demonstrations, or those to choose from; the strategy with their number, and notes.
-
-    Raises:
-        InputError: demonstrations are chosen in a way that the strategy cannot serve.
-    """
-    part = strategy.input
-    if not isinstance(part, Pattern) or not strategy.shots:
-        if isinstance(part, Pattern) and part.demonstrations != "balanced":
-            raise InputError(
-                f"demonstrations={part.demonstrations}: strategy {strategy.name!r} shows none; give --shots."
-            )
-        return strategy, (), []
-    seed = config.data_seed if part.demo_seed is None else part.demo_seed
-    draw = partial(draw_demonstrations, labelled, len(task.labels), seed=seed, order=part.demo_order)
-    if "nearest" in (part.demonstrations, part.demo_order.partition("-")[0]):
-        changes = strategy.trains and not isinstance(strategy.loss, DistillKL)
-        if changes and not isinstance(strategy.trainable, Nothing):
-            raise InputError(
-                f"demonstrations are chosen by the states of the frozen model, but strategy {strategy.name!r} changes "
-                "it; take icl, or --demonstrations balanced with --demo-order random."
-            )
-        if process_group().sharded:
-            raise InputError(
-                "demonstrations=nearest: a model in pieces (FSDP2) gives no states of its own; run one process."
-            )
-    if part.demonstrations == "nearest":
-        return strategy, draw(len(labelled)), []
-    if part.demonstrations != "all":
-        return strategy, draw(strategy.shots, which=part.demonstrations), []
-    bare = PromptEncoder(strategy, task, backbone, config.max_length)
-    longest = max(len(prompt.ids) for prompt in bare.encode([e.texts for e in labelled]))
-    room = bare.positions - (longest - bare.tokens_around(()))
-    fitting = bisect_right(range(1, len(labelled) + 1), room, key=lambda shots: bare.tokens_around(draw(shots)))
-    if not fitting:
-        raise InputError(
-            f"demonstrations=all: none fits into the {backbone.max_positions} tokens that {backbone.name!r} reads."
-        )
-    note = (
-        f"{fitting} of {len(labelled)} labelled examples are shown: so many fit into the {backbone.max_positions} "
-        f"tokens that {backbone.name} reads."
-    )
-    return strategy.with_parameters({strategy.shots_name: fitting}), draw(fitting), [note]
 
 
 def on_part(plan: Plan, draw: Draw, seed: int) -> Plan:
@@ -320,7 +233,7 @@ def on_part(plan: Plan, draw: Draw, seed: int) -> Plan:
     strategy = plan.strategy.with_parameters({plan.strategy.shots_name: shots}) if shots else plan.strategy
     config = plan.config.model_copy(update={"seed": seed})
     backbone = plan.session.loaded_backbone(config, isinstance(strategy.head, Verbalizer))
-    strategy, demonstrations, _ = _demonstrations(strategy, plan.task, backbone, config, draw.train)
+    strategy, demonstrations, _ = choose_demonstrations(strategy, plan.task, backbone, config, draw.train)
     return replace(plan, config=config, strategy=strategy, demonstrations=demonstrations, draw=draw)
 
 
@@ -332,55 +245,3 @@ def prompt_encoders(
     if isinstance(strategy.loss, DistillKL):
         return PromptEncoder(strategy, task, backbone, config.max_length), shown
     return shown, None
-
-
-def _resolve(
-    config: RunConfig,
-    strategy: Strategy,
-    encoder: PromptEncoder,
-    backbone: Backbone,
-    draw: Draw,
-    pool: ExampleSet,
-) -> ResolvedSettings:
-    task = encoder.task
-    threads = threads_of(config, backbone.width)
-    metric, device = metric_of(config, task, pool)[0], str(backbone.device)
-    learning_rate = config.learning_rate or strategy.default_learning_rate(backbone.width)
-    steps = steps_in(config, len(draw.train)) if strategy.trains else 0
-    precision = choose_precision(config.precision, backbone)
-    settings = config.model_dump(exclude={*PART_FIELDS, *DIFFICULTY_FIELDS, *DATA_FIELDS}, exclude_none=True)
-    settings |= {name: value for name in DATA_FIELDS if (value := getattr(config, name)) and name != "data"}
-    settings |= strategy.parameters | task.difficulty
-    settings |= {"metric": metric, "device": device, "width": backbone.width}
-    if isinstance(strategy.input, Pattern):
-        settings["pattern"] = strategy.input.pattern or next(iter(task.patterns), "")
-        settings["demo_seed"] = config.data_seed if strategy.input.demo_seed is None else strategy.input.demo_seed
-    if encoder.label_tokens is not None:
-        settings["label_score"] = encoder.label_tokens.score
-    settings |= {"learning_rate": learning_rate, "steps": steps, "precision": precision}
-    settings["model_commit"] = backbone.revision
-    if process_group().size > 1:
-        kind = "FSDP2" if process_group().sharded else "data parallel"
-        settings["processes"] = f"{process_group().size}, {kind}"
-    settings |= {"train_digest": digest(draw.train), "validation_digest": digest(draw.validation)}
-    return ResolvedSettings(metric, learning_rate, steps, precision, device, threads, settings)
-
-
-def metric_of(config: RunConfig, task: Task, pool: ExampleSet) -> tuple[str, list[str]]:
-    """The primary metric: as asked, else the task's, else macro F1 where one label is most rows; and a note of that."""
-    if config.metric or "metric" in task.model_fields_set:
-        return config.metric or task.metric, []
-    label, count = Counter(example.label for example in pool.examples).most_common(1)[0]
-    share = count / len(pool)
-    if share <= MAJORITY:
-        return task.metric, []
-    return "macro_f1", [
-        f"{100 * share:.0f} % of the training rows are {task.labels[label]!r}, so macro F1 is the metric (--metric)."
-    ]
-
-
-def threads_of(config: RunConfig, width: int) -> int:
-    """CPU threads: as asked, else one for a narrow model, a share for a wide one."""
-    if config.threads:
-        return config.threads
-    return 1 if width < NARROW else max(1, (os.cpu_count() or 1) // process_group().local_size)

@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +19,12 @@ from effft.data.files import open_table
 from effft.data.hub_rows import read_hub
 from effft.data.table import Table, listed
 from effft.disk import check_exists
-from effft.errors import InputError, nearest
+from effft.errors import InputError
+from effft.tasks.columns import MOST_LABELS, find_columns, same_columns
 from effft.tasks.rows import as_written
 from effft.tasks.task import NAME_CHARACTERS, Task, load_task, propose_words
 
-MOST_LABELS = 150
-LOOKED_AT = 2000
-"""Rows that tell what a column holds."""
-
-TEXT_NAMES = (
-    "text", "sentence", "review", "body", "content", "comment", "message", "tweet", "utterance", "document", "question",
-    "query", "description", "headline", "title",
-)  # fmt: skip
-PAIRS = (
-    ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("text1", "text2"),
-    ("question", "sentence"),
-)  # fmt: skip
-LABEL_NAMES = (
-    "label", "labels", "class", "category", "target", "intent", "sentiment", "emotion", "topic", "stars", "rating",
-)  # fmt: skip
-"""Usual names of columns, the best first; upper case does not matter."""
-
 HUB = "hf://datasets/"
-TEXT_LENGTH = 12
-"""Characters that the values of a column of texts have on average, at least."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +58,7 @@ def task_from_data(settings: TaskSettings) -> Task:
     address = data_address(settings.data)
     folder = Path.cwd() if address.startswith(HUB) else Path(address).expanduser().parent.resolve()
     train = _open(address, folder, "data", "train")
-    columns, label = _columns(train.table, settings.text, settings.label)
+    columns, label = find_columns(train.table, settings.text, settings.label)
     rows, empty = _scan(train.table, columns, label)
     labels = _sorted(rows)
     _check_labels(train.table.origin, label, rows)
@@ -100,11 +81,11 @@ def task_from_data(settings: TaskSettings) -> Task:
         record["unlabelled"] = train.source | _reading(fields, columns, "", {}) | {"where": {label: [""]}}
         notes.append(f"{empty:,} rows of {train.table.origin} have no label; a distilled student can learn from them.")
     if test := _test_place(settings, train, folder, label, labels):
-        record["in_domain"] = test.source | _reading(fields, *_same_columns(test.table, columns, label, labels))
+        record["in_domain"] = test.source | _reading(fields, *same_columns(test.table, columns, label, labels))
     ood: dict[str, Any] = {}
     for address in filter(None, (part.strip() for part in settings.ood.split(","))):
         place = _open(data_address(address), folder, "ood", "test")
-        read = _same_columns(place.table, columns, label, labels, may_lack_labels=True)
+        read = same_columns(place.table, columns, label, labels, may_lack_labels=True)
         ood[_free(place.name, ood)] = place.source | _reading(fields, *read)
     try:
         task = Task.model_validate(record | ({"ood": ood} if ood else {}), context={"allow_outside": True})
@@ -223,113 +204,6 @@ def _name(file: str) -> str:
 def _free(name: str, taken: Iterable[str]) -> str:
     numbers = (f"{name[:56]}-{number}" for number in range(2, 1000))
     return name if name not in taken else next(other for other in numbers if other not in taken)
-
-
-# ---- columns ----
-
-
-def _columns(table: Table, text: str, label: str) -> tuple[tuple[str, ...], str]:
-    """The columns of texts and the column of labels: as given, by their usual names, or by what they hold."""
-    texts = _given(table, text, "text") if text else ()
-    if label:
-        (label,) = _given(table, label, "label", whole=True)
-        if label in texts:
-            raise InputError(f"text={text} and label={label}: one column cannot be both (flags --text and --label).")
-    label = label or _named(table, LABEL_NAMES, texts) or _like(table, "label", texts)
-    return texts or _texts_named(table, label) or (_like(table, "text", (label,)),), label
-
-
-def _given(table: Table, names: str, flag: str, whole: bool = False) -> tuple[str, ...]:
-    """Columns named on the command line, comma-separated where the whole is not itself a column."""
-    found = (names,) if whole or names in table.columns else tuple(name.strip() for name in names.split(","))
-    for name in found:
-        if name not in table.columns:
-            raise InputError(
-                f"{table.origin}: no column {name!r} (flag --{flag}); it has: {listed(table.columns)}."
-                f"{nearest(name, table.columns)}"
-            )
-    if len(set(found)) < len(found):
-        raise InputError(f"{flag}={names}: a column is named twice; name each once.")
-    return found
-
-
-def _named(table: Table, names: Sequence[str], taken: Sequence[str]) -> str:
-    """The first column with one of the names; '' where there is none."""
-    columns = {column.strip().lower(): column for column in reversed(table.columns) if column not in taken}
-    return next((columns[name] for name in names if name in columns), "")
-
-
-def _texts_named(table: Table, label: str) -> tuple[str, ...]:
-    for pair in PAIRS:
-        if all(found := [_named(table, (name,), (label,)) for name in pair]):
-            return tuple(found)
-    name = _named(table, TEXT_NAMES, (label,))
-    return (name,) if name else ()
-
-
-def _like(table: Table, kind: str, taken: Sequence[str]) -> str:
-    """The one column that holds what labels or texts look like.
-
-    Raises:
-        InputError: none does, or several do.
-    """
-    rows = [row.values for row in islice(table, LOOKED_AT)]
-    fits = {"label": _holds_labels, "text": _holds_texts}[kind]
-    found = [c for c in table.columns if c not in taken and fits([row.get(c) for row in rows])]
-    if len(found) == 1:
-        return found[0]
-    what = f"{' and '.join(map(repr, found))} could all be" if found else "none of them looks like"
-    raise InputError(
-        f"{table.origin}: which column has the {kind}s? Its columns are {listed(table.columns)}; {what} the {kind}; "
-        f"name it with --{kind}."
-    )
-
-
-def _holds_labels(values: Sequence[Any]) -> bool:
-    """Few different short values, each twice or more on average."""
-    words = [word for word in map(as_written, values) if word]
-    if not words or _holds_texts(values):
-        return False
-    return 2 <= len(set(words)) <= min(MOST_LABELS, len(words) // 2) and max(map(len, words)) <= 60
-
-
-def _holds_texts(values: Sequence[Any]) -> bool:
-    """Strings of some length, most of them different."""
-    known = [value for value in values if value not in (None, "")]
-    if not known or not all(isinstance(value, str) for value in known):
-        return False
-    return sum(map(len, known)) >= TEXT_LENGTH * len(known) and 2 * len(set(known)) > len(known)
-
-
-def _same_columns(
-    table: Table, columns: Sequence[str], label: str, labels: Sequence[str], may_lack_labels: bool = False
-) -> tuple[tuple[str, ...], str, dict[str, Any]]:
-    """The columns of another file: those of the same name, or else of the usual ones; its labels must be known.
-
-    The column of labels is '' where there is none and there need not be one.
-    """
-    same = set(columns) <= set(table.columns)
-    texts = tuple(columns) if same else _texts_named(table, "")
-    if len(texts) != len(columns):
-        raise InputError(
-            f"{table.origin}: no column {listed([c for c in columns if c not in table.columns])}, which --data has; it "
-            f"has: {listed(table.columns)}. Name its columns as there."
-        )
-    own = label if label in table.columns else _named(table, LABEL_NAMES, texts)
-    if not own and may_lack_labels:
-        return texts, "", {}
-    if not own:
-        raise InputError(f"{table.origin}: no column {label!r} with the labels; it has: {listed(table.columns)}.")
-    empty = 0
-    for row in table:
-        word = as_written(row.values.get(own))
-        empty += not word
-        if word and word not in labels:
-            raise InputError(
-                f"{table.place(row)}: label {word!r} is not among those of --data: {listed(labels)}."
-                f"{nearest(word, labels)} Add rows of it there, or remove it here."
-            )
-    return texts, own, {"drop": [""]} if empty else {}
 
 
 # ---- labels and fields ----

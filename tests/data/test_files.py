@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effft.data.files import LIMIT_VARIABLE, Layout, open_table
+from effft.data.files import Layout, open_table
+from effft.data.limits import LIMIT_VARIABLE
 from effft.errors import InputError
 
 PLAIN = Layout()

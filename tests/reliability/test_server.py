@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from effft.cli.exit_codes import run_command_line
 from effft.errors import EffftError
 from effft.tracking.mlflow_tracker import MlflowTracker
-from effft.tracking.recovery import resend
+from effft.tracking.resend import resend
 from tests.place import make_place
 from tests.reliability.servers import Proxy, Server, serving
 from tests.tracking.test_recovery import steps, stored

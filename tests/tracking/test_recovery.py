@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from effft.cli.exit_codes import run_command_line
 from effft.errors import InputError, RunError
 from effft.tracking.mlflow_tracker import MlflowTracker
-from effft.tracking.recovery import resend
+from effft.tracking.resend import resend
 
 
 @contextmanager
