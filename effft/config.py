@@ -70,6 +70,8 @@ class TaskSettings(Settings):
     """Column of --data with the texts, or several with commas; found where it is not named."""
     label: str = ""
     """Column of --data with the labels; found where it is not named."""
+    ordinal: str = ""
+    """Labels of --data in their order, comma-separated, where it means something: 'low,medium,high'."""
     test: str = ""
     """File with more rows like those of --data, for the evaluation in domain."""
     ood: str = ""
@@ -200,7 +202,7 @@ class TrainingSettings(Settings):
 class EvaluationSettings(Settings):
     """What is measured and kept."""
 
-    metric: Literal["", "accuracy", "balanced_accuracy", "mcc", "macro_f1"] = ""
+    metric: Literal["", "accuracy", "balanced_accuracy", "mcc", "macro_f1", "quadratic_kappa"] = ""
     """Primary metric, which selects epochs and champions; by default the task's (macro F1 where one label prevails)."""
     evaluation_limit: Count = 0
     """Examples evaluated per split, drawn at random; 0 evaluates all."""
@@ -269,7 +271,7 @@ class TrackingTarget:
     disabled: bool = False
 
 
-DATA_FIELDS = ("data", "text", "label", "test", "ood")
+DATA_FIELDS = ("data", "text", "label", "ordinal", "test", "ood")
 """Fields that make a task of files; without `data` they mean nothing."""
 DIFFICULTY_FIELDS = tuple(DifficultySettings.model_fields)
 PART_FIELDS = tuple(PartSettings.model_fields)

@@ -111,6 +111,19 @@ def score_text(result: "Result", split: str) -> str:
     return f"{shown}   majority {majority:.3f}, chance {chance:.3f}" + (f": {remark}" if remark else "")
 
 
+def further_text(result: "Result", split: str) -> str:
+    """The metrics that only some tasks have: 'quadratic kappa 0.71 [0.60, 0.80], mean absolute error 0.42 [...]'."""
+    from effft.evaluation.metric_keys import bounds
+    from effft.evaluation.metrics import FURTHER_METRICS
+
+    shown = []
+    for name in FURTHER_METRICS:
+        if name != result.primary and (value := result.metrics.get(f"{split}/{name}")) is not None:
+            ends = bounds(result.metrics, split, name)
+            shown.append(f"{name.replace('_', ' ')} {value:.3f}" + (f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else ""))
+    return ", ".join(shown)
+
+
 def recall_text(result: "Result", split: str) -> str:
     """The share of right answers among the examples of every label, of many labels the lowest; '' without a table."""
     table = result.tables.get(split, {})
@@ -134,6 +147,7 @@ def summary_lines(result: "Result", run_id: str, view: str) -> list[tuple[str, s
     splits = [name for name in ("in_domain", CROSS_VALIDATED) if f"{name}/{result.primary}" in metrics]
     for split in (*splits, *(f"ood/{name}" for name in result.ood)):
         lines.append((f"{split} {result.primary}", score_text(result, split)))
+        lines += [(f"{split}, further", text)] if (text := further_text(result, split)) else []
     lines += [(f"{split} recall", text) for split in splits if (text := recall_text(result, split))]
     evaluation = metrics["resources/evaluation_seconds"]
     trainable, total = metrics["resources/trainable_parameters"], metrics["resources/total_parameters"]

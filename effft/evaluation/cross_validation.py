@@ -10,16 +10,8 @@ from effft.data.examples import Example
 from effft.errors import InputError
 from effft.evaluation.evaluate import Evaluation, prediction_table
 from effft.evaluation.metric_keys import CROSS_VALIDATED, MetricKey
-from effft.evaluation.metrics import (
-    Array,
-    calibration_error,
-    confusion_of,
-    metrics_of_counts,
-    proper_scores,
-    risk_coverage_area,
-    softmax,
-)
-from effft.evaluation.statistics import confusion_draws
+from effft.evaluation.metrics import Array, probability_metrics, softmax
+from effft.evaluation.outcomes import bounds, outcomes_of
 from effft.tasks.task import Task
 
 ROW_WEIGHT = 0.7
@@ -90,44 +82,26 @@ def evaluate_out_of_fold(task: Task, examples: Sequence[Example], scores: Array,
         scores: (repeats, rows, labels) log-probabilities or logits.
         resamples: draws for the intervals; 0 computes none.
     """
-    labels, count = np.array([e.label for e in examples]), len(task.labels)
-    answers = scores.argmax(axis=2)
-    table = np.mean([confusion_of(labels, row, count) for row in answers], axis=0)
+    labels = np.array([e.label for e in examples])
+    found = outcomes_of(task, labels, scores.argmax(axis=-1))
     probabilities = np.mean([softmax(s) for s in scores], axis=0)
-    metrics = {name: float(values[0]) for name, values in metrics_of_counts(table[None]).items()}
-    draws = confusion_draws(ROW_WEIGHT * table, resamples)
-    if resamples:
-        for name, values in metrics_of_counts(draws).items():
-            metrics |= dict(zip((f"{name}_low", f"{name}_high"), _ends(values), strict=True))
-    of_label = np.bincount(labels, minlength=count)
-    metrics |= {
-        "calibration_error": calibration_error(labels, probabilities),
-        **proper_scores(labels, probabilities),
-        "risk_coverage_area": risk_coverage_area(labels, probabilities),
-        "majority": float(of_label.max() / len(labels)),
-        "chance": 1 / count,
-        "labels": float((of_label > 0).sum()),
-        "examples": float(len(labels)),
-    }
+    draws = found.posterior(ROW_WEIGHT, resamples)
+    metrics = found.values | (bounds(found.metrics(draws)) if resamples else {})
+    metrics |= probability_metrics(labels, probabilities) | found.references | {"examples": float(len(labels))}
     keyed = {str(MetricKey(CROSS_VALIDATED, name)): value for name, value in metrics.items()}
-    notes = []
-    for label, name in enumerate(task.labels):
+    recalls, draws_of_recall, notes = found.recalls(found.weights[None])[0], found.recalls(draws), []
+    for label, (name, count) in enumerate(zip(task.labels, found.rows_of_labels.tolist(), strict=True)):
         key = MetricKey(CROSS_VALIDATED, "accuracy", (("label", name),))
-        recall = float(table[label, label] / of_label[label])
-        keyed |= {str(key): recall, str(MetricKey(CROSS_VALIDATED, "examples", key.slice)): float(of_label[label])}
+        recall = float(recalls[label])
+        keyed |= {str(key): recall, str(MetricKey(CROSS_VALIDATED, "examples", key.slice)): float(count)}
         if resamples:
-            low, high = _ends(draws[:, label, label] / draws[:, label].sum(axis=1))
-            keyed |= {f"{key}_low": low, f"{key}_high": high}
-            if of_label[label] < FEW:
+            ends = bounds({str(key): draws_of_recall[:, label]})
+            keyed |= ends
+            if count < FEW:
+                low, high = ends.values()
                 notes.append(
-                    f"label {name!r} has only {of_label[label]} rows: its recall is {recall:.2f} "
-                    f"[{low:.2f}, {high:.2f}], out of fold."
+                    f"label {name!r} has only {count} rows: its recall is {recall:.2f} [{low:.2f}, {high:.2f}], "
+                    "out of fold."
                 )
     log_probabilities = np.log(np.maximum(probabilities, 1e-12))
     return Evaluation(keyed, prediction_table(task, examples, log_probabilities), tuple(notes))
-
-
-def _ends(values: Array) -> tuple[float, float]:
-    """95 % percentile bounds."""
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)

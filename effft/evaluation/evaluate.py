@@ -7,14 +7,8 @@ import numpy as np
 
 from effft.data.examples import UNLABELLED, Example
 from effft.evaluation.metric_keys import MetricKey, Slice, collect
-from effft.evaluation.metrics import (
-    calibration_error,
-    four_metrics,
-    intervals,
-    proper_scores,
-    risk_coverage_area,
-    softmax,
-)
+from effft.evaluation.metrics import probability_metrics, softmax
+from effft.evaluation.outcomes import outcomes_of
 from effft.evaluation.remarks import chance_note, cut_note, cut_share, missing_labels_note, unlabelled_note
 from effft.progress import ProgressCallback, silent
 from effft.strategies.calibration import Calibration
@@ -82,23 +76,17 @@ def evaluate(
         notes.append(unlabelled_note(split, learner.task.labels, answers.tolist()))
         table = prediction_table(learner.task, examples, scores)
         return Evaluation({str(MetricKey(split, k)): v for k, v in known.items()}, table, tuple(notes), calibration)
-    count = len(learner.task.labels)
-    metrics = four_metrics(labels, answers, count)
-    if resamples:
-        metrics |= intervals(labels, answers, count, resamples)
+    found = outcomes_of(learner.task, labels, answers)
+    metrics = found.values | (found.intervals(resamples) if resamples else {})
     metrics |= {
-        "calibration_error": calibration_error(labels, softmax(scores)),
-        **proper_scores(labels, softmax(scores)),
-        "risk_coverage_area": risk_coverage_area(labels, softmax(scores)),
+        **probability_metrics(labels, softmax(scores)),
         "outside_mass": learner.label_tokens.outside_mass(raw.double().numpy()) if learner.label_tokens else 0.0,
-        "majority": float(np.bincount(labels).max() / len(labels)),
-        "chance": 1 / count,
-        "labels": float(len(set(labels.tolist()))),
+        **found.references,
         **known,
     }
     groups = [{str(MetricKey(split, name)): value for name, value in metrics.items()}]
     for pairs, rows in slice_rows(learner.task.labels, examples, slices).items():
-        part = four_metrics(labels[rows], answers[rows], count)
+        part = outcomes_of(learner.task, labels[rows], answers[rows]).values
         shown = part if len(set(labels[rows])) > 1 else {"accuracy": part["accuracy"]}
         shown |= {"examples": float(len(rows))}
         groups.append({str(MetricKey(split, name, pairs)): value for name, value in shown.items()})

@@ -31,7 +31,7 @@ CROSS_VALIDATED = "cross_validated"
 WHOLE = ("validation", CROSS_VALIDATED, "in_domain")
 """The splits whose names are one step."""
 
-HEADLINES = ("accuracy", "mcc", "macro_f1", "calibration_error", "gap")
+HEADLINES = ("accuracy", "mcc", "macro_f1", "quadratic_kappa", "mean_absolute_error", "calibration_error", "gap")
 """Metrics of a whole split, besides the primary one, that MLflow's charts show; the table of metrics has all."""
 
 COSTS = (

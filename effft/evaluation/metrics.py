@@ -1,4 +1,4 @@
-"""Numbers from labels and scores (scikit-learn), bootstrap intervals, calibration, reference rows."""
+"""Numbers from labels and scores (scikit-learn), of one set of answers or of many confusion tables at once."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,16 @@ METRICS = {
     "mcc": "Matthews correlation, -1 to 1, 0 at chance",
     "macro_f1": "mean F1 over the labels that occur or are answered",
 }
-"""What a task may name as its metric."""
+"""What is measured where every row has one label."""
+
+ORDINAL_METRICS = {
+    "quadratic_kappa": "Cohen's kappa with squared distances as weights, 1 where all is right, 0 at chance",
+    "mean_absolute_error": "mean distance of the answer from the label, in steps of the order; lower is better",
+}
+"""What is measured beside these where the order of the labels means something."""
+
+FURTHER_METRICS = tuple(ORDINAL_METRICS)
+"""Metrics that only some tasks have."""
 
 BINS = 15
 """Bins of the calibration error (Guo et al. 2017, arXiv 1706.04599)."""
@@ -54,6 +63,15 @@ def proper_scores(labels: Labels, probabilities: Array) -> dict[str, float]:
     return {"negative_log_likelihood": float(-np.log(chosen).mean()), "brier": float(distance.mean())}
 
 
+def probability_metrics(labels: Labels, probabilities: Array) -> dict[str, float]:
+    """What probabilities are worth: (rows,) class indices and (rows, labels) probabilities."""
+    return {
+        "calibration_error": calibration_error(labels, probabilities),
+        **proper_scores(labels, probabilities),
+        "risk_coverage_area": risk_coverage_area(labels, probabilities),
+    }
+
+
 def risk_coverage_area(labels: Labels, probabilities: Array) -> float:
     """Mean error of the surest answers over every coverage (Geifman et al. 2019, arXiv 1805.08206): lower is better."""
     order = np.argsort(-probabilities.max(axis=1), kind="stable")
@@ -62,31 +80,15 @@ def risk_coverage_area(labels: Labels, probabilities: Array) -> float:
 
 
 def softmax(scores: Array) -> Array:
-    """Probabilities over the labels, (examples, labels)."""
-    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-    result: Array = shifted / shifted.sum(axis=1, keepdims=True)
+    """Probabilities over the last axis."""
+    shifted = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    result: Array = shifted / shifted.sum(axis=-1, keepdims=True)
     return result
 
 
 def confusion_of(labels: Labels, answers: Labels, count: int) -> NDArray[np.int64]:
     """Counts (label, answer), shape (count, count)."""
     return np.bincount(labels * count + answers, minlength=count * count).reshape(count, count)
-
-
-def intervals(labels: Labels, answers: Labels, count: int, resamples: int, seed: int = 0) -> dict[str, float]:
-    """95 % percentile bootstrap bounds (Efron 1979), '<metric>_low' and '<metric>_high' for each of METRICS.
-
-    Each metric depends on the confusion counts only, so resampling examples is drawing those counts from a
-    multinomial: exact, and the cost does not grow with the examples.
-    """
-    table = confusion_of(labels, answers, count).ravel()
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(table.sum(), table / table.sum(), size=resamples).reshape(-1, count, count)
-    bounds: dict[str, float] = {}
-    for name, values in metrics_of_counts(drawn.astype(np.float64)).items():
-        low, high = np.quantile(values, [0.025, 0.975])
-        bounds |= {f"{name}_low": float(low), f"{name}_high": float(high)}
-    return bounds
 
 
 def metrics_of_counts(tables: Array) -> dict[str, Array]:
@@ -102,3 +104,19 @@ def metrics_of_counts(tables: Array) -> dict[str, Array]:
         bottom = np.sqrt((total**2 - (columns**2).sum(axis=1)) * (total**2 - (rows**2).sum(axis=1)))
         mcc = np.where(right == total, 1.0, np.where(bottom > 0, top / bottom, 0.0))
     return {"accuracy": right / total, "balanced_accuracy": balanced, "mcc": mcc, "macro_f1": f1}
+
+
+def ordinal_metrics(tables: Array) -> dict[str, Array]:
+    """ORDINAL_METRICS of many confusion tables at once: (resamples, labels, answers) -> (resamples,) each.
+
+    Quadratic kappa (Cohen 1968) is 1 - the squared distances over those that answers independent of the labels would
+    have; 0 where these have none (one label in truth and answers alike), unless all is right.
+    """
+    total, places = tables.sum(axis=(1, 2)), np.arange(tables.shape[1])
+    distance = np.abs(places[:, None] - places)
+    rows, columns = tables.sum(axis=2), tables.sum(axis=1)
+    observed = (tables * distance**2).sum(axis=(1, 2))
+    expected = np.einsum("ni,ij,nj->n", rows, distance**2, columns) / total
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kappa = np.where(observed == 0, 1.0, np.where(expected > 0, 1 - observed / expected, 0.0))
+    return {"quadratic_kappa": kappa, "mean_absolute_error": (tables * distance).sum(axis=(1, 2)) / total}

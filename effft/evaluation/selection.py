@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from effft.evaluation.metrics import four_metrics
+from effft.evaluation.outcomes import outcomes_of
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
 from effft.strategies.scoring import FrozenFeatures, predict
@@ -36,7 +36,7 @@ class BestEpoch:
         if not self.items:
             return {}
         answers = predict(self.learner, self.items, frozen_features=self.frozen_features).argmax(dim=1).numpy()
-        metrics = four_metrics(self.labels, answers, len(self.learner.task.labels))
+        metrics = outcomes_of(self.learner.task, self.labels, answers).values
         if metrics[self.metric] > self.value:
             self.value, self.epoch = metrics[self.metric], epoch
             self.weights = {n: p.detach().clone() for n, p in self.learner.trainable_parameters.items()}

@@ -78,7 +78,7 @@ def uninformed_scores(metric: str, majority: float, chance: float, labels: float
     """
     if metric == "accuracy":
         return majority, chance
-    if metric == "mcc":
+    if metric in ("mcc", "quadratic_kappa"):
         return 0.0, 0.0
     if metric == "macro_f1":
         return 2 * majority / (1 + majority) / labels, chance
@@ -123,27 +123,6 @@ def interval(values: Array, seeds: Numbers, draws: Numbers, weights: Array | Non
     means = (weights * values).sum(axis=1) / weights.sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
-
-
-def confusion_draws(table: Array, resamples: int, seed: int = 0) -> Array:
-    """Confusion tables that the rows could have given as well, (resamples, labels, answers).
-
-    The Bayesian bootstrap (Rubin 1981): weights of rows are drawn, not counts, and of a row that several repeats of
-    cross-validation answer differently, each answer takes its share; so the draws cover rows and repeats. Two
-    pseudo-rows, half of them right, are spread over the labels (with two labels that is Jeffreys' prior for the recall
-    of each), so that an interval has a width also where every answer is right.
-
-    Args:
-        table: counts (label, answer), (labels, labels); fractions where repeats differ.
-        resamples: number of draws.
-        seed: of the draws.
-    """
-    count = len(table)
-    prior = np.full((count, count), 1 / (count * max(1, count - 1)))
-    np.fill_diagonal(prior, 1 / count)
-    drawn = np.random.default_rng(seed).dirichlet((table + prior).ravel(), size=resamples)
-    result: Array = drawn.reshape(-1, count, count)
-    return result
 
 
 def sign_flip(differences: Array, seed: int = 0) -> float:

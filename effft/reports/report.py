@@ -155,7 +155,10 @@ def _sections(
         where += [slices(data, backbone, last, split) for split in data.splits]
         contents: list[tuple[str, Sequence[Block | None]]] = [
             ("In short", [recommendation(data, backbone)]),
-            ("Results", [main, RESULTS.format(metric=data.primary), overview(data, backbone, last)]),
+            (
+                "Results",
+                [main, RESULTS.format(metric=data.primary), tables[backbone].further(), overview(data, backbone, last)],
+            ),
             ("Differences between strategies", differences),
             ("Where it works and where not", where),
             ("What it costs", [costs(data, backbone, last, key) for key in COSTS]),

@@ -11,6 +11,7 @@ import pandas as pd
 
 from effft.config import Amount
 from effft.evaluation.metric_keys import home_split
+from effft.evaluation.metrics import FURTHER_METRICS
 from effft.evaluation.statistics import chance_remark
 from effft.reports.advice import MEMORY
 from effft.reports.blocks import Table
@@ -93,6 +94,21 @@ class ResultsTable:
             rows.append(cells + [""] * (len(heads) - len(cells)))
         left = tuple(place for place, head in enumerate(heads) if head in ("strategy", "remarks"))
         return Table(tuple(heads), rows, left=left, quiet=range(len(self.rows), len(rows)))
+
+    def further(self) -> Table | None:
+        """The metrics that only some tasks have, on every split; None for the others."""
+        columns = {
+            f"{split_title(split)} {name.replace('_', ' ')}": [row.group.stat(f"{split}/{name}") for row in self.rows]
+            for name in FURTHER_METRICS
+            for split in self.data.splits
+            if name != self.data.primary
+        }
+        columns = {head: stats for head, stats in columns.items() if any(stats)}
+        rows = [
+            [row.group.variant, str(row.group.amount), *(str(stats[place] or "-") for stats in columns.values())]
+            for place, row in enumerate(self.rows)
+        ]
+        return Table(("strategy", "per label", *columns), rows, left=(0,)) if columns else None
 
     def sentences(self) -> list[str]:
         """The remarks of every row, then the warnings: what stands below a table without a column of remarks."""

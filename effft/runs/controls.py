@@ -54,7 +54,7 @@ def bag_of_words(plan: Plan) -> dict[str, float]:
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    from effft.evaluation.metrics import four_metrics
+    from effft.evaluation.outcomes import outcomes_of
 
     counter = CountVectorizer(tokenizer=str.split, token_pattern=None, lowercase=False)
     classifier = LogisticRegression(max_iter=1000)
@@ -65,7 +65,7 @@ def bag_of_words(plan: Plan) -> dict[str, float]:
         if not examples.labelled:
             continue
         answers = np.asarray(classifier.predict(counter.transform(_tagged(examples.examples))))
-        scores = four_metrics(np.array([e.label for e in examples.examples]), answers, len(plan.task.labels))
+        scores = outcomes_of(plan.task, np.array([e.label for e in examples.examples]), answers).values
         metrics |= {f"{split}/{name}": value for name, value in scores.items()}
     return metrics
 

@@ -9,6 +9,7 @@ from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, PART_FIELDS, RunConfig
 from effft.data.draw import Draw
 from effft.data.examples import ExampleSet, digest
 from effft.distributed.process_group import process_group
+from effft.errors import lookup
 from effft.models.backbone import Backbone
 from effft.models.forward.attention import NARROW
 from effft.models.precision import choose_precision
@@ -75,7 +76,7 @@ def resolve(
 def metric_of(config: RunConfig, task: Task, pool: ExampleSet) -> tuple[str, list[str]]:
     """The primary metric: as asked, else the task's, else macro F1 where one label is most rows; and a note of that."""
     if config.metric or "metric" in task.model_fields_set:
-        return config.metric or task.metric, []
+        return lookup(f"metric of task {task.name!r}", config.metric or task.metric, {m: m for m in task.metrics}), []
     label, count = Counter(example.label for example in pool.examples).most_common(1)[0]
     share = count / len(pool)
     if share <= MAJORITY:

@@ -4,7 +4,7 @@ import math
 
 from effft.config import Amount
 from effft.evaluation.metric_keys import splits_with
-from effft.evaluation.metrics import METRICS
+from effft.evaluation.metrics import FURTHER_METRICS, METRICS
 from effft.serving.manifest import Manifest
 from effft.templating import render
 
@@ -17,6 +17,8 @@ def plain(text: str) -> str:
 def card(record: Manifest) -> str:
     """Markdown: what it is, what it reads, how good it is, what it stands on."""
     strategy = record.read_strategy()
+    splits = splits_with(record.metrics, record.metric)
+    measured = [name for name in (*METRICS, *FURTHER_METRICS) if any(f"{s}/{name}" in record.metrics for s in splits)]
     method = str(strategy.parameters.get("calibration", "none"))
     return render(
         "card.md",
@@ -25,7 +27,7 @@ def card(record: Manifest) -> str:
         calibration=", ".join([method] * (method != "none") + ["temperature"] * bool(record.risk)),
         examples=Amount.of(vars(record)).examples,
         strategy=strategy,
-        names=tuple(METRICS),
-        splits=splits_with(record.metrics, record.metric),
+        names=tuple(measured),
+        splits=splits,
         nan=math.nan,
     )

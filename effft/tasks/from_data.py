@@ -24,6 +24,9 @@ from effft.tasks.columns import MOST_LABELS, find_columns, same_columns
 from effft.tasks.rows import as_written
 from effft.tasks.task import NAME_CHARACTERS, Task, load_task, propose_words
 
+ORDERED_NAMES = ("stars", "rating", "score", "grade", "level")
+"""Columns of numbers so called are ordinal labels."""
+
 HUB = "hf://datasets/"
 
 
@@ -60,14 +63,16 @@ def task_from_data(settings: TaskSettings) -> Task:
     train = _open(address, folder, "data", "train")
     columns, label = find_columns(train.table, settings.text, settings.label)
     rows, empty = _scan(train.table, columns, label)
-    labels = _sorted(rows)
     _check_labels(train.table.origin, label, rows)
+    labels = _in_order(settings.ordinal, rows) if settings.ordinal else _sorted(rows)
+    numbered = label.strip().lower() in ORDERED_NAMES and all(map(_is_number, labels)) and len(labels) > 2
     fields = _fields(columns)
     drop = {"drop": [""]} if empty else {}
     record: dict[str, Any] = {
         "name": task_name(settings.data),
         "fields": list(fields),
         "labels": labels,
+        **({"ordinal": True} if settings.ordinal or numbered else {}),
         "label_words": propose_words(labels),
         "patterns": {"minimal": _pattern(fields, label)},
         "train": train.source | _reading(fields, columns, label, drop),
@@ -77,6 +82,8 @@ def task_from_data(settings: TaskSettings) -> Task:
     notes = [
         f"{train.table.origin}: text from {' and '.join(map(repr, columns))}, labels from {label!r}: {shown}{more}."
     ]
+    if "ordinal" in record:
+        notes.append(f"The labels are ordinal, from {labels[0]} to {labels[-1]}.")
     if empty:
         record["unlabelled"] = train.source | _reading(fields, columns, "", {}) | {"where": {label: [""]}}
         notes.append(f"{empty:,} rows of {train.table.origin} have no label; a distilled student can learn from them.")
@@ -231,7 +238,22 @@ def _scan(table: Table, columns: Sequence[str], label: str) -> tuple[Counter[str
 def _sorted(labels: Iterable[str]) -> list[str]:
     """Labels in order: by their number where all are numbers."""
     words = sorted(labels)
-    return sorted(words, key=float) if all(re.fullmatch(r"-?\d+(\.\d+)?", word) for word in words) else words
+    return sorted(words, key=float) if all(map(_is_number, words)) else words
+
+
+def _is_number(word: str) -> bool:
+    return re.fullmatch(r"-?\d+(\.\d+)?", word) is not None
+
+
+def _in_order(given: str, found: Iterable[str]) -> list[str]:
+    """The labels in the order given, which must name each once."""
+    labels = [name.strip() for name in given.split(",")]
+    if sorted(labels) != sorted(found):
+        raise InputError(
+            f"ordinal={given}: it must name every label once, the lowest first; the labels are: "
+            f"{listed(_sorted(found))} (flag --ordinal)."
+        )
+    return labels
 
 
 def _check_labels(origin: str, label: str, rows: Counter[str]) -> None:

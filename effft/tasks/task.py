@@ -22,7 +22,8 @@ NAME_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234
 class Task(StrictModel):
     """Texts, labels, patterns, metric and splits.
 
-    labels: names; their order is the class index. label_words: label name -> word, exact, with its leading space.
+    labels: names; their order is the class index. ordinal: whether the order means something (`low, medium, high`), so
+    that an answer can be more or less wrong. label_words: label name -> word, exact, with its leading space.
     patterns: by name, the first is the default; `{field}` placeholders and at most one `{answer}`. in_domain: without
     it, what a run reaches in domain is estimated by cross-validation on its training examples. unlabelled: texts for a
     distilled student; without it they are taken from `train`.
@@ -33,6 +34,7 @@ class Task(StrictModel):
     description: str = ""
     fields: Names = Field(min_length=1, max_length=20)
     labels: tuple[str, ...] = Field(min_length=2, max_length=1000)
+    ordinal: bool = False
     metric: Metric = "accuracy"
     label_words: dict[str, str] = Field(default_factory=dict)
     patterns: dict[str, str] = Field(default_factory=dict)
@@ -80,6 +82,8 @@ class Task(StrictModel):
                 raise ValueError(
                     f"ood set {name!r} has slices by label and no labels (label: none); remove one of them"
                 )
+        if "metric" in self.model_fields_set:
+            _must_be_known(f"metric {self.metric!r} is none of this task", self.metric, self.metrics)
         self._check_label_words()
         for name, pattern in self.patterns.items():
             _check_pattern(name, pattern, self.fields)
@@ -127,6 +131,11 @@ class Task(StrictModel):
         """`train`, `in_domain` and `unlabelled` where the task has them, then every `ood/<name>`."""
         named = [name for name in ("in_domain", "unlabelled") if getattr(self, name)]
         return ("train", *named, *(f"ood/{name}" for name in self.ood))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What its metric may be."""
+        return ("accuracy", "balanced_accuracy", "mcc", "macro_f1", *(("quadratic_kappa",) if self.ordinal else ()))
 
     @property
     def default_amount(self) -> dict[str, int | str]:

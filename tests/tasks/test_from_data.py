@@ -230,3 +230,25 @@ def test_a_distilled_student_reads_the_unlabelled_texts_of_the_task(tmp_path: Pa
     assert len(plan.unlabelled) == 10
     assert {example.texts[0].rpartition(" ")[0] for example in plan.unlabelled} == {"old dogs see the cat"}
     assert run(config, MemoryTracker(), Session()).metrics["in_domain/examples"] == 40
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "order", "found"),
+    [
+        ("stars", "1 2 10", "", ("1", "2", "10")),
+        ("stars", "1 5", "", None),  # two labels have no order to measure
+        ("topic", "1 2 3", "", None),
+        ("topic", "low medium high", "low,medium,high", ("low", "medium", "high")),
+    ],
+)
+def test_an_order_of_labels_is_found_or_given(
+    tmp_path: Path, column: str, values: str, order: str, found: tuple[str, ...] | None
+) -> None:
+    labels = values.split() * 4
+    data = write(tmp_path / "a.csv", {"text": texts(len(labels)), column: labels})
+    task = made(data, ordinal=order, test="")
+    assert (task.labels if task.ordinal else None) == found
+    assert ("quadratic_kappa" in task.metrics) == ("ordinal: true" in as_yaml(task, tmp_path)) == (found is not None)
+    for wrong in (f"{order},{order}" if order else "1,2,3,4,5", "high"):
+        with pytest.raises(InputError, match="every label once"):
+            made(data, ordinal=wrong)

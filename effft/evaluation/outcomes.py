@@ -1,0 +1,128 @@
+"""Labels beside answers, counted: every metric of a split, and every interval, is a function of these counts."""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+import numpy as np
+
+from effft.evaluation.metrics import Array, Labels, confusion_of, four_metrics, metrics_of_counts, ordinal_metrics
+from effft.tasks.task import Task
+
+
+class Outcomes(ABC):
+    """What was answered to what, as counts of cells; a subclass for each kind of label.
+
+    weights: rows in each cell, (cells,); a row that repeats of cross-validation answer differently counts in part for
+    each answer. prior: two pseudo-rows, half of them right, so that an interval has a width also where every answer is
+    right; (cells,).
+    """
+
+    weights: Array
+    prior: Array
+
+    @property
+    @abstractmethod
+    def values(self) -> dict[str, float]:
+        """The metrics of these rows."""
+
+    @property
+    @abstractmethod
+    def references(self) -> dict[str, float]:
+        """What answers that know nothing score, and how many labels occur."""
+
+    @abstractmethod
+    def metrics(self, weights: Array) -> dict[str, Array]:
+        """The metrics of other weights of the cells, (draws, cells): (draws,) each."""
+
+    @abstractmethod
+    def recalls(self, weights: Array) -> Array:
+        """Of the rows that have a label, the share answered with it, (draws, labels); NaN where no row has it."""
+
+    @property
+    @abstractmethod
+    def rows_of_labels(self) -> Labels:
+        """How many rows have each label, (labels,)."""
+
+    def intervals(self, resamples: int, seed: int = 0) -> dict[str, float]:
+        """95 % percentile bootstrap bounds (Efron 1979), '<metric>_low' and '<metric>_high' of every metric.
+
+        Each metric depends on the counts only, so resampling rows is drawing those counts from a multinomial: exact,
+        and the cost does not grow with the rows.
+        """
+        rng, total = np.random.default_rng(seed), self.weights.sum()
+        return bounds(self.metrics(rng.multinomial(int(total), self.weights / total, size=resamples).astype(float)))
+
+    def posterior(self, row_weight: float, resamples: int, seed: int = 0) -> Array:
+        """Counts that the rows could have given as well, as shares, (resamples, cells).
+
+        The Bayesian bootstrap (Rubin 1981): weights of rows are drawn, not counts, and of a row that several repeats of
+        cross-validation answer differently, each answer takes its share; so the draws cover rows and repeats.
+
+        Args:
+            row_weight: what a row counts.
+            resamples: number of draws.
+            seed: of the draws.
+        """
+        return np.random.default_rng(seed).dirichlet(row_weight * self.weights + self.prior, size=resamples)
+
+
+class ConfusionTable(Outcomes):
+    """Every row has one label: counts (label, answer).
+
+    The pseudo-rows are spread over the labels; with two labels that is Jeffreys' prior for the recall of each.
+
+    Args:
+        labels: class indices, (rows,).
+        answers: class indices, (rows,), or (repeats, rows).
+        count: number of labels.
+        ordinal: whether their order means something.
+    """
+
+    def __init__(self, labels: Labels, answers: Labels, count: int, ordinal: bool = False) -> None:
+        self.labels, self.answers, self.count, self.ordinal = labels, answers, count, ordinal
+        self.weights = np.mean([confusion_of(labels, row, count) for row in np.atleast_2d(answers)], axis=0).ravel()
+        prior = np.full((count, count), 1 / (count * max(1, count - 1)))
+        np.fill_diagonal(prior, 1 / count)
+        self.prior = prior.ravel()
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The four metrics, and those of ordinal labels."""
+        known = {name: float(value[0]) for name, value in self.metrics(self.weights[None]).items()}
+        repeated = self.answers.ndim > 1
+        return known if repeated else known | four_metrics(self.labels, self.answers, self.count)
+
+    @property
+    def references(self) -> dict[str, float]:
+        """Accuracy of the most frequent label and of guessing."""
+        rows = self.rows_of_labels
+        occurring = float((rows > 0).sum())
+        return {"majority": float(rows.max() / len(self.labels)), "chance": 1 / self.count, "labels": occurring}
+
+    def metrics(self, weights: Array) -> dict[str, Array]:
+        """As `values`."""
+        tables = weights.reshape(-1, self.count, self.count)
+        return metrics_of_counts(tables) | (ordinal_metrics(tables) if self.ordinal else {})
+
+    def recalls(self, weights: Array) -> Array:
+        """Diagonal over sum of the row."""
+        tables = weights.reshape(-1, self.count, self.count)
+        with np.errstate(invalid="ignore"):
+            shares: Array = np.diagonal(tables, axis1=1, axis2=2) / tables.sum(axis=2)
+        return shares
+
+    @cached_property
+    def rows_of_labels(self) -> Labels:
+        """Counted in the labels."""
+        return np.bincount(self.labels, minlength=self.count)
+
+
+def outcomes_of(task: Task, labels: Labels, answers: Labels) -> Outcomes:
+    """Those of a task. answers: as the labels, or with the repeats of cross-validation first."""
+    return ConfusionTable(labels, answers, len(task.labels), task.ordinal)
+
+
+def bounds(draws: dict[str, Array]) -> dict[str, float]:
+    """The 95 % percentile bounds of each metric, (draws,): '<metric>_low' and '<metric>_high'."""
+    ends = {name: np.quantile(values, [0.025, 0.975]) for name, values in draws.items()}
+    return {f"{name}_{end}": float(ends[name][i]) for name in ends for i, end in enumerate(("low", "high"))}
