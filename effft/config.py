@@ -128,7 +128,7 @@ class PartSettings(Settings):
     windows: Literal["none", "mean", "max"] | None = None
     """Answer such a text by overlapping windows over all of it: the mean of their scores, or those of the surest."""
     pattern: str | None = None
-    """Name of the task's pattern; by default its first."""
+    """Name of the task's pattern, by default its first; all averages the label scores over all of them."""
     shots: Count | None = None
     """Demonstrations in the prompt, at most as many as there are labelled examples."""
     demonstrations: Literal["balanced", "random", "nearest", "all"] | None = None

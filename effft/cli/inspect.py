@@ -1,6 +1,6 @@
 """`effft tasks`, `strategies`, `show TASK`, `estimate`: what can be run, what the model would read, what it takes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +13,7 @@ from effft.errors import InputError
 if TYPE_CHECKING:
     from effft.data.examples import Example
     from effft.runs.plan import Plan
-    from effft.strategies.prompting import PromptEncoder
+    from effft.strategies.prompting import EncodedPrompt, PromptEncoder
 
 SHOWN = (
     *DATA_FIELDS, "data_dir", "allow_outside", "per_label", "rows", "data_seed", "model", "revision", "max_length",
@@ -139,11 +139,20 @@ def label_lines(encoder: "PromptEncoder", plan: "Plan") -> Iterator[str]:
 
 def prompt(encoder: "PromptEncoder", example: "Example", label: str, where: str) -> Iterator[str]:
     """One prompt: every token the model reads, special tokens included, and the expected answer."""
-    reads = encoder.encode([example.texts])[0].reads
+    (encoded,) = encoder.encode([example.texts])
+    for version in encoded.patterns or (encoded,):
+        named = f", pattern {encoder.pattern_names[version.pattern]!r}" if encoded.patterns else ""
+        yield from one_prompt(encoder, version.reads, example, f"{where}, row {example.index}{named}: {label}")
+
+
+def one_prompt(
+    encoder: "PromptEncoder", reads: "Sequence[EncodedPrompt]", example: "Example", head: str
+) -> Iterator[str]:
+    """What is read in one pattern: the prompt, or its windows."""
     for number, read in enumerate(reads, start=1):
         text = encoder.tokenizer.decode(read.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         cut = f", window {number} of {len(reads)}" if len(reads) > 1 else ", text cut" * read.cut
-        yield f"{where}, row {example.index}: {label}, {len(read.ids)} tokens{cut}"
+        yield f"{head}, {len(read.ids)} tokens{cut}"
         yield from (f"  | {line}" for line in text.split("\n"))
         if encoder.label_tokens is not None:
             token = encoder.tokenizer.convert_ids_to_tokens(read.ids[read.answer])

@@ -1,12 +1,15 @@
 """One split, scored: its metrics, its slices, and a row per example."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from effft.data.examples import UNLABELLED, Example
-from effft.evaluation.metric_keys import MetricKey, Slice, collect
+from effft.evaluation.metric_keys import PATTERN_SD, MetricKey, Slice, collect
 from effft.evaluation.metrics import probability_metrics, softmax
 from effft.evaluation.outcomes import outcomes_of
 from effft.evaluation.remarks import chance_note, cut_note, cut_share, missing_labels_note, unlabelled_note
@@ -21,13 +24,14 @@ from effft.tasks.task import Task
 class Evaluation:
     """metrics: key (see `metric_keys`) -> value. table: column -> one value per example. notes: for the user.
 
-    calibration: what the scores were calibrated by.
+    calibration: what the scores were calibrated by. patterns: a row for each pattern, where several are read.
     """
 
     metrics: dict[str, float]
     table: dict[str, list[object]]
     notes: tuple[str, ...]
     calibration: Calibration | None = None
+    patterns: Sequence[Mapping[str, object]] = ()
 
 
 def evaluate(
@@ -62,8 +66,10 @@ def evaluate(
         RunError: a score is not finite.
     """
     items = learner.items(examples)
-    score = predict_apart if learner.encoder.nearest else predict
-    raw = score(learner, items, progress=progress, stage=f"evaluate {split}", frozen_features=frozen_features)
+    way = predict_apart if learner.encoder.nearest else predict
+    score = partial(way, learner, progress=progress, stage=f"evaluate {split}", frozen_features=frozen_features)
+    each = torch.stack([score(column) for column in zip(*(item.of_patterns for item in items), strict=True)])
+    raw = each.mean(dim=0)
     calibration = learner.calibration_on(raw)
     scores = (calibration(raw) if calibration else raw).double().numpy()
     labels = np.array([e.label for e in examples])
@@ -84,6 +90,8 @@ def evaluate(
         **found.references,
         **known,
     }
+    patterns, spread = metrics_of_patterns(learner, split, each, labels)
+    metrics |= spread
     groups = [{str(MetricKey(split, name)): value for name, value in metrics.items()}]
     for pairs, rows in slice_rows(learner.task.labels, examples, slices).items():
         part = outcomes_of(learner.task, labels[rows], answers[rows]).values
@@ -93,7 +101,21 @@ def evaluate(
     if split != "validation":
         notes += missing_labels_note(split, learner.task.labels, set(labels.tolist()))
         notes += chance_note(learner, split, metric, metrics, prompts)
-    return Evaluation(collect(*groups), prediction_table(learner.task, examples, scores), tuple(notes), calibration)
+    table = prediction_table(learner.task, examples, scores)
+    return Evaluation(collect(*groups), table, tuple(notes), calibration, patterns)
+
+
+def metrics_of_patterns(
+    learner: Learner, split: str, scores: Tensor, labels: "np.ndarray"
+) -> tuple[list[dict[str, object]], dict[str, float]]:
+    """The metrics of each pattern, (patterns, rows, labels) before calibration, and their standard deviations."""
+    if len(scores) < 2:
+        return [], {}
+    found = [outcomes_of(learner.task, labels, one.argmax(dim=1).numpy()).values for one in scores]
+    spread = {name + PATTERN_SD: float(np.std([row[name] for row in found], ddof=1)) for name in found[0]}
+    return [
+        {"split": split, "pattern": n, **row} for n, row in zip(learner.encoder.pattern_names, found, strict=True)
+    ], spread
 
 
 def slice_rows(

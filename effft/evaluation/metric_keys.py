@@ -31,6 +31,9 @@ CROSS_VALIDATED = "cross_validated"
 WHOLE = ("validation", CROSS_VALIDATED, "in_domain")
 """The splits whose names are one step."""
 
+PATTERN_SD = "_pattern_sd"
+"""After a metric: its standard deviation over the patterns that are read."""
+
 HEADLINES = ("accuracy", "mcc", "macro_f1", "quadratic_kappa", "mean_absolute_error", "calibration_error", "gap")
 """Metrics of a whole split, besides the primary one, that MLflow's charts show; the table of metrics has all."""
 
@@ -137,11 +140,11 @@ def bounds(metrics: Mapping[str, float], split: str, metric: str) -> tuple[float
 
 def headlines(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
     """The metrics that a person compares runs by, about 30 of a run: no slices, intervals and counts."""
-    chosen = {f"resources/{name}" for name in COSTS}
+    chosen, names = {f"resources/{name}" for name in COSTS}, (*HEADLINES, primary, primary + PATTERN_SD)
     return {
         key: value
         for key, value in metrics.items()
-        if key in chosen or ((parts := parse(key)) and not parts.slice and parts.metric in (*HEADLINES, primary))
+        if key in chosen or ((parts := parse(key)) and not parts.slice and parts.metric in names)
     }
 
 

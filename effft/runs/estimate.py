@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -155,7 +154,7 @@ def _held(learner: Learner, plan: Plan) -> Held:
 
 
 def _train_items(learner: Learner, plan: Plan) -> list[Item]:
-    return learner.items([*plan.draw.train, *plan.unlabelled])
+    return [one for item in learner.items([*plan.draw.train, *plan.unlabelled]) for one in item.of_patterns]
 
 
 def _weights(learner: Learner) -> list[Tensor]:
@@ -171,9 +170,10 @@ def _lengths(learner: Learner, evaluated: Mapping[str, ExampleSet]) -> tuple[flo
     tokens, lengths = 0.0, []
     for split in evaluated.values():
         items = learner.items(split.part(LOOKED_AT).examples)
-        start = common_prefix([item.prompt.ids for item in items]) if learner.shares_starts else 0
-        rests = [item.length - start for item in items]
-        tokens += start + fmean(rests) * len(split)
+        reads = [read for item in items for read in item.prompt.reads]
+        start = common_prefix([read.ids for read in reads]) if learner.shares_starts else 0
+        rests = [read.size - start for read in reads]
+        tokens += start + sum(rests) / len(items) * len(split)
         lengths += rests
     longest = max(lengths)
     return tokens, (max(1, token_budget(learner.backbone) // longest), longest)

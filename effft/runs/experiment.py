@@ -119,6 +119,7 @@ def execute(
                 learner.calibration = (learner.calibration or prior).scaled(scale)
         features = partial(session.feature_cache.frozen_features, learner) if session.keep else learner.frozen_features
         calibrations: dict[str, Calibration | None] = {}
+        patterns: list[Mapping[str, object]] = []
         for name, split in plan.evaluated.items():
             slices = plan.task.split(name).slices if name != "validation" else ()
             with meter.stage("evaluation"), counted(learner.backbone.model, learner.head) as flops:
@@ -131,6 +132,7 @@ def execute(
             metrics = collect(metrics, split_metrics)
             tables[name] = result.table
             notes += result.notes
+            patterns += result.patterns
             calibrations[name] = result.calibration
             _record(tracker, name, split_metrics, resolved.metric, result.table)
     primary = resolved.metric
@@ -149,6 +151,8 @@ def execute(
     tracker.metrics(headlines(closing, primary))
     tracker.table(METRICS_TABLE, to_table(metrics | closing))
     tracker.tags({METRICS_TAG: f"{METRICS_TABLE}.json"})
+    if patterns:
+        tracker.table("patterns", {name: [row[name] for row in patterns] for name in patterns[0]})
     if (config.log_model or keep) and process_group().rank == 0:
         for name in ("validation", "in_domain"):
             learner.calibration = calibrations.get(name, learner.calibration)

@@ -94,6 +94,7 @@ def adapt(
         loss = F.cross_entropy(scores, torch.tensor([i.label for i in items])).item()
         tracker.metrics({"train/loss": loss, "train/learning_rate": 0.0, "train/gradient_norm": 0.0}, 0)
         return 0
+    items = [one for item in items for one in item.of_patterns]
     if config.class_weights == "balanced":
         learner.class_weights = balanced_weights([item.label for item in items], len(plan.task.labels))
     selects = config.selection == "validation"
@@ -145,7 +146,8 @@ def _held_out_scores(plan: Plan, held: Sequence[Example], rows: Sequence[Example
     """Fit the plan, and score what it does not hold. The frozen part reads all rows once for all folds."""
     learner, teacher = build_learner(plan, shared_backbone(plan))
     cached = plan.session.feature_cache.frozen_features
-    known = {i.prompt: i.state for i in cached(learner, learner.items(rows))} if learner.has_frozen_part else {}
+    own = [one for item in learner.items(rows) for one in item.of_patterns] if learner.has_frozen_part else []
+    known = {i.prompt: i.state for i in cached(learner, own)}
 
     def features(items: Sequence[Item]) -> list[Item]:
         if all(item.prompt in known for item in items):

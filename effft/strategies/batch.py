@@ -30,6 +30,11 @@ class Item(NamedTuple):
         """Tokens that the model reads for the prompt."""
         return self.prompt.size
 
+    @property
+    def of_patterns(self) -> "list[Item]":
+        """The item once for each pattern that is read."""
+        return [self._replace(prompt=p, state=None) for p in self.prompt.patterns] or [self]
+
 
 def token_budget(backbone: Backbone) -> int:
     """Padded tokens of one batch without gradients: what fits the caches of a CPU, or fills a GPU.

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TRANSDUCTIVE = " transductive"
 """After the name of what was calibrated on all texts of the split that it answers (a name of metrics, too)."""
 
+ALL_PATTERNS = "all"
+"""Name that stands for every pattern of a task."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -89,7 +92,8 @@ class Pattern(Input):
     """The texts inside one of the task's patterns.
 
     Args:
-        pattern: name of the pattern; '' is the task's first.
+        pattern: name of the pattern; '' is the task's first; `all` averages the label scores over all of them, as the
+            ensemble of Schick and Schütze 2021 (section 3.3, uniform weights), by one model that trains on each.
         shots: solved examples (demonstrations) before every prompt.
         demonstrations: which ones: a `balanced` or `random` draw, the `nearest` to each text, or `all` that fit.
         demo_order: a `random` order, `nearest-last`, or `by-label`.
@@ -117,9 +121,10 @@ class Pattern(Input):
 
     @property
     def short(self) -> str:
-        """The demonstrations."""
+        """The demonstrations, and whether all patterns are read."""
         which = "" if self.demonstrations == "balanced" else f"{self.demonstrations} "
-        return f"{self.shots} {which}shots" if self.shots else ""
+        words = [f"{self.shots} {which}shots"] * bool(self.shots) + ["all patterns"] * (self.pattern == ALL_PATTERNS)
+        return ", ".join(words)
 
 
 # ---- head: how hidden states become label scores -----------------------------------------------------------------

@@ -13,7 +13,7 @@ from effft.strategies.chat import ChatTemplate
 from effft.strategies.demonstrations import NearestDemonstrations
 from effft.strategies.label_words import LabelTokens, label_tokens, label_words
 from effft.strategies.long_texts import Span, cut, windows
-from effft.strategies.parts import Pattern, Verbalizer
+from effft.strategies.parts import ALL_PATTERNS, Pattern, Verbalizer
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
 
@@ -32,7 +32,8 @@ class EncodedPrompt(NamedTuple):
     """One prompt as ids. answer: position whose state predicts the label word; cut: whether a text was shortened.
 
     label_tokens: what is read at the answer slot; None for a classifier. windows: what is read instead where an answer
-    is asked for, of a text that does not fit.
+    is asked for, of a text that does not fit. pattern: number of its pattern among those that are read. patterns: the
+    same texts in each of them, where there are several.
     """
 
     ids: tuple[int, ...]
@@ -41,11 +42,13 @@ class EncodedPrompt(NamedTuple):
     cut: bool
     label_tokens: LabelTokens | None = None
     windows: "tuple[EncodedPrompt, ...]" = ()
+    pattern: int = 0
+    patterns: "tuple[EncodedPrompt, ...]" = ()
 
     @property
     def reads(self) -> "tuple[EncodedPrompt, ...]":
-        """What is read for an answer: its windows where it has some, else itself."""
-        return self.windows or (self,)
+        """What is read for an answer: its windows where it has some, else itself; in each of its patterns."""
+        return tuple(read for prompt in self.patterns or (self,) for read in prompt.windows or (prompt,))
 
     @property
     def size(self) -> int:
@@ -88,6 +91,7 @@ class PromptEncoder:
     Attributes:
         label_words: as they follow a prompt; a chat's answer begins without their space.
         positions: most tokens of a prompt, so that every label word fits behind it.
+        pattern_names: the patterns that are read; others: an encoder for each but the first.
         nearest: chooses the demonstrations of each text; None where all texts have the same.
         frame: what surrounds the pattern of every text; where each text has its own, the longest.
         limit: tokens of a prompt in that frame.
@@ -105,10 +109,12 @@ class PromptEncoder:
         self.demos = tuple(demos)
         self.chat: ChatTemplate | None = None
         self.nearest: NearestDemonstrations | None = None
+        self.pattern_names: tuple[str, ...] = ()
         self.cut, self.windows = (str(strategy.parameters[name]) for name in ("cut", "windows"))
         if isinstance(strategy.input, Pattern):
             part = strategy.input
-            self.template = task.pattern(part.pattern)
+            self.pattern_names = tuple(task.patterns) if part.pattern == ALL_PATTERNS else (part.pattern,)
+            self.template = task.pattern(next(iter(self.pattern_names), ""))
             if part.chat != "off":
                 self.chat = ChatTemplate(backbone, part.chat == "turns")
             if demos and "nearest" in (part.demonstrations, part.demo_order.partition("-")[0]):
@@ -129,6 +135,15 @@ class PromptEncoder:
         self.frame = self._surround(demos)
         self._pattern_room = self._check_room(max_length, len(demos))
         self.limit = self._limit(self.frame)
+        each = [strategy.with_parameters({"pattern": name}) for name in self.pattern_names[1:]]
+        self.others = [PromptEncoder(one, task, backbone, max_length, self.demos) for one in each]
+        for name, other in zip(self.pattern_names[1:], self.others, strict=True):
+            other.nearest = self.nearest
+            if other.label_tokens != self.label_tokens:
+                raise InputError(
+                    f"pattern=all: {self.model_name!r} reads other tokens as label words after pattern {name!r} than "
+                    f"after {self.pattern_names[0]!r}, so their scores have no mean; take one --pattern."
+                )
 
     # ---- text ----
 
@@ -190,12 +205,17 @@ class PromptEncoder:
             return []
         frames = [self._frame_of(texts, leave_out) for texts in examples]
         limits = [self.limit if frame is self.frame else self._limit(frame) for frame in frames]
-        return [
+        prompts = [
             self._place(ids, segments, cut=False) if len(ids) <= limit else self._shorten(texts, frame, limit)
             for texts, frame, limit, (ids, segments) in zip(
                 examples, frames, limits, self._tokenize(examples, frames), strict=True
             )
         ]
+        if not self.others:
+            return prompts
+        columns = [prompts, *(other.encode(examples, leave_out) for other in self.others)]
+        rows = zip(*([p._replace(pattern=i) for p in column] for i, column in enumerate(columns)), strict=True)
+        return [row[0]._replace(cut=any(p.cut for p in row), patterns=tuple(row)) for row in rows]
 
     @property
     def without_texts(self) -> EncodedPrompt:
@@ -285,8 +305,8 @@ class PromptEncoder:
         return spans
 
     def tokens_around(self, demos: Sequence[Example]) -> int:
-        """Tokens of a prompt with these demonstrations and no text."""
-        return len(self._ids_of(self._surround(demos)))
+        """Tokens of a prompt with these demonstrations and no text; in the longest pattern."""
+        return max([len(self._ids_of(self._surround(demos))), *(one.tokens_around(demos) for one in self.others)])
 
     def _ids_of(self, frame: Frame) -> list[int]:
         return self._tokenize([[""] * len(self.task.fields)], [frame])[0][0]
@@ -298,7 +318,7 @@ class PromptEncoder:
     def _check_room(self, max_length: int, shots: int) -> int:
         """Tokens that `max_length` leaves to the texts of an example."""
         self._bare = self._ids_of(self.frame)
-        full, pattern = len(self._bare), self.tokens_around(())
+        full, pattern = len(self._bare), len(self._ids_of(self._surround(())))
         if pattern >= max_length:
             raise InputError(f"max_length={max_length}: the pattern alone takes {pattern} tokens (flag --max-length).")
         if self.positions - full < 8:
@@ -311,5 +331,5 @@ class PromptEncoder:
 
 def check_pattern_name(task: Task, name: str) -> None:
     """An unknown pattern name is an InputError with the nearest."""
-    if name:
+    if name and name != ALL_PATTERNS:
         lookup(f"pattern of task {task.name!r}", name, task.patterns)

@@ -35,8 +35,9 @@ def predict(
     frozen_features: FrozenFeatures | None = None,
     encoder: PromptEncoder | None = None,
 ) -> Tensor:
-    """Scores of all items, (items, labels) fp32 on the CPU, in their order; of a text in windows those of its windows.
+    """Scores of all items, (items, labels) fp32 on the CPU, in their order.
 
+    A text in windows has the scores of its windows, one in several patterns the mean of those in each.
     Equal prompts are scored once, prompts are sorted by length and batched, a common prefix is computed once, and
     several processes score a share each.
 
@@ -53,6 +54,10 @@ def predict(
         RunError: a score is not finite.
     """
     encoder = encoder or learner.encoder
+    if items and items[0].prompt.patterns:
+        columns = zip(*(item.of_patterns for item in items), strict=True)
+        options = (budget, progress, stage, frozen_features, encoder)
+        return torch.stack([predict(learner, column, *options) for column in columns]).mean(dim=0)
     counts = [len(item.prompt.reads) for item in items]
     if sum(counts) > len(items):
         items = [item._replace(prompt=read, state=None) for item in items for read in item.prompt.reads]
@@ -60,7 +65,8 @@ def predict(
         return torch.stack([_of_windows(part, encoder.windows) for part in torch.split(scores, counts)])
     less_prior = learner.label_tokens is not None and learner.label_tokens.score == "pmi"
     if less_prior:
-        items = [*items, Item(encoder.without_texts, -1)]
+        without = encoder.without_texts
+        items = [*items, Item((without.patterns or (without,))[items[0].prompt.pattern], -1)]
     group = process_group()
     unique: dict[tuple[tuple[int, ...], int], int] = {}
     places = [unique.setdefault((item.prompt.ids, item.prompt.answer), len(unique)) for item in items]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 from effft.errors import InputError, lookup, nearest
 from effft.strategies.parts import (
+    ALL_PATTERNS,
     BitFit,
     ClassifierHead,
     CrossEntropy,
@@ -45,6 +46,12 @@ class Strategy:
         if isinstance(self.loss, DistillKL) and isinstance(self.input, Pattern) and self.input.shots:
             raise InputError(
                 f"{subject}: the student reads no demonstrations; --teacher-shots gives them to the teacher."
+            )
+        many = isinstance(self.input, Pattern) and self.input.pattern == ALL_PATTERNS
+        if many and self.trains and isinstance(self.head, Verbalizer) and self.head.label_score == "pmi":
+            raise InputError(
+                f"{subject}: training with label_score=pmi reads one pattern; take another --pattern than all, or "
+                "--label-score sum."
             )
         idle = isinstance(self.trainable, Nothing) and isinstance(self.head, Verbalizer)
         if idle and not isinstance(self.loss, NoLoss):

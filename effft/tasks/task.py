@@ -245,8 +245,8 @@ def _must_be_known(what: str, name: str, known: Sequence[str]) -> None:
 
 def _check_pattern(name: str, pattern: str, fields: Sequence[str]) -> None:
     """A pattern has every field and at most one answer slot, and nothing else in braces."""
-    if not name:
-        raise ValueError("patterns holds a pattern without a name; name it, for example `minimal`")
+    if name in ("", "all"):  # --pattern all reads every pattern
+        raise ValueError(f"patterns holds a pattern called {name!r}; name it otherwise, for example `minimal`")
     try:
         parts = [part for part in Formatter().parse(pattern) if part[1] is not None]
     except ValueError as error:
