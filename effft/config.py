@@ -143,6 +143,10 @@ class PartSettings(Settings):
     """Correction of the label scores; batch reads all texts of a split at once (transductive)."""
     pooling: Literal["auto", "last", "first", "mean"] | None = None
     """Hidden state that the classifier reads; auto is the last token of a decoder and the mean of an encoder."""
+    head_solver: Literal["solved", "gradient"] | None = None
+    """How a classifier on a frozen model is fitted: solved (logistic regression), or by gradient steps."""
+    head_start: Literal["random", "probe"] | None = None
+    """Where a classifier that trains with the model starts: at random weights, or at a solved probe (LP-FT)."""
     label_words: str | None = None
     """Label words in label order, comma-separated; a space is put before each: 'No,Yes'."""
     label_score: Literal["auto", "first", "sum", "mean", "pmi"] | None = None
@@ -194,7 +198,8 @@ class TrainingSettings(Settings):
     class_weights: Literal["none", "balanced"] = "none"
     """Weight of a label in cross-entropy; balanced makes rare labels count as much as frequent ones."""
     selection: Literal["last", "validation"] = "last"
-    """Epoch to keep: the last, or the best on validation examples: as many as train; of --rows a fifth."""
+    """Epoch to keep: the last, or the best on validation examples: as many as train; of --rows a fifth. They choose the
+    penalty of a solved head."""
     patience: Count = 0
     """Epochs without a better validation score before training stops; 0 never stops early."""
 

@@ -81,7 +81,7 @@ def command_for(strategy: Strategy) -> Command:
 
     call = f"effft run {strategy.name}"
     part = next((text for name, text in PART_EXAMPLES.items() if name in strategy.parameters), "--max-length 128")
-    last = "--learning-rate 3e-4 --selection validation" if strategy.trains else "--evaluation-limit 500"
+    last = "--learning-rate 3e-4 --selection validation" if strategy.takes_steps else "--evaluation-limit 500"
     return Command(
         strategy.name,
         params=[*(option(name, strategy, hidden=name not in visible) for name in FIELDS), *tracking_options()],

@@ -1,7 +1,7 @@
 """A plan becomes a fitted learner: built on a backbone, given its training items, adapted; also once for every fold."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -22,7 +22,8 @@ from effft.strategies.parts import Verbalizer
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import FrozenFeatures, predict, predict_apart
 from effft.tracking.tracker import MemoryTracker, Tracker
-from effft.training.loop import private_randomness, train
+from effft.training.loop import Step, private_randomness, train
+from effft.training.solved_head import solve_head
 from effft.training.teacher import teach
 
 StopCallback = Callable[[int, float], bool]
@@ -88,7 +89,7 @@ def adapt(
     features: FrozenFeatures | None = None,
 ) -> int:
     """Train, or measure the loss as it is where nothing trains; returns the number of tokens read."""
-    config, rate = plan.config, plan.resolved.learning_rate
+    config = plan.config
     if not plan.strategy.trains:
         scores = predict(learner, items)
         loss = F.cross_entropy(scores, torch.tensor([i.label for i in items])).item()
@@ -103,7 +104,7 @@ def adapt(
     best = BestEpoch(learner, validation, plan.resolved.metric, config.patience, features)
     tokens = 0
     with private_randomness(config.seed + (process_group().rank << 32)):  # every process has dropout masks of its own
-        for step in train(learner, features(items), config, rate, random.Random(f"order {config.seed}")):
+        for step in _updates(plan, learner, items, validation if selects else [], features):
             tokens += step.tokens
             values = {"loss": step.loss, "learning_rate": step.learning_rate, "gradient_norm": step.gradient_norm}
             tracker.metrics({f"train/{name}": value for name, value in values.items()}, step.index)
@@ -117,6 +118,23 @@ def adapt(
     if selects:
         best.restore()
     return tokens
+
+
+def _updates(
+    plan: Plan, learner: Learner, items: Sequence[Item], validation: Sequence[Item], features: FrozenFeatures
+) -> Iterator[Step]:
+    """The updates that adapt a learner: steps of the optimizer, a head solved at once, or both.
+
+    validation: where examples choose what is kept, they choose the penalty of a solved head.
+    """
+    config, strategy, items = plan.config, plan.strategy, features(items)
+    if strategy.parameters.get("head_start") == "probe":
+        solve_head(learner, items, config.seed)
+    if not strategy.takes_steps:
+        loss = solve_head(learner, items, config.seed, features(validation))
+        yield Step(1, 1, 1, loss, 0.0, 0.0, sum(item.length for item in items), ends_epoch=True, budget=0)
+        return
+    yield from train(learner, items, config, plan.resolved.learning_rate, random.Random(f"order {config.seed}"))
 
 
 def out_of_fold_scores(plan: Plan, progress: ProgressCallback = silent) -> Tensor:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, PART_FIELDS, Amount, RunConfig
+from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, PART_FIELDS, TRAINING_FIELDS, Amount, RunConfig
 from effft.data.draw import (
     Draw,
     draw_per_label,
@@ -223,8 +223,15 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
             "tell them apart; take a --model that reads them."
         )
     resolved = resolve(config, strategy, encoder, backbone, draw, pool)
-    notes += metric_of(config, task, pool)[1]
+    notes += metric_of(config, task, pool)[1] + _idle(config, strategy)
     return Plan(config, strategy, task, session, draw, demos, unlabelled, evaluated, resolved, (*task.notes, *notes))
+
+
+def _idle(config: RunConfig, strategy: Strategy) -> list[str]:
+    """A note of training settings that were given and mean nothing where the head alone is solved."""
+    meant = {"class_weights", "selection"} if strategy.solves_head and not strategy.takes_steps else TRAINING_FIELDS
+    idle = [name for name in TRAINING_FIELDS if name in config.model_fields_set and name not in meant]
+    return [f"{', '.join(idle)}: without meaning for a solved head (--head-solver gradient trains it)."] if idle else []
 
 
 def on_part(plan: Plan, draw: Draw, seed: int) -> Plan:

@@ -53,7 +53,7 @@ def resolve(
     threads = threads_of(config, backbone.width)
     metric, device = metric_of(config, task, pool)[0], str(backbone.device)
     learning_rate = config.learning_rate or strategy.default_learning_rate(backbone.width)
-    steps = steps_in(config, len(draw.train) * (1 + len(encoder.others))) if strategy.trains else 0
+    steps = steps_in(config, len(draw.train) * (1 + len(encoder.others))) if strategy.takes_steps else 0
     precision = choose_precision(config.precision, backbone)
     settings = config.model_dump(exclude={*PART_FIELDS, *DIFFICULTY_FIELDS, *DATA_FIELDS}, exclude_none=True)
     settings |= {name: value for name in DATA_FIELDS if (value := getattr(config, name)) and name != "data"}

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from effft.config import DATA_FIELDS, PART_FIELDS, Amount, RunConfig, make_config
 from effft.errors import InputError
+from effft.runs.fit import lm_head_of
 from effft.runs.plan import draws_validation, prepare_validation, prompt_encoders, with_amount
 from effft.runs.session import Session
 from effft.search.settings import FOLDS, Settings, StudyPlan
@@ -43,7 +44,8 @@ def plan_study(
     Raises:
         InputError: whatever is wrong, in a sentence.
     """
-    strategy = compose(values.get("strategy") or "lora")
+    solver = {name: values[name] for name in ("head_solver",) if values.get(name)}
+    strategy = compose(values.get("strategy") or "lora").with_parameters(solver)
     rough = strategy.space(768)
     ranges = {name: text for name, text in requested.items() if is_range(text)}
     for key in requested:
@@ -61,7 +63,7 @@ def plan_study(
             f"{config.per_label} folds (flag --folds; 0 = the validation draw)."
         )
     plan = prepare_validation(config, session, (0, settings.folds, config.seed) if settings.folds else None)
-    backbone = session.loaded_backbone(config, plan.strategy.head != compose("vanilla").head)
+    backbone = session.loaded_backbone(config, lm_head_of(plan))
     rank = min(LoRA.highest_rank(backbone, modules) for modules in ("attention", "all"))
     encoder, _ = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)
     words, texts = encoder.label_tokens, [example.texts for example in plan.draw.train]

@@ -1,6 +1,6 @@
 """A strategy applied to a backbone for a task: it collates, scores, and computes the loss."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -65,7 +65,7 @@ class Learner:
         given = {id(p) for p in backbone.model.parameters()}
         chosen = strategy.trainable.open(backbone, generator)
         self.head: LinearClassifier | None = None
-        if isinstance(strategy.head, parts.ClassifierHead):
+        if isinstance(strategy.head, parts.ClassifierHead | parts.SolvedHead):
             self.head = LinearClassifier(backbone.width, len(task.labels), generator).to(backbone.device)
             how = strategy.head.pooling
             self.pooling = ("last" if backbone.decoder else "mean") if how == "auto" else how
@@ -251,19 +251,33 @@ class Learner:
         """
         if not self.has_frozen_part:
             return list(items)
+        whole = self.frozen_blocks == len(self.backbone.layout.blocks)
+        fresh = [item._replace(state=None) for item in items]
+        states = self._in_batches(self._pooled_rows if whole else self._entering, fresh)
+        return [item._replace(state=state) for item, state in zip(items, states, strict=True)]
+
+    def pooled_states(self, items: Sequence[Item]) -> Tensor:
+        """What a classifier reads of each item, (items, width), from the model as it is now."""
+        return torch.stack(self._in_batches(self._pooled_rows, items))
+
+    def _in_batches(self, compute: Callable[[Sequence[Item]], list[Tensor]], items: Sequence[Item]) -> list[Tensor]:
+        """What `compute` makes of each item, by length in batches."""
         order = sorted(range(len(items)), key=lambda i: (items[i].length, items[i].prompt.ids))
         states: dict[int, Tensor] = {}
         for group in by_budget(order, lambda i: items[i].length, token_budget(self.backbone)):
-            parts = run_in_parts(self._states, [items[i]._replace(state=None) for i in group])
+            parts = run_in_parts(compute, [items[i] for i in group])
             states |= dict(zip(group, (state for part in parts for state in part), strict=True))
-        return [item._replace(state=states[i]) for i, item in enumerate(items)]
+        return [states[i] for i in range(len(items))]
 
-    def _states(self, items: Sequence[Item]) -> list[Tensor]:
-        """The output of the frozen part for each item of one batch."""
+    def _pooled_rows(self, items: Sequence[Item]) -> list[Tensor]:
+        """The pooled state of each item of one batch."""
+        with torch.no_grad():
+            return list(self._pooled(self.collate(items)).cpu())
+
+    def _entering(self, items: Sequence[Item]) -> list[Tensor]:
+        """The states that enter the lowest block that trains, for each item of one batch."""
         batch = self.collate(items)
         with torch.no_grad():
-            if self.frozen_blocks == len(self.backbone.layout.blocks):
-                return list(self._pooled(batch).cpu())
             states = block_input(self.backbone, batch.inputs, self.frozen_blocks, batch.packing)[0].cpu()
         if batch.packing is not None:
             return batch.packing.unpack(states)

@@ -132,14 +132,44 @@ class Pattern(Input):
 
 @dataclass(frozen=True)
 class ClassifierHead(Part):
-    """A new linear layer on one pooled hidden state.
+    """A new linear layer on one pooled hidden state, trained together with what else trains.
 
     Args:
         pooling: `first`, `last` or `mean` token; `auto` is `last` for decoders and `mean` for encoders.
+        head_start: `random` weights, or those of a solved `probe` of the model as it is loaded.
+
+    References:
+        Kumar et al. 2022, arXiv 2202.10054 (the start at a probe: LP-FT).
     """
 
     about: ClassVar[str] = "a new linear classifier"
     pooling: str = "auto"
+    head_start: str = "random"
+
+    @property
+    def short(self) -> str:
+        """The start, where it is not random."""
+        return "from a probe" if self.head_start == "probe" else ""
+
+
+@dataclass(frozen=True)
+class SolvedHead(Part):
+    """A new linear layer on one pooled hidden state, fitted after whatever else trains: a logistic regression.
+
+    Args:
+        pooling: as in `ClassifierHead`.
+        head_solver: `solved` to the optimum, or trained by `gradient` steps.
+    """
+
+    about: ClassVar[str] = "a new linear classifier, solved"
+    space: ClassVar[Mapping[str, Dimension]] = {"pooling": Choice(("last", "first", "mean"))}
+    pooling: str = "auto"
+    head_solver: str = "solved"
+
+    @property
+    def short(self) -> str:
+        """The solver, where it is not the usual one."""
+        return "by gradient" if self.head_solver == "gradient" else ""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from effft.strategies.parts import (
     Part,
     Pattern,
     Plain,
+    SolvedHead,
     TopLayers,
     Verbalizer,
 )
@@ -67,6 +68,16 @@ class Strategy:
     def trains(self) -> bool:
         """Whether any parameter moves."""
         return not isinstance(self.loss, NoLoss)
+
+    @property
+    def solves_head(self) -> bool:
+        """Whether the head is solved, not trained."""
+        return isinstance(self.head, SolvedHead) and self.head.head_solver == "solved"
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether an optimizer moves anything."""
+        return self.trains and not (self.solves_head and isinstance(self.trainable, Nothing))
 
     @property
     def calibrates_batches(self) -> bool:
@@ -120,13 +131,14 @@ class Strategy:
         """Where a search looks: the union of the parts' spaces; a decade on each side of the default learning rate.
 
         Demonstrations are searched only where the strategy shows some; calibration and the score of label words where
-        nothing trains.
+        nothing trains; pooling where the head alone is solved.
         """
         union = {name: dimension for part in self.parts for name, dimension in part.space.items()}
         unused = [] if self.parameters.get("shots") else ["shots", "demonstrations"]
         unused += ["demonstrations", "calibration", "label_score"] if self.trains else []
+        unused += ["pooling"] if self.takes_steps else []
         union = {name: dimension for name, dimension in union.items() if name not in unused}
-        if not self.trains:
+        if not self.takes_steps:
             return union
         rate = self.default_learning_rate(width)
         return {"learning_rate": Range(rate / 10, rate * 10, log=True)} | union | TRAINING_SPACE
@@ -153,9 +165,7 @@ NAMES = {
     "adaptive": NamedParts("the top transformer blocks train, with a new classifier", {"trainable": TopLayers()}),
     "lora": NamedParts("LoRA adapters train, with a new classifier", {"trainable": LoRA()}),
     "bitfit": NamedParts("bias terms train, with a new classifier", {"trainable": BitFit()}),
-    "probe": NamedParts(
-        "a linear classifier on the frozen backbone", {"head": ClassifierHead(), "trainable": Nothing()}
-    ),
+    "probe": NamedParts("a linear classifier on the frozen backbone", {"head": SolvedHead(), "trainable": Nothing()}),
     "context_distillation": NamedParts(
         "a LoRA student without demonstrations learns from the frozen model with them",
         PATTERN_AND_WORDS | {"trainable": LoRA(), "loss": DistillKL()},

@@ -110,7 +110,13 @@ def test_a_better_trial_beats_the_default(plan: StudyPlan) -> None:
 
 def test_the_runs_of_a_default_that_wins_are_made_once() -> None:
     settings = Settings(trials=3, folds=0, reseeds=1, seeds=2, pruner="none")
-    values = {"strategy": "probe", "per_label": "4", "bootstrap": "0", "evaluation_limit": "8"}
+    values = {
+        "strategy": "probe",
+        "head_solver": "gradient",
+        "per_label": "4",
+        "bootstrap": "0",
+        "evaluation_limit": "8",
+    }
     session = Session()
     plan = plan_study(values, {}, settings, "once", session)
     made: list[str] = []
@@ -155,7 +161,7 @@ def test_bars_are_medians_of_enough_trials(curves: list[list[float]]) -> None:
 
 
 def test_a_training_below_its_bar_ends_there() -> None:
-    config = RunConfig(strategy="probe", per_label=8, epochs=4, bootstrap=0, task="agreement")
+    config = RunConfig(strategy="probe", head_solver="gradient", per_label=8, epochs=4, bootstrap=0, task="agreement")
     session = Session()
     whole = measure(TrainingJob(config, (0, 2, 0)), session)
     watched = measure(TrainingJob(config, (0, 2, 0), ()), session)
@@ -171,7 +177,7 @@ def test_the_epochs_pruner_in_a_whole_study(tracking_uri: str, tmp_path: Path) -
     from effft.cli.exit_codes import run_command_line
 
     words = "search --task overlap --strategy probe --trials 10 --per-label 8 --folds 2 --reseeds 1 --seeds 1"
-    words += " --evaluation-limit 20 --bootstrap 0 --pruner epochs --sampler random --epochs 4"
+    words += " --head-solver gradient --evaluation-limit 20 --bootstrap 0 --pruner epochs --sampler random --epochs 4"
     assert run_command_line([*words.split(), "--tracking-uri", tracking_uri]) == 0
     (name,) = optuna.get_all_study_names(f"sqlite:///{tmp_path}/optuna.db")
     trials = optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path}/optuna.db").trials
@@ -184,7 +190,9 @@ def test_the_epochs_pruner_in_a_whole_study(tracking_uri: str, tmp_path: Path) -
 
 def test_rows_without_a_validation_draw_are_judged_out_of_fold() -> None:
     settings = Settings(trials=1, folds=2, seeds=1)
-    rows = plan_study({"strategy": "probe", "rows": "20", "epochs": "1"}, {}, settings, "rows", Session())
+    rows = plan_study(
+        {"strategy": "probe", "head_solver": "gradient", "rows": "20", "epochs": "1"}, {}, settings, "rows", Session()
+    )
     assert (rows.config.cross_validation, rows.config.per_label) == ("4x1", None)
     found = [
         Final(role, 1000, 0, {"cross_validated/mcc": value})

@@ -41,7 +41,18 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def search(tracking_uri: str, backbone: Path) -> Callable[..., int]:
     def go(*words: str) -> int:
-        base = ["search", "--strategy", "probe", "--tracking-uri", tracking_uri, "--model", str(backbone), *SMALL]
+        base = [
+            "search",
+            "--strategy",
+            "probe",
+            "--head-solver",
+            "gradient",
+            "--tracking-uri",
+            tracking_uri,
+            "--model",
+            str(backbone),
+            *SMALL,
+        ]
         return run_command_line([*base, *words])
 
     return go
@@ -89,7 +100,7 @@ def test_kind_4_a_range_without_the_default_says_so_and_measures_the_true_defaul
     backbone: Path, tmp_path: Path
 ) -> None:
     values = {"strategy": "probe", "task": str(make_task(tmp_path / "edited", "dog")), "model": str(backbone)}
-    values |= {"per_label": "8", "bootstrap": "0", "precision": "fp32"}
+    values |= {"head_solver": "gradient", "per_label": "8", "bootstrap": "0", "precision": "fp32"}
     session, lines = Session(), list[str]()
     settings = Settings(trials=2, folds=2, reseeds=1, seeds=2)
     plan = plan_study(values, {"learning_rate": "1e-6|1e-5", "epochs": "2"}, settings, "narrow", session)
@@ -115,7 +126,9 @@ def test_kind_10_progress_never_passes_its_total(backbone: Path, tmp_path: Path)
     values = {"strategy": "probe", "task": str(make_task(tmp_path / "task", "dog")), "model": str(backbone)}
     settings, lines, steps = Settings(trials=3, folds=2, reseeds=2, seeds=2), list[str](), list[tuple[str, int, int]]()
     session = Session()
-    plan = plan_study({**values, "per_label": "8", "bootstrap": "0"}, {}, settings, "progress", session)
+    plan = plan_study(
+        {**values, "head_solver": "gradient", "per_label": "8", "bootstrap": "0"}, {}, settings, "progress", session
+    )
     place = f"sqlite:///{tmp_path}/o.db", TrackingTarget(disabled=True)
     for _ in range(2):
         run_study(plan, *place, session, lambda *step: steps.append(step), lines.append)
