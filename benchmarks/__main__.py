@@ -37,8 +37,7 @@ PARTS = dict.fromkeys(ROWS, ("train",)) | {
 """Which times of a row stand in the table."""
 
 SIDES = ("ours", "fp32", "bf16")
-Results = dict[str, dict[str, list[dict[str, Any]]]]
-"""Row -> side -> what each run measured."""
+Results = dict[str, dict[str, list[dict[str, Any]]]]  # Row -> side -> what each run measured.
 
 
 @click.command(help=__doc__)

@@ -10,11 +10,8 @@ from pathlib import Path
 import psutil
 import yaml
 
-KEEP = str(Path(tempfile.gettempdir()) / "effft-benchmarks")
-"""Where models and data are made, once."""
-
-WORDS = 20_000
-"""Pseudo-words of the generated sentences; each is one token."""
+KEEP = str(Path(tempfile.gettempdir()) / "effft-benchmarks")  # Where models and data are made, once.
+WORDS = 20_000  # Pseudo-words of the generated sentences; each is one token.
 
 SHOTS, UNLABELLED = 16, 32
 """Demonstrations, and the texts without label that a student learns from (as in arXiv 2409.01930)."""

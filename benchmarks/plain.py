@@ -29,8 +29,7 @@ from transformers import (
 
 from benchmarks.material import PeakMemory
 
-WORDED = ("pbft", "icl", "context_distillation")
-"""Work that answers through the LM head."""
+WORDED = ("pbft", "icl", "context_distillation")  # Work that answers through the LM head.
 
 
 class Rows(Dataset[dict[str, Any]]):

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from effft.errors import InputError, nearest, shortened
 
-LARGEST_TEXT = 1 << 18
-"""Bytes of a text that a person writes; such a file is a page, not a data set."""
+LARGEST_TEXT = 1 << 18  # Bytes of a text that a person writes; such a file is a page, not a data set.
 
 
 def cache_folder() -> Path:

@@ -15,15 +15,13 @@ TOKENS = (
 ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "EFFFT_STORAGE")
 """Environment variables that hold an address, perhaps with a password."""
 
-MIN_SECRET_LENGTH = 6
-"""Characters. Shorter values are not masked: they would match ordinary text."""
+MIN_SECRET_LENGTH = 6  # Characters. Shorter values are not masked: they would match ordinary text.
 
 IN_ADDRESS = re.compile(r"(\b(?!models:|runs:)[A-Za-z][\w+.-]*:/{1,2})[^/\s'\"]*@")
 """User and password of an address; a path made of an address has one slash. `models:/NAME@champion` has neither."""
 IN_DATABASE = re.compile(r"\b((?:postgres(?:ql)?|mysql|mariadb|mssql|oracle)(?:\+\w+)?:/{1,2})\S*@")
 """Of a database: its password may hold '/' and quotes."""
-USERINFO = re.compile(r"://[^/:@]*:(.+)@")
-"""A whole address with a password, which may hold any character."""
+USERINFO = re.compile(r"://[^/:@]*:(.+)@")  # A whole address with a password, which may hold any character.
 
 IN_QUERY = re.compile(
     r"([?&;](?:key|sig|[^=&\s'\"]*(?:token|secret|passw(?:or)?d|pwd|signature|credential|"

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from effft.config import RunConfig
 
 INTERRUPTED = 130
-LONGEST_MESSAGE = 500
-"""Characters of an unexpected error's message."""
+LONGEST_MESSAGE = 500  # Characters of an unexpected error's message.
 
 
 def run_command_line(arguments: Sequence[str], command: click.Command = app) -> int:

@@ -24,14 +24,9 @@ if TYPE_CHECKING:
     from effft.runs.experiment import Result
     from effft.tracked_comparison import TaskOutcomes
 
-MOST_RECALLS = 6
-"""Labels whose recall the panel of a run shows."""
-
-COLUMNS_WITHOUT_TERMINAL = 160
-"""Tables in a file or a log are this wide."""
-
-SECONDS_BETWEEN_LINES = 5.0
-"""Where there is no terminal, progress is a line now and then."""
+MOST_RECALLS = 6  # Labels whose recall the panel of a run shows.
+COLUMNS_WITHOUT_TERMINAL = 160  # Tables in a file or a log are this wide.
+SECONDS_BETWEEN_LINES = 5.0  # Where there is no terminal, progress is a line now and then.
 
 
 def console() -> "Console":

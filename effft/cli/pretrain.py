@@ -11,8 +11,7 @@ from effft.errors import InputError
 
 OUT = "pretrained"
 EXPERIMENT = "effft/pretraining"
-FLUSH_EVERY = 50
-"""Steps between two writes to the tracking store."""
+FLUSH_EVERY = 50  # Steps between two writes to the tracking store.
 
 
 @click.command(

@@ -13,12 +13,9 @@ if TYPE_CHECKING:
     from effft.reports.report import Report
     from effft.tracking.tracker import Tracker
 
-FOLDER = "report"
-"""Folder of the report among a run's artifacts."""
-LOCAL_SERVER = "http://127.0.0.1:5000/"
-"""Where `mlflow ui` answers."""
-MOST_WARNINGS = 10
-"""Warnings in the note of the run; the report lists all."""
+FOLDER = "report"  # Folder of the report among a run's artifacts.
+LOCAL_SERVER = "http://127.0.0.1:5000/"  # Where `mlflow ui` answers.
+MOST_WARNINGS = 10  # Warnings in the note of the run; the report lists all.
 
 
 def make_report(

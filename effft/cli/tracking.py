@@ -16,11 +16,8 @@ from effft.errors import InputError
 from effft.redaction import redact
 from effft.tracking.tracker import Tracker
 
-DEFAULT_STORE = "mlflow.db"
-"""MLflow's own default: an sqlite file in the current folder."""
-
-PORT = 5000
-"""MLflow's own default."""
+DEFAULT_STORE = "mlflow.db"  # MLflow's own default: an sqlite file in the current folder.
+PORT = 5000  # MLflow's own default.
 
 
 def check_tracker(uri: str, no_tracking: bool) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-UNLABELLED = -1
-"""Class index of an example without a label."""
+UNLABELLED = -1  # Class index of an example without a label.
 
 
 @dataclass(frozen=True, slots=True)

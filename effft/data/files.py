@@ -30,8 +30,7 @@ RULES = (
 
 FORMATS = {**dict.fromkeys(DELIMITED, "delimited"), ".jsonl": "jsonl", ".parquet": "parquet"}
 
-LONGEST_LINE = 1 << 26
-"""Bytes of one line (64 MB); also the longest quoted value."""
+LONGEST_LINE = 1 << 26  # Bytes of one line (64 MB); also the longest quoted value.
 
 
 @dataclass(frozen=True)

@@ -21,17 +21,10 @@ from effft.progress import current_display, say
 
 T = TypeVar("T")
 
-ANSWER_SECONDS = 5.0
-"""Seconds to wait for a host before only the cache is asked."""
-
-SILENT_SECONDS = 8
-"""Seconds without a byte after which a download is begun again where it was."""
-
-LONGEST_WAIT = 15
-"""Seconds to wait at most where the hub asks for patience."""
-
-QUIET_SECONDS = 2.0
-"""A download that takes longer shows how far it is."""
+ANSWER_SECONDS = 5.0  # Seconds to wait for a host before only the cache is asked.
+SILENT_SECONDS = 8  # Seconds without a byte after which a download is begun again where it was.
+LONGEST_WAIT = 15  # Seconds to wait at most where the hub asks for patience.
+QUIET_SECONDS = 2.0  # A download that takes longer shows how far it is.
 
 
 def cache_place(kind: str, name: str) -> Path:

@@ -13,8 +13,7 @@ from effft.errors import InputError
 PACKED = {"PLAIN_DICTIONARY", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY"}
 """Encodings of parquet in which a text takes fewer bytes than it has."""
 
-BATCH_BYTES = 1 << 25
-"""Unpacked bytes of a parquet file that are read at a time."""
+BATCH_BYTES = 1 << 25  # Unpacked bytes of a parquet file that are read at a time.
 
 VALUE_BYTES = 16
 """What a number in a list of a parquet file counts at least: a million equal ones take no room in the file."""

@@ -13,8 +13,7 @@ from effft.errors import InputError, RunError
 
 T = TypeVar("T")
 
-BUCKET = 1 << 22
-"""Elements of gradients that are summed at a time, in fp32 at least."""
+BUCKET = 1 << 22  # Elements of gradients that are summed at a time, in fp32 at least.
 
 
 class ProcessGroup:

@@ -17,11 +17,8 @@ from effft.models.out_of_memory import out_of_memory, release_memory
 from effft.profiling.matmul_rate import matmul_rate
 from effft.strategies.learner import Learner
 
-INTERVAL = 0.02
-"""Seconds between two samples of the resident memory."""
-
-PAGE = 512
-"""Numbers in one page of memory, at least (4096 bytes, 8 bytes each)."""
+INTERVAL = 0.02  # Seconds between two samples of the resident memory.
+PAGE = 512  # Numbers in one page of memory, at least (4096 bytes, 8 bytes each).
 
 
 @dataclass

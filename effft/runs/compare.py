@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEPT = ("name", "metrics", "primary", "ood", "notes", "tables")
-"""What a finished run's line holds of its `Result`."""
+KEPT = ("name", "metrics", "primary", "ood", "notes", "tables")  # What a finished run's line holds of its `Result`.
 
 
 @dataclass(frozen=True)

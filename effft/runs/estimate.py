@@ -28,8 +28,7 @@ from effft.strategies.prompting import EncodedPrompt, PromptEncoder
 from effft.training.microbatch import MicroBatches
 from effft.training.optimizer import CHUNK
 
-LOOKED_AT = 512
-"""Prompts of a split whose lengths are looked at."""
+LOOKED_AT = 512  # Prompts of a split whose lengths are looked at.
 
 LIBRARIES = 110_000_000
 """Bytes of code, compiled products and tokenizer that a run adds to the process (measured, OPT-125M: 90 to 130 MB)."""
@@ -40,11 +39,8 @@ LAYOUT, LAYOUT_ONE = 2.2, 1.6
 Of one pass a step less (measured on four architectures: 1.3 to 1.9) than of several.
 """
 
-REACHED = 0.5
-"""Share of the matmul rate that training and evaluation reached on OPT-125M (measured: .45 to .6)."""
-
-UPDATE = 2.2e-9
-"""Seconds a moving parameter costs an update (measured: 125 million in 0.27 s)."""
+REACHED = 0.5  # Share of the matmul rate that training and evaluation reached on OPT-125M (measured: .45 to .6).
+UPDATE = 2.2e-9  # Seconds a moving parameter costs an update (measured: 125 million in 0.27 s).
 
 
 @dataclass(frozen=True)

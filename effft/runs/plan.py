@@ -34,15 +34,13 @@ from effft.tasks.loading import missing_ood
 from effft.tasks.task import Task
 from effft.tracking.tracker import GIVEN_TAG
 
-Fold = tuple[int, int, int]
-"""Which fold of the shots validates, how many folds there are, and the seed that cuts them."""
+Fold = tuple[int, int, int]  # Which fold of the shots validates, how many folds there are, and the seed that cuts them.
 
 
 VALIDATION_FOLDS = 5
 """One of so many parts of the rows drawn validates, where `selection=validation` or a search asks for it."""
 
-READ_AHEAD = 200
-"""Training texts that are read before training, to see whether the model knows their words."""
+READ_AHEAD = 200  # Training texts that are read before training, to see whether the model knows their words.
 
 
 @dataclass(frozen=True)

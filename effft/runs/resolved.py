@@ -19,8 +19,7 @@ from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
 from effft.training.loop import steps_in
 
-MAJORITY = 0.7
-"""Share of the most frequent label above which macro F1 is the metric of a task that names none."""
+MAJORITY = 0.7  # Share of the most frequent label above which macro F1 is the metric of a task that names none.
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,8 @@ Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 3
-"""Attempts before a job is blamed for crashing its worker."""
-
-GRACE_SECONDS = 5.0
-"""Time a worker has to close its run after SIGTERM, before it is killed."""
+ATTEMPTS = 3  # Attempts before a job is blamed for crashing its worker.
+GRACE_SECONDS = 5.0  # Time a worker has to close its run after SIGTERM, before it is killed.
 
 
 class WorkerDiedError(RunError):

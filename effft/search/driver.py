@@ -15,8 +15,7 @@ from effft.search.settings import StudyPlan
 from effft.search.spaces import decoded
 from effft.search.storage import NUMBER, StoredStudy
 
-MOST_FAILURES = 5
-"""Failed trials in a row after which a study stops."""
+MOST_FAILURES = 5  # Failed trials in a row after which a study stops.
 
 MOST_PRUNED = 3
 """A study ends with fewer complete trials than asked for when it has finished this many times as many, pruned ones

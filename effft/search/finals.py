@@ -20,11 +20,8 @@ from effft.tracking.tracker import Tracker, tracked
 if TYPE_CHECKING:
     from effft.runs.session import Session
 
-OpenRun = Callable[[str, str, Mapping[str, str]], Tracker]
-"""(experiment, name, tags) -> a tracker of a final run."""
-
-TOP = 3
-"""Trials that are measured again, beside the default: the best of noisy numbers is too good to be true."""
+OpenRun = Callable[[str, str, Mapping[str, str]], Tracker]  # (experiment, name, tags) -> a tracker of a final run.
+TOP = 3  # Trials that are measured again, beside the default: the best of noisy numbers is too good to be true.
 
 
 @dataclass(frozen=True)

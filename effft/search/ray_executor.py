@@ -27,15 +27,11 @@ ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_ZERO_COPY_TORCH_TENSO
 LOCAL_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """A cluster of our own listens on 127.0.0.1 alone, as where Ray supports a single machine only."""
 
-JOIN_ENVIRONMENT = {"RAY_NUM_REDIS_GET_RETRIES": "3"}
-"""Attempts to join a cluster that exists (20 by default)."""
-
+JOIN_ENVIRONMENT = {"RAY_NUM_REDIS_GET_RETRIES": "3"}  # Attempts to join a cluster that exists (20 by default).
 SECONDS_TO_CONNECT = 3.0
 SECONDS_TO_WARN = 60.0
 SHORTEST_TEMP = "/tmp"  # noqa: S108 # nosec B108 # a socket's path may have 107 bytes; the folder in it is private
-STORE_BYTES = 100_000_000
-"""Object store of a cluster of our own, beside the weights."""
-
+STORE_BYTES = 100_000_000  # Object store of a cluster of our own, beside the weights.
 log = logging.getLogger(__name__)
 
 
@@ -169,8 +165,7 @@ def _code() -> dict[str, Any]:
     return {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"], "env_vars": kept}
 
 
-_SESSION: "list[Session]" = []
-"""A worker process's own."""
+_SESSION: "list[Session]" = []  # A worker process's own.
 
 
 def work(unit: TrainingJob, session: list[Any]) -> JobResult:

@@ -15,14 +15,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from effft.search.settings import DIRECTIONS, StudyPlan
 from effft.search.spaces import distributions
 
-WIDE = 8
-"""Trials at a time from which TPE with constant liar takes over from the Gaussian process."""
-
-LONG = 40
-"""Trials after which TPE takes over as well: fitting the process costs more with every one."""
-
-EPOCHS = "epochs"
-"""The median pruner that looks at epochs, not at folds."""
+WIDE = 8  # Trials at a time from which TPE with constant liar takes over from the Gaussian process.
+LONG = 40  # Trials after which TPE takes over as well: fitting the process costs more with every one.
+EPOCHS = "epochs"  # The median pruner that looks at epochs, not at folds.
 
 WARM = 5
 """Finished trials before a median says anything; pruned ones count, as survivors alone would raise it ever more."""
@@ -39,8 +34,7 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
     EPOCHS: lambda: pruners.NopPruner(),  # units stop themselves, see `epoch_thresholds`
     "none": lambda: pruners.NopPruner(),
 }
-DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-"""Finished: it said what it had to say. Failed trials did not."""
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)  # Finished: it said what it had to say. Failed trials did not.
 
 
 def sampler_name(name: str, number: int, width: int) -> str:

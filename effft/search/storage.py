@@ -40,8 +40,7 @@ from effft.tracking.store import sqlite_path
 
 FLAG = "flag --storage"
 SIGNATURE, DRIVER = "signature", "driver"
-NUMBER = "number"
-"""A trial's own note of its number, by which a trial that a broken connection wrote twice is known."""
+NUMBER = "number"  # A trial's own note of its number, by which a trial that a broken connection wrote twice is known.
 
 
 class StoredStudy:

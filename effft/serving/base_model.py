@@ -12,14 +12,12 @@ from effft.models.backbone import Backbone
 from effft.models.files import PACKAGED, is_made, local_place, weights_digest, with_weights
 from effft.serving.manifest import BaseReference
 
-SMALL = 100_000_000
-"""Bytes below which the base goes inside the saved model."""
+SMALL = 100_000_000  # Bytes below which the base goes inside the saved model.
 
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.codes", "*.bpe", "*.spm", "*.jinja")
 """Configuration, weights, tokenizer, chat template: what a transformers folder is made of."""
 
-PLACE = "EFFFT_BASE"
-"""Environment variable: the folder of the base on this machine, where it is not where it was."""
+PLACE = "EFFFT_BASE"  # Environment variable: the folder of the base on this machine, where it is not where it was.
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -19,14 +19,12 @@ from effft.tasks.rows import TextReader, text_reader
 from effft.tasks.source import Source
 from effft.tasks.task import Task
 
-BATCH = 256
-"""Rows answered together."""
+BATCH = 256  # Rows answered together.
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".jsonl": ""}
 """Format of answers -> what stands between its columns; JSON lines have none."""
 
-PREFIX = "predicted_"
-"""Put before every answer's name where the input has a column of such a name (its own `label`)."""
+PREFIX = "predicted_"  # Put before every answer's name where the input has a column of such a name (its own `label`).
 
 
 @dataclass(frozen=True)

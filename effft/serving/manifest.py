@@ -12,9 +12,7 @@ from effft.strategies.strategy import Strategy, compose
 from effft.tasks.source import StrictModel
 from effft.tasks.task import Task
 
-MANIFEST_FILE, LARGEST = "effft.json", 1 << 26
-"""Its name, and the most bytes of it: it holds the demonstrations."""
-
+MANIFEST_FILE, LARGEST = "effft.json", 1 << 26  # Its name, and the most bytes of it: it holds the demonstrations.
 WeightsKind = Literal["adapter", "full", "part", "none"]
 
 READ_SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja")

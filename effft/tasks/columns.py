@@ -9,8 +9,7 @@ from effft.errors import InputError, nearest
 from effft.tasks.rows import as_written
 
 MOST_LABELS = 150
-LOOKED_AT = 2000
-"""Rows that tell what a column holds."""
+LOOKED_AT = 2000  # Rows that tell what a column holds.
 
 TEXT_NAMES = (
     "text", "sentence", "review", "body", "content", "comment", "message", "tweet", "utterance", "document", "question",
@@ -25,8 +24,7 @@ LABEL_NAMES = (
 )  # fmt: skip
 """Usual names of columns, the best first; upper case does not matter."""
 
-TEXT_LENGTH = 12
-"""Characters that the values of a column of texts have on average, at least."""
+TEXT_LENGTH = 12  # Characters that the values of a column of texts have on average, at least.
 
 
 def find_columns(table: Table, text: str, label: str) -> tuple[tuple[str, ...], str]:

@@ -8,9 +8,7 @@ from effft.data.table import SourceRow, Table, listed, normalize_text
 from effft.errors import InputError, nearest, quoted
 from effft.tasks.source import LabelRule, Source
 
-UNKNOWN = "unknown"
-"""Value of a slice dimension that a source has no column for."""
-
+UNKNOWN = "unknown"  # Value of a slice dimension that a source has no column for.
 TextReader = Callable[[SourceRow], tuple[str, ...]]
 
 

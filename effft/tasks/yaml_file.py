@@ -11,8 +11,7 @@ from effft.data.table import is_text
 from effft.disk import read_text
 from effft.errors import InputError, nearest
 
-DEEPEST = 20
-"""Levels of nesting; a task needs six."""
+DEEPEST = 20  # Levels of nesting; a task needs six.
 
 LAWS = CONSTRAINT_MESSAGES | {
     "too_short": "needs at least {min_length}",

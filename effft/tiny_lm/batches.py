@@ -13,9 +13,7 @@ from effft.tiny_lm.recipe import Recipe
 from effft.tiny_lm.vocabulary import LABEL_WORDS, identifiers
 
 IDS = identifiers()
-MICRO_BATCHES = 3
-"""Rows are sorted by length and cut into this many batches, so that little is padding."""
-
+MICRO_BATCHES = 3  # Rows are sorted by length and cut into this many batches, so that little is padding.
 SourceRow = tuple[str, TextRow]
 
 

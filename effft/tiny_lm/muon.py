@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic whose iteration pulls all singular values towards 1."""
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Of the quintic whose iteration pulls all singular values towards 1.
 
 
 def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:

@@ -174,8 +174,7 @@ PLAIN: tuple[Callable[[random.Random], Words], ...] = (
 )  # fmt: skip
 
 
-LATEST_REPAIR = 4
-"""Words between a slip and `uh`, at most; never as late as the full stop."""
+LATEST_REPAIR = 4  # Words between a slip and `uh`, at most; never as late as the full stop.
 
 
 def repaired(rng: random.Random) -> Words:

@@ -18,11 +18,8 @@ from effft.tiny_lm.muon import Muon
 from effft.tiny_lm.recipe import Recipe, Shape
 from effft.tiny_lm.vocabulary import BOS, EOS, PAD, build_tokenizer, digest, identifiers
 
-STATE = "pretraining.safetensors"
-"""The resumable state: weights, moments and the number of steps made."""
-
-LATE = 8
-"""Answers of an episode count for the accuracy from this one on: by then the question has been shown."""
+STATE = "pretraining.safetensors"  # The resumable state: weights, moments and the number of steps made.
+LATE = 8  # Answers of an episode count for the accuracy from this one on: by then the question has been shown.
 
 
 @dataclass(frozen=True)

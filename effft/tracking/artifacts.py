@@ -14,8 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-Files = Any
-"""MLflow's ArtifactRepository, which has no types."""
+Files = Any  # MLflow's ArtifactRepository, which has no types.
 
 
 @lru_cache(256)

@@ -14,8 +14,7 @@ from effft.tracking.postgres import retry
 from effft.tracking.tracker import NOTE
 
 DEFAULT_EXPERIMENT = "0"
-LONGEST_NAME = 500
-"""Characters of an experiment's name, MLflow's limit."""
+LONGEST_NAME = 500  # Characters of an experiment's name, MLflow's limit.
 
 
 def chosen_experiment(client: MlflowClient, name: str, task: str) -> str:

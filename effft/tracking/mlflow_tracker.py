@@ -25,14 +25,9 @@ from effft.tracking.tracker import NOTE, Status, Tracker, check_lengths
 from effft.tracking.views import save_view
 
 log = logging.getLogger(__name__)
-METRICS_PER_BATCH, VALUES_PER_BATCH = 1000, 100
-"""MLflow's limits."""
-
-HOME = "effft.runs.experiment"
-"""Tag: the experiment that a run belongs to, wherever `mlflow run` put it."""
-
-RESOLVED = "resolved."
-"""Before a parameter whose own name holds what was typed at `mlflow run`."""
+METRICS_PER_BATCH, VALUES_PER_BATCH = 1000, 100  # MLflow's limits.
+HOME = "effft.runs.experiment"  # Tag: the experiment that a run belongs to, wherever `mlflow run` put it.
+RESOLVED = "resolved."  # Before a parameter whose own name holds what was typed at `mlflow run`.
 
 IN_DEFAULT = (
     "effft: `mlflow run` put this run into the experiment Default; `mlflow run --experiment-name %s ...` keeps it "

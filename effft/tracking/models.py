@@ -19,8 +19,7 @@ from effft.tracking.pyfunc import pyfunc_folder
 from effft.tracking.sanitize import sentence_of
 
 ANSWER_SECONDS = 3.0
-Digests = Mapping[str, Sequence[str]]
-"""Split -> (name, digest) of its data set."""
+Digests = Mapping[str, Sequence[str]]  # Split -> (name, digest) of its data set.
 
 
 def amount_tags(record: Manifest) -> dict[str, str]:

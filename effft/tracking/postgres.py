@@ -19,8 +19,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SCHEMES = ("postgresql", "postgres")
-DRIVERS = ("psycopg", "psycopg2")
-"""Supported drivers, the preferred one first."""
+DRIVERS = ("psycopg", "psycopg2")  # Supported drivers, the preferred one first.
 
 CONNECT_OPTIONS = {
     "connect_timeout": 5,
@@ -31,8 +30,7 @@ CONNECT_OPTIONS = {
 }
 """Options of libpq that detect a server that is down within a minute (the defaults take hours)."""
 
-LOCK_TIMEOUT = "5min"
-"""How long one process waits for another to create the tables."""
+LOCK_TIMEOUT = "5min"  # How long one process waits for another to create the tables.
 
 MARKER_TABLES = {"optuna": "version_info", "mlflow": "experiments"}
 """Owner of a database -> a table that only it has: both would write their version into `alembic_version`.
@@ -40,9 +38,7 @@ MARKER_TABLES = {"optuna": "version_info", "mlflow": "experiments"}
 Neither library offers a public test for its own database; `tests/search/test_postgres.py` fails if a name changes.
 """
 
-MAX_DOWNTIME = 120.0
-"""Seconds that a server may be down in the middle of the work."""
-
+MAX_DOWNTIME = 120.0  # Seconds that a server may be down in the middle of the work.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 DOWN_CODES = ("08", "53300", "57P")
 """Beginnings of PostgreSQL's error codes: no connection, too many connections, shutting down or starting."""

@@ -18,8 +18,7 @@ from effft.version import __version__
 
 PACKAGES = ("torch", "transformers", "peft", "mlflow", "numpy", "scikit-learn", "tokenizers")
 ROOT = Path(__file__).parent.parent.parent
-SAME_START = 0.05
-"""Seconds by which two readings of one start time may differ (they are exact to a hundredth)."""
+SAME_START = 0.05  # Seconds by which two readings of one start time may differ (they are exact to a hundredth).
 
 
 def _git(*words: str) -> str | None:

@@ -26,8 +26,7 @@ NEEDED = (
 )  # fmt: skip
 """Packages that a model needs where it is served; the installed versions are pinned."""
 
-ARTIFACT = "saved"
-"""Name of the saved model among the pyfunc model's artifacts."""
+ARTIFACT = "saved"  # Name of the saved model among the pyfunc model's artifacts.
 
 
 class ServedModel(PythonModel):

@@ -22,8 +22,7 @@ from effft.tracking.tracker import GIVEN_TAG, METRICS_TAG
 
 log = logging.getLogger(__name__)
 PARENT = "mlflow.parentRunId"
-READERS = 8
-"""Artifacts that are read at the same time."""
+READERS = 8  # Artifacts that are read at the same time.
 
 
 @dataclass(frozen=True)

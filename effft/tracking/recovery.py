@@ -31,8 +31,7 @@ from effft.tracking.sanitize import sentence_of
 
 log = logging.getLogger(__name__)
 FORMAT = "effft recovery 1"
-PLACEHOLDER = "effft.kept_run"
-"""Tag of a run that started while the store was away: its name in the file."""
+PLACEHOLDER = "effft.kept_run"  # Tag of a run that started while the store was away: its name in the file.
 
 MAX_WAIT, SLOW = 45.0, 5.0
 """Seconds that a database may be down before the file is used, and after which waiting is reported."""

@@ -14,8 +14,7 @@ from effft.tracking.provenance import is_dead, process_tags
 from effft.tracking.recovery import Data, RecoveryFile, check_arrived, perform, store_error
 from effft.tracking.store import open_client, resolve_uri
 
-RECOVERED = "effft.recovered"
-"""Tag of a run whose recovery file has arrived."""
+RECOVERED = "effft.recovered"  # Tag of a run whose recovery file has arrived.
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from effft.tracking.recovery import store_error
 from effft.tracking.store import open_client, search_all_runs
 from effft.tracking.tracker import Tracker
 
-TRIAL = "optuna.trial"
-"""Tag of a child: the number of its trial."""
+TRIAL = "optuna.trial"  # Tag of a child: the number of its trial.
 
 
 def open_parent(experiment: str, name: str, tags: Mapping[str, str], uri: str, run_id: str) -> MlflowTracker:

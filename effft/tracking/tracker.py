@@ -13,11 +13,8 @@ from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-NOTE = "mlflow.note.content"
-"""Tag: the description of a run or an experiment."""
-
-SHIELD_SECONDS = 5.0
-"""Seconds after a stop signal in which further ones are ignored, so that the run can be closed."""
+NOTE = "mlflow.note.content"  # Tag: the description of a run or an experiment.
+SHIELD_SECONDS = 5.0  # Seconds after a stop signal in which further ones are ignored, so that the run can be closed.
 
 METRICS_TABLE, METRICS_TAG, GIVEN_TAG = "metrics", "metrics_table", "asked"
 """The artifact with all metrics of a run; the tags that say where it is, and which settings were asked for by hand."""

@@ -13,9 +13,7 @@ from mlflow import MlflowClient
 from effft.tracking.experiments import tag_experiment
 
 PREFIX = "mlflow.sharedViewState."
-LONGEST = 5000
-"""Characters that MLflow takes in a tag of an experiment."""
-
+LONGEST = 5000  # Characters that MLflow takes in a tag of an experiment.
 COSTS = ("peak_memory_mb", "train_seconds")
 
 

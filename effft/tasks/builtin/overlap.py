@@ -201,8 +201,7 @@ OOD = ("held_out_words", "longer", *TRAPS)
 INTRANSITIVE = {"two_clauses": 0.3, "hypothetical": 0.3}
 """Chance of an intransitive hypothesis, where a construction can tell one."""
 
-PREMISES = 20
-"""Premises drawn around one hypothesis before another is drawn."""
+PREMISES = 20  # Premises drawn around one hypothesis before another is drawn.
 
 
 def rows(part: str, ood: bool, size: int, rng: random.Random, difficulty: lex.Difficulty) -> list[BuiltinRow]:

@@ -14,13 +14,8 @@ from effft.errors import InputError
 PARTS = ("train", "in_domain", "ood", "development", "pretraining", "pretraining")
 """Part by hash value; two sixths of all texts are left to pre-training."""
 
-TRIES = 2000
-"""Attempts at one new row before the space of texts is called exhausted."""
-
-BuiltinRow = dict[str, str]
-"""A generated row: its text columns, its label and its slices."""
-
-
+TRIES = 2000  # Attempts at one new row before the space of texts is called exhausted.
+BuiltinRow = dict[str, str]  # A generated row: its text columns, its label and its slices.
 Maker = TypeVar("Maker", bound=Callable[..., Any])
 
 
