@@ -13,17 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from effft.data import hub
 from effft.data.files import FORMATS, Layout, open_table
-from effft.data.hub import (
-    cache_place,
-    checked_downloads,
-    is_final,
-    patiently,
-    prepare_library,
-    reachable,
-    refusal,
-    shown_download,
-)  # fmt: skip
 from effft.data.limits import data_limit, too_large
 from effft.data.table import SourceRow, Table
 from effft.disk import cache_folder, written_whole
@@ -43,8 +34,8 @@ def read_hub(name: str, config: str, split: str, revision: str, layout: Layout |
 
     _must_be_remote(name)
     part = ", ".join(word for word in (config, split or "train") if word)
-    origin, place = f"{name} ({part}) @ {revision or 'main'}", cache_place("datasets", name)
-    with checked_downloads(place):
+    origin, place = f"{name} ({part}) @ {revision or 'main'}", hub.cache_place("datasets", name)
+    with hub.checked_downloads(place):
         options = {"path": name, "name": config or None, "revision": revision or None}
         prepared = partial(_prepared, origin, place, split or "train", options, layout or Layout())
         return _load(constants.ENDPOINT, origin, f"datasets/{name}", prepared)
@@ -100,17 +91,19 @@ def _load(host: str, origin: str, page: str, prepared: Callable[[bool], Table]) 
 
     prepared: reads them, from the network or (False) from the cache.
     """
-    online = reachable(host)
+    online = hub.reachable(host)
     try:
         return prepared(online)
     except InputError:
         raise
     except Exception as error:  # the libraries below raise a dozen kinds
         why = (
-            refusal(error, page) if online else f"{host} is not reachable and it is not in the cache; check the network"
+            hub.refusal(error, page)
+            if online
+            else f"{host} is not reachable and it is not in the cache; check the network"
         )
         try:
-            if not online or is_final(error):
+            if not online or hub.is_final(error):
                 raise
             table = prepared(False)
         except Exception:
@@ -125,7 +118,7 @@ def _prepared(origin: str, place: Path, split: str, options: dict[str, Any], lay
     from huggingface_hub import HfFileSystem
 
     datasets.disable_progress_bars()
-    prepare_library()
+    hub.prepare_library()
     index = _kept(origin, "index.json")
     if not online and index.exists():
         return _delimited(origin, layout, **json.loads(index.read_text(encoding="utf-8")))
@@ -142,7 +135,7 @@ def _prepared(origin: str, place: Path, split: str, options: dict[str, Any], lay
         if online and not Path(builder.cache_dir).is_dir():
             files = parts[split] if is_delimited else [file for part in parts.values() for file in part]
             size = builder.info.download_size or sum(HfFileSystem().info(file)["size"] for file in files)
-        with shown_download(origin, size, place):
+        with hub.shown_download(origin, size, place):
             if is_delimited:
                 files = [str(file) for file in datasets.DownloadManager().download(list(parts[split]))]
                 known: dict[str, Any] = {"files": files, "told": _told(builder.config), "commit": str(builder.hash)}
@@ -198,7 +191,7 @@ def _commit(name: str, revision: str, online: bool) -> str:
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     if online:
-        return str(patiently(lambda: HfApi().dataset_info(name, revision=revision or None)).sha)
+        return str(hub.patiently(lambda: HfApi().dataset_info(name, revision=revision or None)).sha)
     readme = try_to_load_from_cache(name, "README.md", repo_type="dataset", revision=revision or "main")
     return Path(readme).parent.name if isinstance(readme, str) else revision if len(revision) == 40 else ""
 

@@ -8,19 +8,8 @@ from effft.errors import InputError
 from effft.runs.fit import lm_head_of
 from effft.runs.plan import draws_validation, prepare_validation, prompt_encoders, with_amount
 from effft.runs.session import Session
+from effft.search import spaces
 from effft.search.settings import FOLDS, Settings, StudyPlan
-from effft.search.spaces import (
-    Limits,
-    Space,
-    Values,
-    bounded,
-    check_name,
-    decoded,
-    encoded,
-    first_guesses,
-    is_range,
-    narrowed,
-)  # fmt: skip
 from effft.strategies.parts import LoRA
 from effft.strategies.search_space import ALL, Choice
 from effft.strategies.strategy import compose
@@ -47,12 +36,12 @@ def plan_study(
     solver = {name: values[name] for name in ("head_solver",) if values.get(name)}
     strategy = compose(values.get("strategy") or "lora").with_parameters(solver)
     rough = strategy.space(768)
-    ranges = {name: text for name, text in requested.items() if is_range(text)}
+    ranges = {name: text for name, text in requested.items() if spaces.is_range(text)}
     for key in requested:
         if key in ranges:
-            narrowed(key, ranges[key], rough)
+            spaces.narrowed(key, ranges[key], rough)
         elif key not in RunConfig.model_fields:
-            check_name(key, rough)
+            spaces.check_name(key, rough)
     fixed = {k: v for k, v in requested.items() if k not in ranges and v != ""}
     ratio = fixed.pop("alpha_ratio", "")
     config = make_config({**values, **fixed})
@@ -67,17 +56,17 @@ def plan_study(
     rank = min(LoRA.highest_rank(backbone, modules) for modules in ("attention", "all"))
     encoder, _ = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)
     words, texts = encoder.label_tokens, [example.texts for example in plan.draw.train]
-    limits = Limits(
+    limits = spaces.Limits(
         len(backbone.layout.blocks), len(plan.draw.train), tuple(plan.task.patterns), rank,
         words.different_scores if words else (), any(prompt.cut for prompt in encoder.encode(texts)),
     )  # fmt: skip
     space = strategy.space(backbone.width)
-    space = bounded(space, limits) | {
-        key: narrowed(key, text, space) for key, text in requested.items() if is_range(text)
+    space = spaces.bounded(space, limits) | {
+        key: spaces.narrowed(key, text, space) for key, text in requested.items() if spaces.is_range(text)
     }
     for key in (*fixed, *(DERIVED[k] for k in fixed if k in DERIVED), *(("alpha_ratio",) if ratio else ())):
         space.pop(key, None)
-    space = bounded(space, replace(limits, rank=ALL))
+    space = spaces.bounded(space, replace(limits, rank=ALL))
     if not space:
         raise NothingToSearchError(
             f"strategy {strategy.name!r}: every parameter is fixed, so there is nothing to search."
@@ -89,7 +78,7 @@ def plan_study(
     content = {f"data.{split}": content_digest(task, config.data_dir, [split]) for split in task.split_names}
     found = StudyPlan(
         name or _name(config, task.name), config, space, settings, plan.resolved.metric, defaults, task.name, default,
-        _excluded(own, {**fixed, **known}, space), tuple(first_guesses(defaults, space)),
+        _excluded(own, {**fixed, **known}, space), tuple(spaces.first_guesses(defaults, space)),
         {**content, "weights": session.model_digest(config)}, known,
     )  # fmt: skip
     _check_ends(found, session)
@@ -105,8 +94,8 @@ def _measurable(config: RunConfig, session: Session) -> RunConfig:
 
 
 def _default(
-    values: Mapping[str, str], config: RunConfig, defaults: Values, session: Session
-) -> tuple[RunConfig, Values]:
+    values: Mapping[str, str], config: RunConfig, defaults: spaces.Values, session: Session
+) -> tuple[RunConfig, spaces.Values]:
     """The default configuration and its values; `config` where the default cannot be trained (too few blocks)."""
     default = make_config(values)
     default = _measurable(with_amount(default, session.task(default)), session)
@@ -116,9 +105,9 @@ def _default(
         return config, defaults
 
 
-def _excluded(default: Values, fixed: Mapping[str, object], space: Space) -> tuple[str, ...]:
+def _excluded(default: spaces.Values, fixed: Mapping[str, object], space: spaces.Space) -> tuple[str, ...]:
     """What of the default the fixed values and the ranges leave out."""
-    reached = {**decoded(encoded(default, space)), **fixed}
+    reached = {**spaces.decoded(spaces.encoded(default, space)), **fixed}
     known = [name for name in (*space, *fixed) if default.get(name) not in (None, "")]
     lost = [name for name in known if name not in reached or not _equal(reached[name], default[name])]
     return tuple(f"{name}={default[name]}" for name in lost)

@@ -25,16 +25,7 @@ from effft.errors import InputError, RunError
 from effft.redaction import redact
 from effft.search.samplers import DONE
 from effft.search.settings import DIRECTIONS, StudyPlan
-from effft.tracking.postgres import (
-    AdvisoryLock,
-    connect,
-    has_password,
-    is_postgres,
-    options_of,
-    retry,
-    sole_builder,
-    with_driver,
-)  # fmt: skip
+from effft.tracking import postgres
 from effft.tracking.sanitize import sentence_of
 from effft.tracking.store import sqlite_path
 
@@ -50,14 +41,14 @@ class StoredStudy:
     database server that restarts.
     """
 
-    def __init__(self, study: Study, lock: "FileLock | AdvisoryLock") -> None:
+    def __init__(self, study: Study, lock: "FileLock | postgres.AdvisoryLock") -> None:
         self._study, self._lock = study, lock
-        self.results: dict[str, Any] = retry(lambda: study.user_attrs)
+        self.results: dict[str, Any] = postgres.retry(lambda: study.user_attrs)
         self.trials = self._read()
 
     def _read(self) -> list[FrozenTrial]:
         found: list[FrozenTrial] = []
-        for trial in retry(lambda: self._study.get_trials(deepcopy=False)):
+        for trial in postgres.retry(lambda: self._study.get_trials(deepcopy=False)):
             if trial.user_attrs.get(NUMBER) == len(found):
                 found.append(copy(trial))
                 found[-1].number = len(found) - 1
@@ -65,19 +56,19 @@ class StoredStudy:
 
     def add(self, trial: FrozenTrial) -> None:
         """Keep a finished trial; its number must be the next one."""
-        if isinstance(self._lock, AdvisoryLock) and not self._lock.acquire():
+        if isinstance(self._lock, postgres.AdvisoryLock) and not self._lock.acquire():
             raise RunError("the database was away, and another process has taken the study over meanwhile.")
 
         def write() -> None:
             if len(self._read()) == trial.number:
                 self._study.add_trial(trial)
 
-        retry(write)
+        postgres.retry(write)
         self.trials.append(trial)
 
     def keep(self, name: str, value: object) -> Any:
         """Keep a result under a name; returns it as it will be read again."""
-        retry(lambda: self._study.set_user_attr(name, value))
+        postgres.retry(lambda: self._study.set_user_attr(name, value))
         self.results[name] = json.loads(json.dumps(value))
         return self.results[name]
 
@@ -99,10 +90,10 @@ def open_storage(url: str) -> RDBStorage:
     Raises:
         InputError: it cannot be opened.
     """
-    if is_postgres(url):
-        url = with_driver(url)
-        with sole_builder(url, "optuna", FLAG):
-            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": options_of(url)})
+    if postgres.is_postgres(url):
+        url = postgres.with_driver(url)
+        with postgres.sole_builder(url, "optuna", FLAG):
+            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": postgres.options_of(url)})
     try:
         return _sqlite(url) if url.startswith("sqlite") else RDBStorage(url)
     except (SQLAlchemyError, ImportError, ValueError, OSError, RuntimeError) as error:
@@ -118,13 +109,13 @@ def check_storage(url: str) -> None:
     Raises:
         InputError: PostgreSQL does not let us in, or lacks its driver; a password that `mlflow run` would keep.
     """
-    if is_postgres(url):
-        if "MLFLOW_RUN_ID" in os.environ and has_password(url):
+    if postgres.is_postgres(url):
+        if "MLFLOW_RUN_ID" in os.environ and postgres.has_password(url):
             raise InputError(
                 "storage: `mlflow run` prints parameters and keeps them with the run, so this password is in both now; "
                 "delete that run, change the password, and give the new one in PGPASSWORD or ~/.pgpass."
             )
-        connect(with_driver(url), FLAG).close()
+        postgres.connect(postgres.with_driver(url), FLAG).close()
 
 
 def _sqlite(url: str) -> RDBStorage:
@@ -177,10 +168,10 @@ def open_study(url: str, plan: StudyPlan) -> Iterator[StoredStudy]:
         lock.release()
 
 
-def _lock_of(url: str, name: str) -> "FileLock | AdvisoryLock":
+def _lock_of(url: str, name: str) -> "FileLock | postgres.AdvisoryLock":
     """A lock that ends with its process: of the server, of a file beside an sqlite file, else of this machine."""
-    if is_postgres(url):
-        return AdvisoryLock(with_driver(url), f"effft study {name}", FLAG)
+    if postgres.is_postgres(url):
+        return postgres.AdvisoryLock(postgres.with_driver(url), f"effft study {name}", FLAG)
     path = sqlite_path(url) or Path(tempfile.gettempdir()) / f"effft-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
     return FileLock(f"{path}.{hashlib.sha256(name.encode()).hexdigest()[:8]}.lock", timeout=0)
 
@@ -190,7 +181,7 @@ def _load(storage: RDBStorage, plan: StudyPlan) -> Study:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
-            return retry(
+            return postgres.retry(
                 lambda: optuna.create_study(
                     storage=storage, study_name=plan.name, load_if_exists=True, directions=directions
                 )
