@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -46,6 +47,17 @@ def shortened(name: object) -> str:
 def quoted(text: str) -> str:
     """A text as YAML takes it, whatever it holds."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def positive(name: str, text: str, below: float = math.inf, law: str = "a number above 0") -> float:
+    """The number that was given for a flag, above 0 and below `below`; anything else is an InputError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < below:
+        raise InputError(f"{name}={text}: must be {law} (flag --{name.replace('_', '-')}).")
+    return value
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from importlib import import_module
 
 import click
 
-from effft.cli.options import Context, examples
+from effft.cli.options import Group, examples
 from effft.errors import InputError, lookup
 from effft.strategies.strategy import compose
 from effft.version import __version__
@@ -43,10 +43,8 @@ SECTIONS = {
 COMMANDS = {name: place for commands in SECTIONS.values() for name, (place, _) in commands.items()}
 
 
-class App(click.Group):
+class App(Group):
     """A group that imports a command when it is called, and names the nearest one when there is none."""
-
-    context_class = Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of the help."""
@@ -77,11 +75,6 @@ class App(click.Group):
                 formatter.write_dl([(name, line) for name, (_, line) in commands.items()])
 
 
-def with_dashes(token: str) -> str:
-    """`--per_label`, as MLflow spells an undeclared parameter, is `--per-label`."""
-    return token.replace("_", "-")
-
-
 app = App(
     name="effft",
     help="Adapt a language model to a text-classification task with few labelled examples: which strategy works best, "
@@ -92,7 +85,7 @@ app = App(
         "effft show agreement --strategy icl --shots 4",
     ),
     context_settings={
-        "token_normalize_func": with_dashes,
+        "token_normalize_func": lambda token: token.replace("_", "-"),  # MLflow writes `--per_label`
         "max_content_width": 120,
         "help_option_names": ["-h", "--help"],
     },

@@ -12,7 +12,7 @@ import click
 
 from effft.cli.options import Command, Option, examples, tracking_uri_option
 from effft.config import Amount
-from effft.errors import InputError, RunError
+from effft.errors import InputError, RunError, positive
 from effft.evaluation.metric_keys import CROSS_VALIDATED
 
 if TYPE_CHECKING:
@@ -111,23 +111,12 @@ def predict(
         raise InputError("predict answers --text ..., or the rows of --input FILE; give one of the two.")
     if output and not input:
         raise InputError("--output belongs to --input; the answer to --text is printed.")
-    error = share("abstain", abstain) if abstain else None
+    error = positive("abstain", abstain, 1, "a number above 0 and below 1") if abstain else None
     folder = _fetch(model, tracking_uri)
     if input:
         _answer_file(folder, Path(input), output, device, error)
     else:
         _answer_texts(_load(folder, device, error), text)
-
-
-def share(name: str, text: str) -> float:
-    """A number between 0 and 1, or an InputError."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1:
-        raise InputError(f"{name}={text}: must be a number above 0 and below 1 (flag --{name}).")
-    return value
 
 
 def _load(folder: Path, device: str, error: float | None) -> "SavedModel":

@@ -40,6 +40,12 @@ class Context(click.Context):
     formatter_class = Formatter
 
 
+class Group(click.Group):
+    """A group whose help is written as that of the other commands."""
+
+    context_class = Context
+
+
 class Command(click.Command):
     """A command whose help shows its options in sections."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from effft.cli.options import FIELDS, Command, Context, examples, fields_of, flag, option, tracking_options
+from effft.cli.options import FIELDS, Command, Group, examples, fields_of, flag, option, tracking_options
 from effft.config import PART_FIELDS, TrackingTarget, make_config
 from effft.errors import InputError
 from effft.strategies.strategy import NAMED, PARTS, SUMMARY, Strategy, compose
@@ -25,10 +25,8 @@ PART_EXAMPLES = {
 """A parameter -> options that make a good example for a strategy that has it; the first match counts."""
 
 
-class Strategies(click.Group):
+class Strategies(Group):
     """A group whose commands are the strategies: the named ones and every combination of parts."""
-
-    context_class = Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The named ones, and some combinations."""

@@ -8,7 +8,7 @@ import click
 
 from effft.cli.options import FIELDS, Command, Option, Words, examples, option, tracking_options
 from effft.config import DATA_FIELDS, TrackingTarget
-from effft.errors import InputError, lookup, nearest
+from effft.errors import InputError, lookup, nearest, positive
 from effft.strategies.strategy import NAMED, compose
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def settings_of(own: dict[str, Any], cross_validate: bool) -> "Settings":
     if not objectives or objectives[0] != "validation" or len(set(objectives)) < len(objectives):
         raise InputError("objectives must start with validation, each once: --objectives validation,peak_memory.")
     limits = [
-        (resource, number(name, own[name]) / (1e6 if name == "max_memory" else 1))
+        (resource, positive(name, own[name]) / (1e6 if name == "max_memory" else 1))
         for name, resource in LIMITS.items()
         if own[name]
     ]
@@ -51,17 +51,6 @@ def settings_of(own: dict[str, Any], cross_validate: bool) -> "Settings":
     own["folds"] = int(folds) if folds else FOLDS if cross_validate else 0
     own |= {"objectives": objectives, "constraints": tuple(limits)}
     return Settings(**{field.name: own[field.name] for field in fields(Settings)})
-
-
-def number(name: str, text: str) -> float:
-    """A positive number, or an InputError."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise InputError(f"{name}={text}: must be a number above 0 (flag --{name.replace('_', '-')}).")
-    return value
 
 
 def _field(name: str) -> Option:
@@ -167,11 +156,11 @@ def search(
     settings = settings_of(own, cross_validate=many or "rows" in named)
     check_ray(settings.executor, settings.ray_address, settings.ray_gpus)
     from effft.cli.output import Progress, console
-    from effft.cli.tracking import check_tracker
     from effft.search.planning import plan_study
     from effft.search.spaces import is_range, read_space_file
     from effft.search.storage import check_storage
     from effft.search.study import run_study
+    from effft.tracking import check_target
 
     requested = read_space_file(space) if space else {}
     requested |= {name: value for name, value in named.items() if is_range(value) and name not in _TEXTS}
@@ -183,14 +172,14 @@ def search(
     fixed = {name: value for name, value in values.items() if name in SEARCHED}
     values = {name: value for name, value in values.items() if name not in fixed}
     check_storage(storage)
-    check_tracker(tracking_uri, no_tracking)
+    target = TrackingTarget(tracking_uri, experiment, no_tracking)
+    check_target(target)
     from effft.runs.session import Session
 
     session = Session()
     with Progress() as progress:
         progress("load", 0, 0)
         plan = plan_study(values, {**fixed, **requested}, settings, study, session)
-        target = TrackingTarget(tracking_uri, experiment, no_tracking)
         result = run_study(plan, storage or "sqlite:///optuna.db", target, session, progress.runs, progress.line)
     verdict = "\n".join(result.sentences)
     console().print(f"study {plan.name}: {verdict}", markup=False)

@@ -4,14 +4,8 @@ from pathlib import Path
 
 import click
 
-from effft.cli.options import Command, Context, examples, option
+from effft.cli.options import Command, Group, examples, option
 from effft.config import DATA_FIELDS, make_config
-
-
-class Group(click.Group):
-    """A group whose help is written as that of the other commands."""
-
-    context_class = Context
 
 
 @click.group(cls=Group)

@@ -9,20 +9,13 @@ from pathlib import Path
 
 import click
 
-from effft import tracking
 from effft.cli.options import Command, Option, examples, tracking_uri_option
-from effft.config import TrackingTarget
 from effft.errors import InputError
 from effft.redaction import redact
 from effft.tracking.tracker import Tracker
 
 DEFAULT_STORE = "mlflow.db"  # MLflow's own default: an sqlite file in the current folder.
 PORT = 5000  # MLflow's own default.
-
-
-def check_tracker(uri: str, no_tracking: bool) -> None:
-    """As `effft.tracking.check_target`, for callers that have no TrackingTarget yet."""
-    tracking.check_target(TrackingTarget(uri, "", no_tracking))
 
 
 def store_in_use(uri: str = "") -> str:

@@ -232,15 +232,11 @@ def measure(
                 child.metrics(metrics)
             else:
                 result = execute(plan, child, progress)
-                answers = {n: _answers(result.tables[n]) for n, s in plan.evaluated.items() if not s.labelled}
+                unlabelled = [name for name, split in plan.evaluated.items() if not split.labelled]
+                answers = {s: {column: result.tables[s][column] for column in ("row", "answer")} for s in unlabelled}
                 result = replace(result, config=run.config, name=name, tables=answers)
                 child.tags(tags)  # of a control: execute wrote those of the plan
         return Outcome(run.config, result, "", run.variant)
     except Exception as error:
         sentence = redact(" ".join(str(error).split())) or "no message"
         return Outcome(run.config, None, f"{name}: {type(error).__name__}: {sentence}", run.variant)
-
-
-def _answers(table: Mapping[str, list[object]]) -> dict[str, list[object]]:
-    """What a comparison keeps of the predictions for a set without labels."""
-    return {name: table[name] for name in ("row", "answer")}

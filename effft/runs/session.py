@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from torch import nn
-
 from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, RunConfig
 from effft.data.examples import ExampleSet
 from effft.data.leakage import LeakageCheck, check_leakage
@@ -44,7 +42,8 @@ class Session:
     def __getstate__(self) -> dict[str, object]:
         """What another machine needs: whole, unquantized backbones on the CPU; others it loads by name."""
         whole = {k: b for k, b in self._backbones.items() if not b.has_device_map and k[4] == "none"}
-        models = {key: replace(backbone, model=_on_cpu(backbone.model)) for key, backbone in whole.items()}
+        at_home = {k: b.model if b.device.type == "cpu" else copy.deepcopy(b.model).to("cpu") for k, b in whole.items()}
+        models = {key: replace(backbone, model=at_home[key]) for key, backbone in whole.items()}
         return {**vars(self), "_backbones": models, "_bf16_backbones": {}, "feature_cache": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -119,10 +118,6 @@ class Session:
             return replace(backbone, model=copy.deepcopy(backbone.model, dict[int, object](shared)))
         self._backbones.clear()
         return backbone
-
-
-def _on_cpu(model: nn.Module) -> nn.Module:
-    return model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).to("cpu")
 
 
 def difficulty_of(config: RunConfig) -> tuple[tuple[str, float], ...]:

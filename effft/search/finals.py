@@ -89,11 +89,6 @@ def is_default(trial: FrozenTrial, plan: StudyPlan) -> bool:
     return trial.user_attrs.get("guess") == 0 and not plan.excluded
 
 
-def median_trial(stored: StoredStudy) -> FrozenTrial:
-    """The trial in the middle by validation: what picking one at random would give."""
-    return stored.complete[len(stored.complete) // 2]
-
-
 def finals(
     stored: StoredStudy,
     plan: StudyPlan,
@@ -117,8 +112,8 @@ def finals(
 
     def config_of(role: str, seed: int, data_seed: int) -> RunConfig:
         seeds = {"seed": seed, "data_seed": data_seed}
-        if role == "median":
-            return plan.config_of(decoded(median_trial(stored).params), **seeds, log_model=False)
+        if role == "median":  # by validation: what picking one at random would give
+            return plan.config_of(decoded(stored.complete[len(stored.complete) // 2].params), **seeds, log_model=False)
         if role == "default" or is_default(winner, plan):
             return RunConfig(**{**default, **seeds, "log_model": True})
         return plan.config_of(decoded(winner.params), **seeds, log_model=True)

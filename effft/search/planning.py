@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from effft.config import DATA_FIELDS, PART_FIELDS, Amount, RunConfig, make_config
-from effft.errors import InputError
+from effft.errors import InputError, positive
 from effft.runs.fit import lm_head_of
 from effft.runs.plan import draws_validation, prepare_validation, prompt_encoders, with_amount
 from effft.runs.session import Session
@@ -72,7 +72,8 @@ def plan_study(
             f"strategy {strategy.name!r}: every parameter is fixed, so there is nothing to search."
         )
     defaults = _defaults(plan.resolved.settings)
-    known = {"alpha_ratio": _ratio(ratio)} if ratio else {}
+    law = "a number above 0, or a range low:high:log2"
+    known = {"alpha_ratio": positive("alpha_ratio", ratio, law=law)} if ratio else {}
     default, own = _default(values, config, defaults, session)
     task = plan.task
     content = {f"data.{split}": content_digest(task, config.data_dir, [split]) for split in task.split_names}
@@ -125,18 +126,6 @@ def _defaults(resolved: Mapping[str, object]) -> dict[str, object]:
     if "alpha" in values and "rank" in values:
         values["alpha_ratio"] = float(str(values["alpha"])) / int(str(values["rank"]))
     return values
-
-
-def _ratio(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise InputError(
-            f"alpha_ratio={text}: must be a number above 0, or a range low:high:log2 (flag --alpha-ratio)."
-        )
-    return value
 
 
 def _name(config: RunConfig, task: str) -> str:

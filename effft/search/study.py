@@ -60,7 +60,8 @@ def run_study(
     with closing(open_executor(plan, session)) as executor, open_study(storage, plan) as stored:
         parent = _parent(stored, plan, target)
         with tracked(parent):
-            parent.params(_parameters(plan))
+            space = {f"space.{name}": str(dimension) for name, dimension in plan.space.items()}
+            parent.params({**vars(plan.settings), **plan.config.model_dump(exclude_none=True), **space})
             logbook = Logbook(parent, plan, say)
             logbook.reconcile(stored.trials)
             if plan.excluded:
@@ -120,11 +121,6 @@ def _budget(stored: StoredStudy, plan: StudyPlan, session: Session, width: int) 
     train, evaluation = (fmean(one[name] for one in known) for name in ("train_seconds", "evaluation_seconds"))
     seconds = (trials + again) * (train + evaluation) / width + last * (train + evaluation * rows)
     return f"{text}; {'under a minute' if seconds < 60 else f'roughly {seconds / 60:.0f} minutes'}."
-
-
-def _parameters(plan: StudyPlan) -> dict[str, object]:
-    space = {f"space.{name}": str(dimension) for name, dimension in plan.space.items()}
-    return {**vars(plan.settings), **plan.config.model_dump(exclude_none=True), **space}
 
 
 def _parent(stored: StoredStudy, plan: StudyPlan, target: TrackingTarget) -> Tracker:

@@ -115,6 +115,7 @@ def how_to_load(model: SavedModel, adapter: bool) -> str:
     beside = _base_beside(model)
     base = "base" if beside else record.base.path or record.base.name
     revision = f", revision={record.base.revision!r}" if adapter and not beside and record.base.kind == "hub" else ""
+    ends = encoder.tokenizer("a")["input_ids"][-1:] == [encoder.tokenizer.eos_token_id]
     return render(
         "loading.md",
         clean=str,
@@ -125,14 +126,9 @@ def how_to_load(model: SavedModel, adapter: bool) -> str:
         decoder=decoder,
         encoder=encoder,
         learner=learner,
-        cut=decoder and not encoder.chat and tokenizer_ends(encoder.tokenizer),
+        cut=decoder and not encoder.chat and ends,
         fields=model.fields,
         max_length=record.max_length,
         between=BETWEEN,
         repr=repr,
     )
-
-
-def tokenizer_ends(tokenizer: Any) -> bool:
-    """Whether the tokenizer puts its end token after a text."""
-    return tokenizer.eos_token_id is not None and tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]

@@ -53,7 +53,7 @@ def to_examples(
             raise InputError(
                 f"{table.origin}: slice {dimension!r} is no column; known: {listed(known)}.{nearest(dimension, known)}"
             )
-    label_of = _label_mapper(source.label, labels) if label_column else _unlabelled
+    label_of = _label_mapper(source.label, labels) if label_column else lambda *_: UNLABELLED
     first, end = source.rows or (0, None)
     examples, index = [], -1
     for index, row in enumerate(table):
@@ -78,11 +78,6 @@ def to_examples(
         filters += [f"`label: {{drop: {', '.join(source.label.drop)}}}`"] if source.label.drop else []
         raise InputError(f"{table.origin}: no row is left; change {' or '.join(filters) or 'its rows'}.")
     return tuple(examples)
-
-
-def _unlabelled(value: str, table: Table, row: SourceRow) -> int:
-    """The class index of a row without a label."""
-    return UNLABELLED
 
 
 def _label_mapper(rule: LabelRule, labels: Sequence[str]) -> Callable[[str, Table, SourceRow], int | None]:

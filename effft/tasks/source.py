@@ -29,12 +29,8 @@ ROW_KEYS = ("rows", "where", "fields", "label", "clean", "lacks")
 """Keys of a source that a split may also give once for all its sources."""
 
 
-def _many(value: Any) -> Any:
-    """One value stands for a list of one."""
-    return (value,) if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_many)]
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+"""One value stands for a list of one."""
 
 
 class StrictModel(BaseModel):

@@ -26,6 +26,10 @@ from effft.tracking.views import save_view
 
 log = logging.getLogger(__name__)
 METRICS_PER_BATCH, VALUES_PER_BATCH = 1000, 100  # MLflow's limits.
+DESCRIBED = (
+    "task", "strategy", "strategies", "backbone", "per_label", "rows", "seed", "data_seed", "study", "optuna.trial",
+)  # fmt: skip
+"""Tags that the first description of a run repeats."""
 HOME = "effft.runs.experiment"  # Tag: the experiment that a run belongs to, wherever `mlflow run` put it.
 RESOLVED = "resolved."  # Before a parameter whose own name holds what was typed at `mlflow run`.
 
@@ -235,18 +239,3 @@ def _all_tags(tags: Mapping[str, str]) -> dict[str, str]:
     tags = {"kind": "run", **tags}
     shown = [f"{key.replace('_', ' ')} {tags[key]}" for key in DESCRIBED if tags.get(key)]
     return _texts({**code_tags(), **process_tags(), NOTE: " · ".join([f"**{tags['kind']}**", *shown]), **tags})
-
-
-DESCRIBED = (
-    "task",
-    "strategy",
-    "strategies",
-    "backbone",
-    "per_label",
-    "rows",
-    "seed",
-    "data_seed",
-    "study",
-    "optuna.trial",
-)
-"""Tags that the first description of a run repeats."""

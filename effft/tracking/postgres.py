@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SCHEMES = ("postgresql", "postgres")
-DRIVERS = ("psycopg", "psycopg2")  # Supported drivers, the preferred one first.
+DRIVER = "psycopg"  # Psycopg 3, which the extra `postgres` installs.
 
 CONNECT_OPTIONS = {
     "connect_timeout": 5,
@@ -60,14 +60,10 @@ def with_driver(url: str) -> str:
     if not is_postgres(remember(url)):
         return url
     scheme, _, rest = url.partition("://")
-    _, _, named = scheme.partition("+")
-    if named and (named not in DRIVERS or find_spec(named)):
-        return f"postgresql+{named}://{rest}"
-    driver = next((name for name in DRIVERS if find_spec(name)), "")
-    if not driver or named:
+    driver = scheme.partition("+")[2] or DRIVER
+    if driver == DRIVER and not find_spec(DRIVER):
         raise InputError(
-            f"{redact(url)}: PostgreSQL needs a driver, and {named or DRIVERS[0]} is not installed: "
-            "pip install '.[postgres]' (psycopg 3, for a URL postgresql://...)."
+            f"{redact(url)}: PostgreSQL needs a driver, and {DRIVER} is not installed: pip install '.[postgres]'."
         )
     return f"postgresql+{driver}://{rest}"
 
@@ -89,7 +85,7 @@ def options_of(url: str) -> dict[str, object]:
     from sqlalchemy.engine import make_url
 
     parsed = make_url(url)
-    return {k: v for k, v in CONNECT_OPTIONS.items() if parsed.get_driver_name() in DRIVERS and k not in parsed.query}
+    return {k: v for k, v in CONNECT_OPTIONS.items() if parsed.get_driver_name() == DRIVER and k not in parsed.query}
 
 
 @contextmanager
@@ -177,9 +173,9 @@ def is_down(error: BaseException | None) -> bool:
         if isinstance(error, PendingRollbackError) and error.code == CUT_CONNECTION:
             return True
         error = error.__cause__
-    if error is None or not type(error.orig).__module__.startswith("psycopg"):
+    if error is None or not type(error.orig).__module__.startswith(DRIVER):
         return False
-    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    code = getattr(error.orig, "sqlstate", None)
     if error.connection_invalidated or (code or "").startswith(DOWN_CODES):
         return True
     return code is None and isinstance(error, OperationalError | InterfaceError)

@@ -28,20 +28,11 @@ def sentence_of(error: BaseException, longest: int = 300) -> str:
 
 def table_json(columns: Mapping[str, Sequence[object]]) -> str:
     """Rows as the JSON that MLflow's UI shows as a table ('split' orientation); NaN and infinities become null."""
-    rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    try:
-        return json.dumps({"columns": list(columns), "data": rows}, default=_json_value, allow_nan=False)
-    except ValueError:  # JSON has no NaN, and a browser does not read it
-        finite = [[_finite(_json_value(value)) for value in row] for row in rows]
-        return json.dumps({"columns": list(columns), "data": finite}, default=str)
+    rows = [[_json_value(value) for value in row] for row in zip(*columns.values(), strict=True)]
+    return json.dumps({"columns": list(columns), "data": rows}, default=str)
 
 
 def _json_value(value: object) -> object:
-    item = getattr(value, "item", None)  # numpy and torch scalars
-    if callable(item):
-        return item()
-    return value if value is None or isinstance(value, (bool, int, float, str, list, dict, tuple)) else str(value)
-
-
-def _finite(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    item = getattr(value, "item", None)
+    value = item() if callable(item) else value  # numpy and torch scalars
+    return None if isinstance(value, float) and not math.isfinite(value) else value  # JSON has no NaN

@@ -210,8 +210,6 @@ def test_a_driver_that_is_missing_is_a_sentence(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(InputError, match=r"pip install '\.\[postgres\]'") as raised:
             with_driver(url)
         assert "SECRET1" not in str(raised.value)
-    monkeypatch.setattr(postgres, "find_spec", lambda name: name == "psycopg2")
-    assert with_driver("postgres://h/db") == "postgresql+psycopg2://h/db"
     assert with_driver("postgresql+pg8000://h/db") == "postgresql+pg8000://h/db"
     assert with_driver("sqlite:///postgresql.db") == "sqlite:///postgresql.db"
 
