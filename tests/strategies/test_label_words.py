@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import os
 import random
 from collections.abc import Sequence
 from itertools import permutations
@@ -211,11 +212,15 @@ def real_texts(shared: Path, name: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROMPTS)
 def test_choices_on_real_rows(shared: Path, name: str) -> None:
-    """A real model's choices on 200 rows, in fp32: all those of whole sequences, one word at a time."""
+    """A real model's choices on 200 rows, in fp32: all those of whole sequences, one word at a time.
+
+    EFFFT_REAL_MODEL names another model.
+    """
     pattern, words, how = PROMPTS[name]
     labels = [str(i) for i in range(len(words))]
     task = small_task(labels=labels, label_words=dict(zip(labels, words, strict=True)), patterns={"p": pattern})
-    backbone = load(str(shared / "models" / "stories260K"), need_lm_head=True)
+    model = os.environ.get("EFFFT_REAL_MODEL", str(shared / "models" / "stories260K"))
+    backbone = load(model, need_lm_head=True)
     strategy = compose("zero_shot").with_parameters({"label_score": how})
     learner = Learner(strategy, task, backbone, PromptEncoder(strategy, task, backbone, 500), torch.Generator())
     texts = real_texts(shared, name.removesuffix(" long"))[:200]
