@@ -33,26 +33,44 @@ CONFIGS: dict[str, tuple[str, str, dict[str, object]]] = {
     "bert": ("BertConfig", "BertForMaskedLM", {**COMMON, "intermediate_size": 48}),
     "roberta": ("RobertaConfig", "RobertaForMaskedLM", {**COMMON, "intermediate_size": 48, "pad_token_id": 0}),
     "modernbert": ("ModernBertConfig", "ModernBertForMaskedLM", {**COMMON, "intermediate_size": 48}),
-}
+    "t5": (
+        "T5Config",
+        "T5ForConditionalGeneration",
+        {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4, "vocab_size": SIZE, "dropout_rate": 0.0,
+         "decoder_start_token_id": 0, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    ),
+    "bart": (
+        "BartConfig",
+        "BartForConditionalGeneration",
+        {"d_model": 32, "encoder_layers": 3, "decoder_layers": 3, "encoder_attention_heads": 4, "vocab_size": SIZE,
+         "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "decoder_start_token_id": 2,
+         "dropout": 0.0},
+    ),
+}  # fmt: skip
 DECODERS = ("opt", "gpt2", "llama", "gpt_neox", "qwen3")
 ENCODERS = ("bert", "roberta", "modernbert")
+ENCODER_DECODERS = ("t5", "bart")
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 
 
 def save_tokenizer(folder: Path, kind: str) -> None:
-    """A word-level tokenizer; decoders put <s> first, encoders <s> ... </s>; gpt2 has neither BOS nor pad."""
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="<unk>"))
+    """A word-level tokenizer; decoders put <s> first, encoders and bart <s> ... </s>, t5 </s> last.
+
+    gpt2 has neither BOS nor pad; t5 has a sentinel.
+    """
+    words = [*VOCABULARY, "<extra_id_0>"] if kind == "t5" else VOCABULARY
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     special = {"unk_token": "<unk>", "eos_token": "</s>"}
     if kind != "gpt2":
-        pair = "<s> $A </s> $B </s>" if kind in ENCODERS else "<s> $A $B"
-        single = "<s> $A </s>" if kind in ENCODERS else "<s> $A"
+        start, end = "" if kind == "t5" else "<s> ", " </s>" if kind in (*ENCODERS, *ENCODER_DECODERS) else ""
+        single, pair = f"{start}$A{end}", f"{start}$A{end} $B{end}"
         core.post_processor = processors.TemplateProcessing(
             single=single, pair=pair, special_tokens=[("<s>", 1), ("</s>", 2)]
         )
         special |= {"bos_token": "<s>", "pad_token": "<pad>"}
     names = ["input_ids", "attention_mask"]
-    if kind in ENCODERS:
+    if kind in (*ENCODERS, "bart"):
         special |= {"mask_token": "<mask>", "cls_token": "<s>", "sep_token": "</s>"}
     if kind == "bert":
         names.append("token_type_ids")
@@ -70,13 +88,15 @@ def save_backbone(
     config_name, model_name, options = CONFIGS[kind]
     limit = {"n_positions": positions} if kind == "gpt2" else {"max_position_embeddings": positions}
     if width:
-        limit["n_embd" if kind == "gpt2" else "hidden_size"] = width
+        limit[{"gpt2": "n_embd", "t5": "d_model", "bart": "d_model"}.get(kind, "hidden_size")] = width
         limit |= {"word_embed_proj_dim": width} if kind == "opt" and width != 32 else {}
     ids = IDS if kind != "modernbert" else IDS | {"cls_token_id": 1, "sep_token_id": 2}
     config = getattr(transformers, config_name)(**{**ids, **options, **limit})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = getattr(transformers, model_name)(config)
+        if kind == "t5":  # as in Flan-T5, whose head transformers ties only where no weights of its own are there
+            model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
         for parameter in model.parameters():  # wider than the usual initialisation, so that inputs tell apart
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=std)

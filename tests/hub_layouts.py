@@ -83,6 +83,12 @@ DEBERTA = {
     **LONG, "relative_attention": True, "position_buckets": 16, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0,
     "norm_rel_ebd": "layer_norm", "share_att_key": True, "position_biased_input": False,
 }  # fmt: skip
+BUCKETS = torch.ones(32, 4)
+T5 = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4, "decoder_start_token_id": 0}
+BART = {
+    "d_model": 32, "encoder_layers": 3, "decoder_layers": 3, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 64, "decoder_start_token_id": 2,
+}  # fmt: skip
 PYTHIA = with_buffers(
     r"gpt_neox\.layers\.\d+\.attention", bias=torch.ones(1, 1, 64, 64).tril() > 0, masked_bias=torch.tensor(-1e9),
     **{"rotary_emb.inv_freq": torch.ones(1)},
@@ -120,6 +126,14 @@ LAYOUTS = {
     ),
     "gemma-2-2b": HubLayout(
         "Gemma2ForCausalLM", {**GROUPED, "head_dim": 8, "pad_token_id": 0}, without_head, torch.bfloat16
+    ),
+    "t5-small": HubLayout(
+        "T5ForConditionalGeneration", T5,
+        with_buffers(r"decoder\.block\.0\.layer\.1\.EncDecAttention", **{"relative_attention_bias.weight": BUCKETS}),
+        form="bin", tokenizer="t5",
+    ),
+    "bart-base": HubLayout(
+        "BartForConditionalGeneration", BART, without_prefix("model."), tokenizer="roberta"
     ),
     "SmolLM2-135M": HubLayout("LlamaForCausalLM", GROUPED, dtype=torch.bfloat16),
 }  # fmt: skip

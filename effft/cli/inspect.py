@@ -155,9 +155,11 @@ def one_prompt(
         yield f"{head}, {len(read.ids)} tokens{cut}"
         yield from (f"  | {line}" for line in text.split("\n"))
         if encoder.label_tokens is not None:
-            token = encoder.tokenizer.convert_ids_to_tokens(read.ids[read.answer])
+            place = "in the decoder" if encoder.start else f"(position {read.answer})"
+            before = encoder.start or (read.ids[read.answer],)
+            token = " ".join(encoder.tokenizer.convert_ids_to_tokens(before))
             answer = "not known" if example.label == UNLABELLED else repr(encoder.label_words[example.label])
-            yield f"  answer: {answer}, read after {token!r} (position {read.answer})"
+            yield f"  answer: {answer}, read after {token!r} {place}"
 
 
 @click.command(

@@ -1,4 +1,4 @@
-"""A pre-trained model with its tokenizer, decoder or encoder, from the hub, a folder, or built in."""
+"""A pre-trained model with its tokenizer, decoder, encoder or both, from the hub, a folder, or built in."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -28,6 +28,8 @@ class Backbone:
     Attributes:
         model: the whole transformers model, with its LM head where `lm_head`.
         decoder: whether attention is causal, so that the answer follows the prompt (else it is a mask token).
+        decoder_start: what the decoder of an encoder-decoder reads before an answer. () of other models, and where a
+            classifier reads the encoder alone, which makes it an encoder.
         width: size of the last hidden state.
         max_positions: most tokens it can read, special tokens included.
         input_device: where inputs go when a device map spreads the layers over several devices, else None.
@@ -46,16 +48,27 @@ class Backbone:
     max_positions: int
     input_device: torch.device | None = None
     folder: Path | None = None
+    decoder_start: tuple[int, ...] = ()
     layout: ModelLayout = field(init=False)
     block_values: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self.layout = find_layout(self.body)
+        self.layout = find_layout(self.body, ("encoder.", "decoder.") if self.decoder_start else ("",))
 
     @property
     def body(self) -> nn.Module:
-        """The transformer that turns ids into hidden states."""
+        """The transformer that turns ids into hidden states; of an encoder-decoder both halves."""
         return body_of(self.model)
+
+    @property
+    def reader(self) -> Any:
+        """What reads a prompt: the body, or the encoder of an encoder-decoder."""
+        return reader_of(self.model)
+
+    @property
+    def answerer(self) -> nn.Module:
+        """Whose last hidden states the LM head turns into logits: the body, or the decoder of an encoder-decoder."""
+        return self.body.get_submodule("decoder") if self.decoder_start else self.body
 
     @property
     def has_device_map(self) -> bool:
@@ -78,7 +91,7 @@ class Backbone:
             positions: in a single row, the only positions that the caller reads; the others may be anything.
         """
         with use_packing(packing), self._last_block_at(positions):
-            states: Tensor = self.body(**self._keywords(inputs, packing)).last_hidden_state
+            states: Tensor = self.reader(**self._keywords(inputs, packing)).last_hidden_state
         return states
 
     def answer_logits(
@@ -90,6 +103,9 @@ class Backbone:
         words: Tensor | None = None,
     ) -> Tensor:
         """Vocabulary logits at one position of each row, (answers, vocabulary).
+
+        Of an encoder-decoder, rows are those of the decoder (`decoder_input_ids`), as many in turn for each prompt. The
+        encoder reads a prompt once.
 
         Only these positions are projected: the hidden states are cut to (answers, 1, width) between the body and
         whatever head the model has, so the model's own code (ties, soft-caps, transforms) makes the logits.
@@ -106,18 +122,24 @@ class Backbone:
         positions = answers if rows is not None and inputs["input_ids"].shape[0] == 1 else None
         rows = torch.arange(len(answers), device=answers.device) if rows is None else rows
         projection = nullcontext() if words is None else only_words(self.model, words)
-        with _cut_states(self.body, rows, answers), use_packing(packing), self._last_block_at(positions), projection:
-            logits: Tensor = self.model(**self._keywords(inputs, packing)).logits
+        keywords = self._keywords(inputs, packing)
+        once = _read_once(self.reader, keywords) if self.decoder_start else nullcontext()
+        with (
+            _cut_states(self.answerer, rows, answers), use_packing(packing), self._last_block_at(positions), once,
+            projection,
+        ):  # fmt: skip
+            logits: Tensor = self.model(**keywords).logits
         return logits[:, 0]
 
     def _keywords(self, inputs: Mapping[str, Any], packing: PackedSequences | None) -> dict[str, Any]:
         """What the model is called with; `use_cache` may be among the inputs."""
-        return {**({"use_cache": False} if self.decoder else {}), **inputs}
+        caches = self.decoder or "decoder_input_ids" in inputs
+        return {**({"use_cache": False} if caches else {}), **inputs}
 
     def _last_block_at(self, positions: Tensor | None) -> AbstractContextManager[None]:
         """Run the last block at these positions only, where its attention is ours."""
         ours = attention.implementation_of(self.model.config) == attention.ATTENTION_NAME
-        if positions is None or not ours or self.has_device_map:
+        if positions is None or not ours or self.has_device_map or self.decoder_start:
             return nullcontext()
         return last_block_at(self.layout.blocks[-1], positions)
 
@@ -131,12 +153,50 @@ def can_pack_sequences(backbone: Backbone) -> bool:
 
 def body_of(model: nn.Module) -> nn.Module:
     """The headless transformer inside a transformers model (OPT's head calls `model.decoder`, not `model`)."""
-    inner = model.base_model
+    inner: Any = model.base_model
     assert isinstance(inner, nn.Module)
+    if is_two_sided(model):
+        return inner if inner.decoder is not None else inner.encoder
     decoder = getattr(inner, "decoder", None)
     if isinstance(decoder, nn.Module) and isinstance(getattr(decoder, "base_model", None), nn.Module):
         return decoder
     return inner
+
+
+def is_two_sided(model: Any) -> bool:
+    """Whether it is an encoder-decoder, also where its decoder is not there (`drop_unused`)."""
+    return bool(getattr(model.config, "is_encoder_decoder", False))
+
+
+def reader_of(model: Any) -> Any:
+    """What reads a prompt: the body, or the encoder of an encoder-decoder."""
+    return model.base_model.encoder if is_two_sided(model) else body_of(model)
+
+
+@contextmanager
+def _read_once(encoder: nn.Module, keywords: dict[str, Any]) -> Iterator[None]:
+    """While open, the encoder repeats the states of each prompt for the rows that its decoder reads.
+
+    keywords: what the model is called with; its mask is repeated for the decoder.
+    """
+    times = keywords["decoder_input_ids"].shape[0] // keywords["input_ids"].shape[0]
+    mask = keywords.get("attention_mask")
+    if mask is not None:
+        keywords["attention_mask"] = mask.repeat_interleave(times, dim=0)
+
+    def enter(_module: object, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, kwargs | {"attention_mask": mask}
+
+    def leave(_module: object, _args: object, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state.repeat_interleave(times, dim=0)
+        return output
+
+    handles = [encoder.register_forward_pre_hook(enter, with_kwargs=True), encoder.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
@@ -188,7 +248,9 @@ def load(
     keywords = {"config": known.config, "dtype": torch.float32, "output_loading_info": True} | storage
     with explain_no_place(device):
         model, report = from_pretrained(known.kind, known.folder, name, **keywords)
-    _check_complete(name, model, [key for key in report["missing_keys"] if "pooler" not in key.split(".")])
+    drop_unused(model, need_lm_head)
+    there = model.state_dict().keys()
+    _check_complete(name, model, [key for key in report["missing_keys"] if key in there])
     _check_finite(name, model)
     rows, (last, token) = (
         model.get_input_embeddings().num_embeddings,
@@ -199,7 +261,6 @@ def load(
             f"model {name!r}: the tokenizer has a token {token!r} with the id {last}, the embeddings have only {rows} "
             "rows; they do not belong together."
         )
-    drop_pooler(model)
     model.eval().requires_grad_(False)
     if not storage:
         model.to(target)
@@ -215,6 +276,7 @@ def load(
         max_positions(known.config),
         target if is_device_map(device) else None,
         known.folder,
+        known.decoder_start,
     )
 
 
@@ -244,15 +306,17 @@ def _check_finite(name: str, model: nn.Module) -> None:
             raise InputError(f"model {name!r}: its weights {key} hold NaN or infinite values; take another model.")
 
 
-def drop_pooler(model: nn.Module) -> None:
-    """Remove BERT's pooler, which our heads do not use; it would only count as idle parameters."""
-    body = body_of(model)
+def drop_unused(model: Any, lm_head: bool) -> None:
+    """Remove what our heads do not use: BERT's pooler, and the decoder of an encoder-decoder without its LM head."""
+    if is_two_sided(model) and not lm_head:
+        model.base_model.decoder = None
+    body: Any = body_of(model)
     if getattr(body, "pooler", None) is not None:
-        body.pooler = None  # type: ignore[assignment]
+        body.pooler = None
 
 
 def _width(model: nn.Module, device: torch.device) -> int:
     """Size of the last hidden state, measured (OPT-350M projects it down)."""
     with torch.no_grad():
         ids = torch.zeros((1, 1), dtype=torch.long, device=device)
-        return int(body_of(model)(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.shape[-1])
+        return int(reader_of(model)(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.shape[-1])

@@ -14,18 +14,25 @@ from effft.models.out_of_memory import out_of_memory
 POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "esm", "mpnet")
 """Model types whose position ids start after the id of the padding token."""
 
-LARGEST = {"num_hidden_layers": 1_000, "hidden_size": 1 << 17}
+ENCODER_DECODERS = ("t5", "mt5", "umt5", "bart", "mbart", "pegasus")
+"""Model types of which the encoder reads a prompt, and the decoder the label words (Flan-T5 is a `t5`)."""
+
+LARGEST = {"num_hidden_layers": 1_000, "num_decoder_layers": 1_000, "decoder_layers": 1_000, "hidden_size": 1 << 17}
 """What a configuration may say, ten times that of the largest models: the model is built before weights are read."""
 
 
 class ModelDescription(NamedTuple):
-    """folder: its files. kind: the transformers class that builds the model."""
+    """folder: its files. kind: the transformers class that builds the model.
+
+    decoder_start: the ids before an answer in the decoder of an encoder-decoder with its LM head; else ().
+    """
 
     folder: Path
     config: Any
     tokenizer: Any
     decoder: bool
     kind: str
+    decoder_start: tuple[int, ...] = ()
 
 
 def describe(name: str, revision: str, need_lm_head: bool, weights: bool = False) -> ModelDescription:
@@ -46,20 +53,40 @@ def describe(name: str, revision: str, need_lm_head: bool, weights: bool = False
 
 def _describe(name: str, folder: Path, need_lm_head: bool) -> ModelDescription:
     config = from_pretrained("AutoConfig", folder, name)
-    if getattr(config, "is_encoder_decoder", False):
-        raise InputError(f"model {name!r} ({config.model_type}) is an encoder-decoder; take a decoder or an encoder.")
+    two_sided = bool(getattr(config, "is_encoder_decoder", False))
+    if two_sided and config.model_type not in ENCODER_DECODERS:
+        raise InputError(
+            f"model {name!r} ({config.model_type}) is an encoder-decoder of a type that is not supported; take one of "
+            f"{', '.join(ENCODER_DECODERS)}, a decoder or an encoder."
+        )
     for key, most in LARGEST.items():
         if isinstance(value := getattr(config, key, 0), int) and value > most:
             raise InputError(f"model {name!r}: its configuration says {key}={value:,}; {most:,} is the most.")
-    decoder = _is_decoder(config)
-    kind = ("AutoModelForCausalLM" if decoder else "AutoModelForMaskedLM") if need_lm_head else "AutoModel"
-    if need_lm_head and not decoder and not _has_masked_lm_head(config):
+    decoder = not two_sided and _is_decoder(config)
+    kind = "AutoModel"
+    if need_lm_head:
+        kind = "AutoModelForCausalLM" if decoder else "AutoModelForMaskedLM"
+        kind = "AutoModelForSeq2SeqLM" if two_sided else kind
+    if kind == "AutoModelForMaskedLM" and not _has_masked_lm_head(config):
         raise InputError(
             f"model {name!r} ({', '.join(config.architectures or ['?'])}) has no pre-trained language-modelling head, "
             "so it has no answer for a verbalizer; take vanilla, lora, adaptive, bitfit or probe."
         )
     tokenizer = from_pretrained("AutoTokenizer", folder, name)
-    return ModelDescription(folder, config, tokenizer, decoder, kind)
+    start = _decoder_start(name, config, tokenizer) if kind == "AutoModelForSeq2SeqLM" else ()
+    return ModelDescription(folder, config, tokenizer, decoder, kind, start)
+
+
+def _decoder_start(name: str, config: Any, tokenizer: Any) -> tuple[int, ...]:
+    """What stands before an answer that the decoder was trained to give: the start token, and what begins a text."""
+    start = getattr(config, "decoder_start_token_id", None)
+    if start is None:
+        raise InputError(
+            f"model {name!r}: its config.json has no decoder_start_token_id, which the decoder reads before an answer; "
+            "add it (T5: that of the padding token), or take vanilla, lora, adaptive, bitfit or probe."
+        )
+    text, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    return (start, *text[: text.index(bare[0])])
 
 
 def _is_decoder(config: Any) -> bool:

@@ -1,5 +1,6 @@
 """The layout of a transformer: its blocks, embeddings, norms and linear maps, whatever their names."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +20,25 @@ QUERY_VALUE = {
 
 @dataclass(frozen=True)
 class ModelLayout:
-    """The parts of a transformer body. Paths are module names within the body."""
+    """The parts of a transformer body. Paths are module names within the body.
 
-    blocks: tuple[nn.Module, ...]
-    blocks_path: str
+    stacks: the blocks; of an encoder-decoder those of the encoder, then those of the decoder. paths: of the stacks.
+    """
+
+    stacks: tuple[tuple[nn.Module, ...], ...]
+    paths: tuple[str, ...]
     embeddings: tuple[nn.Module, ...]
     final_norms: tuple[nn.Module, ...]
+
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """All blocks, in the order in which they run."""
+        return tuple(block for stack in self.stacks for block in stack)
+
+    @property
+    def depth(self) -> int:
+        """Blocks of the shortest stack."""
+        return min(map(len, self.stacks))
 
     def groups(self) -> dict[int, str]:
         """Id of a parameter -> 'blocks', 'embeddings' or 'final_norm'."""
@@ -32,8 +46,12 @@ class ModelLayout:
         return {id(p): name for name, modules in parts for module in modules for p in module.parameters()}
 
 
-def find_layout(body: nn.Module) -> ModelLayout:
+def find_layout(body: nn.Module, sides: Sequence[str] = ("",)) -> ModelLayout:
     """Find the transformer blocks (the longest ModuleList of one class), and the embeddings and norms beside them.
+
+    Args:
+        body: the transformer.
+        sides: how the paths of each stack of blocks begin.
 
     Raises:
         InputError: no such list.
@@ -42,11 +60,16 @@ def find_layout(body: nn.Module) -> ModelLayout:
     lists = [(path, m) for path, m in lists if not any(path.startswith(p + ".") for p, _ in lists if p != path)]
     if not lists:
         raise InputError(f"{type(body).__name__}: no list of transformer blocks found, so this model is not supported.")
-    path, blocks = max(lists, key=lambda item: (len(item[1]), sum(p.numel() for p in item[1].parameters())))
-    beside = [(name, module) for name, module in body.named_modules() if not name.startswith(path) and name]
+    found = [max((item for item in lists if item[0].startswith(side)), key=_size) for side in sides]
+    paths = tuple(path for path, _ in found)
+    beside = [(name, module) for name, module in body.named_modules() if not name.startswith(paths) and name]
     embeddings = tuple(m for n, m in beside if isinstance(m, nn.Embedding) or _is_embedding_norm(n, m))
     norms = tuple(m for n, m in beside if _is_norm(m) and not _is_embedding_norm(n, m))
-    return ModelLayout(tuple(blocks), path, embeddings, norms)
+    return ModelLayout(tuple(tuple(blocks) for _, blocks in found), paths, embeddings, norms)
+
+
+def _size(item: tuple[str, nn.ModuleList]) -> tuple[int, int]:
+    return len(item[1]), sum(p.numel() for p in item[1].parameters())
 
 
 def _uniform(modules: nn.ModuleList) -> bool:
@@ -79,7 +102,7 @@ def linear_paths(body: nn.Module, layout: ModelLayout, which: str) -> list[str]:
     Raises:
         InputError: the model has none of that kind.
     """
-    inside = layout.blocks_path + "."
+    inside = tuple(path + "." for path in layout.paths)
     linear = [n for n, m in body.named_modules() if n.startswith(inside) and _is_linear(m)]
     linear = [n for n in linear if not any(word in n for word in EXPERTS)]
     if which == "attention":

@@ -57,7 +57,7 @@ def plan_study(
     encoder, _ = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)
     words, texts = encoder.label_tokens, [example.texts for example in plan.draw.train]
     limits = spaces.Limits(
-        len(backbone.layout.blocks), len(plan.draw.train), tuple(plan.task.patterns), rank,
+        backbone.layout.depth, len(plan.draw.train), tuple(plan.task.patterns), rank,
         words.different_scores if words else (), any(prompt.cut for prompt in encoder.encode(texts)),
     )  # fmt: skip
     space = strategy.space(backbone.width)

@@ -9,6 +9,7 @@ import torch
 
 from effft.disk import written_whole
 from effft.errors import InputError, RunError
+from effft.models.backbone import is_two_sided
 from effft.models.files import is_made
 from effft.models.lora import merge_lora
 from effft.serving.base_model import files_of
@@ -111,7 +112,8 @@ def how_to_load(model: SavedModel, adapter: bool) -> str:
     """The end of the card: Python that gives the model's scores, with transformers (and peft) alone."""
     record, learner = model.record, model.learner
     encoder, decoder = learner.encoder, learner.backbone.decoder
-    kind = ("AutoModelForCausalLM" if decoder else "AutoModelForMaskedLM") if encoder.label_tokens else "AutoModel"
+    kind = "AutoModelForCausalLM" if decoder else "AutoModelForSeq2SeqLM" if encoder.start else "AutoModelForMaskedLM"
+    kind = kind if encoder.label_tokens else "AutoModel"
     beside = _base_beside(model)
     base = "base" if beside else record.base.path or record.base.name
     revision = f", revision={record.base.revision!r}" if adapter and not beside and record.base.kind == "hub" else ""
@@ -124,6 +126,7 @@ def how_to_load(model: SavedModel, adapter: bool) -> str:
         dtype="bfloat16" if record.precision == "bf16" else "float32",
         adapter=adapter,
         decoder=decoder,
+        two_sided=is_two_sided(learner.backbone.model),
         encoder=encoder,
         learner=learner,
         cut=decoder and not encoder.chat and ends,

@@ -70,7 +70,7 @@ class Batch:
     """Right-padded prompts. inputs: ids, mask (and segments), each (rows, length); labels: (batch,).
 
     answers: the positions that are read, (batch), or (batch * contexts) for label words of several tokens.
-    rows: the row of each answer; None: each has its own.
+    rows: the row of each answer; None: each has its own. Of an encoder-decoder, answers and rows are its decoder's.
     teacher: (batch, labels) log-probabilities, a row of NaN where an item has no teacher; None without any.
     states: the items' states, (batch, length, width) or (batch, width); None where they have none.
     packing: the layout of packed prompts, with ids (1, tokens) and states (1, tokens, width); None for padded ones.
@@ -93,6 +93,7 @@ def collate(items: Sequence[Item], backbone: Backbone, packs_sequences: bool = F
     stacked = torch.stack(states).to(device) if states and states[0].ndim == 1 else None
     prompts = [sequence for item in items for sequence in item.prompt.sequences]
     lengths, tree = [len(prompt.ids) for prompt in prompts], prompts[0].tree
+    words = prompts[0].label_tokens
     segmented = prompts[0].segments is not None
     packing = PackedSequences(lengths, device) if packs_sequences and tree is None else None
     answers, rows = torch.tensor([prompt.answer for prompt in prompts], device=device), None
@@ -110,6 +111,9 @@ def collate(items: Sequence[Item], backbone: Backbone, packs_sequences: bool = F
         }
         if segmented:
             inputs["token_type_ids"] = _pad([prompt.segments or () for prompt in prompts], 0).to(device)
+        if words is not None and words.start:
+            ids, answers, rows = (part.to(device) for part in words.beside(len(prompts), filler))
+            inputs["decoder_input_ids"] = ids
     if states and stacked is None:
         stacked = packing.fill_states(states) if packing else pad_sequence(states, batch_first=True).to(device)
     labels = torch.tensor([item.label for item in items], device=device)

@@ -25,7 +25,7 @@ class ChatTemplate:
     def __init__(self, backbone: Backbone, turns: bool) -> None:
         self.tokenizer, self.turns, self.name = backbone.tokenizer, turns, backbone.name
         if not backbone.decoder:
-            raise InputError(f"chat: {self.name!r} is an encoder and answers no messages; leave out --chat.")
+            raise InputError(f"chat: {self.name!r} is no decoder, so it answers no messages; leave out --chat.")
         if not self.tokenizer.chat_template:
             raise InputError(
                 f"chat: the tokenizer of {self.name!r} has no chat template; leave out --chat, or take an instruct "

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from effft.data.table import listed
 from effft.errors import InputError
@@ -31,7 +32,8 @@ COMMON_PAIRS = (
 class LabelTokens:
     """The tokens of the label words, and the contexts in which a model predicts them.
 
-    A context is what stands in the answer slot while one token is predicted: of a decoder the tokens before it; of an
+    A context is what stands in the answer slot while one token is predicted: of a decoder the tokens before it, which
+    an encoder-decoder reads in rows of its decoder; of an
     encoder the whole word with the mask in the token's place, so that a word's score is its pseudo-log-likelihood
     (Salazar et al. 2020, arXiv 1910.14659, equation 1, over the tokens of the word). Words share the contexts that are
     equal.
@@ -40,15 +42,17 @@ class LabelTokens:
         ids: token ids of each word, in label order; under `first` one each.
         score: `first` or `sum` of the log-probabilities of the tokens, their `mean`, or `pmi`: the sum less that after
             the same prompt without texts (Holtzman et al. 2021, arXiv 2104.08315, equation 2).
-        mask: the mask token of an encoder; None for a decoder.
+        mask: the mask token of an encoder; else None.
         as_tree: whether the model reads all contexts in one pass, as a tree after the prompt; else each has a sequence
             of its own.
+        start: what the decoder of an encoder-decoder reads before a word; else ().
     """
 
     ids: tuple[tuple[int, ...], ...]
     score: str = "first"
     mask: int | None = None
     as_tree: bool = False
+    start: tuple[int, ...] = ()
 
     @cached_property
     def contexts(self) -> tuple[tuple[int, ...], ...]:
@@ -62,6 +66,23 @@ class LabelTokens:
     def tree(self) -> TokenTree | None:
         """The tree of the contexts after a prompt; None where it has no branch, or each is read by itself."""
         return TokenTree(self.contexts) if self.as_tree and len(self.contexts) > 1 else None
+
+    @cached_property
+    def rows(self) -> tuple[tuple[int, ...], ...]:
+        """What a decoder beside the prompt reads: the contexts that no other one continues, after the start."""
+        if not self.start:
+            return ()
+        last = [c for c in self.contexts if not any(len(o) > len(c) and o[: len(c)] == c for o in self.contexts)]
+        return tuple((*self.start, *context) for context in last)
+
+    def beside(self, prompts: int, filler: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The rows for so many prompts, (prompts * rows, length), with the position and the row of each context."""
+        ids = pad_sequence([torch.tensor(row) for row in self.rows], batch_first=True, padding_value=filler)
+        full = [(*self.start, *context) for context in self.contexts]
+        first = [next(i for i, row in enumerate(self.rows) if row[: len(c)] == c) for c in full]
+        places = torch.tensor([len(context) - 1 for context in full]).repeat(prompts)
+        starts = torch.arange(prompts).unsqueeze(1) * len(self.rows)
+        return ids.repeat(prompts, 1), places, (starts + torch.tensor(first)).flatten()
 
     @property
     def reads_whole_words(self) -> bool:
@@ -78,21 +99,26 @@ class LabelTokens:
 
     @property
     def sequences(self) -> int:
-        """How many sequences the model reads for one prompt."""
-        return 1 if self.tree else len(self.contexts)
+        """How many sequences hold one prompt."""
+        return 1 if self.tree or self.start else len(self.contexts)
 
     @property
     def longest(self) -> int:
         """Most positions that a context adds to the prompt, in which an encoder's mask has one already."""
-        return max(map(len, self.contexts)) - (self.mask is not None)
+        return 0 if self.start else max(map(len, self.contexts)) - (self.mask is not None)
+
+    @property
+    def _apart(self) -> int:
+        """Tokens that the model reads once for a prompt, apart from its sequences."""
+        return len(self.tree.ids) if self.tree else len(self.rows) * max(map(len, self.rows), default=0)
 
     def size(self, prompt: int) -> int:
         """Tokens that the model reads for a prompt of so many."""
-        return prompt + len(self.tree.ids) if self.tree else (prompt + self.longest) * self.sequences
+        return prompt + self._apart if self._apart else (prompt + self.longest) * self.sequences
 
     def prompt_of(self, size: int) -> int:
         """Tokens of the prompt for which the model reads so many: the inverse of `size`."""
-        return size - len(self.tree.ids) if self.tree else size // self.sequences - self.longest
+        return size - self._apart if self._apart else size // self.sequences - self.longest
 
     def combine(self, predicted: Tensor) -> Tensor:
         """Log-probabilities of the vocabulary in each context, (prompts * contexts, vocabulary), as label scores.
@@ -143,11 +169,13 @@ def label_words(task: Task, given: str) -> tuple[str, ...]:
 
 
 def label_tokens(
-    tokenizer: Any, words: Sequence[str], before: str, score: str, model: str, as_tree: bool, decoder: bool
-) -> LabelTokens:
+    tokenizer: Any, words: Sequence[str], before: str, score: str, model: str, mask: int | None, as_tree: bool,
+    start: tuple[int, ...],
+) -> LabelTokens:  # fmt: skip
     """The tokens of each label word where it would stand: after the text `before`.
 
-    score: as `LabelTokens`; `auto` is `first` where all words are single different tokens, else `mean`.
+    score, mask, as_tree, start: as `LabelTokens`; `auto` is `first` where all words are single different tokens, else
+    `mean`.
 
     Raises:
         InputError: a word is unknown to the vocabulary, or two are the same tokens there; usable words are suggested.
@@ -175,7 +203,7 @@ def label_tokens(
                 f"{suggest(tokenizer, before, len(words))}"
             )
         found[read] = word
-    return LabelTokens(tuple(found), score, None if decoder else tokenizer.mask_token_id, as_tree)
+    return LabelTokens(tuple(found), score, mask, as_tree, start)
 
 
 def continuation(tokenizer: Any, before: str, word: str) -> list[int]:

@@ -14,7 +14,7 @@ from effft.distributed.process_group import process_group
 from effft.models.backbone import Backbone, can_pack_sequences
 from effft.models.forward.attention import use_own_attention
 from effft.models.forward.batching import by_budget
-from effft.models.forward.partial_forward import block_input, start_at_block
+from effft.models.forward.partial_forward import block_input, can_start_at_block, start_at_block
 from effft.models.forward.shared_prefix import SharedPrefix, can_share
 from effft.models.heads import LinearClassifier, has_words, pool
 from effft.models.out_of_memory import run_in_parts
@@ -97,11 +97,12 @@ class Learner:
     def _keep_gradients_to_rows(self) -> None:
         """On a CPU, compute and apply the gradients of only those embeddings whose words a pass reads."""
         model: Any = self.backbone.model
+        reader: Any = self.backbone.reader
         alone = process_group().size == 1  # several processes add up dense gradients
         needs_vocabulary = self.head is None and not self.can_project_label_words
         if not alone or needs_vocabulary or self.backbone.device.type not in ("cpu", "meta"):
             return
-        ends = [model.get_input_embeddings(), model.get_output_embeddings() if self.can_project_label_words else None]
+        ends = [reader.get_input_embeddings(), model.get_output_embeddings() if self.can_project_label_words else None]
         self.in_rows = {id(end.weight) for end in ends if end is not None} & self.remainders.keys()
         ends[0].sparse = id(ends[0].weight) in self.in_rows
 
@@ -117,7 +118,7 @@ class Learner:
     def _count(self, given: set[int]) -> dict[str, tuple[int, int]]:
         """Group -> (trainable, total) parameters; tied weights count once."""
         counts, known = dict.fromkeys(GROUPS, (0, 0)), self.backbone.layout.groups()
-        inside = {id(p) for p in self.backbone.body.parameters()}
+        inside = {id(p) for half in (self.backbone.reader, self.backbone.answerer) for p in half.parameters()}
 
         def group_of(p: nn.Parameter) -> str:
             if id(p) not in given:
@@ -240,7 +241,7 @@ class Learner:
         if self.label_tokens is not None and self.label_tokens.sequences > 1:  # an item has states for one sequence
             return False
         if frozen < len(self.backbone.layout.blocks):
-            return True
+            return can_start_at_block(self.backbone)
         return self.head is not None and not any(p.requires_grad for p in self.backbone.model.parameters())
 
     def frozen_features(self, items: Sequence[Item]) -> list[Item]:

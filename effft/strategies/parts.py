@@ -217,10 +217,10 @@ class Everything(Part):
 
 @dataclass(frozen=True)
 class TopLayers(Part):
-    """The last transformer blocks.
+    """The last transformer blocks; of an encoder-decoder with its LM head, those of both halves.
 
     Args:
-        layers: how many blocks train.
+        layers: how many blocks train (of each half).
         train_embeddings: whether the embeddings train too.
         train_final_norm: whether the final norm trains too.
     """
@@ -235,7 +235,7 @@ class TopLayers(Part):
 
     def check(self, backbone: "Backbone") -> None:
         """More blocks than there are is an InputError."""
-        count = len(backbone.layout.blocks)
+        count = backbone.layout.depth
         if self.layers > count:
             raise InputError(
                 f"layers={self.layers}: {backbone.name!r} has {count} blocks, so at most {count} can train "
@@ -246,7 +246,7 @@ class TopLayers(Part):
         """The last blocks', and what the switches add."""
         self.check(backbone)
         layout = backbone.layout
-        modules = list(layout.blocks[-self.layers :])
+        modules = [block for stack in layout.stacks for block in stack[-self.layers :]]
         modules += layout.embeddings if self.train_embeddings else ()
         modules += layout.final_norms if self.train_final_norm else ()
         return [parameter for module in modules for parameter in module.parameters()]
@@ -307,7 +307,7 @@ class LoRA(Part):
 
 @dataclass(frozen=True)
 class BitFit(Part):
-    """Bias terms only. A block without any (Llama) gets zero biases on its linear maps, which change nothing at first.
+    """Bias terms only. Blocks without any (Llama, T5) get zero biases on linear maps, which change nothing at first.
 
     References:
         Ben Zaken et al. 2022, arXiv 2106.10199.

@@ -20,6 +20,9 @@ from effft.tasks.task import Task
 BETWEEN = "\n"
 """The separator of demonstrations."""
 
+SENTINEL = "<extra_id_0>"
+"""T5 was trained to fill what this token stands for: its decoder writes the token, then the words."""
+
 MANY_UNKNOWN = 0.2
 """Share of unknown tokens above which a model is said not to read a text."""
 
@@ -89,7 +92,10 @@ class PromptEncoder:
         demos: solved examples (demonstrations) before every prompt; those to choose from where each text has its own.
 
     Attributes:
-        label_words: as they follow a prompt; a chat's answer begins without their space.
+        label_words: as they follow a prompt; the answer of a chat, or of the decoder of an encoder-decoder, begins
+            without their space.
+        start: what the decoder of an encoder-decoder reads before a word; else ().
+        mark: what stands in the answer slot while the answer is unknown: an encoder's mask token, T5's sentinel, or ''.
         positions: most tokens of a prompt, so that every label word fits behind it.
         pattern_names: the patterns that are read; others: an encoder for each but the first.
         nearest: chooses the demonstrations of each text; None where all texts have the same.
@@ -101,6 +107,7 @@ class PromptEncoder:
         self, strategy: Strategy, task: Task, backbone: Backbone, max_length: int, demos: Sequence[Example] = ()
     ) -> None:
         self.task, self.tokenizer, self.decoder = task, backbone.tokenizer, backbone.decoder
+        self.start, self.mark = backbone.decoder_start, ""
         self.model_name, self.max_positions = backbone.name, backbone.max_positions
         self.segmented = "token_type_ids" in self.tokenizer.model_input_names
         self.label_words: tuple[str, ...] = ()
@@ -123,12 +130,15 @@ class PromptEncoder:
         if isinstance(strategy.head, Verbalizer) or demos:
             given = strategy.head.label_words if isinstance(strategy.head, Verbalizer) else ""
             self.shown_words = label_words(task, given)
-            self.label_words = tuple(word.strip() for word in self.shown_words) if self.chat else self.shown_words
+            begins = self.chat or self.start
+            self.label_words = tuple(word.strip() for word in self.shown_words) if begins else self.shown_words
+            self._mark_slot()
         if isinstance(strategy.head, Verbalizer):
             self._check_slot()
+            mask = None if self.decoder or self.start else self.tokenizer.mask_token_id
             self.label_tokens = label_tokens(
-                self.tokenizer, self.label_words, self._before_slot(), strategy.head.label_score, backbone.name,
-                can_share(backbone), self.decoder,
+                self.tokenizer, self.label_words, self._before_slot(), strategy.head.label_score, backbone.name, mask,
+                can_share(backbone), self.start,
             )  # fmt: skip
         self.positions = self.max_positions - (self.label_tokens.longest if self.label_tokens else 0)
         demos = sorted(demos, key=lambda d: sum(map(len, d.texts)))[-self.nearest.shots :] if self.nearest else demos
@@ -174,25 +184,41 @@ class PromptEncoder:
         return self.frame if len(others) == len(self.demos) else self._surround(others)
 
     def slot(self) -> str:
-        """The text of the answer slot while the answer is unknown: nothing, or an encoder's mask token."""
-        if self.decoder or not self.label_words:
-            return ""
-        return (" " if self.label_words[0].startswith(" ") else "") + str(self.tokenizer.mask_token)
+        """The text of the answer slot while the answer is unknown."""
+        return (" " if self.mark and self.shown_words[0].startswith(" ") else "") + self.mark
+
+    def _mark_slot(self) -> None:
+        """Decide what stands in the slot.
+
+        T5's sentinel stands where the pattern has it or goes on after the slot; then its decoder starts with it too.
+        """
+        if not self.decoder and not self.start:
+            self.mark = self.tokenizer.mask_token or ""
+        sentinel = self.tokenizer.convert_tokens_to_ids(SENTINEL)
+        if not self.start or sentinel in (None, self.tokenizer.unk_token_id):
+            return
+        asked = SENTINEL in self.template
+        self.template = self.template.replace(f" {SENTINEL}", SENTINEL).replace(SENTINEL, "{answer}")
+        if asked or self._around_slot()[1].strip():
+            self.mark, self.start = SENTINEL, (*self.start, sentinel)
+
+    def _around_slot(self) -> list[str]:
+        return self.fill([""] * len(self.task.fields), "\0").split("\0")
 
     def _before_slot(self) -> str:
         if self.chat:
             return self.chat.around([])[1]
-        return self.fill([""] * len(self.task.fields), "\0").split("\0")[0][-12:]
+        return "" if self.start else self._around_slot()[0][-12:]
 
     def _check_slot(self) -> None:
-        after = self.fill([""] * len(self.task.fields), "\0").split("\0")[1]
-        if self.decoder and after.strip():
+        if not self.decoder and not self.start and not self.mark:
+            raise InputError(f"model {self.model_name!r}: its tokenizer has no mask token, so there is no answer slot.")
+        if self._around_slot()[1].strip() and not self.mark:
+            reads = "answers after the prompt" if self.start else "reads left to right"
             raise InputError(
-                f"pattern {self.template!r} goes on after its answer slot; {self.model_name!r} reads left to right, "
+                f"pattern {self.template!r} goes on after its answer slot; {self.model_name!r} {reads}, "
                 "so the slot must come last. Take another --pattern or an encoder with a masked-LM head."
             )
-        if not self.decoder and self.tokenizer.mask_token is None:
-            raise InputError(f"model {self.model_name!r}: its tokenizer has no mask token, so there is no answer slot.")
 
     # ---- ids ----
 
@@ -237,10 +263,15 @@ class PromptEncoder:
         segments = out.get("token_type_ids") if self.segmented else None
         return [(row, segments[i][: len(row)] if segments else None) for i, row in enumerate(ids)]
 
+    @property
+    def slot_marks(self) -> list[str]:
+        """What would be an answer slot, and is therefore taken out of the texts."""
+        return [mark for mark in dict.fromkeys((self.tokenizer.mask_token, self.mark)) if mark]
+
     def _clean(self, text: str) -> str:
         """A text without what would be an answer slot or the end of a message."""
-        mask = self.tokenizer.mask_token
-        text = text.replace(mask, "") if mask else text
+        for mark in self.slot_marks:
+            text = text.replace(mark, "")
         return self.chat.clean(text) if self.chat else text
 
     def unknown_share(self, prompts: Sequence[EncodedPrompt]) -> float:
@@ -266,7 +297,7 @@ class PromptEncoder:
 
     def _place(self, ids: Sequence[int], segments: Sequence[int] | None, cut: bool) -> EncodedPrompt:
         answer = len(ids) - 1
-        if self.label_words and not self.decoder:
+        if self.mark and not self.start:
             answer = max(i for i, token in enumerate(ids) if token == self.tokenizer.mask_token_id)
         segments = tuple(segments) if segments is not None else None
         return EncodedPrompt(tuple(ids), segments, answer, cut, self.label_tokens)

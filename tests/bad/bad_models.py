@@ -39,7 +39,7 @@ def save_all(root: Path) -> Path:
     ran = root / "ran"
     for name, kind in {
         "no-config": "llama", "no-tokenizer": "llama", "no-weights": "llama", "pickle": "llama", "cut": "llama",
-        "few-rows": "llama", "code": "llama", "bad-json": "llama", "unknown-type": "llama", "t5": "llama",
+        "few-rows": "llama", "code": "llama", "bad-json": "llama", "unknown-type": "llama", "prophetnet": "llama",
         "no-head": "bert", "no-mask": "bert", "missing": "llama", "pipe": "llama",
         "long": "llama", "deep": "llama", "wide": "llama",
     }.items():  # fmt: skip
@@ -63,7 +63,7 @@ def save_all(root: Path) -> Path:
     change(root / "code", model_type="own", auto_map={"AutoConfig": "code.Config", "AutoModel": "code.Model"})
     (root / "bad-json" / "config.json").write_text("{")
     change(root / "unknown-type", model_type="lama")
-    (root / "t5" / "config.json").write_text('{"model_type": "t5", "is_encoder_decoder": true}')
+    (root / "prophetnet" / "config.json").write_text('{"model_type": "prophetnet", "is_encoder_decoder": true}')
     change(root / "no-head", architectures=["BertForSequenceClassification"])
     change(root / "no-mask", "tokenizer_config.json", mask_token=None)
     weights = root / "missing" / "model.safetensors"
@@ -110,7 +110,7 @@ CASES = [
     model("code of its own", "code", "needs code from the hub to run, which is never executed", "take another model"),
     model("broken config", "bad-json", "transformers cannot load"),
     model("unknown architecture", "unknown-type", "model type `lama`"),
-    model("encoder-decoder", "t5", "is an encoder-decoder; take a decoder or an encoder"),
+    model("encoder-decoder", "prophetnet", "is an encoder-decoder of a type that is not supported", "take one of t5"),
     model("encoder without head, verbalizer", "no-head", "no pre-trained language-modelling head", strategy="pbft"),
     model("encoder without mask, verbalizer", "no-mask", "no mask token", strategy="pbft"),
     model("too many layers", "llama", "layers=7", "has 3 blocks", "--layers", strategy="adaptive", layers="7"),

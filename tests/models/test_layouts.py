@@ -31,8 +31,9 @@ def test_every_value_is_the_saved_models(tmp_path: Path, name: str) -> None:
     got = loaded.model.state_dict()
     assert got.keys() == expected.keys()
     assert [key for key in got if not torch.equal(got[key], expected[key])] == []
+    inputs = {"input_ids": IDS} | ({"decoder_input_ids": IDS[:, :3]} if loaded.decoder_start else {})
     with torch.no_grad():
-        assert torch.equal(loaded.model(input_ids=IDS).logits, saved(input_ids=IDS).logits)
+        assert torch.equal(loaded.model(**inputs).logits, saved(**inputs).logits)
     body = load(str(tmp_path / name))
     with torch.no_grad():
         assert torch.equal(body.hidden({"input_ids": IDS}), loaded.hidden({"input_ids": IDS}))
@@ -63,10 +64,18 @@ def test_every_strategy_runs(tmp_path: Path, name: str) -> None:
         assert 0 <= result.metrics["in_domain/accuracy"] <= 1
 
 
-def test_t5_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "start"), [("t5-small", (0,)), ("bart-base", (2, 0))])
+def test_what_a_decoder_reads_before_its_answer(tmp_path: Path, name: str, start: tuple[int, ...]) -> None:
+    """As in training: T5's start token, BART's start token and then the <s> of every target."""
+    save_layout(tmp_path / name, name)
+    assert load(str(tmp_path / name), need_lm_head=True).decoder_start == start
+    assert load(str(tmp_path / name)).decoder_start == ()
+
+
+def test_other_encoder_decoders_are_refused(tmp_path: Path) -> None:
     import transformers
 
-    transformers.T5Config(d_model=32, num_layers=1).save_pretrained(tmp_path)
+    transformers.ProphetNetConfig(hidden_size=32).save_pretrained(tmp_path)
     (tmp_path / "pytorch_model.bin").touch()
-    with pytest.raises(InputError, match=r"t5.* is an encoder-decoder; take a decoder or an encoder"):
+    with pytest.raises(InputError, match=r"prophetnet.* is an encoder-decoder of a type that is not supported"):
         load(str(tmp_path))

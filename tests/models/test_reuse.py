@@ -84,7 +84,8 @@ def test_kept_states_change_nothing(folders: dict[str, Path], kind: str, spec: s
         if "distill" in spec:
             items = [item._replace(teacher=(-1.0 - i, -2.0)) for i, item in enumerate(items)]
         items = learner.frozen_features(items) if keep else items
-        assert all((item.state is not None) == keep for item in items)
+        apart = ("adaptive" in spec and kind == "t5") or ("adaptive+" in spec and kind == "bart")  # blocks read more
+        assert all((item.state is not None) == (keep and not apart) for item in items)
         config = RunConfig(steps=4, batch_size=4, schedule="constant", warmup=0)
         with private_randomness(0):  # dropout above the frozen part draws the same masks
             losses = [s.loss for s in train(learner, items, config, 1e-3, random.Random(0))]

@@ -22,7 +22,7 @@ name: pairs
 fields: [first, second]
 labels: [without, with_dog]
 label_words: {without: " No", with_dog: " Yes"}
-patterns: {minimal: "{first} , {second} ?"}
+patterns: {minimal: "{first} , {second} ?", slot: "{first} ? {answer} , {second}"}
 train: {file: train.csv, fields: {first: text, second: length}}
 in_domain: {file: test.csv, fields: {first: text, second: length}}
 """
@@ -30,7 +30,7 @@ in_domain: {file: test.csv, fields: {first: text, second: length}}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_place(tmp_path_factory.mktemp("export"), "llama", "bert", "opt", "qwen3")
+    folder = make_place(tmp_path_factory.mktemp("export"), "llama", "bert", "opt", "qwen3", "t5", "bart")
     (folder / "pairs.yaml").write_text(PAIRS)
     return folder
 
@@ -70,6 +70,23 @@ def test_the_card_scores_words_of_several_tokens(
     words = {"label_words": "not good,not", "label_score": how, "precision": "fp32", "epochs": 1}
     shots = {"shots": 3} if strategy == "icl" else {}
     check_export(place, tmp_path, strategy, kind, merge=False, task=str(place / "pairs.yaml"), **words, **shots)
+
+
+@pytest.mark.parametrize(
+    ("kind", "strategy", "values"),
+    [
+        ("t5", "vanilla", {}),
+        ("bart", "lora", {}),
+        ("bart", "icl", {"shots": 2}),
+        ("t5", "lora+pbft", {"label_words": "not good,not", "label_score": "pmi"}),
+        ("t5", "pbft", {"pattern": "slot"}),
+    ],
+)
+def test_the_card_of_an_encoder_decoder(
+    place: Path, tmp_path: Path, kind: str, strategy: str, values: dict[str, object]
+) -> None:
+    task = str(place / "pairs.yaml")
+    check_export(place, tmp_path, strategy, kind, False, task=task, precision="fp32", epochs=1, **values)
 
 
 @pytest.mark.parametrize(

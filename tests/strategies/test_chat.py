@@ -58,7 +58,7 @@ def test_long_texts_are_cut_inside_their_message(backbone: Backbone, chat: str) 
 
 
 def test_what_cannot_chat_is_a_sentence(backbone: Backbone, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is an encoder and answers no messages; leave out --chat\."):
+    with pytest.raises(InputError, match=r"is no decoder, so it answers no messages; leave out --chat\."):
         encoder(load(str(save_backbone(tmp_path, "bert")), need_lm_head=True), "one")
     for template, reason in {
         None: "has no chat template; leave out --chat",

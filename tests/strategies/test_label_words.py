@@ -37,7 +37,12 @@ ALIKE = (" not good", " not bad")
 
 def log_likelihood(model: torch.nn.Module, tokenizer: object, before: str, word: str) -> torch.Tensor:
     """Log-probabilities of the tokens of a word after a text, (tokens): each given those before it, or, of a masked
-    language model, given all others."""
+    language model, given all others. An encoder-decoder has the word as its target, as in training."""
+    if model.config.is_encoder_decoder:
+        target, bare = tokenizer(word.strip())["input_ids"], tokenizer(word, add_special_tokens=False)["input_ids"]
+        places = torch.arange(target.index(bare[0]), target.index(bare[0]) + len(bare))
+        out = model(torch.tensor([tokenizer(before)["input_ids"]]), labels=torch.tensor([target]))
+        return out.logits[0, places].log_softmax(-1)[torch.arange(len(bare)), bare]
     ids, start = (tokenizer(before + word)["input_ids"], len(tokenizer(before)["input_ids"]))  # type: ignore[operator]
     size = len(ids) - start
     mask = getattr(tokenizer, "mask_token_id", None)
@@ -90,7 +95,7 @@ def plain_pbft(learner: Learner, steps: int) -> torch.Tensor:
         return expected(learner, "mean")
 
 
-@pytest.mark.parametrize("kind", ["gpt_neox", "bert"])
+@pytest.mark.parametrize("kind", ["gpt_neox", "bert", "t5", "bart"])
 def test_training_lowers_the_cross_entropy_of_the_scores(folders: dict[str, Path], kind: str) -> None:
     """Three whole-batch updates without dropout."""
 
@@ -108,7 +113,8 @@ def test_training_lowers_the_cross_entropy_of_the_scores(folders: dict[str, Path
         pass
     with torch.no_grad():
         found = learner.scores(learner.collate(learner.items(EXAMPLES)))
-    torch.testing.assert_close(found, plain_pbft(fresh(), 3), rtol=0, atol=1e-8)
+    exact = 1e-5 if kind == "t5" else 1e-8  # its norm is in fp32, whose sums of one row go another way than of many
+    torch.testing.assert_close(found, plain_pbft(fresh(), 3), rtol=0, atol=exact)
 
 
 @pytest.mark.parametrize("spec", ["lora+pbft", "lora+distill", "adaptive+pbft"])

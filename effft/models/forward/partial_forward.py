@@ -46,6 +46,15 @@ def block_input(
     raise AssertionError("the body did not call its block")
 
 
+def can_start_at_block(backbone: Backbone) -> bool:
+    """Whether states are all that a block takes from the blocks below it, and from nowhere else.
+
+    The first block of T5 makes the relative positions of all; a decoder also reads its encoder.
+    """
+    within = backbone.layout.blocks[0].modules()
+    return not backbone.decoder_start and not any(isinstance(part, torch.nn.Embedding) for part in within)
+
+
 @contextmanager
 def start_at_block(backbone: Backbone, states: Tensor, index: int) -> Iterator[None]:
     """While open, the blocks below `index` do nothing, and block `index` reads `states`.
