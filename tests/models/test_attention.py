@@ -7,8 +7,7 @@ import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from effft.models.forward import attention
-from effft.models.forward.attention import attend
+from effft.models.forward.attention import LARGEST, LONGEST, attend
 
 HEADS, SIZE = 4, 16
 
@@ -59,13 +58,10 @@ def test_nearer_to_exact_than_eager_attention(kind: str, queries: int, keys: int
 
 
 @pytest.mark.parametrize("reason", ["long", "large", "fp32", "bias"])
-def test_what_the_fused_kernel_keeps(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = made(2, 6, 6, HEADS, 1)
+def test_what_the_fused_kernel_keeps(reason: str) -> None:
+    length = {"long": LONGEST + 1, "large": LONGEST}.get(reason, 6)
+    parts = made(1 + LARGEST // (HEADS * length**2) if reason == "large" else 2, length, length, HEADS, 1)
     words: dict[str, object] = {"mask": None, "scaling": None}
-    if reason == "long":
-        monkeypatch.setattr(attention, "LONGEST", 5)
-    if reason == "large":
-        monkeypatch.setattr(attention, "LARGEST", 10)
     if reason == "bias":
         words["position_bias"] = torch.zeros(1, HEADS, 6, 6).bfloat16()
     if reason == "fp32":

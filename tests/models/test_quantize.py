@@ -1,5 +1,6 @@
 """`quantize`: refused where it cannot be, and what transformers is given where it can. The bits need a GPU."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from backbones import save_backbone
 from effft.config import make_config
 from effft.errors import InputError
 from effft.models import backbone
-from effft.models import quantization as quantize
 from effft.models.backbone import LoadOptions, load
 from effft.models.precision import store_in_bf16
 from effft.models.quantization import check_quantize, elements, quantization_options
@@ -33,13 +33,15 @@ def test_without_a_gpu_it_is_refused(strategy: str, how: str) -> None:
         prepare(make_config({"strategy": strategy, "quantize": how, "device": "cpu"}), Session())
 
 
-def test_the_missing_package_and_the_saved_model_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantize, "find_spec", lambda name: None)
+def test_the_missing_package_and_the_saved_model_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(InputError, match=r"pip install '.\[big\]'"):
         check_quantize("nf4", "lora", True, CUDA, False)
     with pytest.raises(InputError, match="needs the backbone in full precision"):
         check_quantize("nf4", "lora", True, CUDA, True)
-    monkeypatch.setattr(quantize, "find_spec", lambda name: object())
+    monkeypatch.delitem(sys.modules, "bitsandbytes")
+    (tmp_path / "bitsandbytes.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
     check_quantize("nf4", "lora", True, CUDA, False)
     check_quantize("none", "vanilla", False, torch.device("cpu"), True)
 

@@ -9,9 +9,8 @@ from backbones import CONFIGS, DECODERS, save_backbone
 from helpers import EXAMPLES, learner_on
 
 from effft.config import RunConfig
-from effft.models.forward import attention
+from effft.models.forward.attention import NARROW
 from effft.models.forward.shared_prefix import SharedPrefix, common_prefix
-from effft.strategies import scoring
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
 from effft.training.loop import private_randomness, train
@@ -24,42 +23,40 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("kind", DECODERS)
 @pytest.mark.parametrize("spec", ["icl", "pattern+classifier"])
-@pytest.mark.parametrize("narrowest", [attention.NARROW, 0])
+@pytest.mark.parametrize("wide", [False, True])  # then our attention, and the last block makes the answers alone
 def test_a_shared_start_gives_the_scores_of_the_plain_prompt(
-    folders: dict[str, Path], kind: str, spec: str, narrowest: int, monkeypatch: pytest.MonkeyPatch
+    folders: dict[str, Path], kind: str, spec: str, wide: bool, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(attention, "NARROW", narrowest)  # 0: our attention, and the last block makes the answers alone
+    folder = save_backbone(tmp_path, kind, std=0.05, width=NARROW) if wide else folders[kind]
     strategy = compose(spec).with_parameters({"shots": 4})
-    learner = learner_on(folders[kind], strategy, demos=EXAMPLES[:4], dtype=torch.float64)
+    learner = learner_on(folder, strategy, demos=EXAMPLES[:4], dtype=torch.float64)
     items = learner.items(EXAMPLES)
     size = common_prefix([item.prompt.ids for item in items])
     assert learner.shares_starts
     assert size > 20
     start = SharedPrefix(learner.backbone, items[0].prompt.ids[:size])
     with torch.inference_mode():
-        monkeypatch.setattr(learner, "packs_sequences", False)
+        learner.packs_sequences = False
         plain = torch.cat([learner.scores(learner.collate([item])) for item in items])
         shared = learner.scores_after(start, items)
         again = learner.scores_after(start, items[::-1])  # the start is as it was
     torch.testing.assert_close(shared, plain, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(again.flip(0), plain, rtol=1e-10, atol=1e-10)
+    learner.packs_sequences = wide
     torch.testing.assert_close(predict(learner, items), plain.float())
 
 
-def test_predict_reads_a_common_start_once(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    starts: list[int] = []
-
-    class Counted(SharedPrefix):
-        def __init__(self, backbone: object, ids: tuple[int, ...]) -> None:
-            super().__init__(backbone, ids)  # type: ignore[arg-type]
-            starts.append(len(ids))
-
-    monkeypatch.setattr(scoring, "SharedPrefix", Counted)
+def test_predict_reads_a_common_start_once(folders: dict[str, Path]) -> None:
     learner = learner_on(folders["llama"], compose("icl").with_parameters({"shots": 4}), demos=EXAMPLES[:4])
-    predict(learner, learner.items(EXAMPLES))
-    assert len(starts) == 1
-    predict(learner_on(folders["llama"], compose("zero_shot")), learner.items(EXAMPLES[:1]))
-    assert len(starts) == 1
+    read: list[tuple[int, ...]] = []
+    learner.backbone.model.get_input_embeddings().register_forward_pre_hook(
+        lambda _module, inputs: read.append(tuple(inputs[0].shape))
+    )
+    items = learner.items(EXAMPLES)
+    predict(learner, items)
+    start = common_prefix([item.prompt.ids for item in items])
+    assert read[0] == (1, start)
+    assert sum(rows * length for rows, length in read) < sum(len(item.prompt.ids) for item in items) - 2 * start
 
 
 def test_encoders_and_windows_read_prompts_whole(folders: dict[str, Path]) -> None:

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effft.models.backbone import can_pack_sequences
-from effft.models.forward import attention
 from effft.models.forward import last_block as answering
+from effft.models.forward.attention import NARROW
 from effft.models.forward.batching import even_cut
 from effft.models.forward.sequence_packing import ROUND, PackedSequences
 from effft.strategies.learner import Learner
@@ -34,12 +34,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     with pytest.MonkeyPatch.context() as patch:
         for kind, options in MORE.items():
             patch.setitem(backbones.CONFIGS, kind, options)
-        return {kind: save_backbone(tmp_path_factory.mktemp(kind), kind) for kind in (*DECODERS, "bert")}
-
-
-@pytest.fixture
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "NARROW", 0)
+        kinds = (*DECODERS, "bert")
+        return {kind: save_backbone(tmp_path_factory.mktemp(kind), kind, std=0.05, width=NARROW) for kind in kinds}
 
 
 def exact_norms(learner: Learner) -> Learner:
@@ -65,7 +61,6 @@ def passed(learner: Learner, packs: bool) -> tuple[torch.Tensor, dict[str, torch
     return loss.detach(), {n: p.grad for n, p in learner.trainable_parameters.items() if p.grad is not None}
 
 
-@pytest.mark.usefixtures("wide")
 @pytest.mark.parametrize("spec", ["vanilla", "pbft", "lora+pbft", "bitfit", "adaptive", "probe"])
 @pytest.mark.parametrize("kind", [*DECODERS, "bert"])
 def test_close_prompts_are_the_padded_batch(kind: str, spec: str, folders: dict[str, Path]) -> None:
@@ -84,7 +79,6 @@ def test_close_prompts_are_the_padded_batch(kind: str, spec: str, folders: dict[
     assert expected
 
 
-@pytest.mark.usefixtures("wide")
 @pytest.mark.parametrize("spec", ["pbft", "distill+lora", "adaptive+pbft"])
 @pytest.mark.parametrize("kind", [*DECODERS, "bert"])
 def test_label_words_alone_give_the_same_loss(kind: str, spec: str, folders: dict[str, Path]) -> None:
@@ -111,7 +105,6 @@ def test_label_words_alone_give_the_same_loss(kind: str, spec: str, folders: dic
     assert any(g.abs().max() > 0 for g in expected.values())
 
 
-@pytest.mark.usefixtures("wide")
 @pytest.mark.parametrize("kind", ["opt", "bert"])
 def test_the_scores_are_those_of_each_prompt_alone(kind: str, folders: dict[str, Path]) -> None:
     learner = learner_on(folders[kind], compose("pbft"), dtype=torch.float64)
@@ -120,7 +113,6 @@ def test_the_scores_are_those_of_each_prompt_alone(kind: str, folders: dict[str,
     torch.testing.assert_close(predict(learner, items, budget=1 << 20), alone.float())
 
 
-@pytest.mark.usefixtures("wide")
 @pytest.mark.parametrize("spec", ["vanilla", "icl"])
 def test_the_last_block_makes_the_answers_alone(spec: str, folders: dict[str, Path]) -> None:
     strategy = compose(spec)
@@ -142,10 +134,9 @@ def test_the_last_block_makes_the_answers_alone(spec: str, folders: dict[str, Pa
     assert "forward" not in vars(last)
 
 
-def test_narrow_models_and_windows_are_padded(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_narrow_models_and_windows_are_padded(folders: dict[str, Path], tmp_path: Path) -> None:
+    assert not learner_on(save_backbone(tmp_path, "llama"), compose("vanilla")).packs_sequences
     learner = learner_on(folders["mistral"], compose("vanilla"))
-    assert not learner.packs_sequences
-    monkeypatch.setattr(attention, "NARROW", 0)
     assert can_pack_sequences(learner.backbone)
     learner.backbone.model.config.sliding_window = 4
     assert not can_pack_sequences(learner.backbone)

@@ -1,6 +1,7 @@
 """Studies on a real PostgreSQL server: several drivers at once, a restart in the middle, and what is refused."""
 
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -205,7 +206,7 @@ def test_a_server_that_is_down_is_a_sentence(tracking_uri: str, capsys: pytest.C
 
 
 def test_a_driver_that_is_missing_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
     for url in ("postgresql://u:SECRET1@h/db", "postgresql+psycopg://u:SECRET1@h/db"):
         with pytest.raises(InputError, match=r"pip install '\.\[postgres\]'") as raised:
             with_driver(url)

@@ -22,7 +22,6 @@ from effft.config import make_config
 from effft.errors import InputError
 from effft.runs.runner import Runner
 from effft.runs.session import Session
-from effft.search import ray_executor
 from effft.search.jobs import Executor, JobResult, TrainingJob, measure, measure_all
 from effft.search.ray_executor import RayTasks, check_ray
 from effft.search.settings import Settings
@@ -87,7 +86,7 @@ def test_what_cannot_be_is_a_sentence(given: dict[str, Any], said: str) -> None:
 
 
 def test_no_ray_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(ray_executor, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     assert run_command_line(["search", "--executor", "ray"]) == 2
     assert capsys.readouterr().err == (
         "effft: executor=ray: Ray is not installed: pip install '.[ray]', here and on every node.\n"
