@@ -34,7 +34,6 @@ VENDORS = {
     "mlflow": ("effft/tracking/",),
     "peft": ("effft/models/lora.py", "benchmarks/"),
     "optuna": ("effft/search/", "benchmarks/"),
-    "plotly": ("effft/reports/",),
     "matplotlib": ("effft/reports/drawing.py",),
     "ray": ("effft/search/ray_executor.py",),
     "datasets": ("effft/data/",),

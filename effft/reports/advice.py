@@ -1,22 +1,22 @@
-"""What a reader should take: the Pareto front in words, and what choosing on OOD data would have given."""
+"""The answer of a report in sentences made from its numbers: what to use, its cost, how sure that is, what fails."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from effft.config import Amount
-from effft.evaluation.statistics import front
+from effft.evaluation.metric_keys import CROSS_VALIDATED, slices_with
+from effft.evaluation.statistics import front, smallest_p
 from effft.reports.blocks import Table
-from effft.reports.data import ReportData, split_title
-from effft.reports.groups import HOME, OOD_MEAN, RunGroup
+from effft.reports.data import ReportData, metric_names, split_title
+from effft.reports.groups import HOME, MEMORY, OOD_MEAN, QUERY_TIME, SHARE, TUNED, RunGroup
+from effft.reports.pairwise import LEVEL, Pair, pairs_between
+from effft.reports.searches import StudyRecord
 
-MEMORY = "resources/peak_memory_mb"
-COSTS = {
-    MEMORY: "peak memory (MB)",
-    "resources/trainable_parameters": "trainable parameters",
-    "resources/train_seconds": "training time",
-}
-LIMITS = (10, 30, 100, 300, 1e3, 3e3, 10e3, 30e3, 100e3)
+MOST = 8
+"""Names in one sentence; the others are counted."""
+HALF = 0.5
+"""Share of the way from chance to the score in domain below which an OOD set counts as not managed."""
 
 
 def size(megabytes: float) -> str:
@@ -30,47 +30,172 @@ def pareto(groups: list[RunGroup], key: str) -> list[RunGroup]:
     return [known[i] for i in front([group.median(key) for group in known], [group.mean() for group in known])]
 
 
-def recommendation(data: ReportData, backbone: str) -> str:
-    """One paragraph from the front of memory, at the largest number of examples per label."""
+def choose(data: ReportData, groups: Sequence[RunGroup]) -> RunGroup | None:
+    """The group with the highest mean on validation (or out of fold), the smaller one of equals; never by a test."""
+    key = f"{chosen_on(data)}/{data.primary}"
+    known = [(stat.mean, -group.median(MEMORY), group) for group in groups if (stat := group.stat(key))]
+    return max(known, key=lambda one: one[:2])[2] if known else None
+
+
+def chosen_on(data: ReportData) -> str:
+    """The split that choices are made on."""
+    return CROSS_VALIDATED if data.home == CROSS_VALIDATED else "validation"
+
+
+def answer(data: ReportData, backbone: str, studies: Sequence[StudyRecord]) -> dict[str, str]:
+    """Name -> sentences, at the largest number of examples."""
     amount = max(data.amounts(backbone))
-    return " ".join(_sentences(data, data.groups_on(backbone, amount), amount))
+    groups = data.groups_on(backbone, amount)
+    chosen = choose(data, groups)
+    found: dict[str, Iterator[str]] = {}
+    if chosen is not None:
+        others = [group for group in groups if group is not chosen]
+        pairs = pairs_between([(chosen, other) for other in others], [data.home], data.primary)
+        equal = {pair.other for pair in pairs if pair.pairs > 1 and pair.low <= 0}
+        found["Use"] = _use(data, chosen, amount, others)
+        found["As good"] = _as_good(chosen, [group for group in others if group.variant in equal], pairs)
+        found["Cost"] = _cost(data, chosen, groups)
+        found["How sure"] = _how_sure(chosen, pairs)
+    else:
+        found["Use"] = iter([f"No run has a score on {chosen_on(data)}, and nothing here is chosen by a test score."])
+    found["What fails"] = _fails(data, groups, chosen)
+    found["Tuning adds"] = _tuning(data, groups, studies)
+    return {name: text for name, sentences in found.items() if (text := " ".join(sentences))}
 
 
-def _sentences(data: ReportData, groups: list[RunGroup], amount: Amount) -> Iterator[str]:
-    def named(group: RunGroup) -> str:
-        return f"{group.variant} ({data.primary} {group.mean():.3f})"
-
-    best, *others = groups  # the groups come best first
-    stats = {group.variant: group.score(HOME) for group in others}
-    near = [name for name, stat in stats.items() if stat and stat.high is not None and stat.high >= best.mean()]
-    ties = f"; the intervals do not separate it from {', '.join(near)}" if near else ""
-    yield f"With {amount.examples}, {named(best)} is best {split_title(data.home)}{ties}."
-    if any(group.score(OOD_MEAN) for group in groups):
-        highest = max(groups, key=lambda group: group.mean(OOD_MEAN))
-        who = "it has the highest mean too" if highest is best else f"{highest.variant} has the highest mean"
-        yield f"Out of domain ({', '.join(data.sets)}) {who}, {highest.mean(OOD_MEAN):.3f}."
-    steps, last = pareto(groups, MEMORY), None
-    for limit in LIMITS:
-        fitting = [group for group in steps if group.median(MEMORY) <= limit]
-        if fitting and fitting[-1] is not last:
-            last = fitting[-1]
-            yield f"Best under {size(limit)} of memory: {named(last)}, which peaks at {size(last.median(MEMORY))}."
-    idle = [group for group in groups if not group.trains]
-    if idle:
-        yield f"Best without any training: {named(idle[0])}."
-    if all(len(group.runs) < 2 for group in groups):
-        yield "Every number comes from a single run, so none of this is more than a first impression."
+def _use(data: ReportData, chosen: RunGroup, amount: Amount, others: Sequence[RunGroup]) -> Iterator[str]:
+    split = chosen_on(data)
+    score, home = chosen.stat(f"{split}/{data.primary}"), chosen.score(HOME)
+    assert score is not None
+    assert home is not None
+    by = "out of fold" if split == CROSS_VALIDATED else "on validation"
+    yield f"{chosen.variant}, with {amount.examples}: the highest {data.primary} {by}, {score.mean:.3f}."
+    same = [g.variant for g in others if (stat := g.stat(f"{split}/{data.primary}")) and stat.mean == score.mean]
+    if same:
+        yield f"{_and(same)} {'has' if len(same) == 1 else 'have'} the same there, with more memory."
+    reached = [f"{_interval(home)} {split_title(data.home)}"] if split != data.home else []
+    reached += [f"{_interval(stat)} on {name}" for name in data.sets if (stat := chosen.score(f"ood/{name}"))]
+    if reached:
+        yield f"It reaches {_and(reached)}."
 
 
-def oracle(data: ReportData, backbone: str) -> Table | None:
+def _as_good(chosen: RunGroup, equal: Sequence[RunGroup], pairs: Sequence[Pair]) -> Iterator[str]:
+    if not pairs:
+        return
+    if not equal:
+        yield "None, by the intervals of the paired differences."
+        return
+    gaps = [next(pair.text for pair in pairs if pair.other == group.variant) for group in equal]
+    differences = "difference is" if len(equal) == 1 else "differences are"
+    yield f"{_and([group.variant for group in equal])}: the paired {differences} {_and(gaps)}."
+    for key, word in ((MEMORY, "needs less memory"), ("resources/train_seconds", "trains faster")):
+        less = [group for group in equal if group.median(key) < chosen.median(key)]
+        if less:
+            least = min(less, key=lambda group: group.median(key))
+            number = size(least.median(key)) if key == MEMORY else f"{least.median(key):.3g} s"
+            yield f"{least.variant} {word}: {number}."
+
+
+def _cost(data: ReportData, chosen: RunGroup, groups: Sequence[RunGroup]) -> Iterator[str]:
+    share, seconds, memory, query = (
+        chosen.median(key) for key in (SHARE, "resources/train_seconds", MEMORY, QUERY_TIME)
+    )
+    parts = [f"{100 * share:.3g} % of the parameters trained"] if share == share else []
+    parts += [f"{seconds:.3g} s of training"] if seconds == seconds else []
+    parts += [f"a peak of {size(memory)} of memory"] if memory == memory else []
+    parts += [f"{query:.3g} ms for an answer"] if query == query else []
+    if parts:
+        yield f"{_and(parts)} (medians)."
+    idle = choose(data, [group for group in groups if not group.trains])
+    if idle is not None and idle is not chosen:
+        yield f"Without any training {idle.variant} reaches {idle.mean():.3f} {split_title(data.home)}."
+
+
+def _how_sure(chosen: RunGroup, pairs: Sequence[Pair]) -> Iterator[str]:
+    runs = len(chosen.runs)
+    if runs < 2:
+        yield "Every number of it comes from a single run, so this is no more than a first impression."
+        return
+    yield f"{runs} runs ({len(set(chosen.draws.tolist()))} draws of the examples)."
+    clear = [pair.other for pair in pairs if pair.p_holm < LEVEL and pair.difference > 0]
+    above = [pair.other for pair in pairs if pair.p_holm >= LEVEL and pair.pairs > 1 and pair.low > 0]
+    if clear:
+        yield f"Better than {_some(clear)} by the paired test (p < {LEVEL}, {len(pairs)} comparisons, Holm)."
+    if above:
+        most = max(pair.pairs for pair in pairs)
+        few = smallest_p(most) > LEVEL / len(pairs)
+        why = (
+            f"{most} pairs are too few for the test, which needs more seeds" if few else "the test does not confirm it"
+        )
+        yield f"Above {_some(above)} by the interval of the paired difference; {why}."
+    single = [pair.other for pair in pairs if pair.pairs < 2]
+    if single:
+        yield f"No interval for {_some(single)}: a single pair of runs."
+
+
+def _fails(data: ReportData, groups: Sequence[RunGroup], chosen: RunGroup | None) -> Iterator[str]:
+    trained = [group for group in groups if group.trains] or list(groups)
+    for name in data.sets:
+        stats = [stat for group in trained if (stat := group.score(f"ood/{name}"))]
+        known, home = data.references(list(groups), f"ood/{name}"), (chosen or trained[0]).mean()
+        if stats and known is not None:
+            least, most = min(s.mean for s in stats), max(s.mean for s in stats)
+            if most < known[1] + HALF * (home - known[1]):
+                yield f"Nobody manages {name}: {data.primary} {least:.3f} to {most:.3f}; chance is {known[1]:.3f}."
+    hard = [
+        (max(means), f"{parts.slice_label} ({split_title(split)})")
+        for split in data.splits
+        for key, parts in slices_with(metric_names(data.frame), split, "accuracy").items()
+        if not parts.slice[1:] and (means := [stat.mean for group in trained if (stat := group.stat(key))])
+    ]
+    if hard:
+        top, name = min(hard)
+        yield f"Hardest slice: {name}, where no strategy has an accuracy above {top:.3f}."
+    chance = [group.variant for group in trained if _at_chance(data, group)]
+    if chance:
+        yield f"In domain no better than chance: {_some(chance)}."
+
+
+def _at_chance(data: ReportData, group: RunGroup) -> bool:
+    stat, known = group.score(HOME), data.references([group], data.home)
+    return stat is not None and known is not None and stat.interval[0] <= known[1]
+
+
+def _tuning(data: ReportData, groups: Sequence[RunGroup], studies: Sequence[StudyRecord]) -> Iterator[str]:
+    plain = {group.variant: group for group in groups}
+    for group in groups:
+        base = plain.get(group.strategy)
+        if TUNED in group.variant and base is not None:
+            for pair in pairs_between([(group, base)], [data.home], data.primary):
+                yield f"{group.variant}: {pair.text} over the defaults {split_title(data.home)}, {pair.pairs} pairs."
+    for study in studies:
+        if study.sentences:
+            yield f"{study.label}: {study.sentences[0]}"
+
+
+def _interval(stat: object) -> str:
+    mean, low, high = (getattr(stat, name) for name in ("mean", "low", "high"))
+    return f"{mean:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
+
+
+def _and(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return _and(names) if len(names) <= MOST else f"{', '.join(names[:MOST])} and {len(names) - MOST} more"
+
+
+def oracle(data: ReportData) -> Table | None:
     """OOD metric of the run chosen by validation, and of the run one would choose if OOD labels were known."""
     rows = []
-    for group in data.groups_on(backbone):
-        validation, ood = group.values(f"validation/{data.primary}"), group.values(f"score/{OOD_MEAN}")
-        if len(group.runs) < 2 or np.isnan(ood).all() or np.isnan(validation).all():
-            continue
-        chosen, best = ood[int(np.nanargmax(validation))], float(np.nanmax(ood))
-        numbers = (f"{value:.3f}" for value in (float(np.nanmean(ood)), chosen, best))
-        rows.append((group.variant, str(group.amount), *numbers, f"{best - chosen:+.3f}"))
-    heads = ("strategy", "per label", "mean of runs", "chosen on validation", "chosen on OOD", "difference")
-    return Table(heads, rows) if rows else None
+    for backbone in data.backbones:
+        for group in data.groups_on(backbone):
+            validation, ood = group.values(f"validation/{data.primary}"), group.values(f"score/{OOD_MEAN}")
+            if len(group.runs) < 2 or np.isnan(ood).all() or np.isnan(validation).all():
+                continue
+            chosen, best = ood[int(np.nanargmax(validation))], float(np.nanmax(ood))
+            numbers = (f"{value:.3f}" for value in (float(np.nanmean(ood)), chosen, best))
+            rows.append((group.variant, *([backbone] if data.backbones[1:] else []), str(group.amount), *numbers))
+    heads = ("strategy", *(["backbone"] if data.backbones[1:] else []), "per label", "mean of runs")
+    return Table((*heads, "chosen on validation", "chosen on OOD"), rows) if rows else None

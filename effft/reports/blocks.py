@@ -1,54 +1,52 @@
 """What a report is made of before it is HTML or Markdown: sections of text, tables and figures."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from effft.redaction import redact
-
-Plotly = dict[str, Any]
-"""A trace, an axis or a layout, as plotly names their parts; texts in it are as they are."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text. left: numbers of the columns that hold words; quiet: numbers of the rows that are references."""
+    """Rows of text.
+
+    Args:
+        heads: The names of the columns.
+        rows: A text for every column.
+        caption: What the table is.
+        left: Numbers of the columns that hold words.
+        quiet: Numbers of the rows that are references.
+        kind: How the page shows it: 'results', 'slices', 'pairs', 'plain'.
+        keys: For every row the group or the strategy that it is about, '' for none.
+        where: Which choice on the page shows it: {'backbone': 'tiny-lm', 'amount': '32'}; {} always.
+    """
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     left: tuple[int, ...] = (0,)
     quiet: Sequence[int] = ()
+    kind: str = "plain"
+    keys: Sequence[str] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure, described once for the page and for a still picture.
+class Chart:
+    """A figure that the page draws from its data. about: what it shows, also for readers who do not see it.
 
-    Args:
-        key: A name of its own in the report.
-        title: Its heading.
-        about: What it shows, for readers who do not see it too.
-        traces: Plotly's `data`.
-        layout: Plotly's `layout`.
-        still: Whether it is also written as an SVG file, which the Markdown report shows.
+    still: the name of the file with the same as a still picture, which the Markdown report shows.
     """
 
-    key: str
+    kind: str
     title: str
     about: str
-    traces: Sequence[Plotly]
-    layout: Plotly
-    still: bool = False
-
-    @property
-    def file_name(self) -> str:
-        """The file of its still picture."""
-        return f"{anchor(self.key)}.svg"
+    data: object = None
+    still: str = ""
 
 
-Block = str | list[str] | Table | Figure
-"""A paragraph, the points of a list, a table or a figure."""
+Block = str | list[str] | dict[str, str] | Table | Chart
+"""A paragraph, the points of a list, paragraphs with a name each, a table or a figure."""
 
 
 @dataclass(frozen=True)

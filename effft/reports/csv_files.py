@@ -6,9 +6,12 @@ from dataclasses import asdict, fields
 import pandas as pd
 
 from effft.config import Amount
+from effft.evaluation.metric_keys import slices_with
 from effft.redaction import redact
-from effft.reports.data import ReportData
-from effft.reports.groups import GAP, OOD_MEAN
+from effft.reports.data import ReportData, metric_names
+from effft.reports.difficulty import difficulty_curves
+from effft.reports.groups import GAP, OOD_MEAN, SHARE
+from effft.reports.measures import Measure, measures
 from effft.reports.pairwise import Pair
 from effft.runs.compare import Outcome
 
@@ -46,7 +49,8 @@ def outcomes_csv(outcomes: Sequence[Outcome]) -> str:
 
 def runs_csv(data: ReportData) -> str:
     """A line for every finished run with every metric, unrounded; runs at another difficulty have no variant."""
-    frame = pd.concat([data.frame, data.other_difficulty]) if len(data.other_difficulty) else data.frame
+    frame = pd.concat([data.scored, data.other_difficulty]) if len(data.other_difficulty) else data.scored
+    frame = frame.dropna(axis=1, how="all").drop(columns="metric:score/home", errors="ignore")
     columns = [*(c for c in RUN_COLUMNS if c in frame), *sorted(str(c) for c in frame if str(c).startswith("metric:"))]
     return csv_text(frame[columns].rename(columns=lambda column: column.removeprefix("metric:")))
 
@@ -63,6 +67,25 @@ def results_csv(data: ReportData) -> str:
                 numbers = {"distinct_runs": stat.count, "majority": majority, "chance": chance}
                 records.append(names | place | asdict(stat) | numbers)
     return csv_text(pd.DataFrame.from_records(records, columns=RESULT_COLUMNS))
+
+
+def measures_csv(data: ReportData) -> str:
+    """A line for every group and metric, slices too: mean, sd and interval; of a cost the median and the range."""
+    slices = [
+        Measure(key, key) for split in data.splits for key in slices_with(metric_names(data.frame), split, "accuracy")
+    ]
+    places = [("", data.groups)]
+    places += [(f"{c.field}={value:g}", groups) for c in difficulty_curves(data) for value, groups in c.points]
+    records = [
+        {"backbone": group.backbone, "strategy": group.strategy, "variant": group.variant, "per_label": group.amount}
+        | {"difficulty": place, "measure": measure.key}
+        | {("value" if name == "mean" else name): value for name, value in asdict(stat).items()}
+        for measure in (*measures(data), Measure(SHARE, "share"), *slices)
+        for place, groups in places
+        for group in groups
+        if (stat := measure.of(group))
+    ]
+    return csv_text(pd.DataFrame.from_records(records))
 
 
 def pairs_csv(pairs: Sequence[Pair]) -> str:

@@ -83,6 +83,11 @@ class ReportData:
         """Every group of runs, by backbone, number of examples and variant."""
         return self.groups_in(self.frame)
 
+    @cached_property
+    def scored(self) -> pd.DataFrame:
+        """The runs with what follows from their metrics."""
+        return with_scores(self.frame, self.primary, self.splits)
+
     def groups_in(self, frame: pd.DataFrame) -> list[RunGroup]:
         """The groups of some runs."""
         keys = [*(f"{split}/{self.primary}" for split in self.splits), *RESULT]

@@ -1,16 +1,17 @@
 """The section on runs of one task at several difficulties: the metric against each field of the difficulty."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import pandas as pd
 
 from effft.config import DIFFICULTY_FIELDS, Amount
-from effft.reports.blocks import Block, Table
+from effft.reports.blocks import Block, Chart, Table, anchor
+from effft.reports.colors import look
 from effft.reports.data import ReportData, split_title
-from effft.reports.figures import MOST_WITH_INTERVALS, Points, axis, line_chart
-from effft.reports.groups import RunGroup, difficulty_of, difficulty_values, with_variants
+from effft.reports.groups import OOD_MEAN, RunGroup, difficulty_of, difficulty_values, with_variants
 
 ABOUT = {
     "overlap_strength": "At 1 a missing word gives every in-domain pair that is not entailed away; at 0 none does.",
@@ -27,7 +28,7 @@ class Curve:
     backbone: str
     amount: Amount
     rest: str
-    points: Points
+    points: Sequence[tuple[float, list[RunGroup]]]
     runs: pd.Index
 
 
@@ -62,10 +63,10 @@ def difficulty_section(data: ReportData) -> Iterator[Block]:
         field, key = curve.field.replace("_", " "), f"difficulty-{curve.backbone}-{curve.field}-{curve.amount.name}"
         title = f"In domain and OOD {data.primary} against {field}, {curve.amount.examples}"
         variants = list(dict.fromkeys(group.variant for _, groups in curve.points for group in groups))
-        few = len(variants) <= MOST_WITH_INTERVALS
-        figure = line_chart(data, curve.points, key, title, ABOUT[curve.field], axis(field), few)
-        if figure is not None:
-            yield figure
+        lines = difficulty_lines(data, curve)
+        if lines:
+            about = f"Means over distinct runs; solid in domain, dashed the mean of the OOD sets. {ABOUT[curve.field]}"
+            yield Chart("lines", title, about, {"x": field, "y": data.primary, "lines": lines}, f"{anchor(key)}.svg")
             rows = [
                 (variant, split_title(split), *(_score(groups, variant, split) for _, groups in curve.points))
                 for variant, split in product(variants, data.splits)
@@ -73,6 +74,19 @@ def difficulty_section(data: ReportData) -> Iterator[Block]:
             heads = ("strategy", "split", *(f"{value:g}" for value, _ in curve.points))
             caption = f"{data.primary} at every {field}" + (f" ({curve.rest})" if curve.rest else "")
             yield Table(heads, rows, caption, (0, 1))
+
+
+def difficulty_lines(data: ReportData, curve: Curve) -> list[dict[str, Any]]:
+    """A line for every strategy in domain and for the mean of the OOD sets: (place, mean, low, high) of its points."""
+    lines = []
+    for variant in dict.fromkeys(group.variant for _, groups in curve.points for group in groups):
+        for split in (data.home, OOD_MEAN):
+            drawn = [(place, group) for place, groups in curve.points for group in groups if group.variant == variant]
+            points = [(place, stat.mean, *stat.interval) for place, group in drawn if (stat := group.score(split))]
+            if points:
+                drawn_as = {"look": look(drawn[0][1].strategy, variant), "dashed": split == OOD_MEAN}
+                lines.append({"name": variant, **drawn_as, "points": points})
+    return lines
 
 
 def _score(groups: list[RunGroup], variant: str, split: str) -> str:

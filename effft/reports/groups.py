@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, Amount, RunConfig
+from effft.evaluation.metric_keys import slices_with
 from effft.evaluation.statistics import Array, Numbers, crossed_weights, interval
 from effft.strategies.parts import TRANSDUCTIVE
 from effft.strategies.strategy import compose
@@ -32,7 +33,10 @@ DEFAULTS = {
 HOME, OOD_MEAN, GAP = "home", "ood mean", "gap"
 """Scores of a run beside those on each split: in domain (or cross-validated), mean over the OOD sets, difference."""
 
-SHARE = "resources/trainable_share"
+SHARE, MEMORY = "resources/trainable_share", "resources/peak_memory_mb"
+
+WORST_SLICE, QUERY_TIME = "worst slice", "resources/query_milliseconds"
+"""The least accuracy on a slice of one dimension; how long an answer takes."""
 
 TUNED = " tuned"
 """After the name of a strategy whose settings a study chose."""
@@ -52,6 +56,11 @@ class Statistic:
     def interval(self) -> tuple[float, float]:
         """Its ends; the mean itself where there is no interval."""
         return (self.mean, self.mean) if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
+    def plain(self) -> "Statistic":
+        """Without the interval."""
+        return replace(self, low=None, high=None)
 
     def __str__(self) -> str:
         spread = "" if self.sd is None else f" ± {self.sd:.3f}"
@@ -75,6 +84,11 @@ class RunGroup:
     runs: pd.DataFrame
     repeats: int = 0
     copies: int = 0
+
+    @property
+    def key(self) -> str:
+        """Its name among all groups of a report; the number of examples comes first."""
+        return f"{self.amount.name}|{self.backbone}|{self.variant}"
 
     @property
     def trains(self) -> bool:
@@ -132,6 +146,19 @@ class RunGroup:
         """The primary metric on a split, or HOME, OOD_MEAN, GAP; None when no run has it."""
         return self.stat(f"score/{split}")
 
+    def fallen(self, split: str = HOME) -> list[tuple[int, int, float]]:
+        """(seed, data_seed, score) of the runs far below the others: by 0.2 and by three times the spread.
+
+        The spread is 1.4826 times the median distance from the median (Leys et al. 2013); of four runs and more.
+        """
+        values = self.values(f"score/{split}")
+        middle = float(np.nanmedian(values)) if len(values) > 3 and not np.isnan(values).all() else float("nan")
+        least = (
+            middle - max(0.2, 3 * 1.4826 * float(np.nanmedian(np.abs(values - middle)))) if middle == middle else middle
+        )
+        seeds = self.runs["seed"].fillna(0).to_numpy(dtype=np.int64)
+        return [(int(seeds[i]), int(self.draws[i]), float(values[i])) for i in np.flatnonzero(values < least)]
+
     def mean(self, split: str = HOME) -> float:
         """The mean of this score alone; minus infinity where there is none."""
         stat = self.score(split)
@@ -145,15 +172,25 @@ def numbers(frame: pd.DataFrame, key: str) -> Array:
 
 
 def with_scores(frame: pd.DataFrame, metric: str, splits: Sequence[str]) -> pd.DataFrame:
-    """The frame with the scores of every run, `score/<split>` and so on, and the share of its trained parameters."""
+    """The frame with what follows from the metrics of a run: `score/<split>` and so on, shares, time per query."""
     scores = {split: numbers(frame, f"{split}/{metric}") for split in splits}
     home, *ood = scores.values()
     scores[HOME] = home
     scores[OOD_MEAN] = np.mean(ood, axis=0) if ood else np.full(len(frame), np.nan)
     scores[GAP] = home - scores[OOD_MEAN]
-    share = numbers(frame, "resources/trainable_parameters") / numbers(frame, "resources/total_parameters")
+    keys = [column.removeprefix("metric:") for column in map(str, frame.columns) if column.startswith("metric:")]
+    whole = [
+        key for split in splits for key, parts in slices_with(keys, split, "accuracy").items() if not parts.slice[1:]
+    ]
+    scores[WORST_SLICE] = np.fmin.reduce([numbers(frame, key) for key in whole] or [np.full(len(frame), np.nan)])
     made = {f"metric:score/{split}": values for split, values in scores.items()}
-    return frame.assign(**made, **{f"metric:{SHARE}": share})
+    share = numbers(frame, "resources/trainable_parameters") / numbers(frame, "resources/total_parameters")
+    examples = sum(np.nan_to_num(numbers(frame, f"{split}/examples")) for split in ("validation", *splits))
+    speed = numbers(frame, "resources/queries_per_second")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seconds = np.where(np.isnan(speed), numbers(frame, "resources/evaluation_seconds") / examples, 1 / speed)
+    times = np.where(np.isfinite(seconds), 1000 * seconds, np.nan)
+    return frame.assign(**made, **{f"metric:{SHARE}": share, f"metric:{QUERY_TIME}": times})
 
 
 def with_variants(frame: pd.DataFrame) -> pd.DataFrame:

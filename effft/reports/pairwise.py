@@ -1,8 +1,10 @@
 """Differences between strategies on the same shots: paired, tested by sign flips, corrected for their number."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 
 from effft.config import Amount
@@ -13,12 +15,15 @@ from effft.reports.groups import RunGroup
 
 LEVEL = 0.05
 MOST = 16
-"""Strategies in one matrix; a larger one cannot be read."""
+"""Strategies in one table; a larger one cannot be read."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One strategy against another on one split: mean difference over pairs of runs, p before and after Holm."""
+    """One strategy against another on one split: mean difference over pairs of runs, p before and after Holm.
+
+    low, high: 95 % bootstrap over the pairs, NaN for a single one.
+    """
 
     backbone: str
     amount: Amount
@@ -29,6 +34,14 @@ class Pair:
     pairs: int
     p: float
     p_holm: float
+    low: float
+    high: float
+
+    @property
+    def text(self) -> str:
+        """'+0.053* [0.021, 0.085]'."""
+        ends = "" if np.isnan(self.low) else f" [{self.low:+.3f}, {self.high:+.3f}]"
+        return f"{self.difference:+.3f}{'*' if self.p_holm < LEVEL else ''}{ends}"
 
 
 def difference(one: RunGroup, other: RunGroup, key: str) -> PairedDifference | None:
@@ -44,50 +57,57 @@ def difference(one: RunGroup, other: RunGroup, key: str) -> PairedDifference | N
     return paired_difference(*sides)
 
 
-def pairs_of(data: ReportData, backbone: str, amount: Amount) -> list[Pair]:
-    """All pairs of strategies on every split, corrected together."""
-    pairs = [
-        Pair(backbone, amount, split, one.variant, other.variant, found.mean, found.count, found.p, found.p)
-        for split in data.splits
-        for one, other in combinations(data.groups_on(backbone, amount)[:MOST], 2)
-        if (found := difference(one, other, f"{split}/{data.primary}"))
-    ]
+def pairs_between(groups: Sequence[tuple[RunGroup, RunGroup]], splits: Sequence[str], metric: str) -> list[Pair]:
+    """The first minus the second group of each, on every split, corrected together."""
+    pairs = []
+    for split in splits:
+        for one, other in groups:
+            if found := difference(one, other, f"{split}/{metric}"):
+                ends = found.interval if found.count > 1 else (np.nan, np.nan)
+                numbers = (found.mean, found.count, found.p, found.p, *ends)
+                pairs.append(Pair(one.backbone, one.amount, split, one.variant, other.variant, *numbers))
     return [replace(pair, p_holm=p) for pair, p in zip(pairs, holm([pair.p for pair in pairs]), strict=True)]
 
 
-def pairs_section(data: ReportData, backbone: str, pairs: list[Pair]) -> list[Block]:
-    """A matrix for every split and number of examples, and what may be read from it."""
+def pairs_of(data: ReportData, backbone: str, amount: Amount) -> list[Pair]:
+    """All pairs of strategies on every split."""
+    return pairs_between([*combinations(data.groups_on(backbone, amount)[:MOST], 2)], data.splits, data.primary)
+
+
+def pairs_section(data: ReportData, pairs: list[Pair]) -> list[Block]:
+    """A triangle for every backbone, number of examples and split, and what may be read from it."""
     if not pairs:
         return ["There are no two strategies on the same shots."]
     blocks: list[Block] = [
-        f"Row minus column in {data.primary}, mean over runs with the same seed and the same shots. A star marks a "
-        f"difference that holds at {LEVEL} (two-sided sign-flip permutation test, Holm's correction over the matrices "
-        "of one number of examples). Pairs of one draw share their examples, so with few data_seeds p is optimistic."
+        f"Row minus column in {data.primary}, mean over runs with the same seed and the same shots, with its 95 % "
+        f"bootstrap interval over these pairs. A star marks a difference that holds at {LEVEL} (two-sided sign-flip "
+        "permutation test, Holm's correction over the tables of one number of examples). Pairs of one draw share their "
+        "examples, so with few data_seeds p is optimistic."
     ]
-    for amount in sorted({pair.amount for pair in pairs}, reverse=True):
-        here = [pair for pair in pairs if pair.amount == amount]
-        for split in dict.fromkeys(pair.split for pair in here):
-            blocks.append(_matrix([pair for pair in here if pair.split == split]))
+    places = sorted({(data.backbones.index(p.backbone), p.amount) for p in pairs}, key=lambda at: (at[0], -sum(at[1])))
+    for place, amount in places:
+        here = [pair for pair in pairs if (pair.backbone, pair.amount) == (data.backbones[place], amount)]
         counts = sorted({pair.pairs for pair in here})
         number = f"{counts[0]} to {counts[-1]}" if counts[1:] else str(counts[0])
         clear = sum(pair.p_holm < LEVEL for pair in here)
-        line = (
-            f"{amount.examples}, {number} pairs each: {clear} of {len(here)} differences hold at {LEVEL} "
-            "after Holm's correction."
-        )
+        line = f"{clear} of {len(here)} differences hold at {LEVEL} after Holm's correction, {number} pairs each."
         if smallest_p(counts[-1]) > LEVEL / len(here):
-            line += " No difference can hold with so few pairs: run more seeds and data_seeds."
-        blocks.append(line)
+            line += " None can hold with so few pairs: run more seeds and data_seeds."
+        blocks += [_triangle(data, [p for p in here if p.split == split], line) for split in _splits(here)]
     return blocks
 
 
-def _matrix(pairs: list[Pair]) -> Table:
+def _splits(pairs: list[Pair]) -> list[str]:
+    return list(dict.fromkeys(pair.split for pair in pairs))
+
+
+def _triangle(data: ReportData, pairs: list[Pair], line: str) -> Table:
+    """Rows below columns: each pair once."""
+    first = pairs[0]
     names = list(dict.fromkeys(name for pair in pairs for name in (pair.one, pair.other)))
-    entries = {(name, name): "" for name in names}
-    for pair in pairs:
-        star = "*" if pair.p_holm < LEVEL else ""
-        entries[pair.one, pair.other] = f"{pair.difference:+.3f}{star}"
-        entries[pair.other, pair.one] = f"{-pair.difference:+.3f}{star}"
-    rows = [(one, *(entries.get((one, other), "-") for other in names)) for one in names]
-    title = f"{split_title(pairs[0].split)}, {pairs[0].amount.phrase}"
-    return Table((title, *names), rows)
+    known = {(pair.one, pair.other): pair.text for pair in pairs}
+    rows = [(row, *(known.get((row, column), "") for column in names[1:])) for row in names[:-1]]
+    backbone = f" on {first.backbone}" if len(data.backbones) > 1 else ""
+    caption = f"{split_title(first.split)}, {first.amount.examples}{backbone}. {line}"
+    where = {"backbone": first.backbone, "amount": first.amount.name, "split": first.split}
+    return Table(("row minus column", *names[1:]), rows, caption, kind="pairs", where=where)

@@ -2,26 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from effft.disk import written_whole
 from effft.errors import RunError
 from effft.progress import ProgressCallback, silent
-from effft.reports.advice import COSTS, oracle, recommendation
-from effft.reports.blocks import Block, Figure, Section
-from effft.reports.csv_files import pairs_csv, results_csv, runs_csv
+from effft.reports.advice import answer, oracle
+from effft.reports.blocks import Chart, Section, anchor
+from effft.reports.csv_files import measures_csv, pairs_csv, results_csv, runs_csv
 from effft.reports.data import ReportData, collect, select_runs
 from effft.reports.difficulty import difficulty_section
-from effft.reports.drawing import still_figure
-from effft.reports.figures import costs, learning_curve, overview, scatter, slices
-from effft.reports.page import markdown, page
+from effft.reports.drawing import still_lines, stills
+from effft.reports.groups import MEMORY, QUERY_TIME
+from effft.reports.page import markdown, page, page_data
 from effft.reports.pairwise import Pair, pairs_of, pairs_section
 from effft.reports.published import published_section
 from effft.reports.results import ResultsTable, results_table
 from effft.reports.searches import StudyRecord, read_studies, search_section, trials_csv
-from effft.reports.warnings import find_warnings
+from effft.reports.slices import slice_tables
+from effft.reports.warnings import find_missing, find_warnings
 from effft.tracking.reading import RunReader
 
 RESULTS = (
@@ -29,10 +30,30 @@ RESULTS = (
     "gap is in domain minus the mean of the OOD sets; costs are medians. “At chance” means that the interval holds "
     "what guessing scores. An interval from fewer than 5 runs is rough."
 )
-ORACLE = (
-    "What choosing a run by its OOD score would have given. No one can choose so without OOD labels, and nothing in "
-    "this project does. The last column shows how much such a choice would have added."
+CHOICES = (
+    "For every strategy: the OOD score of the run that validation chooses, and of the run that its OOD score would "
+    "choose. The last column says how far a choice among the seeds could get; nobody can make it without OOD labels, "
+    "and nothing in this project does."
 )
+SCORES = (
+    "Small dots are single runs, the mark is their mean with its 95 % interval over seed x data_seed; a ring is a run "
+    "far below the others of its strategy. Dotted: chance; dashed: always the most frequent label."
+)
+TRADE = (
+    "The dashed line joins the strategies that no other beats in both. Bars are 95 % intervals, dots are single runs; "
+    "a cost is the median of its runs. Any two numbers can be set against each other."
+)
+LEARNING = "Means over distinct runs against the number of labelled examples."
+SLICES = (
+    "Accuracy, mean over distinct runs; below 0.5 red, above it blue. In each group those slices come first on which "
+    "the strategies that train differ most."
+)
+BREAK_EVEN = (
+    "Seconds of training and answering together: training time + queries x time per query. Where two lines cross, the "
+    "strategy that trains longer has paid for itself. The number behind a name is its score in domain."
+)
+LOCAL_SERVER = "http://127.0.0.1:5000"
+"""Where `mlflow ui` answers."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +82,12 @@ class Report:
 
         Args:
             folder: Where to; figures of an earlier report go when this one is small.
-            small: Leave out the page, and the line for every run in runs.csv.
+            small: Leave out the page and the two long tables, runs.csv and measures.csv.
 
         Raises:
             RunError: The folder cannot be written; files of an earlier report stay as they were.
         """
-        names = [name for name in self.files if not small or name not in ("report.html", "runs.csv")]
+        names = [name for name in self.files if not small or name not in ("report.html", "runs.csv", "measures.csv")]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with ExitStack() as drafts:
@@ -88,6 +109,7 @@ def build(
     parent: str = "",
     command: str = "",
     progress: ProgressCallback = silent,
+    mlflow_url: str = LOCAL_SERVER,
 ) -> Report:
     """Read the runs of a task back from MLflow and make everything of the report.
 
@@ -98,6 +120,7 @@ def build(
         parent: Only the runs under this run, or under several ('id,id').
         command: What makes the report again; stands at its foot.
         progress: Told the stages.
+        mlflow_url: Where the MLflow server answers that the page's links lead to.
 
     Raises:
         InputError: There is no such experiment.
@@ -107,25 +130,29 @@ def build(
     frame, names = collect(reader, experiment, parent)
     data, studies = select_runs(frame, task), read_studies(reader, task, names)
     progress("statistics", 0, 0)
-    pairs = [p for b in data.backbones for n in data.amounts(b) for p in pairs_of(data, b, n)]
+    places = [(backbone, amount) for backbone in data.backbones for amount in data.amounts(backbone)]
+    pairs = [pair for backbone, amount in places for pair in pairs_of(data, backbone, amount)]
     tables = {backbone: results_table(data, backbone) for backbone in data.backbones}
-    warnings = find_warnings(data)
+    warnings, missing = find_warnings(data), find_missing(data)
     progress("figures", 0, 0)
-    sections = list(_sections(data, tables, pairs, warnings, studies))
+    sections = list(_sections(data, tables, pairs, (warnings, missing), studies))
     day = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     title, lead = f"{task}: which strategy works best, and at what cost", _lead(data)
     foot = f"Made {day} from {experiment} by effft." + (f" Again: {command}" if command else "")
-    figures = [block for section in sections for block in section.blocks if isinstance(block, Figure) and block.still]
+    charts = [block for section in sections for block in section.blocks if isinstance(block, Chart)]
+    still = {name: svg for b in data.backbones for name, svg in stills(data, b, data.amounts(b)[-1]).items()}
     files = {
-        "report.html": page(title, lead, sections, foot),
+        "report.html": page(title, lead, sections, foot, page_data(data, mlflow_url)),
         "report.md": markdown(title, lead, sections, command),
         "runs.csv": runs_csv(data),
         "results.csv": results_csv(data),
+        "measures.csv": measures_csv(data),
         "differences.csv": pairs_csv(pairs),
         **({"trials.csv": trials_csv(studies)} if studies else {}),
-        **{figure.file_name: still_figure(figure) for figure in figures},
+        **still,
+        **{chart.still: still_lines(chart) for chart in charts if chart.kind == "lines"},
     }
-    return Report(data, files, tables, warnings)
+    return Report(data, files, tables, [*warnings, *missing])
 
 
 def _lead(data: ReportData) -> str:
@@ -142,37 +169,44 @@ def _sections(
     data: ReportData,
     tables: dict[str, ResultsTable],
     pairs: list[Pair],
-    warnings: list[str],
+    notes: tuple[list[str], list[str]],
     studies: list[StudyRecord],
 ) -> Iterator[Section]:
-    """The sections that have something to show: those on every backbone, then those on the task."""
-    for backbone in data.backbones:
-        on = f" on {backbone}" if len(data.backbones) > 1 else ""
-        last, choice = data.amounts(backbone)[-1], oracle(data, backbone)
-        main = tables[backbone].block(intervals=True)
-        differences = pairs_section(data, backbone, [pair for pair in pairs if pair.backbone == backbone])
-        where = [scatter(data, backbone), learning_curve(data, backbone)]
-        where += [slices(data, backbone, last, split) for split in data.splits]
-        contents: list[tuple[str, Sequence[Block | None]]] = [
-            ("In short", [recommendation(data, backbone)]),
-            (
-                "Results",
-                [main, RESULTS.format(metric=data.primary), tables[backbone].further(), overview(data, backbone, last)],
-            ),
-            ("Differences between strategies", differences),
-            ("Where it works and where not", where),
-            ("What it costs", [costs(data, backbone, last, key) for key in COSTS]),
-            ("Choosing on OOD data, which no one can", [ORACLE, choice] if choice else []),
+    """The sections that have something to show."""
+    if data.groups:
+        for place, backbone in enumerate(data.backbones):
+            on = f" on {backbone}" if len(data.backbones) > 1 else ""
+            yield Section(f"answer-{place}", f"In short{on}", [answer(data, backbone, studies)])
+        last = {backbone: data.amounts(backbone)[-1] for backbone in data.backbones}
+        still = [(f"overview-{b}-{last[b].name}.svg", f"cost-{b}-peak-memory-mb.svg") for b in data.backbones]
+        costs = any(group.median(MEMORY) == group.median(MEMORY) for group in data.groups)
+        yield Section(
+            "scores", "Scores", [Chart("scores", "Scores of every strategy", SCORES, still=anchor(still[0][0]))]
+        )
+        trade = Chart("trade", "Score against cost", TRADE, still=anchor(still[0][1]) if costs else "")
+        yield Section("costs", "Score against cost", [trade])
+        results = [
+            replace(table.block(intervals=True, wide=True), caption=backbone, where={"backbone": backbone})
+            for backbone, table in tables.items()
         ]
-        for title, blocks in contents:
-            known = [block for block in blocks if block is not None]
-            if known:
-                yield Section(f"{'advice' if title == 'In short' else title}-{backbone}", f"{title}{on}", known)
-    if len(data.other_difficulty):
-        yield Section("difficulty", "At another difficulty", list(difficulty_section(data)))
+        more = [further for table in tables.values() if (further := table.further())]
+        yield Section("results", "Results", [*results, RESULTS.format(metric=data.primary), *more])
+        if len({group.amount for group in data.groups}) > 1:
+            yield Section("learning", "Learning curves", [Chart("learning", "Score against examples", LEARNING)])
+        if any(group.median(QUERY_TIME) == group.median(QUERY_TIME) for group in data.groups):
+            yield Section("even", "Break-even", [Chart("even", "Total time against queries", BREAK_EVEN)])
+        sliced = [table for backbone in data.backbones for table in slice_tables(data, backbone, last[backbone])]
+        if sliced:
+            yield Section("slices", "Slices", [SLICES, *sliced])
+        yield Section("differences", "Differences between strategies", pairs_section(data, pairs))
     if studies:
         yield Section("searches", "Searches", list(search_section(studies)))
+    if len(data.other_difficulty):
+        yield Section("difficulty", "At another difficulty", list(difficulty_section(data)))
     if published := list(published_section(data)):
         yield Section("published", "Beside published results", published)
-    title = "Warnings" if data.groups else "What is missing"
-    yield Section("warnings", title, [warnings or "There are none."])
+    if choices := oracle(data):
+        yield Section("choices", "What a choice among the seeds could add", [CHOICES, choices])
+    yield Section("notes", "Notes", [notes[0] or "There are none."])
+    if notes[1]:
+        yield Section("missing", "Missing cells", [notes[1]])

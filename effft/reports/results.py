@@ -13,10 +13,20 @@ from effft.config import Amount
 from effft.evaluation.metric_keys import home_split
 from effft.evaluation.metrics import FURTHER_METRICS
 from effft.evaluation.statistics import chance_remark
-from effft.reports.advice import MEMORY
 from effft.reports.blocks import Table
 from effft.reports.data import ReportData, metric_names, split_title
-from effft.reports.groups import DEMO_SEED, GAP, HOME, OOD_MEAN, SHARE, RunGroup, Statistic
+from effft.reports.groups import (
+    DEMO_SEED,
+    GAP,
+    HOME,
+    MEMORY,
+    OOD_MEAN,
+    QUERY_TIME,
+    SHARE,
+    WORST_SLICE,
+    RunGroup,
+    Statistic,
+)
 from effft.reports.page import markdown_blocks
 from effft.runs.compare import Outcome
 
@@ -54,12 +64,16 @@ class ResultsTable:
     references: dict[str, tuple[float, float]]
     warnings: tuple[str, ...] = ()
 
-    def block(self, intervals: bool = False, remarks: bool = True, narrow: bool = False) -> Table:
-        """The table as text. narrow: without the columns that do not fit 80 characters, the remarks among them."""
+    def block(self, intervals: bool = False, remarks: bool = True, narrow: bool = False, wide: bool = False) -> Table:
+        """The table as text.
+
+        narrow: without the columns that do not fit 80 characters, the remarks among them. wide: with those that the
+        page can hide.
+        """
 
         def score(row: ResultRow, split: str, intervals: bool = intervals) -> str:
             stat = row.group.score(split)
-            return "-" if stat is None else str(stat if intervals else replace(stat, low=None, high=None))
+            return "-" if stat is None else str(stat if intervals else stat.plain)
 
         def median(row: ResultRow, key: str, form: str, times: int = 1) -> str:
             value = row.group.median(key)
@@ -74,14 +88,22 @@ class ResultsTable:
             f"{split_title(self.data.home)} {self.data.primary}": partial(score, split=HOME),
             **{split_title(split): partial(score, split=split) for split in splits[1:]},
             "gap": partial(score, split=GAP, intervals=False),
+            "worst slice": partial(score, split=WORST_SLICE, intervals=False),
+            "validation": lambda row: (
+                str(stat.plain) if (stat := row.group.stat(f"validation/{self.data.primary}")) else "-"
+            ),
+            "trained": partial(median, key="resources/trainable_parameters", form="{:,.0f}"),
             "trainable": partial(median, key=SHARE, form="{:.3g} %", times=100),
             "memory" if narrow else "peak memory": partial(median, key=MEMORY, form="{:,.0f} MB"),
             "training": partial(median, key=COSTS["train_seconds"], form="{:.1f} s"),
             "evaluation": partial(median, key=COSTS["evaluation_seconds"], form="{:.1f} s"),
+            "per query": partial(median, key=QUERY_TIME, form="{:.3g} ms"),
+            "operations": partial(median, key="resources/train_flops", form="{:.3g}"),
             "remarks": lambda row: "; ".join(row.remarks),
         }
         dropped = ["gap", "trainable", "evaluation"] * narrow + ["remarks"] * (narrow or not remarks)
         dropped += ["labels"] * (narrow or all(math.isnan(row.group.median(LABELS)) for row in self.rows))
+        dropped += ["worst slice", "validation", "trained", "per query", "operations"] * (not wide)
         heads = [head for head in columns if head not in dropped]
         rows = [[columns[head](row) for head in heads] for row in self.rows]
         for place, name in enumerate(REFERENCES if self.references else ()):
@@ -93,7 +115,9 @@ class ResultsTable:
             ]
             rows.append(cells + [""] * (len(heads) - len(cells)))
         left = tuple(place for place, head in enumerate(heads) if head in ("strategy", "remarks"))
-        return Table(tuple(heads), rows, left=left, quiet=range(len(self.rows), len(rows)))
+        keys = [row.group.key for row in self.rows] + [""] * (len(rows) - len(self.rows))
+        quiet = range(len(self.rows), len(rows))
+        return Table(tuple(heads), rows, left=left, quiet=quiet, kind="results", keys=keys)
 
     def further(self) -> Table | None:
         """The metrics that only some tasks have, on every split; None for the others."""

@@ -10,9 +10,9 @@ import pandas as pd
 
 from effft.config import Amount
 from effft.evaluation.metric_keys import parse
-from effft.reports.blocks import Block, Figure, Table
+from effft.reports.blocks import Block, Chart, Table
+from effft.reports.colors import look
 from effft.reports.csv_files import csv_text
-from effft.reports.figures import axis, look, sideways, trace
 from effft.tracking.reading import RunReader, StoredRun
 
 IMPORTANCE = "importance/"
@@ -26,17 +26,18 @@ FEW_TRIALS = 30
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial: its state, the mean metric on validation (None where there is none), the values it tried."""
+    """One trial: its state, the mean metric on validation (None where there is none), the values it tried, its time."""
 
     number: int
     state: str
     value: float | None
     values: Mapping[str, str]
+    seconds: float = 0
 
     @property
     def words(self) -> str:
         """The values: numbers with three digits, names as they are."""
-        return ", ".join(f"{key}={_short(value)}" for key, value in self.values.items())
+        return ", ".join(f"{spoken(key)} {_short(value)}" for key, value in self.values.items())
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,15 @@ class StudyRecord:
         return sorted(shares, key=lambda share: -share[1])
 
     @property
-    def verdict(self) -> str:
-        """The sentences it ended with, without the link to its plots."""
-        lines = self.parent.tags.get("mlflow.note.content", "").splitlines()
-        return " ".join(line.strip() for line in lines if line.strip() and not line.startswith("["))
+    def seconds(self) -> float:
+        """Training and evaluation of all its trials."""
+        return sum(trial.seconds for trial in self.trials)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What it ended with, the recommendation first, without the link to its plots."""
+        lines = map(str.strip, self.parent.tags.get("mlflow.note.content", "").splitlines())
+        return [line for line in lines if line and not line.startswith("[")]
 
 
 def read_studies(reader: RunReader, task: str, only: Sequence[str] | None = None) -> list[StudyRecord]:
@@ -92,23 +98,40 @@ def read_studies(reader: RunReader, task: str, only: Sequence[str] | None = None
 def _trial(run: StoredRun, metric: str) -> TrialRecord:
     number = run.tags.get("optuna.trial", "")
     value = run.metrics.get(f"validation/{metric}")
-    return TrialRecord(int(number) if number.isdecimal() else -1, run.tags.get("trial.state", ""), value, run.params)
+    seconds = sum(run.metrics.get(f"resources/{stage}_seconds", 0) for stage in ("train", "evaluation"))
+    state = run.tags.get("trial.state", "")
+    return TrialRecord(int(number) if number.isdecimal() else -1, state, value, run.params, seconds)
 
 
 def search_section(studies: Sequence[StudyRecord]) -> Iterator[Block]:
-    """A table, the history, the importances, and what each study ended with."""
+    """What each study recommends, a table, the history and the importances."""
+    told = {study.label: " ".join(study.sentences) for study in studies if study.sentences}
+    if told:
+        yield told
     heads = (
-        "study", "backbone", "trials", "best validation", "final mean", "what mattered", "chosen values",
+        "study", "backbone", "trials", "time spent", "best validation", "final mean", "recommended",
     )  # fmt: skip
     about = "Selection uses validation alone. The best of many noisy trials looks too good, so it is measured again."
-    yield Table(heads, [_row(study) for study in studies], about, (0, 1, 2, 5, 6))
+    yield Table(heads, [_row(study) for study in studies], about, (0, 1, 2, 6))
     drawn = [study for study in studies if study.complete][-MOST_STUDIES:]
     if drawn:
-        yield history(drawn)
+        lines = [
+            {"name": study.label, "metric": study.metric}
+            | {"look": look(study.parent.tags.get("strategy", ""), study.label)}
+            | {"trials": [(trial.number, value, trial.words) for trial, value in study.complete]}
+            for study in drawn
+        ]
+        about = "A mark is a complete trial, the line the best so far. Pruned and failed trials are in the table only."
+        yield Chart("history", "History of the searches", about, lines)
     known = [study for study in drawn if study.importances]
     if known:
-        yield importances(known)
-    yield from (f"{study.label}: {study.verdict}" for study in studies if study.verdict)
+        about = "What mattered: the share of the spread in validation that a parameter explains (fANOVA)."
+        if any(len(study.complete) < FEW_TRIALS for study in known):
+            about += f" There are fewer than {FEW_TRIALS} trials, so read it as a hint."
+        names = list(dict.fromkeys(name for study in known for name, _ in study.importances))
+        shares = [dict(study.importances) for study in known]
+        rows = [(spoken(n), *(f"{own[n]:.2f}" if n in own else "-" for own in shares)) for n in names]
+        yield Table(("parameter", *(study.label for study in known)), rows, about, kind="shares")
 
 
 def _row(study: StudyRecord) -> list[str]:
@@ -118,10 +141,10 @@ def _row(study: StudyRecord) -> list[str]:
         study.label,
         study.parent.params.get("model", ""),
         ", ".join(f"{count} {state}" for state, count in counts.items()) or "none",
+        f"{study.seconds:,.0f} s" if study.seconds else "-",
         f"{study.best_so_far[-1]:.3f}" if study.complete else "-",
         f"{fresh:.3f}" if fresh is not None else "-",
-        ", ".join(f"{key} {share:.2f}" for key, share in study.importances[:3]) or "-",
-        next((trial.words for trial in study.trials if trial.number == number), "-"),
+        next((f"trial {t.number}: {t.words}" for t in study.trials if t.number == number), "-"),
     ]
 
 
@@ -132,47 +155,23 @@ def _short(value: str) -> str:
         return value
 
 
-def history(studies: Sequence[StudyRecord]) -> Figure:
-    """A mark for every complete trial, and the best so far as a line."""
-    traces, labels = [], [study.label for study in studies]
-    for study in studies:
-        marker = look(study.label, labels)
-        numbers, values = [trial.number for trial, _ in study.complete], [value for _, value in study.complete]
-        hover = [f"trial {trial.number}: {trial.words}" for trial, _ in study.complete]
-        traces.append(trace(study.label, numbers, values, "markers", marker, hover=hover))
-        traces.append(trace("", numbers, study.best_so_far, "lines", marker, shape="hv"))
-    metrics = ", ".join(dict.fromkeys(study.metric for study in studies))
-    about = "A mark is a complete trial, the line the best so far. Pruned and failed trials are in the table only."
-    layout = {"xaxis": axis("trial"), "yaxis": axis(f"validation {metrics}")}
-    return Figure("history", "History of the searches", about, traces, layout)
-
-
-def importances(studies: Sequence[StudyRecord]) -> Figure:
-    """Bars: the share of the spread in validation that each parameter explains."""
-    traces = []
-    for study in studies:
-        names, shares = zip(*study.importances[::-1], strict=True)
-        color = look(study.label, [study.label for study in studies])["color"]
-        bars = {"type": "bar", "orientation": "h", "x": shares, "y": names, "marker": {"color": color}}
-        named = {"name": study.label, "showlegend": True}
-        traces.append(bars | named | {"hovertemplate": "%{fullData.name}: %{x:.3f}<extra></extra>"})
-    about = "How much of the spread in validation each parameter explains (fANOVA over the complete trials)."
-    if any(len(study.complete) < FEW_TRIALS for study in studies):
-        about += f" There are fewer than {FEW_TRIALS} trials, so read it as a hint."
-    parameters = {name for study in studies for name, _ in study.importances}
-    height = 160 + len(parameters) * (16 + 12 * len(studies))
-    layout = sideways(height) | {"xaxis": axis("share of the spread"), "barmode": "group"}
-    return Figure("importances", "What mattered in the searches", about, traces, layout)
+def spoken(parameter: str) -> str:
+    """A parameter in the user's words."""
+    return parameter.replace("_", " ")
 
 
 def trials_csv(studies: Sequence[StudyRecord]) -> str:
-    """A line for every trial and parameter."""
-    heads = ("study", "strategy", "backbone", "per_label", "trial", "state", "metric", "value", "parameter", "tried")
-    rows = [
-        [study.name, study.parent.tags.get("strategy", ""), study.parent.params.get("model", ""),
-         Amount.of(study.parent.params), trial.number, trial.state, study.metric, trial.value, key, tried]
-        for study in studies
-        for trial in study.trials
-        for key, tried in (trial.values or {"": ""}).items()
-    ]  # fmt: skip
+    """A line for every trial and parameter; then the numbers of each study itself, with no trial."""
+    heads = (
+        "study", "strategy", "backbone", "per_label", "trial", "state", "metric", "value", "seconds", "parameter",
+        "tried",
+    )  # fmt: skip
+    rows: list[list[object]] = []
+    for study in studies:
+        params = study.parent.params
+        place = [study.name, study.parent.tags.get("strategy", ""), params.get("model", ""), Amount.of(params)]
+        for trial in study.trials:
+            told = [trial.number, trial.state, study.metric, trial.value, trial.seconds]
+            rows += [[*place, *told, *pair] for pair in (trial.values or {"": ""}).items()]
+        rows += [[*place, "", "", key, value, "", "", ""] for key, value in study.parent.metrics.items()]
     return csv_text(pd.DataFrame(rows, columns=heads))

@@ -6,7 +6,7 @@ from itertools import product
 
 from effft.reports.data import ReportData, split_title
 from effft.reports.difficulty import difficulty_words, without_curve
-from effft.reports.groups import TUNED, RunGroup
+from effft.reports.groups import HOME, TUNED, RunGroup
 from effft.reports.results import identical_results, remarks
 
 MOST = 12
@@ -17,8 +17,22 @@ STATUSES = {"RUNNING": "not ended yet", "FAILED": "failed", "KILLED": "were stop
 
 def find_warnings(data: ReportData) -> list[str]:
     """Sentences, the gravest first; none when nothing is wrong."""
-    kinds = (_chance, _unlike, _leaks, _left_out, _missing)
+    kinds = (_chance, _fallen, _unlike, _leaks, _left_out)
     return [*filter(None, map(identical_results, data.groups)), *(text for kind in kinds for text in kind(data))]
+
+
+def find_missing(data: ReportData) -> list[str]:
+    """Cells of the grid without a run: strategies that lack seeds or numbers of examples that others have."""
+    return list(_missing(data)) if data.groups else []
+
+
+def _fallen(data: ReportData) -> Iterator[str]:
+    """Runs far below the others of their group: training sometimes fails with an unlucky seed (Mosbach et al. 2021)."""
+    for group in data.groups:
+        if fallen := group.fallen():
+            runs = _some([f"seed {seed}, draw {draw} ({score:.3f})" for seed, draw, score in fallen])
+            where = f"{group.variant} at {group.amount.phrase}"
+            yield f"{where}: far below its other runs {split_title(data.home)}: {runs}; the median is {_median(group)}."
 
 
 def _chance(data: ReportData) -> Iterator[str]:
@@ -99,6 +113,10 @@ def _lost(group: RunGroup, seeds: set[tuple[int, int]]) -> int:
 
 def _seeds(group: RunGroup) -> set[tuple[int, int]]:
     return set(zip(group.seeds.tolist(), group.draws.tolist(), strict=True))
+
+
+def _median(group: RunGroup) -> str:
+    return f"{group.median(f'score/{HOME}'):.3f}"
 
 
 def _some(names: Sequence[str], separator: str = ", ") -> str:

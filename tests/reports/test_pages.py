@@ -62,8 +62,8 @@ def test_the_report_among_the_artifacts_draws_every_chart(tracking_uri: str, tmp
     run = client.search_runs([home], "tags.kind = 'report'")[0]
     kept = Path(client.download_artifacts(run.info.run_id, "report/report.html", str(tmp_path)))
     assert kept.read_bytes() == (out / "report.html").read_bytes(), "MLflow keeps the page as it was made"
-    charts = drawn(kept, tmp_path / "profile")
-    assert charts == len(re.findall('<div class="plot', kept.read_text())) >= 6
+    charts = dump(kept, tmp_path / "profile").count('<svg viewBox="0 0')
+    assert charts == kept.read_text().count('<div class="plot') >= 3
     for name in ("report.html", "report.md", "runs.csv", "results.csv", "differences.csv"):
         assert PASSWORD not in (out / name).read_text(), f"{name} holds a secret"
     assert all(PASSWORD not in path.read_text() for path in out.glob("*.svg"))
@@ -90,7 +90,8 @@ def test_kind_9_mlflows_own_artifact_view_draws_every_chart(tmp_path: Path, monk
         client.log_text(run, study_page(some_study()), "study.html")
         view = f"{server.uri}/#/experiments/{home}/runs/{run}/artifacts"
         addresses = [f"{view}/report/report.html", f"{view}/study.html"]
-        drawn, errors = counts_in_frames(addresses, ".js-plotly-plot .main-svg:first-of-type", tmp_path / "profile")
+        selector = ".plot > svg, .js-plotly-plot .main-svg:first-of-type"
+        drawn, errors = counts_in_frames(addresses, selector, tmp_path / "profile")
     assert errors == []
-    assert drawn[0] == len(re.findall('<div class="plot', (tmp_path / "out" / "report.html").read_text())) >= 6
+    assert drawn[0] == (tmp_path / "out" / "report.html").read_text().count('<div class="plot') >= 3
     assert drawn[1] >= 3

@@ -1,0 +1,39 @@
+"""Accuracy on the slices of every split as tables: slices below their dimension, strategies as columns."""
+
+from collections.abc import Iterator
+
+from effft.config import Amount
+from effft.evaluation.metric_keys import slices_with
+from effft.reports.blocks import Table
+from effft.reports.data import ReportData, metric_names, split_title
+
+MOST = 200
+"""Slices in one table: those on which the strategies differ most; the file measures.csv has all."""
+
+
+def slice_tables(data: ReportData, backbone: str, amount: Amount) -> Iterator[Table]:
+    """A table for every split that has slices: those of a dimension together, the most contested first."""
+    groups, names = data.groups_on(backbone, amount), metric_names(data.frame)
+    for split in data.splits:
+        judged = [place for place, group in enumerate(groups) if group.trains] or range(len(groups))
+        rows: list[tuple[str, float, list[str]]] = []
+        for key, parts in slices_with(names, split, "accuracy").items():
+            means = [stat.mean if (stat := group.stat(key)) else None for group in groups]
+            if known := [mean for place in judged if (mean := means[place]) is not None]:
+                dimension = ", ".join(name for name, _ in parts.slice)
+                value = ", ".join(value or "(blank)" for _, value in parts.slice)
+                cells = ["-" if mean is None else f"{mean:.2f}" for mean in means]
+                rows.append((dimension, max(known) - min(known), [value, *cells]))
+        kept = sorted(rows, key=lambda row: -row[1])[:MOST]
+        kept.sort(key=lambda row: (row[0].count(","), row[0], -row[1]))
+        if kept:
+            more = f" The {MOST} with the widest spread of {len(rows)}; measures.csv has all." if rows[MOST:] else ""
+            on = f" on {backbone}" if len(data.backbones) > 1 else ""
+            yield Table(
+                ("slice", *(group.variant for group in groups)),
+                [row for _, _, row in kept],
+                f"{split_title(split).capitalize() if split == data.home else split}, {amount.examples}{on}.{more}",
+                kind="slices",
+                keys=[dimension for dimension, _, _ in kept],
+                where={"backbone": backbone, "split": split},
+            )
