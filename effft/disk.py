@@ -20,11 +20,7 @@ def cache_folder() -> Path:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what is no regular file before it is opened: a FIFO would block, a device would never end.
-
-    Raises:
-        InputError: says what it is instead.
-    """
+    """Refuse what is no regular file before it is opened: a FIFO would block, a device would never end."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
@@ -41,9 +37,6 @@ def check_exists(path: Path, kind: str, pattern: str) -> None:
         path: The path, as it was given.
         kind: What sentences call the file, for example `task file`.
         pattern: What the names of such files look like, for the nearest one.
-
-    Raises:
-        InputError: says where it was looked for, and the nearest file there.
     """
     if os.path.lexists(path):
         return
@@ -79,11 +72,7 @@ def read_text(path: Path, kind: str, most: int = LARGEST_TEXT) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """64 hex digits of SHA-256 over a file's bytes: the identity of a local file, wherever it lies.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """64 hex digits of SHA-256 over a file's bytes: the identity of a local file, wherever it lies."""
     check_regular(path)
     try:
         with path.open("rb") as file:

@@ -63,11 +63,7 @@ def is_distributed_launch() -> bool:
 
 
 def check_distributed_launch(words: Sequence[str]) -> None:
-    """Refuse everything but `run` in processes launched together (`accelerate launch`): only one run can be shared.
-
-    Raises:
-        InputError: another command.
-    """
+    """Refuse everything but `run` in processes launched together (`accelerate launch`): only one run can be shared."""
     if is_distributed_launch() and "run" not in words[:1]:
         raise InputError(
             f"{os.environ['WORLD_SIZE']} processes were launched together, which serves one run "
@@ -104,11 +100,7 @@ def unexpected(error: Exception, arguments: Sequence[str]) -> int:
 
 @contextmanager
 def with_estimate(config: "RunConfig") -> Iterator[None]:
-    """Add the estimate of this run to the error when memory is short.
-
-    Raises:
-        RunError: memory is short.
-    """
+    """Add the estimate of this run to the error when memory is short."""
     from effft.models.out_of_memory import out_of_memory, release_memory
 
     try:

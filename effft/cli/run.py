@@ -33,11 +33,7 @@ class Strategies(Group):
         return [*NAMED, *COMPOSED]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """The command of a strategy.
-
-        Raises:
-            InputError: an unknown name, or parts that do not fit together.
-        """
+        """The command of a strategy."""
         return command_for(compose(cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -94,11 +90,7 @@ def command_for(strategy: Strategy) -> Command:
 
 
 def check_applicable(strategy: Strategy, values: Mapping[str, str | None]) -> None:
-    """Refuse a value for a parameter that the strategy does not have; '' counts as not given.
-
-    Raises:
-        InputError: the parameter, and the strategies that have it.
-    """
+    """Refuse a value for a parameter that the strategy does not have; '' counts as not given."""
     applicable = fields_of(strategy)
     for name, value in values.items():
         if name in applicable or value is None or value == "":

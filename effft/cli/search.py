@@ -66,11 +66,7 @@ STUDIES = Path(__file__).parents[1] / "search" / "studies"
 
 
 def read_study(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Make the values of a study file the defaults of the other options; returns the study's name in the storage.
-
-    Raises:
-        InputError: The file cannot be read, or has a key that is no option of this command.
-    """
+    """Make the values of a study file the defaults of the other options; returns the study's name in the storage."""
     path = STUDIES / f"{value}.yaml" if f"{value}.yaml" in {file.name for file in STUDIES.iterdir()} else Path(value)
     if path.suffix not in (".yaml", ".yml") or ctx.resilient_parsing:
         return value

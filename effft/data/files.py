@@ -49,11 +49,7 @@ class Layout:
 
 
 def format_of(path: Path) -> tuple[str, bool]:
-    """The suffix that tells a file's format, and whether it is gzipped.
-
-    Raises:
-        InputError: unknown suffix.
-    """
+    """The suffix that tells a file's format, and whether it is gzipped."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     suffix = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])

@@ -23,11 +23,7 @@ class LeakageCheck:
         return len(self.split) - len(self.clean)
 
     def chosen(self, drop: bool) -> ExampleSet:
-        """The split, or what is left of it without those.
-
-        Raises:
-            InputError: nothing is left.
-        """
+        """The split, or what is left of it without those."""
         if drop and not len(self.clean):
             raise InputError(
                 f"{self.split.name}: all {len(self.split)} examples of {self.split.origin} also occur in train, so "

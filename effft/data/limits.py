@@ -19,11 +19,7 @@ MOST_COLUMNS = 10_000
 
 
 def data_limit() -> float:
-    """Bytes that the rows of one file may take.
-
-    Raises:
-        InputError: the environment variable is no positive number.
-    """
+    """Bytes that the rows of one file may take."""
     given = os.environ.get(LIMIT_VARIABLE, "") or str(DEFAULT_LIMIT_MB)
     try:
         limit = float(given)

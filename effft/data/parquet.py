@@ -71,9 +71,6 @@ def _packed_columns(path: Path, metadata: Any) -> tuple[list[str], int, int]:
     Returns:
         The columns whose texts arrow leaves in their dictionary; the bytes that lists of numbers take beyond their size
         in the file; the number of rows that fit into `BATCH_BYTES` when every text is as long as its whole column.
-
-    Raises:
-        InputError: too many columns; lists of texts that arrow cannot leave packed.
     """
     if metadata.num_columns > MOST_COLUMNS:
         raise InputError(f"{path}: it has {metadata.num_columns:,} columns; {MOST_COLUMNS:,} is the most.")

@@ -35,11 +35,7 @@ class Table:
         return f"{self.origin}, {self.unit} {row.number}"
 
     def find(self, names: Sequence[str]) -> str:
-        """The first of `names` that is a column.
-
-        Raises:
-            InputError: none is.
-        """
+        """The first of `names` that is a column."""
         for name in names:
             if name in self.columns:
                 return name

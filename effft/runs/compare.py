@@ -117,11 +117,7 @@ def content_key(run: ComparedRun, session: "Session") -> str:
 
 
 class PlannedComparison:
-    """The runs of a comparison, checked and ready; `outcomes` works them off.
-
-    Raises:
-        InputError: What is wrong with a run, with its strategy and number of examples.
-    """
+    """The runs of a comparison, checked and ready; `outcomes` works them off."""
 
     def __init__(
         self, runs: Sequence[ComparedRun], workers: int, session: "Session", progress: ProgressCallback = silent

@@ -19,11 +19,7 @@ from effft.strategies.label_words import label_words
 
 
 def control_config(config: RunConfig, control: str, session: Session) -> RunConfig:
-    """The configuration that a control is run with.
-
-    Raises:
-        InputError: There are no label words to swap.
-    """
+    """The configuration that a control is run with."""
     if control == "random_weights":
         return config.model_copy(update={"model": _random_model(config.model, config.revision).name})
     if control == "swapped_label_words":

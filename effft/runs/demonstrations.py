@@ -33,11 +33,7 @@ def capped_shots(strategy: Strategy, config: RunConfig, labelled: int) -> tuple[
 def choose_demonstrations(
     strategy: Strategy, task: Task, backbone: Backbone, config: RunConfig, labelled: Sequence[Example]
 ) -> tuple[Strategy, tuple[Example, ...], list[str]]:
-    """The demonstrations, or those to choose from; the strategy with their number, and notes.
-
-    Raises:
-        InputError: demonstrations are chosen in a way that the strategy cannot serve.
-    """
+    """The demonstrations, or those to choose from; the strategy with their number, and notes."""
     part = strategy.input
     if not isinstance(part, Pattern) or not strategy.shots:
         if isinstance(part, Pattern) and part.demonstrations != "balanced":

@@ -79,11 +79,7 @@ class Skeletons(Session):
 
 
 def estimate(config: RunConfig, session: Skeletons) -> Estimate:
-    """Run the strategy's own code on the meta device: a micro-batch twice, and an evaluation batch.
-
-    Raises:
-        InputError: as `prepare`.
-    """
+    """Run the strategy's own code on the meta device: a micro-batch twice, and an evaluation batch."""
     if config.quantize != "none":
         raise InputError(f"quantize={config.quantize}: an estimate knows fp32 and bf16 alone; leave --quantize out.")
     plan = prepare(config, session)

@@ -251,11 +251,7 @@ def comparison_of(
 
 
 def read_comparison(name: str) -> Comparison:
-    """A preset by name, or the comparison in a file (.yaml).
-
-    Raises:
-        InputError: No such preset or file, or what is wrong in it.
-    """
+    """A preset by name, or the comparison in a file (.yaml)."""
     path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else lookup("preset", name, PRESETS)
     try:
         return Comparison.model_validate(read_values(path, "comparison"))

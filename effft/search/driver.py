@@ -52,11 +52,7 @@ class Driver:
         self.failed_in_a_row = 0
 
     def run(self) -> None:
-        """Go on to the number asked for.
-
-        Raises:
-            RunError: five trials failed one after another.
-        """
+        """Go on to the number asked for."""
         while True:
             while self._has_room():
                 self._ask()

@@ -29,9 +29,6 @@ def plan_study(
     """Everything that can be checked, cheapest first; the model is loaded last, to know its blocks and its width.
 
     values: RunConfig fields, as given; requested: names of the space with a range or a fixed value.
-
-    Raises:
-        InputError: whatever is wrong, in a sentence.
     """
     solver = {name: values[name] for name in ("head_solver",) if values.get(name)}
     strategy = compose(values.get("strategy") or "lora").with_parameters(solver)

@@ -36,11 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def check_ray(executor: str, address: str, gpus: float) -> None:
-    """Whether Ray, where it is asked for, is installed, somebody answers at its address, and the share of a GPU is one.
-
-    Raises:
-        InputError: with the remedy.
-    """
+    """Whether Ray, where it is asked for, is installed and answers at its address, and the share of a GPU is one."""
     if executor != "ray":
         if gpus:
             raise InputError(f"ray_gpus={gpus:g} counts with --executor ray only.")

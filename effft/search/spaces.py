@@ -103,11 +103,7 @@ def check_name(name: str, space: Mapping[str, Dimension]) -> Dimension:
 
 
 def read_space_file(path: str) -> dict[str, str]:
-    """`rank: 8` and `learning_rate: 1e-5:1e-3:log` lines of a small YAML file.
-
-    Raises:
-        InputError: no such file, no YAML, no mapping of names to plain values.
-    """
+    """`rank: 8` and `learning_rate: 1e-5:1e-3:log` lines of a small YAML file."""
     values = read_values(Path(path), "space file")
     plain = (str, int, float, bool)
     if not isinstance(values, dict) or not all(isinstance(v, plain) for v in values.values()):

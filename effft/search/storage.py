@@ -85,11 +85,7 @@ class StoredStudy:
 
 
 def open_storage(url: str) -> RDBStorage:
-    """Any SQLAlchemy URL.
-
-    Raises:
-        InputError: it cannot be opened.
-    """
+    """Any SQLAlchemy URL."""
     if postgres.is_postgres(url):
         url = postgres.with_driver(url)
         with postgres.sole_builder(url, "optuna", FLAG):

@@ -87,11 +87,7 @@ def run_study(
 
 
 def open_executor(plan: StudyPlan, session: Session) -> Executor:
-    """Who measures the trials of a study, as its settings ask.
-
-    Raises:
-        InputError: the cluster cannot be joined, or lacks what is asked.
-    """
+    """Who measures the trials of a study, as its settings ask."""
     settings = plan.settings
     if settings.executor == "ray":
         from effft.search.ray_executor import RayTasks

@@ -29,9 +29,6 @@ class TunedComparison:
         trials: Complete trials of each study.
         progress: Called with the stage and the steps done.
         print_line: Called with lines about the studies.
-
-    Raises:
-        InputError: What is wrong with a study or a run.
     """
 
     workers = 1

@@ -63,11 +63,7 @@ def _digests(name: str, place: Path) -> Iterator[str]:
 
 
 def locate(base: BaseReference, folder: Path) -> tuple[str, str]:
-    """Name and revision to load the base by, checked against its hash.
-
-    Raises:
-        InputError: it is not there, or it is another model.
-    """
+    """Name and revision to load the base by, checked against its hash."""
     if base.kind == "inside":
         return str(folder / "base"), ""
     given = os.environ.get(PLACE, "")

@@ -41,9 +41,6 @@ def open_input(path: Path, task: Task) -> PredictionInput:
 
     A file named like one of the task's own is read as the task says (its columns, delimiter, text fields); any other
     has a header with the task's fields, or with the columns that the task reads them from.
-
-    Raises:
-        InputError: the file cannot be read, or a row of it cannot be answered.
     """
     table, source = _as_the_task_says(path, task) or (open_table(path, limited=False), _any_source(task))
     read_texts = text_reader(table, task.fields, source)
@@ -82,11 +79,7 @@ def _any_source(task: Task) -> Source:
 
 
 def answer_format(path: Path, output: str) -> str:
-    """The format of the answers: that of the output's name, or else the input's (JSON lines for parquet).
-
-    Raises:
-        InputError: answers cannot be written in that format.
-    """
+    """The format of the answers: that of the output's name, or else the input's (JSON lines for parquet)."""
     if output:
         suffix = Path(output).suffix.lower()
         lookup(f"file format of --output {output}:", suffix, DELIMITERS)

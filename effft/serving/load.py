@@ -106,11 +106,7 @@ class SavedModel:
         return values
 
     def scores(self, rows: Sequence[Sequence[object]]) -> NDArray[np.float64]:
-        """Label scores of rows of values in the order of `fields`, each value normalised as the run did it.
-
-        Raises:
-            InputError: a value is no text.
-        """
+        """Label scores of rows of values in the order of `fields`, each value normalised as the run did it."""
         return self.score_texts([self._normalized(row, number) for number, row in enumerate(rows)])
 
     def answers(self, rows: Sequence[Sequence[object]]) -> list[dict[str, object]]:

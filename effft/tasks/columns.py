@@ -67,11 +67,7 @@ def _texts_named(table: Table, label: str) -> tuple[str, ...]:
 
 
 def _like(table: Table, kind: str, taken: Sequence[str]) -> str:
-    """The one column that holds what labels or texts look like.
-
-    Raises:
-        InputError: none does, or several do.
-    """
+    """The one column that holds what labels or texts look like."""
     rows = [row.values for row in islice(table, LOOKED_AT)]
     fits = {"label": _holds_labels, "text": _holds_texts}[kind]
     found = [c for c in table.columns if c not in taken and fits([row.get(c) for row in rows])]

@@ -40,11 +40,7 @@ class _Place:
 
 
 def task_of(settings: TaskSettings) -> Task:
-    """The task that the settings name: that of its name or file, or one made of `data`.
-
-    Raises:
-        InputError: as `load_task` and `task_from_data`.
-    """
+    """The task that the settings name: that of its name or file, or one made of `data`."""
     return task_from_data(settings) if settings.data else load_task(settings.task, settings.allow_outside)
 
 
@@ -217,11 +213,7 @@ def _free(name: str, taken: Iterable[str]) -> str:
 
 
 def _scan(table: Table, columns: Sequence[str], label: str) -> tuple[Counter[str], int]:
-    """How many rows each label has, and how many rows have none.
-
-    Raises:
-        InputError: no row has a text.
-    """
+    """How many rows each label has, and how many rows have none."""
     rows: Counter[str] = Counter()
     has_text = False
     for row in table:

@@ -126,11 +126,7 @@ def _built(source: Source) -> Table:
 
 
 def _find(task: Task, source: Source, data_dir: str) -> Path | None:
-    """Where the source's file lies: in the data folder, whole or by its last name, or beside the task file; or as .gz.
-
-    Raises:
-        InputError: a link leads out of the task's folder.
-    """
+    """Where the source's file lies, also as .gz: in the data folder, whole or by its last name, or beside the task."""
     name, folder = source.file, Path(data_dir).expanduser() if data_dir else task.folder
     if not name or folder is None:
         return None

@@ -149,11 +149,7 @@ class Task(StrictModel):
         return tuple(words[label] for label in self.labels)
 
     def pattern(self, name: str = "") -> str:
-        """The pattern of that name; '' is the default, the first.
-
-        Raises:
-            InputError: no such pattern, or the task has none.
-        """
+        """The pattern of that name; '' is the default, the first."""
         if not self.patterns:
             raise InputError(
                 f"task {self.name!r} has no patterns; add `patterns: {{minimal: '{{{self.fields[0]}}} ?'}}` to it, "

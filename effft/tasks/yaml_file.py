@@ -57,11 +57,7 @@ def read_record(path: Path, model: type[M], kind: str, named: bool = False, cont
 
 
 def read_values(path: Path, kind: str) -> Any:
-    """What a YAML file holds: numbers, texts, lists, mappings.
-
-    Raises:
-        InputError: as `read_record`, for what is no plain YAML.
-    """
+    """What a YAML file holds: numbers, texts, lists, mappings."""
     return _parse(path, kind, _ValueLoader)[1]
 
 

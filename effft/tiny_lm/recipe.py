@@ -113,9 +113,5 @@ class Recipe(StrictModel):
 
 
 def read_recipe(path: Path = DEFAULT) -> Recipe:
-    """The recipe in a YAML file.
-
-    Raises:
-        InputError: not readable, or a value that breaks a law (the sentence names file, line, key and law).
-    """
+    """The recipe in a YAML file."""
     return read_record(path, Recipe, "recipe")

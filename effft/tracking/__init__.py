@@ -32,11 +32,7 @@ def open_tracker(target: TrackingTarget, experiment: str, name: str, tags: Mappi
 
 
 def check_target(target: TrackingTarget) -> None:
-    """Refuse a place that cannot keep runs before models and data are read.
-
-    Raises:
-        InputError: A folder, a file in no folder, no permission, or a database that refuses the login.
-    """
+    """Refuse a place that cannot keep runs before models and data are read."""
     if not target.disabled:
         from effft.tracking.store import check_place, resolve_uri
 

@@ -19,21 +19,13 @@ Files = Any  # MLflow's ArtifactRepository, which has no types.
 
 @lru_cache(256)
 def artifacts_of(client: MlflowClient, run_id: str) -> Files:
-    """Where the files of a run are.
-
-    Raises:
-        MlflowException: The store does not say.
-    """
+    """Where the files of a run are."""
     info = client.get_run(run_id).info
     return artifacts_at(client, info.artifact_uri if info.run_id == run_id else "")
 
 
 def artifacts_at(client: MlflowClient, location: str | None) -> Files:
-    """The files at an address that the store gave.
-
-    Raises:
-        MlflowException: There is none.
-    """
+    """The files at an address that the store gave."""
     if not location:
         raise MlflowException("it does not say where files go")
     return get_artifact_repository(location, tracking_uri=str(client.tracking_uri))

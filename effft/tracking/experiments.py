@@ -77,11 +77,7 @@ def tag_experiment(client: MlflowClient, experiment_id: str, key: str, text: str
 
 
 def _must_take_files(location: str) -> None:
-    """Make the folder of an experiment's files, where it is one of this machine, before anything is computed.
-
-    Raises:
-        InputError: It cannot be made.
-    """
+    """Make the folder of an experiment's files, where it is one of this machine, before anything is computed."""
     path = Path(location.removeprefix("file://"))
     if not path.is_absolute():  # a store of its own, such as s3:// or mlflow-artifacts:
         return

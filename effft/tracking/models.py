@@ -63,11 +63,7 @@ def log_saved_model(
 
 
 def model_of(client: MlflowClient, run_id: str) -> str:
-    """Id of the model that a run logged.
-
-    Raises:
-        InputError: There is no such run, or it logged none.
-    """
+    """Id of the model that a run logged."""
     try:
         run = client.get_run(run_id)
     except MlflowException as error:

@@ -52,11 +52,7 @@ def is_postgres(url: str) -> bool:
 
 
 def with_driver(url: str) -> str:
-    """'postgresql://...' with the driver that is installed; any other URL as it is. Its password is masked from now on.
-
-    Raises:
-        InputError: no driver is installed.
-    """
+    """'postgresql://...' with its driver, any other URL as it is; a password in it is masked from now on."""
     if not is_postgres(remember(url)):
         return url
     scheme, _, rest = url.partition("://")

@@ -47,11 +47,7 @@ class StoredRun:
 
 
 class RunReader:
-    """Reads the active runs of one MLflow store.
-
-    Raises:
-        InputError: From every method, where the store cannot be read.
-    """
+    """Reads the active runs of one MLflow store."""
 
     def __init__(self, client: MlflowClient) -> None:
         self.client = client
@@ -118,11 +114,7 @@ class RunReader:
 
 
 def open_reader(tracking_uri: str = "") -> RunReader:
-    """A reader of the store in use.
-
-    Raises:
-        InputError, RunError: The store cannot be opened.
-    """
+    """A reader of the store in use."""
     return RunReader(open_client(tracking_uri))
 
 

@@ -225,11 +225,7 @@ class RecoveryFile:
 
     @staticmethod
     def create(run_id: str, server: str) -> "RecoveryFile":
-        """A new file in the current folder, else in that for temporary files.
-
-        Raises:
-            OSError: Neither can be written.
-        """
+        """A new file in the current folder, else in that for temporary files."""
         name = f"effft-recovery-{run_id[:12]}-{uuid.uuid4().hex[:6]}.jsonl"
         head = {"what": FORMAT, "id": uuid.uuid4().hex, "run": run_id, "server": redact(server)}
         file = RecoveryFile(Path.cwd() / name)
@@ -260,11 +256,7 @@ class RecoveryFile:
             file.write(json.dumps(line) + "\n")
 
     def read(self) -> Iterator[Data]:
-        """The lines, the one about the run first.
-
-        Raises:
-            InputError: The file cannot be read, or is of another kind.
-        """
+        """The lines, the one about the run first."""
         check_regular(self.path)
         try:
             with self.path.open(encoding="utf-8") as file:

@@ -159,11 +159,7 @@ def reason_against(new: Version, old: Version | None) -> str:
 
 
 def versions(client: MlflowClient, task: str = "") -> list[Version]:
-    """All versions of the registered models of effft, or of one task's; the newest first within each.
-
-    Raises:
-        InputError: The task has none.
-    """
+    """All versions of the registered models of effft, or of one task's; the newest first within each."""
     models = {model.name: model for model in client.search_registered_models() if model.name.startswith("effft-")}
     if task:
         if f"effft-{task}" not in models:

@@ -43,11 +43,7 @@ def configure_mlflow() -> None:
 
 
 def resolve_uri(uri: str = "") -> str:
-    """The given URI, else that of MLFLOW_TRACKING_URI, else MLflow's default file in the current folder.
-
-    Raises:
-        InputError: PostgreSQL without a driver.
-    """
+    """The given URI, else that of MLFLOW_TRACKING_URI, else MLflow's default file in the current folder."""
     return with_driver(uri or os.environ.get("MLFLOW_TRACKING_URI", "") or DEFAULT)
 
 
@@ -111,11 +107,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def check_place(uri: str) -> None:
-    """Check what can be checked of a store before anything heavy is imported.
-
-    Raises:
-        InputError: An sqlite path that cannot be a database, or a PostgreSQL server that refuses the login.
-    """
+    """Check what can be checked of a store before anything heavy is imported."""
     path = sqlite_path(uri)
     if path is not None:
         _must_be_usable(path)
@@ -197,11 +189,7 @@ def _is_empty(path: Path) -> bool:
 
 
 def is_ready(path: Path) -> bool:
-    """Whether an sqlite store was migrated to the end: write-ahead logging is switched on after that.
-
-    Raises:
-        InputError: It is no sqlite database. RunError: It cannot be read.
-    """
+    """Whether an sqlite store was migrated to the end: write-ahead logging is switched on after that."""
     if _is_empty(path):
         return False
     try:
