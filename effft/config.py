@@ -4,14 +4,20 @@ Every field is a command-line flag (`per_label` is `--per-label`), its docstring
 section of the help. `None` means "the strategy's default".
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from effft.disk import read_text
 from effft.errors import InputError, nearest
+
+LARGEST_OPTIONS = 100_000
+"""Characters of a JSON object of options."""
 
 LARGEST_INTEGER = 10**9
 """Catches typos; the real limits come from the task and the model."""
@@ -40,6 +46,21 @@ def _folds(value: object) -> str:
     found = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,3})", text)
     if text not in ("auto", "none") and not (found and int(found[1]) > 1 and int(found[2])):
         raise ValueError("must be auto, none, or folds x repeats such as 10x3, with at least 2 folds and 1 repeat")
+    return text
+
+
+def _peft_type(value: object) -> str:
+    return str(value).strip().lower().replace("-", "_")
+
+
+def _json_object(value: object) -> str:
+    """Options as canonical JSON, whether given as text or, from YAML and Python, as a mapping."""
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or len(text := json.dumps(found, sort_keys=True)) > LARGEST_OPTIONS:
+        raise ValueError('must be a JSON object such as {"r": 8}')
     return text
 
 
@@ -159,13 +180,27 @@ class PartSettings(Settings):
     train_final_norm: bool | None = None
     """Train the final norm too."""
     rank: Positive | None = None
-    """LoRA rank."""
+    """Rank of LoRA, or of a peft adapter that has one."""
     alpha: Scale | None = None
     """LoRA alpha; the update is scaled by alpha / rank."""
     lora_dropout: Fraction | None = None
     """Dropout before the LoRA matrices."""
     lora_modules: Literal["query_value", "attention", "all"] | None = None
     """Linear maps with a LoRA adapter: query and value, all of attention, or all of the block."""
+    lora_init: Literal["default", "gaussian", "orthogonal", "pissa", "olora", "mica"] | None = None
+    """Start of the LoRA matrices, by peft's names; default starts equal to the model."""
+    rslora: bool | None = None
+    """Scale the update of LoRA by alpha / sqrt(rank) (rsLoRA)."""
+    dora: bool | None = None
+    """Train the norms of the updated weights apart from their directions (DoRA)."""
+    lora_plus: Scale | None = None
+    """Learning rate of LoRA's B over that of its A (LoRA+; 16 is usual)."""
+    peft_type: Annotated[str, BeforeValidator(_peft_type)] | None = None
+    """Type of adapter, by peft's name: ia3, vera, prompt_tuning, ..."""
+    peft_options: Annotated[str, BeforeValidator(_json_object)] | None = None
+    """Options of the adapter as JSON, by peft's names: '{"r": 8}'."""
+    peft_config: str | None = None
+    """An adapter_config.json of peft's, instead of --peft-type and --peft-options."""
     teacher_shots: Positive | None = None
     """Demonstrations in the teacher's prompt, at most as many as there are labelled examples."""
     temperature: Scale | None = None
@@ -329,7 +364,7 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
             f"per_label={given['per_label']} and rows={given['rows']}: give one of --per-label and --rows, not both."
         )
     try:
-        return RunConfig(**_with_data(given))
+        return RunConfig(**_with_data(_with_peft(given)))
     except ValidationError as error:
         raise InputError(" ".join(_sentence(fault) for fault in error.errors())) from None
 
@@ -361,12 +396,42 @@ def _with_data(given: dict[str, Any]) -> dict[str, Any]:
     return {**given, "task": data, "data": data} if data else given
 
 
+BOOKKEEPING = (
+    "peft_type", "peft_version", "task_type", "inference_mode", "revision", "base_model_name_or_path", "auto_mapping",
+)  # fmt: skip
+"""What an adapter_config.json says of the adapter that it was written with, not of how to make one."""
+
+
+def _with_peft(given: dict[str, Any]) -> dict[str, Any]:
+    """`peft_config` as the type and the options in that file, so that a run does not depend on where it lies.
+
+    Raises:
+        InputError: no such file, no JSON, no type in it, or type or options are given too.
+    """
+    if "peft_config" not in given:
+        return given
+    rest = {name: value for name, value in given.items() if name != "peft_config"}
+    path = Path(str(given["peft_config"])).expanduser()
+    for name in ("peft_type", "peft_options"):
+        if name in rest:
+            raise InputError(f"{name} and peft_config={path}: the file says both the type and the options; give one.")
+    text = read_text(path, "peft_config")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict) or not isinstance(values.get("peft_type"), str):
+        raise InputError(f"peft_config={path}: this is no adapter_config.json of peft's, as it names no peft_type.")
+    options = {name: value for name, value in values.items() if name not in BOOKKEEPING and value is not None}
+    return {**rest, "peft_type": values["peft_type"], "peft_options": options}
+
+
 def _sentence(fault: Any) -> str:
     """One pydantic error as a sentence: parameter, value, law, flag, nearest valid value."""
     name, hint = str(fault["loc"][0]), ""
     bounds = {key: f"{b:.15g}" if isinstance(b, float) else b for key, b in fault.get("ctx", {}).items()}
     message = fault["msg"].removeprefix("Value error, ")
-    law = CONSTRAINT_MESSAGES.get(fault["type"], message).format(**bounds).replace("'', ", "")
+    law = CONSTRAINT_MESSAGES.get(fault["type"], "{message}").format(message=message, **bounds).replace("'', ", "")
     given = str(fault["input"])
     shown = given if len(given) <= MAX_SHOWN_CHARACTERS else f"{given[:MAX_SHOWN_CHARACTERS]}..."
     if fault["type"] == "literal_error":

@@ -32,7 +32,7 @@ LAYERS = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 VENDORS = {
     "mlflow": ("effft/tracking/",),
-    "peft": ("effft/models/lora.py", "benchmarks/"),
+    "peft": ("effft/models/lora.py", "effft/models/adapter.py", "benchmarks/"),
     "optuna": ("effft/search/", "benchmarks/"),
     "matplotlib": ("effft/reports/drawing.py",),
     "ray": ("effft/search/ray_executor.py",),

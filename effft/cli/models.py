@@ -178,7 +178,7 @@ def _answer_file(folder: Path, path: Path, output: str, device: str, error: floa
     params=[
         MODEL,
         Option("to", "A new folder", required=True, metavar="DIR"),
-        Option("merge", "Add a LoRA adapter to the weights of the model", False, is_flag=True),
+        Option("merge", "Add an adapter to the weights of the model", False, is_flag=True),
         tracking_uri_option(),
     ],
 )

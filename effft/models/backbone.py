@@ -36,6 +36,7 @@ class Backbone:
         folder: where its files are, weights as safetensors; None of a skeleton.
         block_values: values in the tuple that a block returns, 0 where it returns its states alone; known once a pass
             has stopped above the first block.
+        adapter: an adapter of peft's in it (`effft.models.adapter.Adapter`), else None.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Backbone:
     decoder_start: tuple[int, ...] = ()
     layout: ModelLayout = field(init=False)
     block_values: int = field(init=False, default=0)
+    adapter: Any = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.layout = find_layout(self.body, ("encoder.", "decoder.") if self.decoder_start else ("",))

@@ -64,7 +64,7 @@ def find_layout(body: nn.Module, sides: Sequence[str] = ("",)) -> ModelLayout:
     paths = tuple(path for path, _ in found)
     beside = [(name, module) for name, module in body.named_modules() if not name.startswith(paths) and name]
     embeddings = tuple(m for n, m in beside if isinstance(m, nn.Embedding) or _is_embedding_norm(n, m))
-    norms = tuple(m for n, m in beside if _is_norm(m) and not _is_embedding_norm(n, m))
+    norms = tuple(m for n, m in beside if is_norm(m) and not _is_embedding_norm(n, m))
     return ModelLayout(tuple(tuple(blocks) for _, blocks in found), paths, embeddings, norms)
 
 
@@ -76,12 +76,13 @@ def _uniform(modules: nn.ModuleList) -> bool:
     return len(modules) > 0 and len({type(m) for m in modules}) == 1 and any(True for _ in modules.parameters())
 
 
-def _is_norm(module: nn.Module) -> bool:
+def is_norm(module: nn.Module) -> bool:
+    """Whether it is a norm with parameters, by the name of its class."""
     return "norm" in type(module).__name__.lower() and any(True for _ in module.parameters(recurse=False))
 
 
 def _is_embedding_norm(name: str, module: nn.Module) -> bool:
-    return _is_norm(module) and "emb" in name.lower()
+    return is_norm(module) and "emb" in name.lower()
 
 
 def _is_linear(module: nn.Module) -> bool:

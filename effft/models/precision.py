@@ -1,6 +1,6 @@
 """bf16 or fp32: what the hardware does natively; bf16 copies of fp32 weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
@@ -30,19 +30,23 @@ def choose_precision(precision: str, backbone: Backbone, native: Callable[[torch
     return "bf16" if process_group().from_first_process(float(faster)) else "fp32"
 
 
-def store_in_bf16(modules: nn.Module) -> dict[int, Tensor]:
+def store_in_bf16(modules: nn.Module, kept: Collection[int] = ()) -> dict[int, Tensor]:
     """Store every parameter in bf16, in place. Buffers (rotary frequencies) stay as they are.
+
+    Args:
+        modules: the model.
+        kept: ids of parameters that stay as they are.
 
     Returns:
         For each trainable parameter, by its id, what rounding took from its fp32 values (see `remainder_of`).
     """
     remainders: dict[int, Tensor] = {}
-    trainable = [p for p in modules.parameters() if p.requires_grad]
+    trainable = [p for p in modules.parameters() if p.requires_grad and id(p) not in kept]
     # one block, so that the allocator maps it from the system and its heap is left to short-lived tensors
     device = trainable[0].device if trainable else None
     block = torch.empty(sum(p.numel() for p in trainable), dtype=torch.int16, device=device)
     for parameter in modules.parameters():
-        if not parameter.is_floating_point():  # quantized
+        if not parameter.is_floating_point() or id(parameter) in kept:  # quantized
             continue
         exact = parameter.data
         parameter.data = exact.to(torch.bfloat16)

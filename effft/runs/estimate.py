@@ -83,6 +83,8 @@ def estimate(config: RunConfig, session: Skeletons) -> Estimate:
     if config.quantize != "none":
         raise InputError(f"quantize={config.quantize}: an estimate knows fp32 and bf16 alone; leave --quantize out.")
     plan = prepare(config, session)
+    if plan.strategy.trainable.virtual_tokens:
+        raise InputError(f"strategy {plan.strategy.name!r}: an estimate knows no virtual tokens; `effft run` tells.")
     backbone = session.working_backbone(config, isinstance(plan.strategy.head, Verbalizer))
     taught = isinstance(plan.strategy.loss, DistillKL)
     reader = PromptEncoder(plan.strategy, plan.task, backbone, config.max_length, () if taught else plan.demonstrations)

@@ -37,7 +37,7 @@ def lm_head_of(plan: Plan) -> bool:
 
 def shared_backbone(plan: Plan) -> Backbone | None:
     """A frozen backbone that the run shares all weights with; None where it changes some, or no other run follows."""
-    if not (plan.session.keep and plan.strategy.trainable.keeps_weights):
+    if not (plan.session.keep and plan.strategy.trainable.shares_weights):
         return None
     return plan.session.frozen_backbone(plan.config, lm_head_of(plan), plan.resolved.precision)
 

@@ -81,7 +81,8 @@ class Plan:
     def name(self) -> str:
         """A readable run name: 'lora r8 · 32/label · seed 3·1' (seed · data_seed)."""
         c = self.config
-        words = " ".join([self.strategy.name, *(p.short for p in self.strategy.parts if p.short)])
+        names = self.strategy.name.split("+")
+        words = " ".join([self.strategy.name, *(p.short for p in self.strategy.parts if p.short not in ("", *names))])
         drawn = f"{self.amount}/label" if c.per_label else str(self.amount)
         return f"{words} · {drawn} · seed {c.seed}·{c.data_seed}"
 
@@ -186,7 +187,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     if not session.has_backbone(config.model):
         check_name(config.model)
     check_device_map(config.device, strategy.name, strategy.trains)
-    frozen = strategy.trainable.keeps_weights
+    frozen = strategy.trainable.shares_weights
     check_quantize(config.quantize, strategy.name, frozen, resolve_device(config.device), config.log_model)
     if isinstance(strategy.input, Pattern):
         check_pattern_name(task, strategy.input.pattern)

@@ -56,7 +56,7 @@ def resolve(
     precision = choose_precision(config.precision, backbone)
     settings = config.model_dump(exclude={*PART_FIELDS, *DIFFICULTY_FIELDS, *DATA_FIELDS}, exclude_none=True)
     settings |= {name: value for name in DATA_FIELDS if (value := getattr(config, name)) and name != "data"}
-    settings |= strategy.parameters | task.difficulty
+    settings |= {name: value for name, value in strategy.parameters.items() if value is not None} | task.difficulty
     settings |= {"metric": metric, "device": device, "width": backbone.width}
     if isinstance(strategy.input, Pattern):
         settings["pattern"] = strategy.input.pattern or next(iter(task.patterns), "")

@@ -26,7 +26,7 @@ BIAS_SWITCHES = ("attention_bias", "mlp_bias", "bias")
 def export(saved: Path, to: Path, merge: bool) -> list[str]:
     """Write the model in `saved` to the new folder `to`; returns the names of its files.
 
-    LoRA stays an adapter beside its base unless `merge`; anything else is whole weights.
+    An adapter stays one beside its base unless `merge`; anything else is whole weights.
 
     Raises:
         InputError: `to` holds something already. RunError: the architecture has no place for what was trained, or the
@@ -88,7 +88,9 @@ def _base_beside(model: SavedModel) -> bool:
 def _whole(to: Path, model: SavedModel) -> None:
     """Merged weights; what the architecture would lose when loaded again is found by loading it."""
     backbone = model.learner.backbone
-    if model.record.weights == "adapter":
+    if backbone.adapter:
+        backbone.adapter.merge()
+    elif model.record.weights == "adapter":
         merge_lora(backbone.body)
     config = backbone.model.config
     architectures = list(getattr(config, "architectures", None) or [])
@@ -118,8 +120,11 @@ def how_to_load(model: SavedModel, adapter: bool) -> str:
     base = "base" if beside else record.base.path or record.base.name
     revision = f", revision={record.base.revision!r}" if adapter and not beside and record.base.kind == "hub" else ""
     ends = encoder.tokenizer("a")["input_ids"][-1:] == [encoder.tokenizer.eos_token_id]
+    virtual = learner.backbone.adapter.returned if learner.backbone.adapter else 0
     return render(
         "loading.md",
+        virtual=virtual,
+        shift=f" + {virtual}" if virtual else "",
         clean=str,
         kind=kind,
         base=repr(base if adapter else ".") + revision,

@@ -59,7 +59,7 @@ class SavedModel:
         encoder = PromptEncoder(strategy, task, backbone, record.max_length, demos)
         generator = torch.Generator().manual_seed(record.seeds[0])
         learner = Learner(strategy, task, backbone, encoder, generator, record.precision)
-        _put_back(learner, _read_tensors(folder, record), folder)
+        _put_back(learner, _read_tensors(folder, record, bool(backbone.adapter)), folder)
         backbone.model.requires_grad_(False).eval()
         learner.calibration = Calibration(**dict(record.calibration)) if record.calibration else None
         if backbone.width < NARROW:
@@ -133,11 +133,14 @@ class SavedModel:
         return tuple(texts)
 
 
-def _read_tensors(folder: Path, record: Manifest) -> dict[str, torch.Tensor]:
-    """Name -> values of everything that moved outside `base/`; the head's names begin with 'head.'."""
+def _read_tensors(folder: Path, record: Manifest, adapter: bool) -> dict[str, torch.Tensor]:
+    """Name -> values of everything that moved outside `base/`; the head's names begin with 'head.'.
+
+    adapter: whether peft reads the adapter itself.
+    """
     tensors: dict[str, torch.Tensor] = {}
     try:
-        if record.weights == "adapter":
+        if record.weights == "adapter" and not adapter:
             tensors |= read_adapter(folder / "adapter")
         if record.weights == "part":
             tensors |= load_file(folder / "weights.safetensors")
@@ -153,7 +156,9 @@ def _put_back(learner: Learner, tensors: Mapping[str, torch.Tensor], folder: Pat
     parameters = dict(learner.backbone.model.named_parameters())
     parameters |= {f"head.{n}": p for n, p in (learner.head.named_parameters() if learner.head else ())}
     expected = set(learner.trainable_parameters) if learner.strategy.trains else set()
-    if isinstance(learner.strategy.trainable, Everything):  # then `base/` holds them
+    if learner.backbone.adapter:
+        learner.backbone.adapter.load(folder / "adapter")
+    if learner.backbone.adapter or isinstance(learner.strategy.trainable, Everything):  # then `base/` holds them
         expected = {name for name in expected if name.startswith("head.")}
     odd = sorted(set(tensors) ^ expected)
     odd = odd or [name for name, tensor in tensors.items() if parameters[name].shape != tensor.shape]

@@ -93,6 +93,9 @@ def _weights(folder: Path, learner: Learner) -> tuple[WeightsKind, BaseReference
         backbone.tokenizer.save_pretrained(folder / "base")
         return "full", BaseReference(kind="inside", name=backbone.name, revision=backbone.revision)
     base = pin(backbone, folder)
+    if backbone.adapter:
+        backbone.adapter.save(folder / "adapter", base.name, base.revision or None)
+        return "adapter", base
     moved = {n: p.detach().cpu().contiguous() for n, p in backbone.model.named_parameters() if p.requires_grad}
     if isinstance(part, LoRA):
         settings: dict[str, object] = {"r": part.rank, "lora_alpha": part.alpha, "lora_dropout": part.lora_dropout}

@@ -40,6 +40,7 @@ class Learner:
 
     Attributes:
         groups: group of parameters -> (trainable, total); tied weights count once.
+        rate_factors: id of a trainable parameter -> what multiplies its learning rate, where that is not 1.
         remainders: id of a trainable bf16 parameter -> what rounding took from its fp32 value.
         in_rows: ids of those whose gradient is sparse: it has the rows of the words that a pass reads.
         packs_sequences: whether prompts are packed into one row without padding.
@@ -81,17 +82,21 @@ class Learner:
         self.can_project_label_words = (
             single and not (backbone.has_device_map or process_group().sharded) and has_words(backbone.model)
         )
+        factors = ((id(p), strategy.trainable.rate_factor(name)) for name, p in self.trainable_parameters.items())
+        self.rate_factors = {key: factor for key, factor in factors if factor != 1}
         self.remainders: dict[int, Tensor] = {}
         self.in_rows: set[int] = set()
         rounds = precision == "bf16" and not backbone.has_device_map and not process_group().sharded
         tree = self.label_tokens is not None and self.label_tokens.tree is not None
-        self.packs_sequences = can_pack_sequences(backbone) and not process_group().sharded and not tree
+        plain = not process_group().sharded and not strategy.trainable.virtual_tokens
+        self.packs_sequences = can_pack_sequences(backbone) and plain and not tree
         if self.packs_sequences or rounds:
             use_own_attention(backbone.model)
         if process_group().sharded:
             self._shard(precision == "bf16")
         elif rounds:
-            self.remainders = store_in_bf16(backbone.model)
+            added = backbone.adapter.added if backbone.adapter else ()
+            self.remainders = store_in_bf16(backbone.model, {id(p) for p in added})  # peft expects its own in fp32
             self._keep_gradients_to_rows()
 
     def _keep_gradients_to_rows(self) -> None:
@@ -125,7 +130,7 @@ class Learner:
                 return "adapter"
             return known.get(id(p), "other") if id(p) in inside else "lm_head"
 
-        named = [(group_of(p), p) for p in self.backbone.model.parameters()]
+        named = [(group_of(p), p) for p in (*self.backbone.model.parameters(), *self._outside.values())]
         named += [("head", p) for p in (self.head.parameters() if self.head else ())]
         for group, parameter in named:
             moved, total = counts[group]
@@ -137,7 +142,13 @@ class Learner:
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Name -> trainable parameter, the backbone's first."""
         named = {n: p for n, p in self.backbone.model.named_parameters() if p.requires_grad}
+        named |= {f"adapter.{n}": p for n, p in self._outside.items() if p.requires_grad}
         return named | {f"head.{n}": p for n, p in (self.head.named_parameters() if self.head else ())}
+
+    @property
+    def _outside(self) -> dict[str, nn.Parameter]:
+        """Parameters of an adapter that the model itself does not hold."""
+        return self.backbone.adapter.outside if self.backbone.adapter else {}
 
     @property
     def precision_type(self) -> torch.dtype:
@@ -150,12 +161,25 @@ class Learner:
         body = self.backbone.body
         whole = [m for m in (body, *self.backbone.layout.blocks) if all(p.requires_grad for p in m.parameters())]
         active = whole + [m for n, m in body.named_modules() if "lora_dropout" in n]
+        active += self.backbone.adapter.layers if self.backbone.adapter else []
         for module in active if self.strategy.trains else ():
             module.train()
         try:
             yield
         finally:
-            self.backbone.model.eval()
+            for module in (self.backbone.model, *active):
+                module.eval()
+
+    @contextmanager
+    def as_backbone(self) -> Iterator[None]:
+        """While open, before the first update, it answers as the frozen backbone does."""
+        with self.backbone.adapter.as_backbone() if self.backbone.adapter else nullcontext():
+            yield
+
+    def after_update(self, index: int, total: int) -> None:
+        """What an adapter does after update `index` (from 1) of `total`."""
+        if self.backbone.adapter:
+            self.backbone.adapter.after_update(index, total)
 
     def items(self, examples: Sequence[Example], labelled: bool = True, leave_out: bool = False) -> list[Item]:
         """Examples as items; unlabelled ones get -1. leave_out: as in `PromptEncoder.encode`."""
@@ -200,7 +224,9 @@ class Learner:
     def shares_starts(self) -> bool:
         """Whether a common start of prompts can be computed once: scores depend on one position after it."""
         sharded = process_group().sharded  # sharing calls the body alone, which holds no whole parameters then
-        return not sharded and can_share(self.backbone) and (self.head is None or self.pooling == "last")
+        if sharded or self.strategy.trainable.virtual_tokens:
+            return False
+        return can_share(self.backbone) and (self.head is None or self.pooling == "last")
 
     def _label_scores(self, logits: Tensor, whole_vocabulary: bool = True) -> Tensor:
         scores = (logits.float() if logits.dtype == torch.bfloat16 else logits).log_softmax(dim=-1)
@@ -230,6 +256,12 @@ class Learner:
         if any(p.requires_grad for module in layout.embeddings for p in module.parameters()):
             return 0
         moving = [any(p.requires_grad for p in block.parameters()) for block in layout.blocks]
+        if self.backbone.adapter:
+            own, inside = self.backbone.adapter, [{*block.parameters()} for block in layout.blocks]
+            if any(all(p not in block for block in inside) for p in own.parameters):
+                return 0
+            layers = {*own.layers}
+            moving = [not layers.isdisjoint(block.modules()) for block in layout.blocks]
         return moving.index(True) if any(moving) else len(moving)
 
     @property
@@ -304,12 +336,14 @@ class Learner:
         mean = float(weights[labels[known]].mean()) if weights is not None and known.any() else 1.0
         counts = step_counts or Counts(len(scores), int(known.sum()), int(taught.sum()), mean)
         ce = F.cross_entropy(scores[known], labels[known], weights, reduction="sum") / counts.weight
+        penalty = self.backbone.adapter.penalty() if self.backbone.adapter else None
+        extra = 0.0 if penalty is None else penalty * len(scores) / counts.examples
         if not isinstance(part, parts.DistillKL) or not counts.taught:
-            return ce / max(1, counts.labelled)
+            return ce / max(1, counts.labelled) + extra
         kl = scores.sum() * 0
         if teacher is not None:
             kl = distill_kl(scores[taught], teacher[taught].to(scores.dtype), part.temperature)
-        return (part.kl_weight * kl + (1 - part.kl_weight) * ce) / counts.examples
+        return (part.kl_weight * kl + (1 - part.kl_weight) * ce) / counts.examples + extra
 
 
 def distill_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

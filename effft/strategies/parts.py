@@ -47,6 +47,30 @@ class Part:
         """What the name of a run says of this part; '' for nothing."""
         return self.in_name.format(**vars(self))
 
+    @property
+    def default_rate(self) -> float:
+        """The default learning rate at width 768, with these parameters."""
+        return self.base_rate
+
+    @property
+    def searched(self) -> Mapping[str, Dimension]:
+        """Where a search looks, with these parameters."""
+        return self.space
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether runs may share the pre-trained weights, with these parameters."""
+        return self.keeps_weights
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Tokens before every text that are none of its own."""
+        return 0
+
+    def rate_factor(self, name: str) -> float:
+        """What the learning rate of a trained parameter of this name is multiplied by."""
+        return 1.0
+
     def check(self, backbone: "Backbone") -> None:
         """Raise an InputError where this backbone cannot serve the part's parameters."""
 
@@ -261,9 +285,16 @@ class LoRA(Part):
         alpha: scale of the deltas, before it is divided by the rank.
         lora_dropout: dropout on the input of the deltas.
         lora_modules: linear maps that are adapted: `query_value`, all of `attention`, or `all` of the blocks.
+        lora_init: `default` (A random, B zero), or another start of peft's that needs no data. `pissa` and `olora` take
+            the main directions of the weights out of the model and into A and B.
+        rslora: scale the deltas by alpha / sqrt(rank).
+        dora: train the norm of every output apart from its direction.
+        lora_plus: learning rate of B over that of A.
 
     References:
-        Hu et al. 2021, arXiv 2106.09685.
+        Hu et al. 2021, arXiv 2106.09685; Kalajdzievski 2023, arXiv 2312.03732 (rsLoRA); Liu et al. 2024,
+        arXiv 2402.09353 (DoRA); Hayou et al. 2024, arXiv 2402.12354 (LoRA+); Meng et al. 2024,
+        arXiv 2404.02948 (PiSSA).
     """
 
     about: ClassVar[str] = "low-rank deltas (LoRA)"
@@ -279,6 +310,24 @@ class LoRA(Part):
     alpha: float = 16.0
     lora_dropout: float = 0.0
     lora_modules: str = "attention"
+    lora_init: str = "default"
+    rslora: bool = False
+    dora: bool = False
+    lora_plus: float = 1.0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is LoRA as first described, which `effft.models.lora` makes."""
+        return self.lora_init == "default" and not (self.rslora or self.dora)
+
+    @property
+    def shares_weights(self) -> bool:
+        """Some starts change the pre-trained weights."""
+        return self.lora_init == "default"
+
+    def rate_factor(self, name: str) -> float:
+        """That of B."""
+        return self.lora_plus if ".lora_B." in name else 1.0
 
     def check(self, backbone: "Backbone") -> None:
         """A rank above the smallest adapted dimension is an InputError."""
@@ -297,10 +346,17 @@ class LoRA(Part):
 
     def open(self, backbone: "Backbone", generator: "torch.Generator") -> "list[nn.Parameter]":
         """The new A and B of every adapted linear map."""
+        from effft.models.adapter import Adapter, target_paths
         from effft.models.layout import linear_paths
         from effft.models.lora import add_lora
 
         self.check(backbone)
+        if not self.is_plain:
+            options: dict[str, object] = {"r": self.rank, "lora_alpha": self.alpha, "lora_dropout": self.lora_dropout}
+            options |= {"use_rslora": self.rslora, "use_dora": self.dora}
+            options |= {} if self.lora_init == "default" else {"init_lora_weights": self.lora_init}
+            options |= {"target_modules": target_paths(backbone, "linear", self.lora_modules)}
+            return Adapter(backbone, "lora", options, generator).parameters
         paths = linear_paths(backbone.body, backbone.layout, self.lora_modules)
         return add_lora(backbone.body, paths, self.rank, self.alpha, self.lora_dropout, generator)
 

@@ -108,7 +108,8 @@ class PromptEncoder:
     ) -> None:
         self.task, self.tokenizer, self.decoder = task, backbone.tokenizer, backbone.decoder
         self.start, self.mark = backbone.decoder_start, ""
-        self.model_name, self.max_positions = backbone.name, backbone.max_positions
+        self.model_name = backbone.name
+        self.max_positions = backbone.max_positions - strategy.trainable.virtual_tokens
         self.segmented = "token_type_ids" in self.tokenizer.model_input_names
         self.label_words: tuple[str, ...] = ()
         self.label_tokens: LabelTokens | None = None
@@ -138,7 +139,7 @@ class PromptEncoder:
             mask = None if self.decoder or self.start else self.tokenizer.mask_token_id
             self.label_tokens = label_tokens(
                 self.tokenizer, self.label_words, self._before_slot(), strategy.head.label_score, backbone.name, mask,
-                can_share(backbone), self.start,
+                can_share(backbone) and not strategy.trainable.virtual_tokens, self.start,
             )  # fmt: skip
         self.positions = self.max_positions - (self.label_tokens.longest if self.label_tokens else 0)
         demos = sorted(demos, key=lambda d: sum(map(len, d.texts)))[-self.nearest.shots :] if self.nearest else demos

@@ -21,6 +21,8 @@ from effft.strategies.parts import (
     TopLayers,
     Verbalizer,
 )
+from effft.strategies.peft_part import Peft
+from effft.strategies.peft_types import TYPES
 from effft.strategies.search_space import TRAINING_SPACE, Dimension, Range
 
 AXES = ("input", "head", "trainable", "loss")
@@ -118,14 +120,22 @@ class Strategy:
             part: Part = getattr(self, axis)
             mine = {f.name: values[f.name] for f in fields(part) if f.name in values}
             changed[axis] = replace(part, **mine)
-        return Strategy(self.name, **changed)
+            if isinstance(part, Peft) and part.peft_type not in ("", mine.get("peft_type", part.peft_type)):
+                raise InputError(
+                    f"peft_type={mine['peft_type']}: strategy {self.name!r} has the type {part.peft_type!r}; take "
+                    "strategy 'peft' with --peft-type."
+                )
+        kind = getattr(changed["trainable"], "peft_type", "")
+        named = kind in TYPES and kind not in NAMES
+        words = (kind if named and word == "peft" else word for word in self.name.split("+"))
+        return Strategy("+".join(words), **changed)
 
     def default_learning_rate(self, width: int) -> float:
         """The rate when none is given, for a backbone of hidden size `width`.
 
         With Adam the best rate of a matrix goes as 1 / width (Yang et al. 2022, arXiv 2203.03466).
         """
-        return self.trainable.base_rate * 768 / width
+        return self.trainable.default_rate * 768 / width
 
     def space(self, width: int) -> dict[str, Dimension]:
         """Where a search looks: the union of the parts' spaces; a decade on each side of the default learning rate.
@@ -133,7 +143,7 @@ class Strategy:
         Demonstrations are searched only where the strategy shows some; calibration and the score of label words where
         nothing trains; pooling where the head alone is solved.
         """
-        union = {name: dimension for part in self.parts for name, dimension in part.space.items()}
+        union = {name: dimension for part in self.parts for name, dimension in part.searched.items()}
         unused = [] if self.parameters.get("shots") else ["shots", "demonstrations"]
         unused += ["demonstrations", "calibration", "label_score"] if self.trains else []
         unused += ["pooling"] if self.takes_steps else []
@@ -164,6 +174,8 @@ NAMES = {
     ),
     "adaptive": NamedParts("the top transformer blocks train, with a new classifier", {"trainable": TopLayers()}),
     "lora": NamedParts("LoRA adapters train, with a new classifier", {"trainable": LoRA()}),
+    "dora": NamedParts("LoRA with norms of their own (DoRA)", {"trainable": LoRA(dora=True)}, complete=False),
+    "peft": NamedParts("an adapter of any of peft's types (--peft-type)", {"trainable": Peft()}, complete=False),
     "bitfit": NamedParts("bias terms train, with a new classifier", {"trainable": BitFit()}),
     "probe": NamedParts("a linear classifier on the frozen backbone", {"head": SolvedHead(), "trainable": Nothing()}),
     "context_distillation": NamedParts(
@@ -193,6 +205,8 @@ NAMES = {
 """Every name of a strategy or of a part of one. `compose("lora+pbft")` joins them."""
 
 PARTS = {name: named.axes for name, named in NAMES.items()}
+PEFT_PARTS = {name: {"trainable": Peft(name)} for name in TYPES if name not in NAMES}
+"""Every type of peft that is known is a name too: `ia3`, `vera+pbft`."""
 SUMMARY = {name: named.summary for name, named in NAMES.items()}
 NAMED = tuple(name for name, named in NAMES.items() if named.complete)
 """The strategies that have an entry point of their own; the other names serve compositions."""
@@ -209,7 +223,7 @@ def compose(spec: str) -> Strategy:
     chosen: dict[str, Part] = {}
     owner: dict[str, str] = {}
     for name in (word.strip() for word in spec.split("+")):
-        for axis, choice in lookup("strategy", name, PARTS).items():
+        for axis, choice in (PEFT_PARTS.get(name) or lookup("strategy", name, PARTS)).items():
             if axis in chosen and chosen[axis] != choice:
                 raise InputError(
                     f"strategy {spec!r}: {owner[axis]!r} and {name!r} both set the {axis} "

@@ -65,6 +65,7 @@ def train(
         norm = optimizer.norm()
         _must_be_finite("gradient norm", norm, index, rate)
         optimizer.step(rate, norm, config.clip_norm)
+        learner.after_update(index, total)
         tokens = sum(item.length for item in batch)
         yield Step(index, total, epoch, value, rate, norm, tokens, ends or index == total, parts.budget)
         if index == total:

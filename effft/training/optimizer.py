@@ -36,17 +36,19 @@ class Optimizer:
         self.copies = [p for p in self.parameters if id(p) in learner.remainders]
         whole = [p for p in self.copies if id(p) not in learner.in_rows]
         sparse = [p for p in self.copies if id(p) in learner.in_rows]
+        factors = learner.rate_factors
         self._parts: list[_Chunk | SparseRowAdamW] = [
             SparseRowAdamW(p, learner.remainders[id(p)], weight_decay, chunk) for p in sparse
         ]
         self.full = [p for p in self.parameters if id(p) not in learner.remainders]
         kinds = [[p for p in self.full if is_shard(p) == shard] for shard in (False, True)]
-        self._adamws = [_adamw(parameters, weight_decay) for parameters in kinds if parameters]
+        self._adamws = [_adamw(parameters, weight_decay, factors) for parameters in kinds if parameters]
         # one block: the allocator gets it from the system, which leaves its heap to short-lived tensors
         moments = torch.zeros(2, sum(p.numel() for p in whole), device=learner.backbone.device)
-        for pieces in _chunks(whole, chunk):
-            first, moments = moments.tensor_split([sum(piece.stop - piece.start for piece in pieces)], dim=1)
-            self._parts.append(_Chunk(pieces, learner.remainders, weight_decay, first))
+        for factor in sorted({factors.get(id(p), 1.0) for p in whole}):
+            for pieces in _chunks([p for p in whole if factors.get(id(p), 1.0) == factor], chunk):
+                first, moments = moments.tensor_split([sum(piece.stop - piece.start for piece in pieces)], dim=1)
+                self._parts.append(_Chunk(pieces, learner.remainders, weight_decay, first, factor))
 
     def zero(self) -> None:
         """Clear all gradients."""
@@ -106,9 +108,14 @@ class _Chunk:
     """Pieces of bf16 parameters, the remainders of their masters, and both moments of the masters, (2, elements)."""
 
     def __init__(
-        self, pieces: list[_Piece], remainders: Mapping[int, Tensor], weight_decay: float, moments: Tensor
+        self,
+        pieces: list[_Piece],
+        remainders: Mapping[int, Tensor],
+        weight_decay: float,
+        moments: Tensor,
+        factor: float,
     ) -> None:
-        self.pieces = pieces
+        self.pieces, self.factor = pieces, factor
         self.remainders = [piece.of(remainders[id(piece.copy)]) for piece in pieces]
         self.masters = [nn.Parameter(piece.nothing) for piece in pieces]  # filled during a step only
         self.adamw = _adamw(self.masters, weight_decay)
@@ -123,7 +130,7 @@ class _Chunk:
         for master, piece, remainder in parts:
             master.data = master_of(piece.of(piece.copy.data), remainder)
             master.grad = piece.gradient(scale)
-        _step_at(self.adamw, rate)
+        _step_at(self.adamw, self.factor * rate)
         for master, piece, remainder in parts:
             if master.grad is not None:
                 rounded = piece.of(piece.copy.data).copy_(master.data)
@@ -131,15 +138,23 @@ class _Chunk:
             master.grad, master.data = None, piece.nothing
 
 
-def _adamw(parameters: list[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
-    decayed, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+def _adamw(
+    parameters: list[nn.Parameter], weight_decay: float, factors: Mapping[int, float] | None = None
+) -> torch.optim.AdamW:
+    """factors: id of a parameter -> what multiplies its rate, where that is not 1."""
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for parameter in sorted(parameters, key=lambda p: p.ndim <= 1):
+        groups.setdefault((parameter.ndim > 1, (factors or {}).get(id(parameter), 1.0)), []).append(parameter)
+    named = [
+        {"params": own, "weight_decay": weight_decay if decayed else 0.0, "factor": factor}
+        for (decayed, factor), own in groups.items()
+    ]
+    return torch.optim.AdamW(named, fused=True)
 
 
 def _step_at(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("factor", 1.0)
     optimizer.step()
 
 

@@ -1,0 +1,123 @@
+"""What is known of peft's types of adapters, one line each; a type that is not here is taken with `UNLISTED`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from effft.strategies.search_space import PowersOfTwo
+
+RANKS = PowersOfTwo(1, 64)
+SHARED_RANKS = PowersOfTwo(16, 256)
+"""Where random matrices are shared and only vectors train, ranks are higher."""
+
+Limit = Literal["side", "divisor", "area", "sparse"]
+"""Of the linear maps: the smallest side, a common divisor of all sides, inputs x outputs, that / (inputs + outputs)."""
+
+
+@dataclass(frozen=True)
+class PeftType:
+    """Facts of one type; tests/models/test_adapters.py compares them with what peft does.
+
+    Attributes:
+        about: what trains.
+        rate: the default learning rate at width 768.
+        merges: whether it can be added to the weights; None: it is tried.
+        starts_equal: whether it changes nothing at first, up to rounding.
+        conv1d: whether it works on GPT-2's linear maps, which are of the class Conv1D.
+        place: where it goes: the blocks' linear maps, those that peft itself names for IA3, the norms, the embedding,
+            or virtual tokens before the text, as embeddings or as keys and values of every block.
+        rank: the options that `--rank` sets, with a factor; {} where there is no rank.
+        ranks: where a search looks for the rank.
+        options: what differs from peft's own defaults.
+        limits: options whose default is lowered to what the linear maps allow.
+    """
+
+    about: str
+    rate: float = 1e-3
+    merges: bool | None = True
+    starts_equal: bool = True
+    conv1d: bool = False
+    place: Literal["linear", "ia3", "norms", "embedding", "tokens", "keys"] = "linear"
+    rank: Mapping[str, float] = field(default_factory=dict)
+    ranks: PowersOfTwo = RANKS
+    options: Mapping[str, object] = field(default_factory=dict)
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+
+    @property
+    def virtual(self) -> bool:
+        """Whether it puts virtual tokens before the text."""
+        return self.place in ("tokens", "keys")
+
+
+R = {"r": 1.0}
+SIDE: dict[str, Limit] = {"r": "side"}
+ZERO = {"init_weights": True}
+TOKENS = {"num_virtual_tokens": 20}
+UNLISTED = PeftType("an adapter of peft", merges=None, conv1d=True)
+
+TYPES = {
+    "adalora": PeftType(
+        "low-rank deltas that lose rank where it matters least",
+        1e-3, conv1d=True, rank={"target_r": 1, "init_r": 1.5}, options={"total_step": 10**6},
+    ),
+    "adamss": PeftType("low-rank deltas in subspaces of the weights", 5e-3, options={"r": 100}, limits=SIDE),
+    "beft": PeftType("biases of the linear maps"),
+    "boft": PeftType("butterfly rotations of the weights", limits={"boft_block_size": "divisor"}),
+    "c3a": PeftType("circular convolutions", 5e-2, options=ZERO, limits={"block_size": "divisor"}),
+    "cartridge": PeftType("keys and values of virtual tokens", 1e-2, False, False, True, "keys", options=TOKENS),
+    "deft": PeftType("projections of the weights and deltas in their place", conv1d=True, rank=R, limits=SIDE),
+    "delora": PeftType("low-rank deltas of bounded norm", rank=R, limits=SIDE),
+    "fourierft": PeftType(
+        "some frequencies of the deltas", 5e-2, conv1d=True, options=ZERO, limits={"n_frequency": "area"},
+    ),
+    "frod": PeftType(
+        "rotations that all layers share, scaled and sparse", 1e-2, conv1d=True, options={"progressbar": False},
+    ),
+    "glora": PeftType("scales, shifts and low-rank deltas of weights and biases", rank=R, limits=SIDE),
+    "gralora": PeftType("low-rank deltas in blocks of the weights", conv1d=True, limits=SIDE),
+    "hira": PeftType("low-rank deltas times the weights (high rank)", conv1d=True, rank=R, limits=SIDE),
+    "hra": PeftType("reflections of the weights (Householder)", rank=R, limits=SIDE),
+    "ia3": PeftType("scales of keys, values and feed-forward states", 5e-3, conv1d=True, place="ia3"),
+    "lily": PeftType("low-rank deltas whose halves layers share", merges=False, rank=R, limits=SIDE),
+    "ln_tuning": PeftType("the norms", 1e-3, conv1d=True, place="norms"),
+    "loha": PeftType("products of two low-rank deltas", 2e-3, rank=R, limits=SIDE),
+    "lokr": PeftType("Kronecker products", 2e-3, rank=R, limits=SIDE),
+    "lora": PeftType(
+        "low-rank deltas; the strategy `lora` has flags for them", 5e-4, conv1d=True, rank={"r": 1}, limits=SIDE,
+    ),
+    "miss": PeftType("one small matrix repeated over the weights", rank=R, limits={"r": "divisor"}),
+    "oft": PeftType("rotations of the weights in blocks", limits={"oft_block_size": "divisor"}),
+    "osf": PeftType("the lower singular directions of the weights", 1e-4),
+    "p_tuning": PeftType("virtual tokens from a small network", 1e-3, False, False, True, "tokens", options=TOKENS),
+    "peanut": PeftType("deltas that a small network makes of the weights", merges=True, rank=R, limits=SIDE),
+    "prefix_tuning": PeftType("keys and values of virtual tokens", 1e-2, False, False, True, "keys", options=TOKENS),
+    "prompt_tuning": PeftType("embeddings of virtual tokens", 1e-2, False, False, True, "tokens", options=TOKENS),
+    "psoft": PeftType("rotations in the main directions of the weights", rank=R, limits=SIDE),
+    "pvera": PeftType("VeRA with noise in training", 5e-3, conv1d=True, rank=R, ranks=SHARED_RANKS),
+    "randlora": PeftType("sums of random low-rank deltas, scaled", conv1d=True, rank=R, limits=SIDE),
+    "road": PeftType("rotations of pairs of outputs", 5e-3, limits={"group_size": "divisor"}),
+    "shira": PeftType("some entries of the weights", rank=R, limits={"r": "sparse"}),
+    "supertuning": PeftType("the largest entries of the weights"),
+    "tinylora": PeftType("a few numbers in the main directions of the weights", 5e-3, conv1d=True),
+    "trainable_tokens": PeftType("embeddings of chosen tokens", conv1d=True, place="embedding"),
+    "unilora": PeftType(
+        "one vector that all low-rank deltas are made of", 5e-3, starts_equal=False, conv1d=True, rank=R,
+    ),
+    "vblora": PeftType(
+        "a bank of vectors that all low-rank deltas are made of",
+        5e-3, starts_equal=False, conv1d=True, rank=R, limits={"vector_length": "divisor"},
+    ),
+    "vera": PeftType("scales of shared random low-rank deltas", 5e-3, conv1d=True, rank=R, ranks=SHARED_RANKS),
+    "waveft": PeftType("some wavelet coefficients of the deltas", 5e-3, conv1d=True, limits={"n_frequency": "area"}),
+}  # fmt: skip
+"""Name, in lower case, -> facts."""
+
+UNFIT = {
+    "adaption_prompt": "it rewrites the attention of three architectures by name",
+    "cpt": "it needs a prompt of labelled examples as its starting point, which `icl` and `context_distillation` read",
+    "multitask_prompt_tuning": "it needs several tasks at once",
+    "poly": "it needs several tasks at once",
+    "shadow": "it runs a second, smaller model beside the first",
+    "xlora": "it mixes LoRA adapters that were trained before",
+}
+"""Types that do not fit a run of one task and one model, and why."""
