@@ -93,7 +93,7 @@ def register(run_id: str, tracking_uri: str) -> None:
         Option("text", "A text; give it once for every text field of the task, in their order", None, multiple=True),
         Option("input", "File of rows with the task's text fields: csv, tsv, txt, jsonl, parquet, also .gz"),
         Option("output", "File for the answers: csv, tsv, txt or jsonl  [default: standard output]"),
-        Option("abstain", "Withhold the least sure answers: at most this share of the others is expected wrong (0.05)"),
+        Option("abstain", "Withhold the least sure answers: at most this share of the others is wrong (0.05)"),
         Option("device", "auto, cpu, cuda or cuda:N", "auto"),
         tracking_uri_option(),
     ],

@@ -32,9 +32,10 @@ from effft.runs.fit import (
 )
 from effft.runs.plan import Plan, prepare
 from effft.runs.session import Session
-from effft.strategies.calibration import Calibration, risk_curve, temperature, without_prior
+from effft.strategies.calibration import Calibration, temperature, without_prior
 from effft.strategies.learner import Learner
 from effft.strategies.parts import DistillKL
+from effft.strategies.risk import risk_curve
 from effft.tracking.tracker import METRICS_TABLE, METRICS_TAG, Tracker
 
 

@@ -1,6 +1,5 @@
 """Reading a saved model back: the same scores as the run logged, from any folder, without a network."""
 
-import math
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,10 +21,11 @@ from effft.models.lora import read_adapter
 from effft.progress import ProgressCallback, silent
 from effft.serving.base_model import locate
 from effft.serving.manifest import Manifest, answer_names, read_manifest
-from effft.strategies.calibration import Calibration, RiskCurve
+from effft.strategies.calibration import Calibration
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Everything, Verbalizer
 from effft.strategies.prompting import PromptEncoder
+from effft.strategies.risk import FAILURE, RiskCurve
 from effft.strategies.scoring import predict, predict_apart
 
 
@@ -67,9 +67,10 @@ class SavedModel:
         return SavedModel(record, learner)
 
     def abstain(self, error: float) -> None:
-        """Withhold the least sure answers, so that at most a share `error` of the others is expected to be wrong.
+        """Withhold the least sure answers, so that at most a share `error` of the others is wrong.
 
-        By the out-of-fold scores of its run: the promise holds for texts like those that it was trained on.
+        By the out-of-fold scores of its run: the promise is for texts like those that it was trained on, and is kept
+        for 1 - FAILURE of the draws of training rows.
 
         Raises:
             InputError: the model knows no such scores, or cannot promise so little.
@@ -79,12 +80,19 @@ class SavedModel:
                 "abstain: the model was saved without out-of-fold scores, so it cannot tell how often it errs; train "
                 "it with --cross-validation 10x3."
             )
-        curve = RiskCurve(self.record.risk.confidence, self.record.risk.error)
+        curve = RiskCurve(**dict(self.record.risk))
         threshold = curve.threshold(error)
         if threshold is None:
+            needed, smallest = curve.rows_needed(error), curve.smallest
+            more = (
+                f"about {needed} rows would, if its surest answers stay as often right"
+                if needed
+                else ("its surest answers are wrong more often, so more rows of this kind would not either")
+            )
+            other = f"--abstain {smallest:g} is possible" if smallest else "no other share is possible either"
             raise InputError(
-                f"abstain={error:g}: by its out-of-fold scores the model errs more often even where it is surest; "
-                f"--abstain {math.ceil(1000 * min(curve.error)) / 1000:g} is possible."
+                f"abstain={error:g}: {curve.rows:.0f} training rows cannot promise it with {100 * (1 - FAILURE):.0f} % "
+                f"certainty; {more}. {other}."
             )
         self.threshold = threshold
 

@@ -48,10 +48,11 @@ class CalibrationRecord(StrictModel):
 
 
 class RiskRecord(StrictModel):
-    """What `effft.strategies.calibration.RiskCurve` holds."""
+    """What `effft.strategies.risk.RiskCurve` holds."""
 
     confidence: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(min_length=1)
-    error: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(min_length=1)
+    answered: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
+    wrong: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...]
 
 
 class Manifest(StrictModel):
@@ -91,8 +92,8 @@ class Manifest(StrictModel):
         for shown in self.demonstrations:
             if not 0 <= shown.label < len(labels) or len(shown.texts) != len(self.fields):
                 raise ValueError("a demonstration does not fit the task's labels and fields")
-        if self.risk is not None and len(self.risk.confidence) != len(self.risk.error):
-            raise ValueError("the risk curve has not one error for each confidence")
+        if self.risk is not None and len({len(values) for _, values in self.risk}) > 1:
+            raise ValueError("the risk curve has not one count for each confidence")
         if self.calibration is not None and len(self.calibration.bias) != len(labels):
             raise ValueError("the calibration does not fit the task's labels")
         return self

@@ -88,42 +88,6 @@ def temperature(scores: Tensor, labels: Tensor) -> Calibration:
     return Calibration(math.exp((low + high) / 2), (0.0,) * rows.shape[1])
 
 
-@dataclass(frozen=True)
-class RiskCurve:
-    """How often the surest answers are wrong: of those with at least `confidence` the share `error`.
-
-    The larger of two estimates counts, because a threshold chosen where few rows happen to be right promises too much:
-    the share of wrong answers, as a posterior mean under Jeffreys' prior, (wrong + 1/2) / (answered + 1), and the mean
-    of 1 - confidence, which scores scaled by their temperature expect. (Geifman and El-Yaniv 2017, arXiv 1705.08500,
-    choose a threshold by a bound on the first.)
-    """
-
-    confidence: tuple[float, ...]
-    error: tuple[float, ...]
-
-    def threshold(self, error: float) -> float | None:
-        """The confidence from which on at most this share of the answers is expected wrong; None where none is."""
-        kept = [confidence for confidence, share in zip(self.confidence, self.error, strict=True) if share <= error]
-        return min(kept, default=None)
-
-
-POINTS = 200
-"""Points that a risk curve keeps at most."""
-
-
-def risk_curve(scores: Tensor, labels: Tensor) -> RiskCurve:
-    """The curve of out-of-fold scores, (repeats, rows, labels): every repeat counts a row in part."""
-    sure, answers = scores.double().log_softmax(dim=-1).exp().max(dim=-1)
-    wrong = (answers != labels).flatten() / len(scores)
-    order = sure.flatten().argsort(descending=True, stable=True)
-    confidence, answered = sure.flatten()[order], torch.arange(1, len(order) + 1) / len(scores)
-    counted = (wrong[order].cumsum(0) + 0.5) / (answered + 1)
-    error = torch.maximum(counted, (1 - confidence).cumsum(0) / (answered * len(scores)))
-    last = [i for i in range(len(order)) if i + 1 == len(order) or confidence[i] > confidence[i + 1]]
-    chosen = last[:: -(-len(last) // POINTS)]
-    return RiskCurve(tuple(confidence[chosen].tolist()), tuple(error[chosen].tolist()))
-
-
 def content_free(shots: Sequence[Example]) -> list[Example]:
     """Every field says nothing."""
     return [Example((text,) * len(shots[0].texts), 0, row) for row, text in enumerate(CONTENT_FREE)]

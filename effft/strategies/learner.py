@@ -22,8 +22,9 @@ from effft.models.precision import store_in_bf16
 from effft.models.quantization import elements
 from effft.strategies import parts
 from effft.strategies.batch import Batch, Counts, Item, collate, token_budget
-from effft.strategies.calibration import Calibration, RiskCurve, without_prior
+from effft.strategies.calibration import Calibration, without_prior
 from effft.strategies.prompting import PromptEncoder
+from effft.strategies.risk import RiskCurve
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
 

@@ -11,6 +11,7 @@ from place import Copying, go, make_place
 from effft.cli.app import app
 from effft.serving.load import SavedModel
 from effft.serving.manifest import read_manifest
+from effft.strategies.risk import RiskCurve
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +30,15 @@ def predicted(saved: Path, *more: str) -> tuple[int, str, str]:
 def test_the_least_sure_answers_are_withheld(saved: Path) -> None:
     risk = read_manifest(saved / "model").risk
     assert risk is not None
-    error = sorted(risk.error)[len(risk.error) // 2]
+    curve = RiskCurve(**dict(risk))
+    error = curve.smallest
+    assert error is not None
     code, out, _ = predicted(saved, "--input", str(saved / "test.csv"), "--abstain", str(error))
     assert code == 0
     rows = list(csv.DictReader(out.splitlines()))
     names = [name for name in rows[0] if name.endswith("label_name")]
-    threshold = min(c for c, e in zip(risk.confidence, risk.error, strict=True) if e <= error)
+    threshold = curve.threshold(error)
+    assert threshold is not None
     for row in rows:
         sure = max(float(value) for name, value in row.items() if "probability_" in name)
         assert (row[names[0]] == "") is (sure < threshold)
@@ -51,7 +55,13 @@ def test_one_text_answers_null(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "sentence"), [("0.0001", "is possible"), ("2", "above 0 and below 1"), ("x", "above 0")]
+    ("error", "sentence"),
+    [
+        ("0.0001", "is possible"),
+        ("0.02", "rows cannot promise it with 90 % certainty"),
+        ("2", "above 0 and below 1"),
+        ("x", "above 0"),
+    ],
 )
 def test_what_cannot_be_promised_is_a_sentence(saved: Path, error: str, sentence: str) -> None:
     code, _, said = predicted(saved, "--text", "the dog", "--abstain", error)
