@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from effft.version import __version__
 
 if TYPE_CHECKING:
-    from effft.api import Adaptation, AdaptedModel, adapt, compare, load
+    from effft.api import Adaptation, AdaptedModel, adapt, choose, compare, load
     from effft.classifier import Classifier
 
-__all__ = ["Adaptation", "AdaptedModel", "Classifier", "__version__", "adapt", "compare", "load"]
+__all__ = ["Adaptation", "AdaptedModel", "Classifier", "__version__", "adapt", "choose", "compare", "load"]
 
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     # Compiled products, kept by shape: 1024 of them by default, 2 MB each, and batches have many shapes. LoRA on

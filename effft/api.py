@@ -5,6 +5,7 @@ The command line calls the same functions and prints what they return.
 
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,8 @@ from effft.tracking.tracker import Tracker, tracked
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from effft.choice.choice import Answer
 
 Data: TypeAlias = Union[str, Path, "DataFrame"]
 Rows: TypeAlias = Union[Sequence[str], Sequence[Sequence[str]], "DataFrame"]
@@ -262,6 +265,67 @@ def compare(
             frames = [task.table.frame().assign(task=task.name) for task in found]
     table = pd.concat(frames, ignore_index=True)
     return table if len(frames) > 1 else table.drop(columns="task")
+
+
+def choose(
+    data: Data | None = None,
+    *,
+    minutes: float | str = 20,
+    memory: str = "",
+    latency: str = "",
+    models: Sequence[str] = (),
+    ood: Data | Mapping[str, Data] | None = None,
+    test: Data | None = None,
+    name: str = "data",
+    study: str = "",
+    storage: str = "sqlite:///optuna.db",
+    tracking_uri: str = "",
+    experiment: str = "",
+    no_tracking: bool = False,
+    progress: ProgressCallback = silent,
+    began: float | None = None,
+    **flags: Any,
+) -> "Answer":
+    """Which strategy to take for these rows, within these minutes: `effft choose`.
+
+    Args:
+        data: As for `adapt`.
+        minutes: What everything may take, the final training included.
+        memory: What a training may take, such as '8GB'.
+        latency: What a query may take, such as '50ms'.
+        models: Models to choose from; `model` where none is given.
+        ood: As for `adapt`.
+        test: As for `adapt`; nothing selects on it.
+        name: As for `adapt`.
+        study: Name of the study in the storage, which an interrupted choice goes on in.
+        storage: Optuna storage, any SQLAlchemy URL.
+        tracking_uri: As for `adapt`.
+        experiment: As for `adapt`.
+        no_tracking: As for `adapt`; the recommended model is not kept then.
+        progress: Called with what is measured.
+        began: When the work began, as `time.monotonic` tells it; now, where not given.
+        **flags: Every other flag of `effft choose --help`: `rows=64`, `epochs=10`.
+
+    Returns:
+        The answer: `candidate` is what to use, `sentences` say why, `table` has every candidate.
+
+    Raises:
+        InputError: anything that the command line would refuse, in the same sentence.
+    """
+    from effft.choice.candidates import limits_of
+    from effft.choice.choice import plan_choice, run_choice
+    from effft.search.storage import check_storage
+
+    began, limits = began or time.monotonic(), limits_of(minutes, memory, latency)
+    with tempfile.TemporaryDirectory(prefix="effft-data-") as rows:
+        given = {**_spelled(flags), **data_flags(data, test, ood, Path(rows), name)}
+        config, target = make_config(given), TrackingTarget(tracking_uri, experiment, no_tracking)
+        check_target(target)
+        check_storage(storage)
+        progress("load", 0, 0)
+        session = Session()
+        plan = plan_choice(given, list(models) or [config.model], limits, study, session)
+        return run_choice(plan, storage, target, session, began, progress, say)
 
 
 def data_flags(

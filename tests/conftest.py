@@ -21,7 +21,7 @@ SHARED = Path(__file__).parent.parent.parent / "shared"
 
 FAULTS = (
     "reliability/", "search/test_kill", "search/test_postgres", "search/test_workers", "test_runs_on_postgres",
-    "test_ray.py::test_a_study_survives",
+    "test_ray.py::test_a_study_survives", "test_choose.py::test_a_killed",
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ LAYERS = (
     ("runs",),
     ("reports",),
     ("search",),
+    ("choice",),
     ("tracked_comparison",),
     ("api",),
     ("classifier",),

@@ -38,7 +38,7 @@ def command_of(point: str, **given: str) -> list[str]:
 
 
 def test_every_strategy_has_an_entry_point_in_a_short_file() -> None:
-    assert {"main", "compare", "run", "search", "pretrain", "report", *NAMED} == set(POINTS)
+    assert {"main", "compare", "run", "search", "choose", "pretrain", "report", *NAMED} == set(POINTS)
     assert len(TEXT.splitlines()) <= 130
     assert all(3 <= len(point["parameters"]) <= 8 for point in POINTS.values())
 

@@ -14,6 +14,7 @@ SECTIONS = {
         "run": ("run:run", "Train one strategy on a task; evaluate it in domain and out of domain."),
         "compare": ("compare:compare", "Run several strategies on the same examples; print one table."),
         "search": ("search:search", "Tune a strategy on validation data, then measure the winner."),
+        "choose": ("choose:choose", "Say which strategy to take for your rows, memory and minutes."),
         "report": ("report:report", "Write the runs of a task as one page, with statistics and figures."),
         "reference": ("compare:reference", "Compare every strategy on the built-in tasks; write reports/reference."),
     },

@@ -29,7 +29,7 @@ TAGS = (
 )  # fmt: skip
 """Tags that the report reads, each a column."""
 
-NO_RESULT = ("comparison", "study", "report", "control", "trial")
+NO_RESULT = ("comparison", "study", "choice", "report", "control", "trial")
 """Kinds of runs that are no measurement of a strategy on a task."""
 
 RESULT = ("in_domain/calibration_error", "cross_validated/calibration_error", "train/loss")

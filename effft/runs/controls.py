@@ -6,7 +6,8 @@ each other's words. The scores of always answering the majority label need no ru
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -50,19 +51,30 @@ def bag_of_words(plan: Plan) -> dict[str, float]:
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    from effft.evaluation.outcomes import outcomes_of
-
     counter = CountVectorizer(tokenizer=str.split, token_pattern=None, lowercase=False)
     classifier = LogisticRegression(max_iter=1000)
     train = plan.draw.train
     classifier.fit(counter.fit_transform(_tagged(train)), [example.label for example in train])
+    return _measured(plan, lambda examples: classifier.predict(counter.transform(_tagged(examples))))
+
+
+def majority(plan: Plan) -> dict[str, float]:
+    """The metrics of always answering the label that is most frequent in the plan's training examples."""
+    label = Counter(example.label for example in plan.draw.train).most_common(1)[0][0]
+    return _measured(plan, lambda examples: [label] * len(examples))
+
+
+def _measured(plan: Plan, answer: Callable[[Sequence[Example]], Sequence[int]]) -> dict[str, float]:
+    """The metrics of answers on every split that has labels."""
+    from effft.evaluation.outcomes import outcomes_of
+
     metrics: dict[str, float] = {}
     for split, examples in plan.evaluated.items():
-        if not examples.labelled:
-            continue
-        answers = np.asarray(classifier.predict(counter.transform(_tagged(examples.examples))))
-        scores = outcomes_of(plan.task, np.array([e.label for e in examples.examples]), answers).values
-        metrics |= {f"{split}/{name}": value for name, value in scores.items()}
+        if examples.labelled:
+            labels, answers = np.array([e.label for e in examples.examples]), np.asarray(answer(examples.examples))
+            metrics |= {
+                f"{split}/{name}": value for name, value in outcomes_of(plan.task, labels, answers).values.items()
+            }
     return metrics
 
 

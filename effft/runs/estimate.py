@@ -18,7 +18,7 @@ from effft.models.forward.shared_prefix import can_share, common_prefix
 from effft.models.skeleton import skeleton
 from effft.profiling.matmul_rate import matmul_rate
 from effft.profiling.meta_memory import measure_meta
-from effft.runs.plan import Plan, prepare
+from effft.runs.plan import Fold, Plan, prepare, prepare_validation
 from effft.runs.resolved import threads_of
 from effft.runs.session import Session
 from effft.strategies.batch import Batch, Item, token_budget
@@ -78,11 +78,14 @@ class Skeletons(Session):
         return self._backbones[key]
 
 
-def estimate(config: RunConfig, session: Skeletons) -> Estimate:
-    """Run the strategy's own code on the meta device: a micro-batch twice, and an evaluation batch."""
+def estimate(config: RunConfig, session: Skeletons, fold: Fold | None = None) -> Estimate:
+    """Run the strategy's own code on the meta device: a micro-batch twice, and an evaluation batch.
+
+    fold: of a training that is validated on this fold of the examples, and opens no split but `train`.
+    """
     if config.quantize != "none":
         raise InputError(f"quantize={config.quantize}: an estimate knows fp32 and bf16 alone; leave --quantize out.")
-    plan = prepare(config, session)
+    plan = prepare_validation(config, session, fold) if fold else prepare(config, session)
     if plan.strategy.trainable.virtual_tokens:
         raise InputError(f"strategy {plan.strategy.name!r}: an estimate knows no virtual tokens; `effft run` tells.")
     backbone = session.working_backbone(config, isinstance(plan.strategy.head, Verbalizer))

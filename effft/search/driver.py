@@ -1,5 +1,6 @@
 """The one writer of a study: proposes trials, has their units measured, and keeps each trial when it has ended."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
@@ -8,6 +9,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from effft.errors import RunError
 from effft.progress import ProgressCallback
+from effft.search.budget import Clock
 from effft.search.jobs import Executor, JobResult, TrainingJob, next_result
 from effft.search.mlflow_log import Logbook
 from effft.search.samplers import EPOCHS, epoch_thresholds, propose
@@ -29,6 +31,7 @@ class InFlight:
     trial: Trial
     known: list[FrozenTrial]
     units: list[TrainingJob]
+    begun: float = field(default_factory=time.monotonic)
     state: TrialState = TrialState.RUNNING
     failure: str = ""
     scores: list[float] = field(default_factory=list)
@@ -41,13 +44,21 @@ class Driver:
 
     At most `executor.workers` trials are not kept yet, and they are kept in the order of their numbers. What was in
     flight when a process ended is proposed again by the next one: the same trial under the same number.
+
+    clock: no trial is asked for that would not end in its time, but for the first.
     """
 
     def __init__(
-        self, stored: StoredStudy, plan: StudyPlan, executor: Executor, logbook: Logbook, progress: ProgressCallback
+        self,
+        stored: StoredStudy,
+        plan: StudyPlan,
+        executor: Executor,
+        logbook: Logbook,
+        progress: ProgressCallback,
+        clock: Clock | None = None,
     ) -> None:
         self.stored, self.plan, self.executor, self.logbook = stored, plan, executor, logbook
-        self.progress = progress
+        self.progress, self.clock = progress, clock
         self.flights: dict[int, InFlight] = {}
         self.failed_in_a_row = 0
 
@@ -72,7 +83,7 @@ class Driver:
         """Whether another trial is to be asked for now; those in flight are taken to complete."""
         wanted, flying = self.plan.settings.trials, len(self.flights)
         complete, done = len(self.stored.complete), len(self.stored.done)
-        if complete + flying >= wanted or flying >= self.executor.workers:
+        if complete + flying >= wanted or flying >= self.executor.workers or not self._in_time():
             return False
         if done + flying < MOST_PRUNED * wanted:
             return True
@@ -82,6 +93,11 @@ class Driver:
                 "complete, the rest pruned: the study ends here (--pruner none prunes nothing)."
             )
         return False
+
+    def _in_time(self) -> bool:
+        """Whether a trial as long as those before would end in time."""
+        took = [trial.user_attrs["measured"]["seconds"] for trial in self.stored.complete if self.clock]
+        return self.clock is None or not took or self.clock.fits(fmean(took))
 
     def _ask(self) -> None:
         settings = self.plan.settings
@@ -126,6 +142,8 @@ class Driver:
         measured: dict[str, object] = {"scores": flight.scores, "resources": resources}
         if any(flight.curves):
             measured["curves"] = flight.curves
+        if self.clock:
+            measured["seconds"] = time.monotonic() - flight.begun
         attributes = {"measured": measured, NUMBER: trial.number}
         for name, value in (attributes | ({"failure": flight.failure} if flight.failure else {})).items():
             trial.set_user_attr(name, value)
@@ -135,6 +153,8 @@ class Driver:
         values = self._values(flight.scores, resources) if complete else None
         frozen = trial.study.tell(trial, values, state=flight.state)
         self.stored.add(frozen)
+        if self.clock:
+            self.clock.note()
         self.logbook.finish(frozen)
         self.failed_in_a_row = self.failed_in_a_row + 1 if flight.failure else 0
         if self.failed_in_a_row >= MOST_FAILURES:

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from effft.config import RunConfig
+from effft.progress import ProgressCallback, silent
 from effft.redaction import redact
 from effft.runs.runner import WorkerDiedError
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 REPORTED_RESOURCES = (
     "peak_memory_mb", "train_seconds", "evaluation_seconds", "trainable_parameters", "tokens_per_second",
+    "queries_per_second",
 )  # fmt: skip
 """The resources that a unit reports."""
 
@@ -47,7 +49,7 @@ class JobResult:
     stopped: bool = False
 
 
-def measure(unit: TrainingJob, session: "Session") -> JobResult:
+def measure(unit: TrainingJob, session: "Session", progress: ProgressCallback = silent) -> JobResult:
     """Train and validate. Only the `train` source is opened; whatever goes wrong is a sentence in the result."""
     from effft.runs.experiment import execute
     from effft.runs.plan import prepare_validation
@@ -63,7 +65,8 @@ def measure(unit: TrainingJob, session: "Session") -> JobResult:
 
     try:
         plan = prepare_validation(unit.config, session, unit.fold)
-        result = execute(plan, MemoryTracker(), should_stop=None if unit.epoch_thresholds is None else should_stop)
+        stop = None if unit.epoch_thresholds is None else should_stop
+        result = execute(plan, MemoryTracker(), progress, stop)
     except Exception as error:
         return failed_result(error)
     resources = {name: result.metrics[f"resources/{name}"] for name in REPORTED_RESOURCES}

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from effft.disk import written_whole
@@ -25,6 +25,8 @@ from effft.errors import InputError, RunError
 from effft.redaction import redact
 from effft.search.samplers import DONE
 from effft.search.settings import DIRECTIONS, StudyPlan
+from effft.search.spaces import Values, distributions, encoded
+from effft.strategies.search_space import Dimension
 from effft.tracking import postgres
 from effft.tracking.sanitize import sentence_of
 from effft.tracking.store import sqlite_path
@@ -65,6 +67,28 @@ class StoredStudy:
 
         postgres.retry(write)
         self.trials.append(trial)
+
+    def record(
+        self, space: Mapping[str, Dimension], values: Values, score: float | None, seconds: float, **notes: object
+    ) -> FrozenTrial:
+        """Keep a single measurement as a trial, which failed where it has no score.
+
+        Args:
+            space: The study's space.
+            values: A value for each of its names.
+            score: The objective.
+            seconds: How long it took, until now.
+            notes: User attributes.
+        """
+        number = len(self.trials)
+        state = TrialState.FAIL if score is None else TrialState.COMPLETE
+        trial = create_trial(
+            state=state, params=encoded(values, space), distributions=distributions(space), value=score,
+            user_attrs={**notes, NUMBER: number},
+        )  # fmt: skip
+        trial.number, trial.datetime_start = number, datetime.now() - timedelta(seconds=seconds)
+        self.add(trial)
+        return trial
 
     def keep(self, name: str, value: object) -> Any:
         """Keep a result under a name; returns it as it will be read again."""

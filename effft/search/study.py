@@ -58,7 +58,7 @@ def run_study(
     """
     # The executor first: a cluster that cannot be joined leaves no study behind.
     with closing(open_executor(plan, session)) as executor, open_study(storage, plan) as stored:
-        parent = _parent(stored, plan, target)
+        parent = open_study_run(stored, plan, target, "study", f"search {plan.config.strategy}")
         with tracked(parent):
             space = {f"space.{name}": str(dimension) for name, dimension in plan.space.items()}
             parent.params({**vars(plan.settings), **plan.config.model_dump(exclude_none=True), **space})
@@ -119,15 +119,15 @@ def _budget(stored: StoredStudy, plan: StudyPlan, session: Session, width: int) 
     return f"{text}; {'under a minute' if seconds < 60 else f'roughly {seconds / 60:.0f} minutes'}."
 
 
-def _parent(stored: StoredStudy, plan: StudyPlan, target: TrackingTarget) -> Tracker:
+def open_study_run(stored: StoredStudy, plan: StudyPlan, target: TrackingTarget, kind: str, name: str) -> Tracker:
+    """The tracked run above those of a study: a new one, or that of an earlier process."""
     if target.disabled:
         return MemoryTracker(name=plan.name)
     from effft.tracking.study_runs import open_parent
 
-    tags = {"study": plan.name, "strategy": plan.config.strategy, "task": plan.task, "kind": "study"}
+    tags = {"study": plan.name, "strategy": plan.config.strategy, "task": plan.task, "kind": kind}
     known = str(stored.results.get(PARENT, ""))
-    name = target.experiment or f"effft/{plan.task}"
-    tracker = open_parent(name, f"search {plan.config.strategy}", tags, target.uri, known)
+    tracker = open_parent(target.experiment or f"effft/{plan.task}", name, tags, target.uri, known)
     if tracker.run_id != known:
         stored.keep(PARENT, tracker.run_id)
     return tracker
@@ -142,11 +142,18 @@ def _register(
     best = max(recommended, key=lambda final: final.value(split, plan.metric))
     if target.disabled or not best.run_id:
         return []
-    name = f"registered/{best.run_id}"
+    return register_once(stored, best.run_id, plan.name, target, judged.final_mean)
+
+
+def register_once(
+    stored: StoredStudy, run_id: str, study: str, target: TrackingTarget, validation: float, chosen_on: str = ""
+) -> list[str]:
+    """Register the model of a run, whatever process does it, once; a sentence about it."""
+    name = f"registered/{run_id}"
     if stored.results.get(REGISTERED) != name:
         from effft.tracking.registry import CHAMPION, register
 
-        version = register(best.run_id, target.uri, study=plan.name, validation=judged.final_mean)
+        version = register(run_id, target.uri, study, validation, chosen_on)
         role = " and is the champion" if CHAMPION in version.aliases else f"; {version.verdict}"
         stored.keep(name, f"registered as {version.name} version {version.number}{role}.")
         stored.keep(REGISTERED, name)

@@ -54,7 +54,9 @@ class Version:
         return value if math.isfinite(value) else None
 
 
-def register(run_id: str, tracking_uri: str = "", study: str = "", validation: float | None = None) -> Version:
+def register(
+    run_id: str, tracking_uri: str = "", study: str = "", validation: float | None = None, chosen_on: str = ""
+) -> Version:
     """Register the model that a run logged (`--log-model`) as a version of `effft-<task>`.
 
     The alias `champion` moves to the new version if its validation score (its cross-validated one, where it has one) is
@@ -68,6 +70,7 @@ def register(run_id: str, tracking_uri: str = "", study: str = "", validation: f
         study: Name of the search that it won, for the tag.
         validation: The number to compare instead of the run's own validation metric (a mean over seeds or folds is a
             better estimate than one run).
+        chosen_on: What that number was measured on, where it is not what the run has.
 
     Raises:
         InputError: There is no such run, it did not finish, or it logged no model.
@@ -79,7 +82,7 @@ def register(run_id: str, tracking_uri: str = "", study: str = "", validation: f
         raise InputError(f"run {run_id} is {run.info.status}; only a finished run's model is registered.")
     record = read_manifest(fetch(f"runs:/{run_id}/model", client))
     task = record.task["name"]
-    name, tags = f"effft-{task}", version_tags(record, run, study, validation)
+    name, tags = f"effft-{task}", version_tags(record, run, study, validation, chosen_on)
     try:
         client.create_registered_model(name, description=f"Text classifiers for the task {task}.")
     except MlflowException:  # it exists
@@ -101,7 +104,9 @@ def register(run_id: str, tracking_uri: str = "", study: str = "", validation: f
     )
 
 
-def version_tags(record: Manifest, run: Run, study: str, validation: float | None) -> dict[str, str]:
+def version_tags(
+    record: Manifest, run: Run, study: str, validation: float | None, chosen_on: str = ""
+) -> dict[str, str]:
     """What a person chooses by: strategy, backbone, per_label, metrics, study, git commit, content of the task."""
     metrics, metric = record.metrics, record.metric
     split = CROSS_VALIDATED if f"{CROSS_VALIDATED}/{metric}" in metrics else "validation"
@@ -116,7 +121,7 @@ def version_tags(record: Manifest, run: Run, study: str, validation: float | Non
         "data_seed": str(record.seeds[1]),
         "metric": metric,
         "validation": "" if value is None else f"{value:.6f}",
-        "chosen_on": split if split == CROSS_VALIDATED else "",
+        "chosen_on": chosen_on or (split if split == CROSS_VALIDATED else ""),
         "study": study or run.data.tags.get("study", ""),
         "git_commit": run.data.tags.get("git_commit", ""),
         "run": record.run,
