@@ -216,8 +216,8 @@ class TrainingSettings(Settings):
 
     learning_rate: Rate | None = None
     """Peak learning rate; by default it depends on the strategy and the width of the model."""
-    epochs: Positive = 20
-    """Passes over the training examples."""
+    epochs: Positive | None = None
+    """Passes over the training examples; by default 20, or 1 over the pairs of setfit."""
     steps: Count = 0
     """Optimizer steps; above 0 they replace --epochs."""
     batch_size: Positive = 16

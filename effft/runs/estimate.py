@@ -187,7 +187,7 @@ def _blank(learner: Learner, lengths: Sequence[int], states: Tensor | None = Non
 def _learning(learner: Learner, plan: Plan, gradients: int) -> Work:
     """The largest micro-batch of a step of typical prompts, forwards and backwards."""
     lengths = sorted(item.length for item in _train_items(learner, plan))
-    size = min(plan.config.batch_size, len(lengths))
+    size = min(plan.config.batch_size, len(lengths)) * plan.strategy.loss.texts
     step = [lengths[(2 * i + 1) * len(lengths) // (2 * size)] for i in range(size)]
     parts = MicroBatches(learner)
     runs = [step[part] for part in parts.cut(step)]

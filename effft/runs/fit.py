@@ -18,11 +18,12 @@ from effft.runs.plan import Plan, on_part, prompt_encoders
 from effft.strategies.batch import Item
 from effft.strategies.calibration import Calibration, calibrate
 from effft.strategies.learner import Learner
-from effft.strategies.parts import Verbalizer
+from effft.strategies.parts import Contrastive, Verbalizer
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import FrozenFeatures, predict, predict_apart
 from effft.tracking.tracker import MemoryTracker, Tracker
 from effft.training.loop import Step, private_randomness, train
+from effft.training.pairs import Pairs
 from effft.training.solved_head import solve_head
 from effft.training.teacher import teach
 
@@ -134,7 +135,12 @@ def _updates(
         loss = solve_head(learner, items, config.seed, features(validation))
         yield Step(1, 1, 1, loss, 0.0, 0.0, sum(item.length for item in items), ends_epoch=True, budget=0)
         return
-    yield from train(learner, items, config, plan.resolved.learning_rate, random.Random(f"order {config.seed}"))
+    order = random.Random(f"order {config.seed}")
+    examples = Pairs(items, order) if isinstance(strategy.loss, Contrastive) else items
+    for step in train(learner, examples, config, plan.resolved.learning_rate, order):
+        if strategy.solves_head and step.ends_epoch:
+            solve_head(learner, items, config.seed, features(validation))
+        yield step
 
 
 def out_of_fold_scores(plan: Plan, progress: ProgressCallback = silent) -> Tensor:

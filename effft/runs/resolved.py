@@ -13,11 +13,12 @@ from effft.errors import lookup
 from effft.models.backbone import Backbone
 from effft.models.forward.attention import NARROW
 from effft.models.precision import choose_precision
-from effft.strategies.parts import Pattern
+from effft.strategies.parts import Contrastive, Pattern
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
 from effft.training.loop import steps_in
+from effft.training.pairs import pair_count
 
 MAJORITY = 0.7  # Share of the most frequent label above which macro F1 is the metric of a task that names none.
 
@@ -52,7 +53,10 @@ def resolve(
     threads = threads_of(config, backbone.width)
     metric, device = metric_of(config, task, pool)[0], str(backbone.device)
     learning_rate = config.learning_rate or strategy.default_learning_rate(backbone.width)
-    steps = steps_in(config, len(draw.train) * (1 + len(encoder.others))) if strategy.takes_steps else 0
+    examples = len(draw.train) * (1 + len(encoder.others))
+    if isinstance(strategy.loss, Contrastive):
+        examples = pair_count([example.label for example in draw.train])
+    steps = steps_in(config, strategy, examples) if strategy.takes_steps else 0
     precision = choose_precision(config.precision, backbone)
     settings = config.model_dump(exclude={*PART_FIELDS, *DIFFICULTY_FIELDS, *DATA_FIELDS}, exclude_none=True)
     settings |= {name: value for name in DATA_FIELDS if (value := getattr(config, name)) and name != "data"}
@@ -63,7 +67,8 @@ def resolve(
         settings["demo_seed"] = config.data_seed if strategy.input.demo_seed is None else strategy.input.demo_seed
     if encoder.label_tokens is not None:
         settings["label_score"] = encoder.label_tokens.score
-    settings |= {"learning_rate": learning_rate, "steps": steps, "precision": precision}
+    settings |= {"learning_rate": learning_rate, "epochs": config.epochs or strategy.loss.epochs}
+    settings |= {"steps": steps, "precision": precision}
     settings["model_commit"] = backbone.revision
     if process_group().size > 1:
         kind = "FSDP2" if process_group().sharded else "data parallel"

@@ -18,17 +18,19 @@ class Item(NamedTuple):
 
     state: what the frozen part of the model makes of the prompt, where that was computed (`Learner.frozen_features`):
     hidden states (length, width) entering the lowest block that trains, or one pooled state (width).
+    partner: the second text of a pair, whose label is then 1 where both texts have the same, else 0.
     """
 
     prompt: EncodedPrompt
     label: int
     teacher: tuple[float, ...] | None = None
     state: Tensor | None = None
+    partner: "Item | None" = None
 
     @property
     def length(self) -> int:
-        """Tokens that the model reads for the prompt."""
-        return self.prompt.size
+        """Tokens that the model reads for the prompt, and for that of its partner."""
+        return self.prompt.size + (self.partner.length if self.partner else 0)
 
     @property
     def of_patterns(self) -> "list[Item]":
@@ -86,8 +88,10 @@ class Batch:
 
 
 def collate(items: Sequence[Item], backbone: Backbone, packs_sequences: bool = False) -> Batch:
-    """Items as one batch on the backbone's device, right-padded or packed."""
+    """Items as one batch on the backbone's device, right-padded or packed; the partners of pairs come after all."""
     device, filler = backbone.device, backbone.tokenizer.pad_token_id or 0
+    labels = torch.tensor([item.label for item in items], device=device)
+    items = [*items, *(item.partner for item in items if item.partner)]
     states = [item.state for item in items if item.state is not None]
     states = states if len(states) == len(items) else []
     stacked = torch.stack(states).to(device) if states and states[0].ndim == 1 else None
@@ -116,7 +120,6 @@ def collate(items: Sequence[Item], backbone: Backbone, packs_sequences: bool = F
             inputs["decoder_input_ids"] = ids
     if states and stacked is None:
         stacked = packing.fill_states(states) if packing else pad_sequence(states, batch_first=True).to(device)
-    labels = torch.tensor([item.label for item in items], device=device)
     teacher = _teacher([item.teacher for item in items], device)
     return Batch(inputs, answers, labels, teacher, stacked, packing, rows)
 

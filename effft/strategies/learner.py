@@ -327,6 +327,10 @@ class Learner:
                 mean over the step, as torch's CrossEntropyLoss(weight) does.
         """
         part, labels, teacher = self.strategy.loss, batch.labels, batch.teacher
+        if isinstance(part, parts.Contrastive) and self.head is not None:
+            first, second = self._pooled(batch).to(self.head.linear.weight.dtype).chunk(2)
+            cosine = F.cosine_similarity(first, second)
+            return (cosine - labels).square().sum() / (step_counts.examples if step_counts else len(labels))
         scores = self.scores(batch, label_words_only=True)
         if self.label_tokens is not None and self.label_tokens.score == "pmi":
             without_text = self.collate([Item(self.encoder.without_texts, -1)])

@@ -32,6 +32,9 @@ class Part:
         about: what `effft strategies` prints.
         in_name: what the name of a run says of the part, with its parameters in braces.
         base_rate: for the trainable axis, the default learning rate at width 768.
+        rate_share, epochs: for the loss axis, what the learning rate of the trainable is multiplied by, and the default
+            number of passes.
+        texts: for the loss axis, how many texts an example of a step has.
         keeps_weights: for the trainable axis, whether every pre-trained weight stays as it is, so that runs share them.
         space: where a search looks for the part's parameters (`alpha_ratio` stands for alpha / rank).
     """
@@ -39,6 +42,9 @@ class Part:
     about: ClassVar[str] = ""
     in_name: ClassVar[str] = ""
     base_rate: ClassVar[float] = 1e-3
+    rate_share: ClassVar[float] = 1.0
+    epochs: ClassVar[int] = 20
+    texts: ClassVar[int] = 1
     keeps_weights: ClassVar[bool] = False
     space: ClassVar[Mapping[str, Dimension]] = {}
 
@@ -429,6 +435,23 @@ class DistillKL(Part):
     temperature: float = 1.0
     kl_weight: float = 0.5
     unlabelled: int = 64
+
+
+@dataclass(frozen=True)
+class Contrastive(Part):
+    """Pairs of training texts: the cosine of their pooled states goes to 1 where they share a label, else to 0.
+
+    Every pair that can be made is read once, those of the smaller kind again until both kinds are as many.
+
+    References:
+        Tunstall et al. 2022, arXiv 2209.11055 (SetFit; the rate is that of its authors' package at width 768).
+    """
+
+    about: ClassVar[str] = "cosine of pairs"
+    rate_share: ClassVar[float] = 0.4
+    epochs: ClassVar[int] = 1
+    texts: ClassVar[int] = 2
+    space: ClassVar[Mapping[str, Dimension]] = {"epochs": Range(1, 4, whole=True)}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from effft.strategies.parts import (
     ALL_PATTERNS,
     BitFit,
     ClassifierHead,
+    Contrastive,
     CrossEntropy,
     DistillKL,
     Everything,
@@ -56,10 +57,14 @@ class Strategy:
                 f"{subject}: training with label_score=pmi reads one pattern; take another --pattern than all, or "
                 "--label-score sum."
             )
-        idle = isinstance(self.trainable, Nothing) and isinstance(self.head, Verbalizer)
+        if isinstance(self.loss, Contrastive) and not self.solves_head:
+            raise InputError(f"{subject}: pairs train no head, so it has to be solved; leave out --head-solver.")
+        idle = isinstance(self.trainable, Nothing) and (
+            isinstance(self.head, Verbalizer) or isinstance(self.loss, Contrastive)
+        )
         if idle and not isinstance(self.loss, NoLoss):
             raise InputError(
-                f"{subject}: nothing would train (frozen backbone, no new parameters); take icl or zero_shot."
+                f"{subject}: nothing would train (frozen backbone, no new parameters); take probe, icl or zero_shot."
             )
         if isinstance(self.loss, NoLoss) and not idle:
             raise InputError(
@@ -135,7 +140,7 @@ class Strategy:
 
         With Adam the best rate of a matrix goes as 1 / width (Yang et al. 2022, arXiv 2203.03466).
         """
-        return self.trainable.default_rate * 768 / width
+        return self.trainable.default_rate * self.loss.rate_share * 768 / width
 
     def space(self, width: int) -> dict[str, Dimension]:
         """Where a search looks: the union of the parts' spaces; a decade on each side of the default learning rate.
@@ -151,7 +156,8 @@ class Strategy:
         if not self.takes_steps:
             return union
         rate = self.default_learning_rate(width)
-        return {"learning_rate": Range(rate / 10, rate * 10, log=True)} | union | TRAINING_SPACE
+        usual = {"learning_rate": Range(rate / 10, rate * 10, log=True)} | union | TRAINING_SPACE
+        return usual | union
 
 
 @dataclass(frozen=True)
@@ -178,6 +184,10 @@ NAMES = {
     "peft": NamedParts("an adapter of any of peft's types (--peft-type)", {"trainable": Peft()}, complete=False),
     "bitfit": NamedParts("bias terms train, with a new classifier", {"trainable": BitFit()}),
     "probe": NamedParts("a linear classifier on the frozen backbone", {"head": SolvedHead(), "trainable": Nothing()}),
+    "setfit": NamedParts(
+        "SetFit: pairs of texts train every parameter, then a linear classifier is solved",
+        {"head": SolvedHead(), "loss": Contrastive()},
+    ),
     "context_distillation": NamedParts(
         "a LoRA student without demonstrations learns from the frozen model with them",
         PATTERN_AND_WORDS | {"trainable": LoRA(), "loss": DistillKL()},

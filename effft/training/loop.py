@@ -13,6 +13,7 @@ from effft.config import RunConfig
 from effft.errors import RunError
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
+from effft.strategies.strategy import Strategy
 from effft.training.microbatch import MicroBatches
 from effft.training.optimizer import Optimizer, schedule_factor
 
@@ -32,9 +33,9 @@ class Step:
     budget: int
 
 
-def steps_in(config: RunConfig, examples: int) -> int:
+def steps_in(config: RunConfig, strategy: Strategy, examples: int) -> int:
     """Optimizer updates a run makes: `steps` when given, else epochs x batches an epoch."""
-    return config.steps or config.epochs * math.ceil(examples / config.batch_size)
+    return config.steps or (config.epochs or strategy.loss.epochs) * math.ceil(examples / config.batch_size)
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def train(
         RunError: the loss or the gradient is not finite (with step and learning rate), or memory is short.
     """
     optimizer = Optimizer(learner, config.weight_decay)
-    total = steps_in(config, len(items))
+    total = steps_in(config, learner.strategy, len(items))
     parts = MicroBatches(learner)
     for index, (epoch, chosen, ends) in enumerate(batches(len(items), config.batch_size, order), start=1):
         rate = learning_rate * schedule_factor(config.schedule, config.warmup, index - 1, total)

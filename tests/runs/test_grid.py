@@ -79,7 +79,7 @@ def test_flags_replace_what_a_preset_says() -> None:
     assert {r.config.strategy for r in whole} == set(NAMED)
     assert {r.config.evaluation_limit for r in whole} == {500}
     # Three controls: seeds change nothing of a bag of words, nor of icl, where nothing trains; draws do.
-    assert len(whole) == 238 + 2 * 2 * (3 + 6 + 3)
+    assert len(whole) == 262 + 2 * 2 * (3 + 6 + 3)
     assert {r.config.overlap_strength for r in whole if r.config.task == "overlap"} == {None, 0.9, 0.5, 0.0}
     part = comparison_of("reference", per_label="8, 8", seeds=1, data_seeds=1, task="agreement", seed="10").runs()
     assert len(part) == len(NAMED) + 3

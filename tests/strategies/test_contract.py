@@ -13,13 +13,15 @@ from effft.errors import InputError
 from effft.models.backbone import load
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
+from effft.strategies.parts import Contrastive
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import NAMED, Strategy, compose
 from effft.training.loop import private_randomness, train
+from effft.training.pairs import Pairs
 from effft.training.teacher import teach
 
-STRATEGIES = (*NAMED, "lora+pbft", "adaptive+pbft", "bitfit+pbft", "lora+distill", "pattern+classifier")
+STRATEGIES = (*NAMED, "lora+pbft", "adaptive+pbft", "bitfit+pbft", "lora+distill", "pattern+classifier", "lora+setfit")
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +42,8 @@ def demos_for(strategy: Strategy) -> tuple:
 
 def items_for(learner: Learner) -> list[Item]:
     strategy = learner.strategy
+    if isinstance(strategy.loss, Contrastive):
+        return list(Pairs(learner.items(EXAMPLES), random.Random(0)))[:8]  # one batch
     if "teacher_shots" not in strategy.parameters:
         return learner.items(EXAMPLES)
     teacher = PromptEncoder(strategy, learner.task, learner.backbone, 64, EXAMPLES[:2])
@@ -66,11 +70,11 @@ def test_promises(folders: dict[str, Path], kind: str, spec: str) -> None:
     strategy = strategy_for(spec)
     learner = learner_on(folders[kind], strategy, demos=demos_for(strategy), dtype=torch.float64)
     items = items_for(learner)
-    batch = learner.collate(items)
+    read = [item._replace(partner=None) for item in items]
     with torch.no_grad():
-        together = learner.scores(batch)
-        alone = torch.cat([learner.scores(learner.collate([item])) for item in items])
-    assert together.shape == (len(items), 2)
+        together = learner.scores(learner.collate(read))
+        alone = torch.cat([learner.scores(learner.collate([item])) for item in read])
+    assert together.shape == (len(read), 2)
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)  # padding changes nothing
     if not strategy.trains:
         assert not learner.trainable_parameters
