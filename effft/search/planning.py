@@ -6,7 +6,7 @@ from dataclasses import replace
 from effft.config import DATA_FIELDS, PART_FIELDS, Amount, RunConfig, make_config
 from effft.errors import InputError, positive
 from effft.runs.fit import lm_head_of
-from effft.runs.plan import draws_validation, prepare_validation, prompt_encoders, with_amount
+from effft.runs.plan import Plan, draws_validation, prepare_validation, prompt_encoders, with_amount
 from effft.runs.session import Session
 from effft.search import spaces
 from effft.search.settings import FOLDS, Settings, StudyPlan
@@ -56,6 +56,7 @@ def plan_study(
     limits = spaces.Limits(
         backbone.layout.depth, len(plan.draw.train), tuple(plan.task.patterns), rank,
         words.different_scores if words else (), any(prompt.cut for prompt in encoder.encode(texts)),
+        plan.task.label_word_choices,
     )  # fmt: skip
     space = strategy.space(backbone.width)
     space = spaces.bounded(space, limits) | {
@@ -68,7 +69,7 @@ def plan_study(
         raise NothingToSearchError(
             f"strategy {strategy.name!r}: every parameter is fixed, so there is nothing to search."
         )
-    defaults = _defaults(plan.resolved.settings)
+    defaults = _defaults(plan)
     law = "a number above 0, or a range low:high:log2"
     known = {"alpha_ratio": positive("alpha_ratio", ratio, law=law)} if ratio else {}
     default, own = _default(values, config, defaults, session)
@@ -98,7 +99,7 @@ def _default(
     default = make_config(values)
     default = _measurable(with_amount(default, session.task(default)), session)
     try:
-        return default, _defaults(prepare_validation(default, session).resolved.settings)
+        return default, _defaults(prepare_validation(default, session))
     except InputError:
         return config, defaults
 
@@ -118,8 +119,10 @@ def _equal(one: object, other: object) -> bool:
         return str(one) == str(other)
 
 
-def _defaults(resolved: Mapping[str, object]) -> dict[str, object]:
-    values = dict(resolved)
+def _defaults(plan: Plan) -> dict[str, object]:
+    values = dict(plan.resolved.settings)
+    if values.get("label_words") == "":
+        values["label_words"] = ",".join(word.strip() for word in plan.task.ordered_label_words)
     if "alpha" in values and "rank" in values:
         values["alpha_ratio"] = float(str(values["alpha"])) / int(str(values["rank"]))
     return values
@@ -131,15 +134,18 @@ def _name(config: RunConfig, task: str) -> str:
 
 
 def _check_ends(plan: StudyPlan, session: Session) -> None:
-    """The largest values a trial may draw are allowed: rank, layers; every choice and end is one of the field's."""
+    """What a trial may draw is allowed: the highest rank and count of layers, all label words, every choice and end."""
     for name, dimension in plan.space.items():
         for value in dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high):
             if name in RunConfig.model_fields:
                 make_config({name: int(value) if isinstance(value, float) and value.is_integer() else value})
     largest = {k: int(d.high) for k, d in plan.space.items() if k in ("rank", "layers") and not isinstance(d, Choice)}
-    if largest:
-        top = {k: v for k, v in plan.config.model_dump().items() if v is not None and (k in PART_FIELDS or k in _WHERE)}
-        prepare_validation(make_config({**top, **largest}), session)
+    words = plan.space.get("label_words")
+    tops: list[Mapping[str, object]] = [largest] if largest else []
+    tops += [{"label_words": value} for value in words.values] if isinstance(words, Choice) else []
+    where = {k: v for k, v in plan.config.model_dump().items() if v is not None and (k in PART_FIELDS or k in _WHERE)}
+    for top in tops:
+        prepare_validation(make_config({**where, **top}), session)
 
 
 _WHERE = (

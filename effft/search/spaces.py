@@ -20,7 +20,7 @@ class Limits:
     """What ends a dimension: blocks of the backbone, labelled examples a fold trains on, patterns of the task.
 
     rank: the highest that fits the backbone's linear maps. label_scores: those that differ for the task's label words.
-    long_texts: whether a training text is longer than fits.
+    long_texts: whether a training text is longer than fits. label_words: those of the task, each comma-separated.
     """
 
     blocks: int
@@ -29,6 +29,7 @@ class Limits:
     rank: float = ALL
     label_scores: tuple[str, ...] = ()
     long_texts: bool = False
+    label_words: tuple[str, ...] = ()
 
 
 def bounded(space: Mapping[str, Dimension], limits: Limits) -> Space:
@@ -36,7 +37,7 @@ def bounded(space: Mapping[str, Dimension], limits: Limits) -> Space:
     found: Space = {}
     for name, dimension in space.items():
         if dimension == Choice(()):
-            dimension = Choice(limits.patterns)
+            dimension = Choice(limits.label_words if name == "label_words" else limits.patterns)
         if name == "label_score" and isinstance(dimension, Choice):
             dimension = Choice(tuple(value for value in dimension.values if value in limits.label_scores))
         if isinstance(dimension, Range) and dimension.high == ALL:

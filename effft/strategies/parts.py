@@ -218,6 +218,7 @@ class Verbalizer(Part):
     space: ClassVar[Mapping[str, Dimension]] = {
         "calibration": Choice(("none", "contextual", "domain", "fitted")),
         "label_score": Choice(("first", "sum", "mean", "pmi")),
+        "label_words": Choice(()),
     }
     label_words: str = ""
     label_score: str = "auto"

@@ -65,7 +65,9 @@ def content_digest(task: Task, data_dir: str = "", splits: Sequence[str] = ()) -
         data_dir: Folder of the local copies of its files, as for `read_split`.
         splits: The splits whose files count; all of the task's when empty.
     """
-    unset = {name for name in ("unlabelled", "ordinal") if not getattr(task, name)}  # keys of later versions
+    unset = {
+        name for name in ("unlabelled", "ordinal", "other_label_words") if not getattr(task, name)
+    }  # keys of later versions
     record = task.model_dump(mode="json", exclude={"description"} | unset)
     files = {
         name: [file_digest(path) for source in task.split(name).sources if (path := _find(task, source, data_dir))]

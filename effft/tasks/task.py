@@ -23,7 +23,8 @@ class Task(StrictModel):
     """Texts, labels, patterns, metric and splits.
 
     labels: names; their order is the class index. ordinal: whether the order means something (`low, medium, high`), so
-    that an answer can be more or less wrong. label_words: label name -> word, exact, with its leading space.
+    that an answer can be more or less wrong. label_words: label name -> word, exact, with its leading space;
+    other_label_words: more such words in the order of the labels, among which a search chooses.
     patterns: by name, the first is the default; `{field}` placeholders and at most one `{answer}`. in_domain: without
     it, what a run reaches in domain is estimated by cross-validation on its training examples. unlabelled: texts for a
     distilled student; without it they are taken from `train`.
@@ -37,6 +38,7 @@ class Task(StrictModel):
     ordinal: bool = False
     metric: Metric = "accuracy"
     label_words: dict[str, str] = Field(default_factory=dict)
+    other_label_words: tuple[tuple[str, ...], ...] = ()
     patterns: dict[str, str] = Field(default_factory=dict)
     train: Split
     in_domain: Split | None = None
@@ -111,6 +113,13 @@ class Task(StrictModel):
                     f'label_words has no word for label {label!r}; add one (for example {quoted(label)}: " Yes")'
                 )
 
+        for words in self.other_label_words:
+            if len(set(words)) != len(self.labels) or not all(word.strip() and "," not in word for word in words):
+                raise ValueError(
+                    f"other_label_words holds {list(words)}; each entry needs {len(self.labels)} different words, one "
+                    "for each label, without commas"
+                )
+
     @property
     def folder(self) -> Path | None:
         """The folder of a user's task file; None for a task of this package."""
@@ -147,6 +156,12 @@ class Task(StrictModel):
         """The label words in label order: the task's own, else made of the labels' names."""
         words = self.label_words or propose_words(self.labels)
         return tuple(words[label] for label in self.labels)
+
+    @property
+    def label_word_choices(self) -> tuple[str, ...]:
+        """What `label_words` may be in a search, comma-separated: the label words and the other ones."""
+        choices = (self.ordered_label_words, *self.other_label_words) if self.other_label_words else ()
+        return tuple(",".join(word.strip() for word in words) for words in choices)
 
     def pattern(self, name: str = "") -> str:
         """The pattern of that name; '' is the default, the first."""

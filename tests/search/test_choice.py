@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
+from place import make_place
 
 from effft.config import RunConfig
+from effft.errors import InputError
 from effft.runs.session import Session
 from effft.search.driver import MOST_PRUNED, Driver
 from effft.search.finals import Final, choose, finals
@@ -22,6 +24,7 @@ from effft.search.samplers import WARM, epoch_thresholds, sampler_name
 from effft.search.settings import Settings, StudyPlan
 from effft.search.storage import StoredStudy, open_study
 from effft.search.verdict import verdict
+from effft.strategies.search_space import Choice
 from effft.tracking.tracker import MemoryTracker, Tracker
 
 RESOURCES = dict.fromkeys(("peak_memory_mb", "train_seconds", "trainable_parameters"), 1.0)
@@ -202,3 +205,23 @@ def test_rows_without_a_validation_draw_are_judged_out_of_fold() -> None:
     judged = verdict(found, "mcc", winner, 0.5, None)
     assert (judged.recommended, judged.final_mean) == ("winner", 0.5)
     assert "final means on cross_validated, by mcc: winner 0.5000" in judged.sentences[1]
+
+
+def test_a_search_chooses_among_the_label_words_and_cuts_that_matter(tmp_path: Path) -> None:
+    task = make_place(tmp_path, "bert") / "task.yaml"
+    other = task.read_text() + "other_label_words: [[bad, good], [no, are]]\n"
+    task.write_text(other)
+    values = {"strategy": "zero_shot", "task": str(task), "model": str(tmp_path / "bert"), "per_label": "4"}
+    plan = plan_study(values, {}, Settings(folds=2), "words", Session())
+    assert plan.space["label_words"] == Choice(("No,Yes", "bad,good", "no,are"))
+    assert plan.guesses[0]["label_words"] == "No,Yes"
+    assert "cut" not in plan.space
+    plan = plan_study({**values, "max_length": "6"}, {"label_words": "bad,good"}, Settings(folds=2), "cut", Session())
+    assert "label_words" not in plan.space
+    assert plan.space["cut"] == Choice(("end", "start", "middle"))
+    task.write_text(other.replace("no, are", "no, unheard"))
+    with pytest.raises(InputError, match="label word ' unheard' is unknown"):
+        plan_study(values, {}, Settings(folds=2), "words", Session())
+    task.write_text(other.replace("no, are", "no"))
+    with pytest.raises(InputError, match="each entry needs 2 different words"):
+        plan_study(values, {}, Settings(folds=2), "words", Session())
