@@ -23,6 +23,8 @@ def measured(strategy: str, inside: float) -> dict[str, float]:
 class InMemory(RunReader):
     """Reads runs that no store holds; there are no searches."""
 
+    server = "http://127.0.0.1:5000"
+
     def __init__(self, runs: Sequence[StoredRun]) -> None:
         self.stored = list(runs)
 

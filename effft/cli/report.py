@@ -19,7 +19,14 @@ MOST_WARNINGS = 10  # Warnings in the note of the run; the report lists all.
 
 
 def make_report(
-    task: str, out: str, parent: str, json: bool, tracking_uri: str, experiment: str, no_tracking: bool
+    task: str,
+    out: str,
+    parent: str,
+    mlflow_url: str,
+    json: bool,
+    tracking_uri: str,
+    experiment: str,
+    no_tracking: bool,
 ) -> None:
     """Make the report, write it, log it, and tell where it is."""
     from effft.cli.output import Progress, print_json
@@ -34,7 +41,7 @@ def make_report(
     target = TrackingTarget(tracking_uri, experiment, no_tracking)
     command = shlex.join(["effft", "report", "--task", task, *(["--parent", parent] if parent else [])])
     with Progress() as progress:
-        report = build(open_reader(tracking_uri), name, experiment, parent, command, progress)
+        report = build(open_reader(tracking_uri), name, experiment, parent, command, progress, mlflow_url)
     page = report.write(Path(out or f"report-{name}"))
     with tracked(open_tracker(target, f"effft/{name}", f"report {name}", {"task": name, "kind": "report"})) as tracker:
         publish(report, page, tracker, stderr=json)
@@ -75,6 +82,9 @@ report = Command(
         Option("task", "Task name, or the path of a task file (.yaml) or of data", "agreement"),
         Option("out", "Folder to write to  [default: report-<task>]"),
         Option("parent", "Run id of a comparison or study, or several with commas: only its runs  [default: all]"),
+        Option(
+            "mlflow_url", "Server that the page's links to runs lead to  [default: the store's, else the local one]"
+        ),
         Option("json", "Print the tables of results as JSON", False, is_flag=True),
         *tracking_options(),
     ],

@@ -13,10 +13,8 @@ from effft.reports.groups import HOME, MEMORY, OOD_MEAN, QUERY_TIME, SHARE, TUNE
 from effft.reports.pairwise import LEVEL, Pair, pairs_between
 from effft.reports.searches import StudyRecord
 
-MOST = 8
-"""Names in one sentence; the others are counted."""
-HALF = 0.5
-"""Share of the way from chance to the score in domain below which an OOD set counts as not managed."""
+MOST = 8  # Names in one sentence; the others are counted.
+HALF = 0.5  # Share of the way from chance to the score in domain below which an OOD set counts as not managed.
 
 
 def size(megabytes: float) -> str:
@@ -86,8 +84,8 @@ def _as_good(chosen: RunGroup, equal: Sequence[RunGroup], pairs: Sequence[Pair])
         yield "None, by the intervals of the paired differences."
         return
     gaps = [next(pair.text for pair in pairs if pair.other == group.variant) for group in equal]
-    differences = "difference is" if len(equal) == 1 else "differences are"
-    yield f"{_and([group.variant for group in equal])}: the paired {differences} {_and(gaps)}."
+    names, them = _and([group.variant for group in equal]), "it" if len(equal) == 1 else "them"
+    yield f"{names}: {chosen.variant} minus {them} is {_and(gaps)} on the same seeds and shots."
     for key, word in ((MEMORY, "needs less memory"), ("resources/train_seconds", "trains faster")):
         less = [group for group in equal if group.median(key) < chosen.median(key)]
         if less:
@@ -116,7 +114,8 @@ def _how_sure(chosen: RunGroup, pairs: Sequence[Pair]) -> Iterator[str]:
     if runs < 2:
         yield "Every number of it comes from a single run, so this is no more than a first impression."
         return
-    yield f"{runs} runs ({len(set(chosen.draws.tolist()))} draws of the examples)."
+    draws = len(set(chosen.draws.tolist()))
+    yield f"{runs} runs, {draws} draw{'s' * (draws > 1)} of the examples."
     clear = [pair.other for pair in pairs if pair.p_holm < LEVEL and pair.difference > 0]
     above = [pair.other for pair in pairs if pair.p_holm >= LEVEL and pair.pairs > 1 and pair.low > 0]
     if clear:

@@ -1,20 +1,21 @@
 """One colour and one mark for every strategy: the same in every figure of every report, on the page and in print.
 
 The colours start from Okabe and Ito's and Paul Tol's sets for colour-blind readers, moved until each stands out from
-white (light) or from near-black (dark); a test simulates what people with each kind of colour blindness see.
+white (first) or from near-black (second) and any two are 12 apart in CIELAB for every kind of colour blindness; a test
+simulates what people see.
 """
 
 import zlib
 
 NAMED = {
-    "vanilla": ("#0072b2", "#5ab4f0"),
-    "pbft": ("#332288", "#a195f5"),
-    "adaptive": ("#d55e00", "#ff8c4a"),
-    "lora": ("#00916b", "#2bd1a1"),
-    "bitfit": ("#aa4499", "#e08fd3"),
-    "probe": ("#8a7000", "#d9c34a"),
-    "context_distillation": ("#882255", "#f0709f"),
-    "icl": ("#3b93c9", "#b5e0fb"),
+    "vanilla": ("#005a8f", "#7ac4fb"),
+    "pbft": ("#332288", "#9c92f3"),
+    "adaptive": ("#d75f02", "#f98847"),
+    "lora": ("#34a273", "#47e4ac"),
+    "bitfit": ("#b52da9", "#d988cc"),
+    "probe": ("#6e5700", "#eacf4f"),
+    "context_distillation": ("#872255", "#ec5e85"),
+    "icl": ("#007cbf", "#b6e0fb"),
     "zero_shot": ("#767676", "#ababab"),
 }
 """Strategy -> its colour on white and on near-black."""

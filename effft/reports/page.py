@@ -14,8 +14,7 @@ from effft.reports.groups import RunGroup
 from effft.reports.measures import Measure, measures
 from effft.templating import TEMPLATES, markdown_text, render
 
-DIGITS = 6
-"""Significant digits of a single run's numbers on the page; runs.csv has all."""
+DIGITS = 6  # Significant digits of a single run's numbers on the page; runs.csv has all.
 
 
 def page_data(data: ReportData, mlflow_url: str) -> dict[str, object]:

@@ -14,8 +14,7 @@ from effft.reports.data import ReportData, split_title
 from effft.reports.groups import RunGroup
 
 LEVEL = 0.05
-MOST = 16
-"""Strategies in one table; a larger one cannot be read."""
+MOST = 16  # Strategies in one table; a larger one cannot be read.
 
 
 @dataclass(frozen=True)

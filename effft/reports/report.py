@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from effft.disk import written_whole
-from effft.errors import RunError
+from effft.errors import InputError, RunError
 from effft.progress import ProgressCallback, silent
 from effft.reports.advice import answer, oracle
 from effft.reports.blocks import Chart, Section, anchor
@@ -52,8 +52,6 @@ BREAK_EVEN = (
     "Seconds of training and answering together: training time + queries x time per query. Where two lines cross, the "
     "strategy that trains longer has paid for itself. The number behind a name is its score in domain."
 )
-LOCAL_SERVER = "http://127.0.0.1:5000"
-"""Where `mlflow ui` answers."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def build(
     parent: str = "",
     command: str = "",
     progress: ProgressCallback = silent,
-    mlflow_url: str = LOCAL_SERVER,
+    mlflow_url: str = "",
 ) -> Report:
     """Read the runs of a task back from MLflow and make everything of the report.
 
@@ -120,11 +118,17 @@ def build(
         parent: Only the runs under this run, or under several ('id,id').
         command: What makes the report again; stands at its foot.
         progress: Told the stages.
-        mlflow_url: Where the MLflow server answers that the page's links lead to.
+        mlflow_url: Where the MLflow server answers that the page's links lead to ('' = the store's server, or that of
+            `mlflow ui`).
 
     Raises:
-        InputError: There is no such experiment.
+        InputError: There is no such experiment, or the address of the server is none.
     """
+    if mlflow_url and not mlflow_url.startswith(("http://", "https://")):
+        raise InputError(
+            f"mlflow_url={mlflow_url!r}: the page's links need an address such as http://127.0.0.1:5000 "
+            "(flag --mlflow-url)."
+        )
     progress("read runs", 0, 0)
     experiment = experiment or f"effft/{task}"
     frame, names = collect(reader, experiment, parent)
@@ -142,7 +146,7 @@ def build(
     charts = [block for section in sections for block in section.blocks if isinstance(block, Chart)]
     still = {name: svg for b in data.backbones for name, svg in stills(data, b, data.amounts(b)[-1]).items()}
     files = {
-        "report.html": page(title, lead, sections, foot, page_data(data, mlflow_url)),
+        "report.html": page(title, lead, sections, foot, page_data(data, mlflow_url or reader.server)),
         "report.md": markdown(title, lead, sections, command),
         "runs.csv": runs_csv(data),
         "results.csv": results_csv(data),

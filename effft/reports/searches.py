@@ -15,13 +15,10 @@ from effft.reports.colors import look
 from effft.reports.csv_files import csv_text
 from effft.tracking.reading import RunReader, StoredRun
 
-IMPORTANCE = "importance/"
-"""Prefix of the parent's metrics that say how much a parameter mattered."""
+IMPORTANCE = "importance/"  # Prefix of the parent's metrics that say how much a parameter mattered.
 STATES = {"complete": "complete", "pruned": "pruned", "fail": "failed", "interrupted": "interrupted"}
-MOST_STUDIES = 8
-"""Studies in one figure; the table holds all."""
-FEW_TRIALS = 30
-"""Complete trials below which importances are called a hint."""
+MOST_STUDIES = 8  # Studies in one figure; the table holds all.
+FEW_TRIALS = 30  # Complete trials below which importances are called a hint.
 
 
 @dataclass(frozen=True)

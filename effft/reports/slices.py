@@ -7,8 +7,7 @@ from effft.evaluation.metric_keys import slices_with
 from effft.reports.blocks import Table
 from effft.reports.data import ReportData, metric_names, split_title
 
-MOST = 200
-"""Slices in one table: those on which the strategies differ most; the file measures.csv has all."""
+MOST = 200  # Slices in one table: those on which the strategies differ most; the file measures.csv has all.
 
 
 def slice_tables(data: ReportData, backbone: str, amount: Amount) -> Iterator[Table]:

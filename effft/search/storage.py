@@ -33,6 +33,7 @@ from effft.tracking.store import sqlite_path
 
 FLAG = "flag --storage"
 SIGNATURE, DRIVER = "signature", "driver"
+NOTE, NOTE_PIECE = "dashboard:note", 2045  # Keys of a study's note, and characters of one piece of it.
 NUMBER = "number"  # A trial's own note of its number, by which a trial that a broken connection wrote twice is known.
 
 
@@ -43,8 +44,8 @@ class StoredStudy:
     database server that restarts.
     """
 
-    def __init__(self, study: Study, lock: "FileLock | postgres.AdvisoryLock") -> None:
-        self._study, self._lock = study, lock
+    def __init__(self, study: Study, storage: RDBStorage, lock: "FileLock | postgres.AdvisoryLock") -> None:
+        self._study, self._storage, self._lock = study, storage, lock
         self.results: dict[str, Any] = postgres.retry(lambda: study.user_attrs)
         self.trials = self._read()
 
@@ -95,6 +96,20 @@ class StoredStudy:
         postgres.retry(lambda: self._study.set_user_attr(name, value))
         self.results[name] = json.loads(json.dumps(value))
         return self.results[name]
+
+    def write_note(self, text: str) -> None:
+        """Set the note of the study, Markdown that optuna-dashboard shows above its trials, in the dashboard's keys."""
+        pieces = [text[start : start + NOTE_PIECE] for start in range(0, len(text), NOTE_PIECE)]
+
+        def write() -> None:
+            study = self._storage.get_study_id_from_name(self._study.study_name)
+            known = self._storage.get_study_system_attrs(study)
+            old = sum(name.startswith(f"{NOTE}_str:") for name in known)
+            for place, piece in enumerate([*pieces, *[""] * (old - len(pieces))]):
+                self._storage.set_study_system_attr(study, f"{NOTE}_str:{place}", piece)
+            self._storage.set_study_system_attr(study, f"{NOTE}_ver", int(known.get(f"{NOTE}_ver", 0)) + 1)
+
+        postgres.retry(write)
 
     @property
     def done(self) -> list[FrozenTrial]:
@@ -179,8 +194,9 @@ def open_study(url: str, plan: StudyPlan) -> Iterator[StoredStudy]:
                 f"study {plan.name!r} is driven by {study.user_attrs.get(DRIVER, 'another process')}; watch it in "
                 "`effft ui`, end that process to go on here, or give another name (--study NAME)."
             )
-        stored = StoredStudy(study, lock)
+        stored = StoredStudy(study, storage, lock)
         _check_signature(stored, plan)
+        _name_objectives(study, plan)
         now = datetime.now().astimezone().isoformat(" ", "seconds")
         stored.keep(DRIVER, f"process {os.getpid()} on {socket.gethostname()} since {now}")
         yield stored
@@ -208,6 +224,16 @@ def _load(storage: RDBStorage, plan: StudyPlan) -> Study:
             )
         except SQLAlchemyError as error:
             raise InputError(f"storage: {' '.join(str(error).split())[:200]} (flag --storage).") from None
+
+
+def _name_objectives(study: Study, plan: StudyPlan) -> None:
+    """Tell what reads the storage, such as optuna-dashboard, what the values of a trial are."""
+    names = [name.replace("_", " ") for name in plan.settings.objectives]
+    names[0] = f"validation {plan.metric}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if postgres.retry(lambda: study.metric_names) != names:
+            postgres.retry(lambda: study.set_metric_names(names))
 
 
 def _check_signature(stored: StoredStudy, plan: StudyPlan) -> None:

@@ -180,4 +180,5 @@ def _conclude(
     parent.text("verdict.md", "".join(f"- {sentence}\n" for sentence in sentences))
     link = f"[History, importances, slices]({parent.url}/artifacts/study.html) (artifact `study.html`)."
     parent.note("\n\n".join([*sentences, link]))
+    stored.write_note("".join(f"- {sentence}\n" for sentence in sentences))
     parent.flush()

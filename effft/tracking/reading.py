@@ -22,6 +22,7 @@ from effft.tracking.tracker import GIVEN_TAG, METRICS_TAG
 
 log = logging.getLogger(__name__)
 PARENT = "mlflow.parentRunId"
+LOCAL_SERVER = "http://127.0.0.1:5000"  # Where `mlflow ui` answers.
 READERS = 8  # Artifacts that are read at the same time.
 
 
@@ -51,6 +52,12 @@ class RunReader:
 
     def __init__(self, client: MlflowClient) -> None:
         self.client = client
+
+    @property
+    def server(self) -> str:
+        """Where a browser finds these runs: the tracking server, or the local one of `mlflow ui` for a store."""
+        uri = str(self.client.tracking_uri)
+        return redact(uri).replace("***@", "") if uri.startswith(("http://", "https://")) else LOCAL_SERVER
 
     def runs_of(self, experiment: str) -> list[StoredRun]:
         """The runs of an experiment, and those that `mlflow run` put into another one (their tag names this one)."""

@@ -87,6 +87,12 @@ def test_a_study_end_to_end(search: Callable[..., int], tracking_uri: str, tmp_p
     assert version.tags["study"] == study.study_name
     names = [f.path for f in client.list_artifacts(parent.info.run_id)]
     assert {"study.html", "verdict.md"} <= set(names)
+    assert study.metric_names == ["validation mcc"]
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/optuna.db")
+    note = storage.get_study_system_attrs(storage.get_study_id_from_name(study.study_name))
+    kept = Path(client.download_artifacts(parent.info.run_id, "verdict.md", str(tmp_path))).read_text()
+    assert note["dashboard:note_str:0"] == kept, "optuna-dashboard shows the verdict"
+    assert note["dashboard:note_ver"] == 2, "one for each time that the search ended"
 
 
 @pytest.mark.slow

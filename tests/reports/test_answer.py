@@ -1,0 +1,115 @@
+"""What the report recommends: by validation alone, and nothing as better that the paired test does not tell apart."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import InMemory, stored
+
+from effft.errors import InputError
+from effft.reports.advice import answer, choose
+from effft.reports.colors import MARKS, NAMED, OTHERS, colour, mark
+from effft.reports.data import ReportData, as_frame, select_runs
+from effft.reports.report import build
+from effft.tracking.reading import StoredRun
+
+
+def data_of(*runs: StoredRun) -> ReportData:
+    return select_runs(as_frame(runs), "dogs")
+
+
+def runs_of(strategy: str, scores: list[float], validation: float = 0.5) -> list[StoredRun]:
+    return [
+        stored(strategy, seed, in_domain__accuracy=score, validation__accuracy=validation)
+        for seed, score in enumerate(scores)
+    ]
+
+
+@given(st.permutations([0.5, 0.6, 0.7]), st.permutations([0.51, 0.61, 0.71]))
+def test_the_choice_follows_validation_whatever_the_tests_say(validation: list[float], test: list[float]) -> None:
+    names = ("lora", "pbft", "probe")
+    runs = [run for n, v, t in zip(names, validation, test, strict=True) for run in runs_of(n, [t, t + 0.01], v)]
+    data = data_of(*runs)
+    chosen = choose(data, data.groups)
+    assert chosen is not None
+    assert chosen.variant == names[int(np.argmax(validation))]
+    assert answer(data, "m", [])["Use"].startswith(f"{chosen.variant}, with 8 examples per label")
+
+
+def test_better_is_said_of_what_the_test_tells_apart_and_of_nothing_else() -> None:
+    high, low = ([start + i / 1000 for i in range(10)] for start in (0.9, 0.7))
+    near = [score + (-1) ** i / 100 for i, score in enumerate(high)]
+    many = answer(data_of(*runs_of("lora", high, 0.9), *runs_of("probe", low), *runs_of("pbft", near)), "m", [])
+    assert "Better than probe and pbft" not in many["How sure"]
+    assert "Better than probe by the paired test" in many["How sure"]
+    few = answer(data_of(*runs_of("lora", high[:3], 0.9), *runs_of("probe", low[:3])), "m", [])
+    assert "Better" not in few["How sure"]
+    assert "Above probe by the interval of the paired difference; 3 pairs are too few" in few["How sure"]
+    same = answer(data_of(*runs_of("lora", [0.8, 0.9], 0.9), *runs_of("pbft", [0.9, 0.8])), "m", [])
+    assert same["As good"].startswith("pbft: lora minus it is +0.000 [-0.100, +0.100]")
+    assert "Above" not in same["How sure"]
+
+
+def test_no_test_score_chooses_where_nothing_was_validated() -> None:
+    runs = [stored(name, seed) for name in ("lora", "pbft") for seed in (0, 1)]
+    for run in runs:
+        assert isinstance(run.metrics, dict)
+        del run.metrics["validation/accuracy"]
+    assert answer(data_of(*runs), "m", [])["Use"].startswith("No run has a score on validation")
+
+
+def test_a_run_far_below_the_others_is_named() -> None:
+    group = data_of(*runs_of("lora", [0.9, 0.91, 0.92, 0.5, 0.9])).groups[0]
+    assert group.fallen() == [(3, 0, 0.5)]
+    assert data_of(*runs_of("lora", [0.9, 0.91, 0.92, 0.85])).groups[0].fallen() == []
+
+
+def test_a_link_leads_to_a_server_and_to_nothing_else() -> None:
+    reader = InMemory(runs_of("lora", [0.8, 0.9]))
+    page = build(reader, "dogs", mlflow_url="https://tracking.example/").files["report.html"]
+    assert '"mlflow": "https://tracking.example"' in page
+    with pytest.raises(InputError, match="--mlflow-url"):
+        build(reader, "dogs", mlflow_url="javascript:alert(1)")
+
+
+# Machado, Oliveira and Fernandes (2009): what people without one kind of cone see, in linear RGB.
+BLINDNESS = {
+    "none": np.eye(3),
+    "protanopia": np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
+    "deuteranopia": np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]),
+    "tritanopia": np.array([[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]),
+}
+
+
+def linear(hexadecimal: str) -> np.ndarray:
+    value = np.array([int(hexadecimal[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ np.clip(rgb, 0, 1)
+    f = np.cbrt(xyz / np.array([0.9505, 1, 1.089]))
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("kind", BLINDNESS)
+@pytest.mark.parametrize("theme", [0, 1])
+def test_colours_or_marks_tell_strategies_apart_for_every_eye(kind: str, theme: int) -> None:
+    seen = {name: lab(BLINDNESS[kind] @ linear(pair[theme])) for name, pair in NAMED.items()}
+    close = {pair for pair in combinations(seen, 2) if np.linalg.norm(seen[pair[0]] - seen[pair[1]]) < 12}
+    assert all(mark(one) != mark(other) for one, other in combinations(NAMED, 2))
+    assert close == set()
+    paper = 0.0 if theme else 1.0
+    for pair in (*NAMED.values(), *OTHERS):
+        shine = linear(pair[theme]) @ np.array([0.2126, 0.7152, 0.0722])
+        dark, light = sorted((shine + 0.05, paper + 0.05 + 0.008 * theme))
+        assert light / dark >= 3, "graphics stand out from the page (WCAG 1.4.11)"
+
+
+@given(st.text(), st.text())
+def test_any_name_has_a_colour_and_a_mark_of_its_own(strategy: str, variant: str) -> None:
+    assert colour(strategy) == colour(strategy)
+    assert 0 <= mark(variant) < len(MARKS)
+    assert colour(strategy) in (*NAMED.values(), *OTHERS)
