@@ -33,10 +33,7 @@ def check_regular(path: Path) -> None:
 def check_exists(path: Path, kind: str, pattern: str) -> None:
     """Refuse a path where nothing is.
 
-    Args:
-        path: The path, as it was given.
-        kind: What sentences call the file, for example `task file`.
-        pattern: What the names of such files look like, for the nearest one.
+    kind: what sentences call the file, for example `task file`. pattern: what the names of such files look like.
     """
     if os.path.lexists(path):
         return
@@ -49,10 +46,7 @@ def check_exists(path: Path, kind: str, pattern: str) -> None:
 def read_text(path: Path, kind: str, most: int = LARGEST_TEXT) -> str:
     """The UTF-8 text of a file that a user named, read only when it is a regular file of at most `most` bytes.
 
-    Args:
-        path: The file.
-        kind: What sentences call it, for example `task file`.
-        most: Bytes.
+    kind: what sentences call it, for example `task file`.
 
     Raises:
         InputError: no such file (with the nearest one), no regular file, too large, not readable, no UTF-8.

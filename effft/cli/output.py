@@ -175,10 +175,7 @@ class Progress:
 
     A context manager and a ProgressCallback; `runs` adds a bar over several runs.
 
-    Args:
-        stream: Where it is shown.
-        clock: Seconds, for tests.
-        silent: Show nothing, as in every process of a distributed run but the first.
+    clock: seconds, for tests. silent: show nothing, as in every process of a distributed run but the first.
     """
 
     def __init__(

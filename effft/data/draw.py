@@ -127,15 +127,9 @@ def split_fold(drawn: Draw, labels: int, fold: int, folds: int, seed: int) -> Dr
 def draw_demonstrations(
     train: Sequence[Example], labels: int, shots: int, seed: int, which: str = "balanced", order: str = "random"
 ) -> tuple[Example, ...]:
-    """`shots` of the training examples to solve before a prompt, in random order.
+    """`shots` of the training examples to solve before a prompt; `seed` draws and orders them.
 
-    Args:
-        train: the labelled examples.
-        labels: the number of labels.
-        shots: how many are wanted.
-        seed: of the draw and the order.
-        which: `random`, or else as balanced by label as can be.
-        order: `by-label`, in the order of the labels; else random.
+    which: `random`, or else as balanced by label as can be. order: `by-label`, in that of the labels; else random.
 
     Raises:
         InputError: fewer than `shots` examples.

@@ -42,15 +42,7 @@ def run_study(
     progress: ProgressCallback,
     say: Callable[[str], None],
 ) -> StudyResult:
-    """Trials, finals, verdict, registration; goes on where an earlier process stopped.
-
-    Args:
-        plan: The checked study.
-        storage: URL of Optuna's storage.
-        target: Where runs are kept.
-        session: Has the model and the data.
-        progress: Called with the stage and the trials or runs done.
-        say: Called with lines about the study.
+    """Trials, finals, verdict, registration; goes on where an earlier process stopped. say: called with lines about it.
 
     Raises:
         InputError: the storage, or a study of this name that is another or that another process drives.

@@ -24,11 +24,8 @@ STORAGE = "sqlite:///optuna.db"
 class TunedComparison:
     """The studies of a comparison, checked and ready; rows with nothing to search are run as they are.
 
-    Args:
-        comparison: What is compared; a setting that is part of a strategy's search space is fixed by it.
-        trials: Complete trials of each study.
-        progress: Called with the stage and the steps done.
-        print_line: Called with lines about the studies.
+    A setting of the comparison that is part of a strategy's search space fixes it. print_line: called with lines about
+    the studies.
     """
 
     workers = 1

@@ -37,12 +37,7 @@ def verdict(
 ) -> Verdict:
     """Judge by validation alone; nothing selects on what is measured in domain or OOD.
 
-    Args:
-        found: The final runs.
-        metric: The primary metric.
-        winner: The trial that won the re-evaluation.
-        reevaluation: Its mean there.
-        default: Number of the trial that is the default configuration, where there is one.
+    reevaluation: the winner's mean there. default: number of the trial that is the default configuration, if any.
     """
     split = judged_on(found, metric)
     gap = _difference(found, "default", split, metric)

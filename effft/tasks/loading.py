@@ -60,10 +60,7 @@ def content_digest(task: Task, data_dir: str = "", splits: Sequence[str] = ()) -
     Two tasks are the same task where name and digest agree. The description, the folder and the files' times do not
     count. A built-in or hub source is identified by its record (name, revision, size, seed, difficulty).
 
-    Args:
-        task: The task, with its difficulty set.
-        data_dir: Folder of the local copies of its files, as for `read_split`.
-        splits: The splits whose files count; all of the task's when empty.
+    task: with its difficulty set. splits: those whose files count; all of the task's when empty.
     """
     unset = {
         name for name in ("unlabelled", "ordinal", "other_label_words") if not getattr(task, name)

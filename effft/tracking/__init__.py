@@ -14,11 +14,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the a
 def open_tracker(target: TrackingTarget, experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
     """A new run, or the one that `mlflow run` made for this process; in memory where tracking is disabled.
 
-    Args:
-        target: Where runs are kept.
-        experiment: The experiment to use where the target names none.
-        name: Name of the run.
-        tags: Its tags; `kind` is 'run' where none is given.
+    experiment: the one to use where the target names none. tags: `kind` is 'run' where they name none.
 
     Raises:
         InputError: The store cannot be opened. RunError: The tracking server does not answer.

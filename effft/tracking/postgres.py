@@ -196,10 +196,7 @@ def retry(call: Callable[[], T], seconds: float | None = None) -> T:
 class AdvisoryLock:
     """A lock of the server that ends with the connection, so with this process; one process at a time has it.
 
-    Args:
-        url: The database.
-        name: What is locked.
-        flag: The flag that gave the URL, for error sentences.
+    flag: the one that gave the URL, for error sentences.
     """
 
     def __init__(self, url: str, name: str, flag: str) -> None:

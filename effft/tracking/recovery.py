@@ -89,11 +89,6 @@ def _start(client: MlflowClient, placeholder: str, data: Data) -> str:
 def check_arrived(client: MlflowClient, run_id: str, operations: Sequence[tuple[str, Data]]) -> None:
     """Read a run back: a server, or what stands before it, may answer a write with success and keep nothing.
 
-    Args:
-        client: The client of the store.
-        run_id: The run.
-        operations: What it was sent, in order.
-
     Raises:
         MlflowException: Something is not there.
     """
@@ -129,9 +124,7 @@ class Writer:
 
     What a server said that it took is kept until the run is read back at its end, and else goes to the file too.
 
-    Args:
-        client: The client of the store.
-        recover: Whether to go on with a file (False: raise, because the results are kept elsewhere).
+    recover: whether to go on with a file (False: raise, because the results are kept elsewhere).
     """
 
     def __init__(self, client: MlflowClient, recover: bool = True) -> None:

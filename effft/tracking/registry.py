@@ -23,15 +23,7 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version.
-
-    Args:
-        name: Name of the registered model.
-        number: Its version.
-        aliases: Its aliases.
-        tags: What it was made of and what it reached.
-        verdict: Why it became champion or not, where it has just been registered.
-    """
+    """A version of a registered model. verdict: why it became champion or not, where it has just been registered."""
 
     name: str
     number: int
