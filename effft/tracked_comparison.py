@@ -60,7 +60,7 @@ def track_comparison(
     say(f"{len(file.results)} runs are taken from {file.path}; remove it to run them again." if file.results else "")
     say(job.announcement())
     outcomes: dict[int, Outcome] = {}
-    found: list[TaskOutcomes] = []
+    by_task: list[TaskOutcomes] = []
     with ExitStack() as stack:
         parents = {task: stack.enter_context(tracked(_open_parent(job, task, target, file))) for task in job.tasks}
         os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # `mlflow run` chose it for the parents alone
@@ -69,12 +69,12 @@ def track_comparison(
         finally:
             for task in job.tasks:
                 if own := [outcome for _, outcome in sorted(outcomes.items()) if outcome.config.task == task]:
-                    found.append(_keep_outcomes(job, task, own, parents[task]))
-                    show(found[-1])
-        if not any(task.failed for task in found):
+                    by_task.append(_keep_outcomes(job, task, own, parents[task]))
+                    show(by_task[-1])
+        if not any(task.failed for task in by_task):
             file.remove()
-        yield found
-        for task_outcomes in found:
+        yield by_task
+        for task_outcomes in by_task:
             if task_outcomes.failed:
                 task_outcomes.parent.close("FAILED")
 
@@ -83,18 +83,18 @@ def _keep_outcomes(
     job: "TunedComparison | PlannedComparison", task: str, outcomes: Sequence[Outcome], parent: Tracker
 ) -> TaskOutcomes:
     """The tables of one task, kept with the parent run."""
-    table, found = outcomes_table(outcomes), list(disagreements(outcomes))
+    table, differing = outcomes_table(outcomes), list(disagreements(outcomes))
     parent.text("comparison.md", table.markdown())
     parent.text("comparison.csv", outcomes_csv(outcomes))
     parent.metrics(table.metrics())
-    if found:
+    if differing:
         config = outcomes[0].config
-        splits = {one.name: job.session.split(config, one.name).examples for one in found}
+        splits = {one.name: job.session.split(config, one.name).examples for one in differing}
         texts = {name: {e.index: e.texts for e in examples} for name, examples in splits.items()}
-        parent.text("disagreement.csv", disagreement_csv(found, texts))
-        parent.text("disagreement.md", markdown_blocks([one.table() for one in found]))
+        parent.text("disagreement.csv", disagreement_csv(differing, texts))
+        parent.text("disagreement.md", markdown_blocks([one.table() for one in differing]))
     parent.flush()
-    return TaskOutcomes(job.tasks[task], parent, outcomes, table, found)
+    return TaskOutcomes(job.tasks[task], parent, outcomes, table, differing)
 
 
 def _open_parent(

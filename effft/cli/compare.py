@@ -83,18 +83,18 @@ def run_tracked(
 
     begun = time.monotonic()
     reports: list[Report] = []
-    with track_comparison(job, target, show, progress.runs) as found:
-        for task in found:
+    with track_comparison(job, target, show, progress.runs) as by_task:
+        for task in by_task:
             if not target.disabled and (report := report_on(task.name, task.parent, target, out, as_json)):
                 reports.append(report)
     if out:
-        runs = sum(len(task.outcomes) for task in found)
+        runs = sum(len(task.outcomes) for task in by_task)
         write_readme(Path(out), reports, runs, (time.monotonic() - begun) / 60, job.workers)
     if as_json:
-        print_json({task.name: task.json() for task in found})
+        print_json({task.name: task.json() for task in by_task})
     elif not target.disabled:
-        click.echo(f"view: {how_to_view(found[-1].parent, target.uri)}")
-    return any(task.failed for task in found)
+        click.echo(f"view: {how_to_view(by_task[-1].parent, target.uri)}")
+    return any(task.failed for task in by_task)
 
 
 def report_on(task: str, parent: Tracker, target: TrackingTarget, out: str, as_json: bool) -> "Report | None":

@@ -25,32 +25,32 @@ SEARCHED = {"alpha"}.union(*(compose(name).space(width=1) for name in NAMED))  #
 """Fields that some strategy's space has: a value given for one fixes it."""
 
 
-def settings_of(own: dict[str, Any], cross_validate: bool) -> "Settings":
+def settings_of(study_values: dict[str, Any], cross_validate: bool) -> "Settings":
     """The study's own settings, checked."""
     from effft.search.samplers import PRUNERS, SAMPLERS
     from effft.search.settings import DIRECTIONS, EXECUTORS, FOLDS, Settings
 
-    lookup("sampler", own["sampler"], {**SAMPLERS, "auto": None})
-    lookup("pruner", own["pruner"], PRUNERS)
-    lookup("executor", own["executor"], EXECUTORS)
-    objectives = tuple(word.strip() for word in own["objectives"].split(",") if word.strip())
+    lookup("sampler", study_values["sampler"], {**SAMPLERS, "auto": None})
+    lookup("pruner", study_values["pruner"], PRUNERS)
+    lookup("executor", study_values["executor"], EXECUTORS)
+    objectives = tuple(word.strip() for word in study_values["objectives"].split(",") if word.strip())
     for name in objectives:
         lookup("objective", name, DIRECTIONS)
     if not objectives or objectives[0] != "validation" or len(set(objectives)) < len(objectives):
         raise InputError("objectives must start with validation, each once: --objectives validation,peak_memory.")
     limits = [
-        (resource, positive(name, own[name]) / (1e6 if name == "max_memory" else 1))
+        (resource, positive(name, study_values[name]) / (1e6 if name == "max_memory" else 1))
         for name, resource in LIMITS.items()
-        if own[name]
+        if study_values[name]
     ]
-    folds = own["folds"]
+    folds = study_values["folds"]
     if folds and not (folds.isdecimal() and folds != "1"):
         raise InputError(
             f"folds={folds}: must be a whole number, 0 (the validation draw) or at least 2 (flag --folds)."
         )
-    own["folds"] = int(folds) if folds else FOLDS if cross_validate else 0
-    own |= {"objectives": objectives, "constraints": tuple(limits)}
-    return Settings(**{field.name: own[field.name] for field in fields(Settings)})
+    study_values["folds"] = int(folds) if folds else FOLDS if cross_validate else 0
+    study_values |= {"objectives": objectives, "constraints": tuple(limits)}
+    return Settings(**{field.name: study_values[field.name] for field in fields(Settings)})
 
 
 def _field(name: str) -> Option:
@@ -143,13 +143,13 @@ def search(
     same command continues a study that was stopped.
     """
     named = {name: str(given[name]) for name in FIELDS if given.get(name) not in (None, "")}
-    own = {name: value for name, value in given.items() if name not in FIELDS}
+    study_values = {name: value for name, value in given.items() if name not in FIELDS}
     from effft.search.ray_executor import check_ray
     from effft.search.settings import CROSS_VALIDATED_FROM
 
     per_label = named.get("per_label", "32")
     many = per_label.isdecimal() and int(per_label) >= CROSS_VALIDATED_FROM
-    settings = settings_of(own, cross_validate=many or "rows" in named)
+    settings = settings_of(study_values, cross_validate=many or "rows" in named)
     check_ray(settings.executor, settings.ray_address, settings.ray_gpus)
     from effft.cli.output import Progress, console
     from effft.search.planning import plan_study
@@ -160,7 +160,7 @@ def search(
 
     requested = read_space_file(space) if space else {}
     requested |= {name: value for name, value in named.items() if is_range(value) and name not in _TEXTS}
-    requested |= {"alpha_ratio": str(own["alpha_ratio"])} if own.get("alpha_ratio") else {}
+    requested |= {"alpha_ratio": str(study_values["alpha_ratio"])} if study_values.get("alpha_ratio") else {}
     unknown = [name for name in requested if name not in (*FIELDS, "alpha_ratio")]
     if unknown:
         raise InputError(f"unknown name in the space: {unknown[0]!r}.{nearest(unknown[0], [*FIELDS, 'alpha_ratio'])}")

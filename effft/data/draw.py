@@ -42,10 +42,10 @@ def draw_per_label(
         )
     train: list[Example] = []
     validation: list[Example] = []
-    for label, own in enumerate(members):
-        random.Random(f"{data_seed}/label {label}").shuffle(own)
-        train += own[:per_label]
-        validation += own[-per_label:] if validates else ()
+    for label, of_label in enumerate(members):
+        random.Random(f"{data_seed}/label {label}").shuffle(of_label)
+        train += of_label[:per_label]
+        validation += of_label[-per_label:] if validates else ()
     random.Random(f"{data_seed}/train").shuffle(train)
     random.Random(f"{data_seed}/validation").shuffle(validation)
     return Draw(tuple(train), tuple(validation))
@@ -64,7 +64,7 @@ def draw_rows(pool: ExampleSet, labels: tuple[str, ...], rows: str, data_seed: i
     """
     members = _by_label(distinct(pool.examples), len(labels))
     total = sum(map(len, members))
-    missing = [name for name, own in zip(labels, members, strict=True) if not own]
+    missing = [name for name, of_label in zip(labels, members, strict=True) if not of_label]
     if missing:
         raise InputError(
             f"label {missing[0]!r} has no row in {pool.origin}, so nothing can learn it; add rows of it, or take it "
@@ -74,12 +74,12 @@ def draw_rows(pool: ExampleSet, labels: tuple[str, ...], rows: str, data_seed: i
         raise InputError(
             f"rows={rows}: {pool.origin} has only {total} distinct rows; --rows all takes them, --rows {total} too."
         )
-    for label, own in enumerate(members):
-        random.Random(f"{data_seed}/label {label}").shuffle(own)
+    for label, of_label in enumerate(members):
+        random.Random(f"{data_seed}/label {label}").shuffle(of_label)
     order = sorted(
-        (place > 0, -len(own) / (2 * place + 1), label, place)
-        for label, own in enumerate(members)
-        for place in range(len(own))
+        (place > 0, -len(of_label) / (2 * place + 1), label, place)
+        for label, of_label in enumerate(members)
+        for place in range(len(of_label))
     )
     count = total if rows == "all" else int(rows)
     return tuple(members[label][place] for _, _, label, place in order[:count])
@@ -92,9 +92,9 @@ def fold_numbers(examples: Sequence[Example], labels: int, folds: int, seed: int
     """
     numbers, place = [0] * len(examples), 0
     for label in range(labels):
-        own = [i for i, example in enumerate(examples) if example.label == label]
-        random.Random(f"{seed}/folds/label {label}").shuffle(own)
-        for i in own:
+        rows = [i for i, example in enumerate(examples) if example.label == label]
+        random.Random(f"{seed}/folds/label {label}").shuffle(rows)
+        for i in rows:
             numbers[i] = place % folds
             place += 1
     return numbers
@@ -117,9 +117,9 @@ def split_fold(drawn: Draw, labels: int, fold: int, folds: int, seed: int) -> Dr
     if not 2 <= folds <= fewest:
         raise InputError(f"folds={folds}: at least 2 and at most {fewest}, the examples per label (flag --folds).")
     held: set[int] = set()
-    for label, own in enumerate(members):
-        random.Random(f"{seed}/folds/label {label}").shuffle(own)
-        held |= {example.index for example in own[fold::folds]}
+    for label, of_label in enumerate(members):
+        random.Random(f"{seed}/folds/label {label}").shuffle(of_label)
+        held |= {example.index for example in of_label[fold::folds]}
     train = tuple(example for example in drawn.train if example.index not in held)
     return Draw(train, tuple(example for example in drawn.train if example.index in held))
 
@@ -140,14 +140,14 @@ def draw_demonstrations(
         )
     rng = random.Random(f"{seed}/demonstrations")
     members = [list(train)] if which == "random" else _by_label(train, labels)
-    for own in members:
-        rng.shuffle(own)
+    for of_label in members:
+        rng.shuffle(of_label)
     rng.shuffle(members)
     chosen: list[Example] = []
     while len(chosen) < shots:
-        for own in members:
-            if own and len(chosen) < shots:
-                chosen.append(own.pop())
+        for of_label in members:
+            if of_label and len(chosen) < shots:
+                chosen.append(of_label.pop())
     rng.shuffle(chosen)
     return tuple(sorted(chosen, key=lambda example: example.label) if order == "by-label" else chosen)
 

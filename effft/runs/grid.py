@@ -211,10 +211,10 @@ class Comparison(BaseModel):
 
 def split_names(text: str, what: str) -> list[str]:
     """'a, b' -> ['a', 'b'], without repetitions; none at all is an InputError."""
-    found = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-    if not found:
+    names = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not names:
         raise InputError(f"{what} is empty; give at least one, comma-separated.")
-    return found
+    return names
 
 
 def comparison_of(

@@ -69,9 +69,9 @@ class Driver:
                 self._ask()
             if not self.flights:
                 return
-            number, found = next_result(self.executor)
+            number, result = next_result(self.executor)
             flight = self.flights[int(str(number))]
-            self._take(flight, found)
+            self._take(flight, result)
             if flight.state == TrialState.RUNNING:
                 self._submit(flight)
             for first in list(self.flights.values()):
@@ -119,18 +119,18 @@ class Driver:
             unit = replace(unit, epoch_thresholds=epoch_thresholds(flight.known, step))
         self.executor.submit(flight.trial.number, unit)
 
-    def _take(self, flight: InFlight, found: JobResult) -> None:
+    def _take(self, flight: InFlight, result: JobResult) -> None:
         """Note what a unit measured, and whether the trial ends with it."""
-        if found.failure:
-            flight.state, flight.failure = TrialState.FAIL, found.failure
+        if result.failure:
+            flight.state, flight.failure = TrialState.FAIL, result.failure
             return
         step, several = len(flight.scores), len(self.plan.settings.objectives) > 1
-        flight.scores.append(found.value)
-        flight.resources.append(found.resources)
-        flight.curves.append(list(found.curve))
+        flight.scores.append(result.value)
+        flight.resources.append(result.resources)
+        flight.curves.append(list(result.curve))
         if not several:
-            flight.trial.report(found.value, step)
-        if found.stopped:
+            flight.trial.report(result.value, step)
+        if result.stopped:
             flight.state = TrialState.PRUNED
         elif step + 1 == len(flight.units):
             flight.state = TrialState.COMPLETE
@@ -170,9 +170,9 @@ class Driver:
         return [own[name] for name in self.plan.settings.objectives]
 
 
-def mean_resources(found: Sequence[dict[str, float]]) -> dict[str, float]:
+def mean_resources(units: Sequence[dict[str, float]]) -> dict[str, float]:
     """Means over the units; of the memory, the highest."""
-    if not found:
+    if not units:
         return {}
-    means = {name: fmean(one[name] for one in found) for name in found[0]}
-    return means | {"peak_memory_mb": max(one["peak_memory_mb"] for one in found)}
+    means = {name: fmean(one[name] for one in units) for name in units[0]}
+    return means | {"peak_memory_mb": max(one["peak_memory_mb"] for one in units)}

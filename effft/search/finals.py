@@ -72,9 +72,9 @@ def choose(
         names[trial.number] = list(named)
         left |= {name: unit for name, unit in named.items() if name not in stored.results}
     total = len(left)
-    for done, (name, found) in enumerate(measure_all(executor, left)):
+    for done, (name, result) in enumerate(measure_all(executor, left)):
         progress("re-evaluation", done, total)
-        stored.keep(name, None if found.failure else found.value)
+        stored.keep(name, None if result.failure else result.value)
     kept = {number: [stored.results[name] for name in of_trial] for number, of_trial in names.items()}
     measured = {number: [v for v in values if v is not None] for number, values in kept.items()}
     scores = {number: fmean(values) for number, values in measured.items() if values}
@@ -118,19 +118,19 @@ def finals(
             return RunConfig(**{**default, **seeds, "log_model": True})
         return plan.config_of(decoded(winner.params), **seeds, log_model=True)
 
-    found: list[Final] = []
+    runs: list[Final] = []
     roles = ("winner", "default", "median")
     for role in roles:
         for seed, data_seed in places:
-            progress(f"final {role}, seed {seed}·{data_seed}", len(found), len(places) * len(roles))
+            progress(f"final {role}, seed {seed}·{data_seed}", len(runs), len(places) * len(roles))
             config = config_of(role, seed, data_seed)
             kind = "validation" if role == "median" else "final"
             name = f"{kind}/{plan.digest(TrainingJob(config))}"
             if name not in stored.results:
                 _make(stored, name, role, config, plan, session, open_run)
             kept = stored.results[name]
-            found.append(Final(role, seed, data_seed, kept["metrics"], kept["run_id"]))
-    return found
+            runs.append(Final(role, seed, data_seed, kept["metrics"], kept["run_id"]))
+    return runs
 
 
 def _make(
@@ -168,6 +168,6 @@ def _median(config: RunConfig, plan: StudyPlan, session: "Session") -> dict[str,
     return {f"validation/{plan.metric}": measured.value}
 
 
-def judged_on(found: Sequence[Final], metric: str) -> str:
+def judged_on(runs: Sequence[Final], metric: str) -> str:
     """The split that final runs are judged by: the validation draw, else the out-of-fold estimate."""
-    return "validation" if all(f"validation/{metric}" in final.metrics for final in found) else CROSS_VALIDATED
+    return "validation" if all(f"validation/{metric}" in final.metrics for final in runs) else CROSS_VALIDATED

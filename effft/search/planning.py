@@ -75,13 +75,13 @@ def plan_study(
     default, own = _default(values, config, defaults, session)
     task = plan.task
     content = {f"data.{split}": content_digest(task, config.data_dir, [split]) for split in task.split_names}
-    found = StudyPlan(
+    study_plan = StudyPlan(
         name or _name(config, task.name), config, space, settings, plan.resolved.metric, defaults, task.name, default,
         _excluded(own, {**fixed, **known}, space), tuple(spaces.first_guesses(defaults, space)),
         {**content, "weights": session.model_digest(config)}, known,
     )  # fmt: skip
-    _check_ends(found, session)
-    return found
+    _check_ends(study_plan, session)
+    return study_plan
 
 
 def _measurable(config: RunConfig, session: Session) -> RunConfig:

@@ -30,10 +30,10 @@ def importances(study: Study) -> dict[str, float]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = get_param_importances(study, evaluator=evaluator(), target=lambda trial: float(trial.values[0]))
+            shares = get_param_importances(study, evaluator=evaluator(), target=lambda trial: float(trial.values[0]))
     except (ValueError, RuntimeError):
         return {}
-    return {name: float(share) for name, share in found.items()}
+    return {name: float(share) for name, share in shares.items()}
 
 
 def page(study: Study) -> str:

@@ -117,9 +117,9 @@ class StudyPlan:
 
     def units(self, values: Mapping[str, object], first_seed: int, seeds: int) -> list[TrainingJob]:
         """The units that measure a configuration: every seed on every fold, the folds cut anew by each seed."""
-        found = []
+        jobs = []
         for seed in range(first_seed, first_seed + seeds):
             config = self.config_of(values, seed=seed, bootstrap=0, selection=self.config.selection, log_model=False)
             folds = self.settings.folds
-            found += [TrainingJob(config, (fold, folds, seed)) for fold in range(folds)] or [TrainingJob(config)]
-        return found
+            jobs += [TrainingJob(config, (fold, folds, seed)) for fold in range(folds)] or [TrainingJob(config)]
+        return jobs

@@ -34,7 +34,7 @@ class Limits:
 
 def bounded(space: Mapping[str, Dimension], limits: Limits) -> Space:
     """Open ends closed, dimensions with a single value left out."""
-    found: Space = {}
+    closed: Space = {}
     for name, dimension in space.items():
         if dimension == Choice(()):
             dimension = Choice(limits.label_words if name == "label_words" else limits.patterns)
@@ -49,8 +49,8 @@ def bounded(space: Mapping[str, Dimension], limits: Limits) -> Space:
             continue
         single = len(dimension.values) < 2 if isinstance(dimension, Choice) else dimension.low >= dimension.high
         if not single:
-            found[name] = dimension
-    return found
+            closed[name] = dimension
+    return closed
 
 
 def is_range(text: str) -> bool:
@@ -143,31 +143,31 @@ def decoded(params: Mapping[str, object]) -> Values:
 
 def encoded(values: Mapping[str, object], space: Mapping[str, Dimension]) -> Values:
     """Values as Optuna's parameters, moved to the nearest allowed number; a choice that is not offered is left out."""
-    found: Values = {}
+    params: Values = {}
     for name, dimension in space.items():
         if values.get(name) in (None, ""):
             continue
         if isinstance(dimension, Choice):
             if str(values[name]) in dimension.values:
-                found[name] = str(values[name])
+                params[name] = str(values[name])
             continue
         number = min(max(float(str(values[name])), dimension.low), dimension.high)
         if isinstance(dimension, PowersOfTwo):
             distribution = _distribution(dimension)
             assert isinstance(distribution, IntDistribution)
-            found[_key(name, dimension)] = min(max(round(math.log2(number)), distribution.low), distribution.high)
+            params[_key(name, dimension)] = min(max(round(math.log2(number)), distribution.low), distribution.high)
         else:
-            found[name] = round(number) if dimension.whole else number
-    return found
+            params[name] = round(number) if dimension.whole else number
+    return params
 
 
 def fields(values: Mapping[str, object], rank: int) -> Values:
     """Values of the space as RunConfig fields: alpha is `alpha_ratio` times the rank (`rank` where it is fixed)."""
-    found = dict(values)
-    ratio = found.pop("alpha_ratio", None)
+    fields_set = dict(values)
+    ratio = fields_set.pop("alpha_ratio", None)
     if ratio is not None:
-        found["alpha"] = float(str(ratio)) * int(str(found.get("rank", rank)))
-    return found
+        fields_set["alpha"] = float(str(ratio)) * int(str(fields_set.get("rank", rank)))
+    return fields_set
 
 
 def first_guesses(defaults: Mapping[str, object], space: Mapping[str, Dimension]) -> list[Values]:

@@ -50,12 +50,12 @@ class StoredStudy:
         self.trials = self._read()
 
     def _read(self) -> list[FrozenTrial]:
-        found: list[FrozenTrial] = []
+        trials: list[FrozenTrial] = []
         for trial in postgres.retry(lambda: self._study.get_trials(deepcopy=False)):
-            if trial.user_attrs.get(NUMBER) == len(found):
-                found.append(copy(trial))
-                found[-1].number = len(found) - 1
-        return found
+            if trial.user_attrs.get(NUMBER) == len(trials):
+                trials.append(copy(trial))
+                trials[-1].number = len(trials) - 1
+        return trials
 
     def add(self, trial: FrozenTrial) -> None:
         """Keep a finished trial; its number must be the next one."""
@@ -119,8 +119,8 @@ class StoredStudy:
     @property
     def complete(self) -> list[FrozenTrial]:
         """The complete trials, best validation first; equal ones by number."""
-        found = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
-        return sorted(found, key=lambda trial: (-trial.values[0], trial.number))
+        trials = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+        return sorted(trials, key=lambda trial: (-trial.values[0], trial.number))
 
 
 def open_storage(url: str) -> RDBStorage:

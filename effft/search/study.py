@@ -70,12 +70,12 @@ def run_study(
             def open_run(experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
                 return open_tracker(target, experiment, name, {**tags, "mlflow.parentRunId": parent.run_id})
 
-            found = finals(stored, plan, winner, session, open_run, progress)
+            runs = finals(stored, plan, winner, session, open_run, progress)
             default = next((trial.number for trial in stored.complete if is_default(trial, plan)), None)
-            judged = verdict(found, plan.metric, winner, fresh, default)
-            sentences = [*judged.sentences, *_register(stored, plan, found, judged, target)]
-            _conclude(parent, stored, plan, found, judged, sentences)
-    return StudyResult(found, sentences)
+            judged = verdict(runs, plan.metric, winner, fresh, default)
+            sentences = [*judged.sentences, *_register(stored, plan, runs, judged, target)]
+            _conclude(parent, stored, plan, runs, judged, sentences)
+    return StudyResult(runs, sentences)
 
 
 def open_executor(plan: StudyPlan, session: Session) -> Executor:
@@ -126,11 +126,11 @@ def open_study_run(stored: StoredStudy, plan: StudyPlan, target: TrackingTarget,
 
 
 def _register(
-    stored: StoredStudy, plan: StudyPlan, found: list[Final], judged: Verdict, target: TrackingTarget
+    stored: StoredStudy, plan: StudyPlan, runs: list[Final], judged: Verdict, target: TrackingTarget
 ) -> list[str]:
     """Register the best run by validation of what is recommended, once; a sentence about it."""
-    recommended = (final for final in found if final.role == judged.recommended)
-    split = judged_on(found, plan.metric)
+    recommended = (final for final in runs if final.role == judged.recommended)
+    split = judged_on(runs, plan.metric)
     best = max(recommended, key=lambda final: final.value(split, plan.metric))
     if target.disabled or not best.run_id:
         return []
@@ -153,13 +153,13 @@ def register_once(
 
 
 def _conclude(
-    parent: Tracker, stored: StoredStudy, plan: StudyPlan, found: list[Final], judged: Verdict, sentences: list[str]
+    parent: Tracker, stored: StoredStudy, plan: StudyPlan, runs: list[Final], judged: Verdict, sentences: list[str]
 ) -> None:
-    if run_ids := {final.run_id for final in found if final.run_id}:
+    if run_ids := {final.run_id for final in runs if final.run_id}:
         from effft.tracking.study_runs import finish_runs
 
         finish_runs(parent, run_ids)
-    for final in found:
+    for final in runs:
         own = {f"finals/{final.role}/{k}": v for k, v in final.metrics.items() if k.endswith(f"/{plan.metric}")}
         parent.metrics({k: v for k, v in own.items() if k.count("/") <= 5}, final.seed)
     numbers = {"search": judged.search_score, "reevaluation": judged.reevaluation, "validation": judged.final_mean}

@@ -33,24 +33,24 @@ class Verdict:
 
 
 def verdict(
-    found: Sequence[Final], metric: str, winner: FrozenTrial, reevaluation: float, default: int | None
+    finals: Sequence[Final], metric: str, winner: FrozenTrial, reevaluation: float, default: int | None
 ) -> Verdict:
     """Judge by validation alone; nothing selects on what is measured in domain or OOD.
 
     reevaluation: the winner's mean there. default: number of the trial that is the default configuration, if any.
     """
-    split = judged_on(found, metric)
-    gap = _difference(found, "default", split, metric)
+    split = judged_on(finals, metric)
+    gap = _difference(finals, "default", split, metric)
     better = winner.number != default and gap.mean > 0
     role, trial = ("winner", winner.number) if better else ("default", default)
-    mean = fmean(final.value(split, metric) for final in found if final.role == role)
+    mean = fmean(final.value(split, metric) for final in finals if final.role == role)
     numbers = (
         f"trial {winner.number} ({words_of(winner)}): search score {winner.values[0]:.4f}, re-evaluation "
-        f"{reevaluation:.4f}; final means on {split}, by {metric}: {_means(found, split, metric)}."
+        f"{reevaluation:.4f}; final means on {split}, by {metric}: {_means(finals, split, metric)}."
     )
     sentences = (
-        _recommendation(winner.number, better, winner.number == default, gap), numbers, *_splits(found, metric),
-        *_against_chance(_difference(found, "median", split, metric), gap, winner.number == default),
+        _recommendation(winner.number, better, winner.number == default, gap), numbers, *_splits(finals, metric),
+        *_against_chance(_difference(finals, "median", split, metric), gap, winner.number == default),
     )  # fmt: skip
     return Verdict(role, trial, winner.values[0], reevaluation, mean, sentences)
 
@@ -66,12 +66,12 @@ def _recommendation(number: int, better: bool, is_default: bool, gap: PairedDiff
     return f"Keep the default: trial {number} is not better on fresh seeds ({gap})."
 
 
-def _splits(found: Sequence[Final], metric: str) -> Iterator[str]:
+def _splits(finals: Sequence[Final], metric: str) -> Iterator[str]:
     """A sentence for every set that nothing selected on."""
-    for split in sorted({key.removesuffix(f"/{metric}") for f in found if f.role == "winner" for key in f.metrics}):
+    for split in sorted({key.removesuffix(f"/{metric}") for f in finals if f.role == "winner" for key in f.metrics}):
         if split == "in_domain" or (split.startswith("ood/") and split.count("/") == 1):
-            gap = _difference(found, "default", split, metric)
-            yield f"{split} {metric}: {_means(found, split, metric)}; winner - default: {gap}."
+            gap = _difference(finals, "default", split, metric)
+            yield f"{split} {metric}: {_means(finals, split, metric)}; winner - default: {gap}."
 
 
 def _against_chance(median: PairedDifference, default: PairedDifference, is_default: bool) -> Iterator[str]:
@@ -91,17 +91,17 @@ def _against_chance(median: PairedDifference, default: PairedDifference, is_defa
         )
 
 
-def _difference(found: Sequence[Final], other: str, split: str, metric: str) -> PairedDifference:
+def _difference(finals: Sequence[Final], other: str, split: str, metric: str) -> PairedDifference:
     """Winner minus another role, paired by seed and data_seed."""
     ours, theirs = (
-        {(f.seed, f.data_seed): f.value(split, metric) for f in found if f.role == role} for role in ("winner", other)
+        {(f.seed, f.data_seed): f.value(split, metric) for f in finals if f.role == role} for role in ("winner", other)
     )
     gap = paired_difference(ours, theirs)
     assert gap is not None
     return gap
 
 
-def _means(found: Sequence[Final], split: str, metric: str) -> str:
+def _means(finals: Sequence[Final], split: str, metric: str) -> str:
     """'winner 0.9120, default 0.8710'."""
-    roles = list(dict.fromkeys(f.role for f in found if f"{split}/{metric}" in f.metrics))
-    return ", ".join(f"{r} {fmean(f.value(split, metric) for f in found if f.role == r):.4f}" for r in roles)
+    roles = list(dict.fromkeys(f.role for f in finals if f"{split}/{metric}" in f.metrics))
+    return ", ".join(f"{r} {fmean(f.value(split, metric) for f in finals if f.role == r):.4f}" for r in roles)

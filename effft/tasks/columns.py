@@ -40,16 +40,16 @@ def find_columns(table: Table, text: str, label: str) -> tuple[tuple[str, ...], 
 
 def _given(table: Table, names: str, flag: str, whole: bool = False) -> tuple[str, ...]:
     """Columns named on the command line, comma-separated where the whole is not itself a column."""
-    found = (names,) if whole or names in table.columns else tuple(name.strip() for name in names.split(","))
-    for name in found:
+    columns = (names,) if whole or names in table.columns else tuple(name.strip() for name in names.split(","))
+    for name in columns:
         if name not in table.columns:
             raise InputError(
                 f"{table.origin}: no column {name!r} (flag --{flag}); it has: {listed(table.columns)}."
                 f"{nearest(name, table.columns)}"
             )
-    if len(set(found)) < len(found):
+    if len(set(columns)) < len(columns):
         raise InputError(f"{flag}={names}: a column is named twice; name each once.")
-    return found
+    return columns
 
 
 def _named(table: Table, names: Sequence[str], taken: Sequence[str]) -> str:
@@ -60,8 +60,8 @@ def _named(table: Table, names: Sequence[str], taken: Sequence[str]) -> str:
 
 def _texts_named(table: Table, label: str) -> tuple[str, ...]:
     for pair in PAIRS:
-        if all(found := [_named(table, (name,), (label,)) for name in pair]):
-            return tuple(found)
+        if all(columns := [_named(table, (name,), (label,)) for name in pair]):
+            return tuple(columns)
     name = _named(table, TEXT_NAMES, (label,))
     return (name,) if name else ()
 
@@ -70,10 +70,10 @@ def _like(table: Table, kind: str, taken: Sequence[str]) -> str:
     """The one column that holds what labels or texts look like."""
     rows = [row.values for row in islice(table, LOOKED_AT)]
     fits = {"label": _holds_labels, "text": _holds_texts}[kind]
-    found = [c for c in table.columns if c not in taken and fits([row.get(c) for row in rows])]
-    if len(found) == 1:
-        return found[0]
-    what = f"{' and '.join(map(repr, found))} could all be" if found else "none of them looks like"
+    fitting = [c for c in table.columns if c not in taken and fits([row.get(c) for row in rows])]
+    if len(fitting) == 1:
+        return fitting[0]
+    what = f"{' and '.join(map(repr, fitting))} could all be" if fitting else "none of them looks like"
     raise InputError(
         f"{table.origin}: which column has the {kind}s? Its columns are {listed(table.columns)}; {what} the {kind}; "
         f"name it with --{kind}."

@@ -163,11 +163,11 @@ def versions(client: MlflowClient, task: str = "") -> list[Version]:
             tasks = ", ".join(name.removeprefix("effft-") for name in models) or "none"
             raise InputError(f"no model of task {task!r} is registered; tasks that have one: {tasks}.")
         models = {f"effft-{task}": models[f"effft-{task}"]}
-    found = []
+    all_versions = []
     for name in models:
         aliases = client.get_registered_model(name).aliases
         for version in sorted(client.search_model_versions(f"name = '{name}'"), key=lambda v: -int(v.version)):
             number = int(version.version)
             names = tuple(alias for alias, owner in aliases.items() if int(owner) == number)
-            found.append(Version(name, number, names, dict(version.tags)))
-    return found
+            all_versions.append(Version(name, number, names, dict(version.tags)))
+    return all_versions

@@ -73,10 +73,10 @@ def _state(task: str, metric: str, sets: Sequence[str], home: str) -> dict[str, 
 
 def pages(client: MlflowClient) -> list[tuple[str, str]]:
     """Name and address in the UI of every experiment of ours: its side-by-side view, or its runs."""
-    found = []
+    addresses = []
     for experiment in client.search_experiments(filter_string="name LIKE 'effft/%'", order_by=["name ASC"]):
         keys = [key.removeprefix(PREFIX) for key in experiment.tags if key.startswith(f"{PREFIX}effft-")]
         for view in [f"viewStateShareKey={key}&" for key in keys] or [""]:
             address = f"#/experiments/{experiment.experiment_id}/runs?{view}workflowType=machine_learning"
-            found.append((experiment.name, address))
-    return found
+            addresses.append((experiment.name, address))
+    return addresses
