@@ -13,7 +13,7 @@ import click
 from effft.cli.options import FIELDS, Command, Option, examples, option, tracking_options
 from effft.config import TrackingTarget
 from effft.disk import written_whole
-from effft.errors import EffftError, InputError
+from effft.errors import EffftError, InputError, positive
 from effft.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def compare_strategies(
     tuned: bool,
     trials: int,
+    minutes: str,
     workers: int,
     out: str,
     as_json: bool,
@@ -45,6 +46,7 @@ def compare_strategies(
     from effft.runs.session import Session
     from effft.tracking import check_target
 
+    limit = positive("minutes", minutes) if minutes else 0.0
     comparison, target = comparison_of(**given), TrackingTarget(tracking_uri, experiment, no_tracking)
     if Path(out).is_file():
         raise InputError(f"out={out}: this is a file; name a folder (flag --out).")
@@ -54,11 +56,11 @@ def compare_strategies(
         if tuned:
             from effft.search import tuned as search
 
-            job = search.TunedComparison(comparison, trials, progress, progress.line)
+            job = search.TunedComparison(comparison, trials, progress, progress.line, limit)
         else:
             from effft.runs import compare as runs
 
-            job = runs.PlannedComparison(comparison.runs(), workers, Session(), progress)
+            job = runs.PlannedComparison(comparison.runs(), workers, Session(), progress, limit)
         failed = run_tracked(job, target, progress, out, as_json)
     if failed:
         raise click.exceptions.Exit(1)
@@ -154,6 +156,7 @@ def options(preset: str = "", out: str = "", workers: int = 1) -> list[click.Par
         Option("workers", "Runs at the same time, in processes of one thread", workers, type=count),
         Option("tuned", "Tune every strategy first, then compare the winners", False, type=bool, metavar="true|false"),
         Option("trials", "Trials per study when tuned", 20, type=count),
+        Option("minutes", "Minutes for all runs: rounds of seeds that do not fit are left out  [default: no limit]"),
         Option("out", "Folder for the small files of the reports: Markdown, CSV, still figures", out),
         click.Option(["--json", "as_json"], is_flag=True, help="Print the tables as JSON."),
         *(option(name) for name in FIELDS if name not in ("per_label", "rows")),

@@ -1,5 +1,6 @@
 """`effft search`, `mlflow run . -e search`."""
 
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,11 @@ def settings_of(study_values: dict[str, Any], cross_validate: bool) -> "Settings
         raise InputError(
             f"folds={folds}: must be a whole number, 0 (the validation draw) or at least 2 (flag --folds)."
         )
+    study_values["minutes"] = positive("minutes", study_values["minutes"]) if study_values["minutes"] else 0.0
+    study_values["finals_share"] = positive(
+        "finals_share", study_values["finals_share"], 1, "a number above 0 and below 1"
+    )
+    study_values["trials"] = study_values["trials"] or (MOST_TRIALS if study_values["minutes"] else 20)
     study_values["folds"] = int(folds) if folds else FOLDS if cross_validate else 0
     study_values |= {"objectives": objectives, "constraints": tuple(limits)}
     return Settings(**{field.name: study_values[field.name] for field in fields(Settings)})
@@ -81,13 +87,23 @@ def read_study(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return values.pop("study", "")
 
 
+MOST_TRIALS = 10_000
+"""Trials where minutes alone end a search."""
+
 AT_LEAST_ONE = click.IntRange(1)
 SAMPLERS = Words(("auto", "gp", "tpe", "random", "nsga2"))
 PRUNERS = Words(("wilcoxon", "median", "epochs", "none"))
 EXECUTORS = Words(("processes", "ray"))
 STUDY = [
     Option("strategy", "Strategy, or parts joined by '+'", "lora"),
-    Option("trials", "Complete trials; the same command continues up to this number", 20, type=AT_LEAST_ONE),
+    Option(
+        "trials",
+        "Complete trials; the same command continues up to this number  [default: 20, or what fits into --minutes]",
+        None,
+        type=AT_LEAST_ONE,
+    ),
+    Option("minutes", "Minutes for everything: trials, re-evaluations and final runs  [default: no limit]"),
+    Option("finals_share", "Share of --minutes that re-evaluations and final runs may take", "0.33"),
     Option(
         "study",
         "Study file (.yaml) or one of the project's by name (lora), whose values other options replace; any other text "
@@ -142,6 +158,7 @@ def search(
     A value given for a searched parameter fixes it (--rank 8), a range narrows it (--learning-rate 1e-5:1e-3:log). The
     same command continues a study that was stopped.
     """
+    began = time.monotonic()
     named = {name: str(given[name]) for name in FIELDS if given.get(name) not in (None, "")}
     study_values = {name: value for name, value in given.items() if name not in FIELDS}
     from effft.search.ray_executor import check_ray
@@ -176,6 +193,6 @@ def search(
     with Progress() as progress:
         progress("load", 0, 0)
         plan = plan_study(values, {**fixed, **requested}, settings, study, session)
-        result = run_study(plan, storage or "sqlite:///optuna.db", target, session, progress.runs, progress.line)
+        result = run_study(plan, storage or "sqlite:///optuna.db", target, session, progress.runs, progress.line, began)
     verdict = "\n".join(result.sentences)
     console().print(f"study {plan.name}: {verdict}", markup=False)

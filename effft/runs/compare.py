@@ -5,16 +5,18 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from effft.config import DATA_FIELDS, Amount, RunConfig, TrackingTarget
 from effft.errors import InputError
-from effft.progress import ProgressCallback, silent
+from effft.progress import ProgressCallback, say, silent
 from effft.redaction import redact
 from effft.runs.grid import ComparedRun
 from effft.runs.runner import Runner, WorkerDiedError
@@ -77,14 +79,15 @@ class ResultsFile:
     """The finished runs of a comparison, a JSON line each, so that the same command continues after an interruption.
 
     A line counts as long as configuration, data, weights and the version of effft are the same. `parents` holds the id
-    of the tracked run of each task. None as path keeps nothing.
+    of the tracked run of each task, `spent` the seconds after each round of seeds. None as path keeps nothing.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.results: dict[str, dict[str, Any]] = {}
         self.parents: dict[str, str] = {}
-        known: dict[str, dict[str, Any]] = {"results": self.results, "parents": self.parents}
+        self.spent: dict[str, float] = {}
+        known: dict[str, dict[str, Any]] = {"results": self.results, "parents": self.parents, "spent": self.spent}
         lines = path.read_bytes().splitlines(keepends=True) if path and path.is_file() else []
         if path and lines and not lines[-1].endswith(b"\n"):  # a process was stopped while it wrote
             os.truncate(path, sum(map(len, lines[:-1])))
@@ -93,7 +96,7 @@ class ResultsFile:
                 entry = json.loads(line)
                 known[entry["kind"]][entry["key"]] = entry["value"]
 
-    def add(self, kind: Literal["results", "parents"], key: str, value: object) -> None:
+    def add(self, kind: Literal["results", "parents", "spent"], key: str, value: object) -> None:
         """Append a line; a disk that does not take it stops no run."""
         try:
             if self.path is not None:
@@ -117,15 +120,27 @@ def content_key(run: ComparedRun, session: "Session") -> str:
 
 
 class PlannedComparison:
-    """The runs of a comparison, checked and ready; `outcomes` works them off."""
+    """The runs of a comparison, checked and ready; `outcomes` works them off.
+
+    minutes: what they may take, 0 = no limit. Then they are made in rounds, all rows with the same seeds, and no round
+    but the first begins that would not end in time.
+    """
 
     def __init__(
-        self, runs: Sequence[ComparedRun], workers: int, session: "Session", progress: ProgressCallback = silent
+        self,
+        runs: Sequence[ComparedRun],
+        workers: int,
+        session: "Session",
+        progress: ProgressCallback = silent,
+        minutes: float = 0.0,
     ) -> None:
         from effft.runs.controls import control_config
         from effft.runs.plan import prepare
 
         self.runs, self.workers, self.session, self.progress = list(runs), workers, session, progress
+        self.minutes = minutes
+        if minutes:
+            self.runs.sort(key=_seeds)
         if workers > 1:
             self.runs = [replace(run, config=run.config.model_copy(update={"threads": 1})) for run in self.runs]
         self.tasks: dict[str, str] = {}
@@ -140,11 +155,28 @@ class PlannedComparison:
             self.keys.append(content_key(run, session))
 
     def announcement(self) -> str:
-        """How many runs and trainings there are."""
+        """How many runs and trainings there are; with minutes, about how many of them fit."""
         from effft.strategies.strategy import compose
 
         trained = sum(compose(run.config.strategy).trains and run.control != "bag_of_words" for run in self.runs)
-        return f"{len(self.runs)} runs, {trained} of them trainings."
+        text = f"{len(self.runs)} runs, {trained} of them trainings."
+        if not self.minutes:
+            return text
+        from effft.runs.estimate import Skeletons, estimate
+
+        skeletons, seconds, unknown = Skeletons(), 0.0, 0
+        first, *others = [list(group) for _, group in groupby(self.runs, key=_seeds)]
+        for run in first:
+            try:
+                one = estimate(run.config, skeletons)
+                seconds += (one.train_seconds + one.evaluation_seconds) / self.workers
+            except InputError:
+                unknown += 1
+        fit = min(1 + len(others), max(1, int(60 * self.minutes / max(seconds, 1e-3))))
+        return (
+            f"{text} {self.minutes:g} minutes: about {fit} of {1 + len(others)} rounds of seeds, as estimated "
+            f"({seconds:.2g} s a round" + (f", without {unknown} runs that no estimate knows)." if unknown else ").")
+        )
 
     @property
     def results_path(self) -> Path:
@@ -188,16 +220,41 @@ class PlannedComparison:
         gc.freeze()  # every run begins with a collection, which need not go over the libraries' million objects
         with Runner(work, self.workers, self.session) as runner:
             on_run(runs[0].variant if runs else "", done, len(self.runs))
-            for index, outcome in runner.as_completed(runs):
-                run, key = runs[index], self.keys[waiting[index]]
-                if isinstance(outcome, WorkerDiedError):
-                    outcome = Outcome(run.config, None, f"{run.variant}: {outcome}", run.variant)
-                elif outcome.result is not None:
-                    file.add("results", key, {name: getattr(outcome.result, name) for name in KEPT})
-                done += 1
-                on_run(runs[min(index + 1, len(runs) - 1)].variant, done, len(self.runs))
-                yield waiting[index], outcome
+            for places in self._rounds(waiting, file):
+                for index, outcome in runner.as_completed([self.runs[place] for place in places]):
+                    run, key = self.runs[places[index]], self.keys[places[index]]
+                    if isinstance(outcome, WorkerDiedError):
+                        outcome = Outcome(run.config, None, f"{run.variant}: {outcome}", run.variant)
+                    elif outcome.result is not None:
+                        file.add("results", key, {name: getattr(outcome.result, name) for name in KEPT})
+                    done += 1
+                    on_run(self.runs[min(places[index] + 1, len(self.runs) - 1)].variant, done, len(self.runs))
+                    yield places[index], outcome
         gc.unfreeze()
+
+    def _rounds(self, waiting: Sequence[int], file: ResultsFile) -> Iterator[list[int]]:
+        """The places of the runs to make: all at once; with minutes, those of a pair of seeds as long as they fit."""
+        if not self.minutes:
+            yield list(waiting)
+            return
+        began, before, longest = time.monotonic(), max(file.spent.values(), default=0.0), 0.0
+        ends = [0.0, *(file.spent[key] for key in sorted(file.spent, key=int))]
+        longest = max((end - start for start, end in pairwise(ends)), default=0.0)
+        numbers = {seeds: number for number, (seeds, _) in enumerate(groupby(self.runs, key=_seeds))}
+        for seeds, group in groupby(waiting, key=lambda place: _seeds(self.runs[place])):
+            start = before + time.monotonic() - began
+            if numbers[seeds] and start + longest > 60 * self.minutes:
+                say(f"the minutes are over after {numbers[seeds]} of {len(numbers)} rounds of seeds, in every row.")
+                return
+            yield list(group)
+            end = before + time.monotonic() - began
+            longest = max(longest, end - start)
+            file.add("spent", str(numbers[seeds]), end)
+
+
+def _seeds(run: ComparedRun) -> tuple[int, int, int]:
+    """What the runs of one round share."""
+    return run.config.data_seed, run.config.demo_seed or 0, run.config.seed
 
 
 def measure(

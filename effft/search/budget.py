@@ -1,7 +1,11 @@
 """Minutes as a budget: what a study has spent, in all of its processes, and whether something still fits."""
 
 import time
+from dataclasses import replace
+from typing import NamedTuple
 
+from effft.errors import InputError
+from effft.search.settings import Settings
 from effft.search.storage import StoredStudy
 
 SPENT = "spent_seconds"
@@ -14,10 +18,14 @@ class Clock:
         stored: Keeps it, so that a later process counts on.
         seconds: What the study may take.
         began: When this process began to work on the study, as `time.monotonic` tells it; now, where not given.
+
+    Attributes:
+        trial: Seconds that a trial was expected to take; 0 where nobody knew.
+        after: Seconds that what follows the trials was expected to take.
     """
 
     def __init__(self, stored: StoredStudy, seconds: float, began: float | None = None) -> None:
-        self.stored, self.seconds = stored, seconds
+        self.stored, self.seconds, self.trial, self.after = stored, seconds, 0.0, 0.0
         self.earlier = float(stored.results.get(SPENT, 0.0))
         self._began = time.monotonic() if began is None else began
 
@@ -30,6 +38,49 @@ class Clock:
         """Whether work of so many seconds would end in time."""
         return self.spent + seconds <= self.seconds
 
+    def fits_trial(self, seconds: float) -> bool:
+        """Whether a trial of so many seconds fits beside what follows, which is as much slower as trials are."""
+        slower = max(1.0, seconds / self.trial) if self.trial else 1.0
+        return self.fits(seconds + slower * self.after)
+
     def note(self) -> None:
         """Keep what is spent."""
         self.stored.keep(SPENT, self.spent)
+
+
+class Prices(NamedTuple):
+    """Seconds: of a trial, of the re-evaluation on one fresh seed, of the final runs on one seed and draw."""
+
+    trial: float
+    again: float
+    last: float
+
+    def finals(self, settings: Settings) -> float:
+        """Seconds of all re-evaluations and final runs."""
+        return settings.reseeds * self.again + settings.seeds * settings.data_seeds * self.last
+
+
+def affordable(settings: Settings, prices: Prices) -> Settings:
+    """The settings with as many fresh seeds as fit into the share of the minutes that is theirs.
+
+    Raises:
+        InputError: one trial and the least finals do not fit into the minutes.
+    """
+    seconds = 60 * settings.minutes
+    while prices.finals(settings) > settings.finals_share * seconds:
+        again, last = settings.reseeds * prices.again, settings.seeds * settings.data_seeds * prices.last
+        if settings.reseeds > 1 and (again >= last or settings.seeds * settings.data_seeds == 1):
+            settings = replace(settings, reseeds=settings.reseeds - 1)
+        elif settings.seeds > 1:
+            settings = replace(settings, seeds=settings.seeds - 1)
+        elif settings.data_seeds > 1:
+            settings = replace(settings, data_seeds=settings.data_seeds - 1)
+        else:
+            break
+    least = (prices.trial + prices.finals(settings)) / 60
+    if least > settings.minutes:
+        raise InputError(
+            f"minutes={settings.minutes:g}: one trial, its re-evaluation and the final runs take about {least:.1f} "
+            "minutes; raise --minutes, or lower --epochs or --folds."
+        )
+    return settings

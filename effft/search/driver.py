@@ -96,8 +96,9 @@ class Driver:
 
     def _in_time(self) -> bool:
         """Whether a trial as long as those before would end in time."""
-        took = [trial.user_attrs["measured"]["seconds"] for trial in self.stored.complete if self.clock]
-        return self.clock is None or not took or self.clock.fits(fmean(took))
+        measured = [trial.user_attrs["measured"] for trial in self.stored.complete if self.clock]
+        took = [one["seconds"] for one in measured if "seconds" in one]
+        return self.clock is None or not took or self.clock.fits_trial(fmean(took))
 
     def _ask(self) -> None:
         settings = self.plan.settings

@@ -1,5 +1,6 @@
 """After the trials: the top 3 on fresh seeds, then winner, default and median trial trained anew on further ones."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -11,6 +12,7 @@ from effft.config import RunConfig
 from effft.errors import RunError
 from effft.evaluation.metric_keys import CROSS_VALIDATED
 from effft.progress import ProgressCallback
+from effft.search.budget import Clock
 from effft.search.jobs import Executor, TrainingJob, measure, measure_all
 from effft.search.settings import HELD_OUT_SEED_OFFSET, StudyPlan
 from effft.search.spaces import decoded
@@ -50,12 +52,13 @@ def allowed(trials: Sequence[FrozenTrial], constraints: Sequence[tuple[str, floa
 
 
 def choose(
-    stored: StoredStudy, plan: StudyPlan, executor: Executor, progress: ProgressCallback
+    stored: StoredStudy, plan: StudyPlan, executor: Executor, progress: ProgressCallback, clock: Clock | None = None
 ) -> tuple[FrozenTrial, float]:
     """The winner: of the top 3 and the default, the best mean validation over fresh seeds (and folds cut anew).
 
     The default takes part, whatever its first score was: a search that finds nothing better keeps it. Also returned:
-    the winner's mean. What an earlier process measured is not measured again.
+    the winner's mean. What an earlier process measured is not measured again. With a clock, seeds after the first are
+    left out that would not end in time.
 
     Raises:
         RunError: no trial is complete, or none can be measured again.
@@ -64,17 +67,22 @@ def choose(
     candidates = ranked[:TOP] + [trial for trial in ranked[TOP:] if is_default(trial, plan)]
     if not candidates:
         raise RunError("no trial is complete, so there is nothing to choose from; ask for more --trials.")
-    names: dict[int, list[str]] = {}
-    left: dict[str, TrainingJob] = {}
-    for trial in candidates:
-        units = plan.units(decoded(trial.params), plan.config.seed + HELD_OUT_SEED_OFFSET, plan.settings.reseeds)
-        named = {f"fresh/{plan.digest(unit)}": unit for unit in units}
-        names[trial.number] = list(named)
-        left |= {name: unit for name, unit in named.items() if name not in stored.results}
-    total = len(left)
-    for done, (name, result) in enumerate(measure_all(executor, left)):
-        progress("re-evaluation", done, total)
-        stored.keep(name, None if result.failure else result.value)
+    names: dict[int, list[str]] = {trial.number: [] for trial in candidates}
+    settings, first, took = plan.settings, plan.config.seed + HELD_OUT_SEED_OFFSET, 0.0
+    for seed in range(first, first + settings.reseeds):
+        units = {trial.number: plan.units(decoded(trial.params), seed, 1) for trial in candidates}
+        named = {number: {f"fresh/{plan.digest(unit)}": unit for unit in own} for number, own in units.items()}
+        left = {name: u for own in named.values() for name, u in own.items() if name not in stored.results}
+        if left and seed > first and clock and not clock.fits(took):
+            break
+        begun = time.monotonic()
+        for done, (name, result) in enumerate(measure_all(executor, left)):
+            progress(f"re-evaluation, seed {seed}", done, len(left))
+            stored.keep(name, None if result.failure else result.value)
+            _note(clock)
+        took = max(took, time.monotonic() - begun)
+        for number, own in named.items():
+            names[number] += own
     kept = {number: [stored.results[name] for name in of_trial] for number, of_trial in names.items()}
     measured = {number: [v for v in values if v is not None] for number, values in kept.items()}
     scores = {number: fmean(values) for number, values in measured.items() if values}
@@ -96,11 +104,13 @@ def finals(
     session: "Session",
     open_run: OpenRun,
     progress: ProgressCallback,
+    clock: Clock | None = None,
 ) -> list[Final]:
     """`seeds` x `data_seeds` fresh runs of the winner and of the default configuration.
 
     Of the median trial only the validation is measured. A run is kept by what was trained, so that none is made twice:
     not after a kill, not where the default is the winner, and not where more trials leave the winner what it was.
+    With a clock, seeds after the first are left out that would not end in time; every role has the same ones.
     """
     first, settings = plan.config, plan.settings
     places = [
@@ -119,18 +129,30 @@ def finals(
         return plan.config_of(decoded(winner.params), **seeds, log_model=True)
 
     runs: list[Final] = []
-    roles = ("winner", "default", "median")
-    for role in roles:
-        for seed, data_seed in places:
+    roles, took = ("winner", "default", "median"), 0.0
+    for place, (seed, data_seed) in enumerate(places):
+        begun = time.monotonic()
+        configs = {role: config_of(role, seed, data_seed) for role in roles}
+        names = {
+            role: f"{'validation' if role == 'median' else 'final'}/{plan.digest(TrainingJob(config))}"
+            for role, config in configs.items()
+        }
+        if place and clock and not clock.fits(took) and not set(names.values()) <= stored.results.keys():
+            break
+        for role in roles:
             progress(f"final {role}, seed {seed}·{data_seed}", len(runs), len(places) * len(roles))
-            config = config_of(role, seed, data_seed)
-            kind = "validation" if role == "median" else "final"
-            name = f"{kind}/{plan.digest(TrainingJob(config))}"
-            if name not in stored.results:
-                _make(stored, name, role, config, plan, session, open_run)
-            kept = stored.results[name]
+            if names[role] not in stored.results:
+                _make(stored, names[role], role, configs[role], plan, session, open_run)
+                _note(clock)
+            kept = stored.results[names[role]]
             runs.append(Final(role, seed, data_seed, kept["metrics"], kept["run_id"]))
-    return runs
+        took = max(took, time.monotonic() - begun)
+    return sorted(runs, key=lambda final: roles.index(final.role))
+
+
+def _note(clock: Clock | None) -> None:
+    if clock:
+        clock.note()
 
 
 def _make(

@@ -42,7 +42,8 @@ PLACES = ("task", *DATA_FIELDS, "data_dir", "allow_outside", "model", "revision"
 class Settings:
     """trials: finished ones asked for. folds: 0 = the validation draw. seeds, data_seeds: of the finals.
 
-    executor: who measures trials; ray_address, ray_gpus: where, and the share of a GPU for each.
+    executor: who measures trials; ray_address, ray_gpus: where, and the share of a GPU for each. minutes: what all of
+    it may take, 0 = no limit; finals_share: of them, what re-evaluations and finals may.
     """
 
     trials: int = 20
@@ -59,6 +60,8 @@ class Settings:
     constraints: tuple[tuple[str, float], ...] = ()
     ray_address: str = "auto"
     ray_gpus: float = 0.0
+    minutes: float = 0.0
+    finals_share: float = 0.33
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """One study from its first trial to the verdict."""
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from effft.config import TrackingTarget
@@ -10,6 +11,7 @@ from effft.progress import ProgressCallback
 from effft.runs.plan import prepare
 from effft.runs.runner import Runner
 from effft.runs.session import Session
+from effft.search.budget import Clock, Prices, affordable
 from effft.search.driver import Driver
 from effft.search.finals import TOP, Final, choose, finals, is_default, judged_on
 from effft.search.jobs import Executor, measure
@@ -22,7 +24,7 @@ from effft.search.verdict import Verdict, verdict
 from effft.tracking import open_tracker
 from effft.tracking.tracker import MemoryTracker, Tracker, tracked
 
-PARENT, REGISTERED = "mlflow_parent", "registered"
+PARENT, REGISTERED, PRICES = "mlflow_parent", "registered", "prices"
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,11 @@ def run_study(
     session: Session,
     progress: ProgressCallback,
     say: Callable[[str], None],
+    began: float | None = None,
 ) -> StudyResult:
     """Trials, finals, verdict, registration; goes on where an earlier process stopped. say: called with lines about it.
+
+    began: when work on it began, as `time.monotonic` tells it; now, where not given.
 
     Raises:
         InputError: the storage, or a study of this name that is another or that another process drives.
@@ -62,15 +67,18 @@ def run_study(
                     "beside the winner all the same."
                 )
             progress("one training, to know how long the study takes", 0, 0)
-            say(_budget(stored, plan, session, executor.workers))
-            Driver(stored, plan, executor, logbook, progress).run()
-            winner, fresh = choose(stored, plan, executor, progress)
+            clock = Clock(stored, 60 * plan.settings.minutes, began) if plan.settings.minutes else None
+            plan, prices = _budget(stored, plan, session, executor.workers, say)
+            if clock and prices:
+                clock.trial, clock.after = prices.trial, prices.finals(plan.settings)
+            Driver(stored, plan, executor, logbook, progress, clock).run()
+            winner, fresh = choose(stored, plan, executor, progress, clock)
             executor.close()  # the finals are made here, and need the room
 
             def open_run(experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
                 return open_tracker(target, experiment, name, {**tags, "mlflow.parentRunId": parent.run_id})
 
-            runs = finals(stored, plan, winner, session, open_run, progress)
+            runs = finals(stored, plan, winner, session, open_run, progress, clock)
             default = next((trial.number for trial in stored.complete if is_default(trial, plan)), None)
             judged = verdict(runs, plan.metric, winner, fresh, default)
             sentences = [*judged.sentences, *_register(stored, plan, runs, judged, target)]
@@ -88,27 +96,54 @@ def open_executor(plan: StudyPlan, session: Session) -> Executor:
     return Runner(measure, settings.workers, session)
 
 
-def _budget(stored: StoredStudy, plan: StudyPlan, session: Session, width: int) -> str:
-    """How many trainings are left, at most, and roughly how long they take; the finals are checked on the way."""
+def _budget(
+    stored: StoredStudy, plan: StudyPlan, session: Session, width: int, say: Callable[[str], None]
+) -> tuple[StudyPlan, Prices | None]:
+    """Say what is left and how long it takes; the plan with the seeds that fit, and the prices where they are known.
+
+    The finals are checked on the way. With minutes the prices are kept, so that a later process decides as this one.
+    """
     settings = plan.settings
     run = prepare(plan.default, session)
     units = max(1, settings.folds)
     held = len(run.draw.validation) or len(run.draw.train) / units
     rows = sum(len(split.examples) for split in run.evaluated.values()) / max(1, held)
-    trials = max(0, settings.trials - len(stored.complete)) * units * settings.inner_seeds
+    fits, beside = 1 + (run.folds.fits if run.folds else 0), 0.0
+    known = [trial.user_attrs["measured"]["resources"] for trial in stored.complete]
+    prices = Prices(*stored.results[PRICES]) if settings.minutes and PRICES in stored.results else None
+    if not prices and not known:
+        begun, measured = time.monotonic(), measure(plan.units({}, plan.config.seed, 1)[0], session)
+        known, beside = [] if measured.failure else [measured.resources], time.monotonic() - begun
+    if not prices and known:
+        train, evaluation = (fmean(one[name] for one in known) for name in ("train_seconds", "evaluation_seconds"))
+        if settings.minutes:  # what a training takes beside: copies, checks, the storage
+            train = max(train, beside - evaluation)
+        unit = units * (train + evaluation) / width
+        again = min(TOP + 1, settings.trials) * unit
+        prices = Prices(unit * settings.inner_seeds, again, 3 * fits * (train + evaluation * rows))
+    if settings.minutes and prices:
+        stored.keep(PRICES, list(prices))
+        settings = affordable(settings, prices)
+        plan = replace(plan, settings=settings)
+    left = max(0, settings.trials - len(stored.complete))
     again = min(TOP + 1, settings.trials) * units * settings.reseeds
-    last = 3 * settings.seeds * settings.data_seeds * (1 + (run.folds.fits if run.folds else 0))
+    last = 3 * settings.seeds * settings.data_seeds * fits
+    if settings.minutes and prices:
+        most = (60 * settings.minutes - prices.finals(settings)) / max(prices.trial, 1e-3)
+        say(
+            f"{settings.minutes:g} minutes: about {min(most, left):.0f} trials of {prices.trial:.2g} s, then "
+            f"{again} trainings of re-evaluations (fresh seeds: {settings.reseeds}) and {last} of final runs "
+            f"(seeds: {settings.seeds}), about {prices.finals(settings) / 60:.1f} minutes."
+        )
+        return plan, prices
+    trials = left * units * settings.inner_seeds
     text = f"at most {trials + again + last} trainings: {trials} of trials, {again} of re-evaluations, {last} of "
     text += "final runs"
-    known = [trial.user_attrs["measured"]["resources"] for trial in stored.complete]
-    if not known:
-        measured = measure(plan.units({}, plan.config.seed, 1)[0], session)
-        if measured.failure:
-            return f"{text}."
-        known = [measured.resources]
-    train, evaluation = (fmean(one[name] for one in known) for name in ("train_seconds", "evaluation_seconds"))
-    seconds = (trials + again) * (train + evaluation) / width + last * (train + evaluation * rows)
-    return f"{text}; {'under a minute' if seconds < 60 else f'roughly {seconds / 60:.0f} minutes'}."
+    if prices:
+        seconds = left * prices.trial + prices.finals(settings)
+        text += f"; {'under a minute' if seconds < 60 else f'roughly {seconds / 60:.0f} minutes'}"
+    say(f"{text}.")
+    return plan, prices
 
 
 def open_study_run(stored: StoredStudy, plan: StudyPlan, target: TrackingTarget, kind: str, name: str) -> Tracker:

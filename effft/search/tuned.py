@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 
 from effft.config import Amount, TrackingTarget, make_config
@@ -25,7 +26,8 @@ class TunedComparison:
     """The studies of a comparison, checked and ready; rows with nothing to search are run as they are.
 
     A setting of the comparison that is part of a strategy's search space fixes it. print_line: called with lines about
-    the studies.
+    the studies. minutes: what all of it may take, in equal parts for every study and for what is not tuned; 0 = no
+    limit.
     """
 
     workers = 1
@@ -38,6 +40,7 @@ class TunedComparison:
         trials: int,
         progress: ProgressCallback,
         print_line: Callable[[str], None],
+        minutes: float = 0.0,
     ) -> None:
         self.session, self.trials, self.print_line = Session(), trials, print_line
         self.studies: list[tuple[RunRow, StudyPlan]] = []
@@ -50,7 +53,9 @@ class TunedComparison:
             held_out = grid.model_copy(update={"settings": grid.settings | {"seed": seed}})
             places = {(row.variant, row.values["task"], row.amount) for row in untuned}
             runs += [r for r in held_out.runs() if (r.variant, r.config.task, Amount.of(vars(r.config))) in places]
-        self.untuned = PlannedComparison(runs, 1, self.session, progress)
+        share = minutes / max(1, len(self.studies) + bool(runs))
+        self.studies = [(row, replace(s, settings=replace(s.settings, minutes=share))) for row, s in self.studies]
+        self.untuned = PlannedComparison(runs, 1, self.session, progress, share if runs else 0.0)
         self.tasks |= self.untuned.tasks
 
     def _plan(self, grid: Grid, row: RunRow) -> bool:

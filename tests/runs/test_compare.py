@@ -215,3 +215,19 @@ def test_controls_start_from_the_same_random_weights(place: Path) -> None:
     other = control_config(config, "random_weights", Session())
     assert weights_digest(other.model) != weights_digest(config.model)
     assert control_config(config, "random_weights", Session()) == other
+
+
+def test_minutes_leave_whole_rounds_of_seeds(place: Path, tmp_path: Path) -> None:
+    runs = planned(place, "probe", "zero_shot", "lora", seeds=2, data_seeds=2).runs
+    file = ResultsFile(tmp_path / "results.jsonl")
+    job = PlannedComparison(runs, 1, Session(), minutes=1e-6)
+    assert "about 1 of 4 rounds of seeds" in job.announcement()
+    first = outcomes(job, MemoryTracker(), file)
+    assert [(o.row, o.config.seed, o.config.data_seed) for o in first.values()] == [
+        ("probe", 0, 0), ("zero_shot", 0, 0), ("lora", 0, 0),
+    ]  # fmt: skip
+    later = ResultsFile(tmp_path / "results.jsonl")
+    assert later.spent["0"] > 0
+    ample = outcomes(PlannedComparison(runs, 1, Session(), minutes=60), MemoryTracker(), later)
+    assert len(ample) == len(runs)
+    assert numbers({p: ample[p] for p in first}) == numbers(first)

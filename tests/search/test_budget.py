@@ -1,0 +1,72 @@
+"""Minutes as a budget: fewer seeds before fewer roles, a first trial always, and time that later processes count on."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effft.errors import InputError
+from effft.runs.session import Session
+from effft.search.budget import Clock, Prices, affordable
+from effft.search.driver import Driver
+from effft.search.finals import choose
+from effft.search.jobs import JobResult
+from effft.search.mlflow_log import Logbook
+from effft.search.planning import plan_study
+from effft.search.settings import Settings
+from effft.search.storage import open_study
+from effft.tracking.tracker import MemoryTracker
+
+SECONDS = st.floats(0.01, 1e4)
+
+
+@given(SECONDS, SECONDS, SECONDS, st.floats(0.1, 1e3), st.floats(0.05, 0.95))
+def test_finals_keep_to_their_share_or_are_the_least(
+    trial: float, again: float, last: float, minutes: float, share: float
+) -> None:
+    prices = Prices(trial, again, last)
+    settings = Settings(minutes=minutes, finals_share=share, reseeds=3, seeds=5)
+    try:
+        found = affordable(settings, prices)
+    except InputError:
+        assert trial + again + last > 60 * minutes
+        return
+    assert prices.finals(found) <= share * 60 * minutes or (found.reseeds, found.seeds) == (1, 1)
+    assert trial + prices.finals(found) <= 60 * minutes
+    if prices.finals(settings) <= share * 60 * minutes:
+        assert found == settings
+
+
+def test_without_time_there_is_one_trial_and_one_fresh_seed(tracking_uri: str) -> None:
+    class Told:
+        workers = 1
+
+        def submit(self, key: object, unit: object) -> None:
+            self.key = key
+
+        def next_result(self) -> tuple[object, JobResult]:
+            return self.key, JobResult(0.5, {"peak_memory_mb": 1.0, "train_seconds": 1.0, "trainable_parameters": 1.0})
+
+        def close(self) -> None:
+            return
+
+    def silent(*_: object) -> None:
+        return
+
+    values = {"strategy": "lora", "per_label": "4", "epochs": "1", "rank": "8"}
+    settings = Settings(trials=6, folds=2, reseeds=3)
+    plan = plan_study(values, {}, settings, "timed", Session())
+    with tempfile.TemporaryDirectory() as folder:
+        url, executor = f"sqlite:///{Path(folder)}/optuna.db", Told()
+        with open_study(url, plan) as stored:
+            clock = Clock(stored, 0.0)
+            Driver(stored, plan, executor, Logbook(MemoryTracker(), plan), silent, clock).run()  # type: ignore[arg-type]
+            assert len(stored.complete) == 1
+            choose(stored, plan, executor, silent, clock)  # type: ignore[arg-type]
+            assert sum(name.startswith("fresh/") for name in stored.results) == 2, "one seed on two folds"
+            spent = clock.spent
+        with open_study(url, plan) as stored:
+            assert Clock(stored, 0.0).earlier == pytest.approx(spent, abs=1.0)
+            assert Clock(stored, 0.0).earlier > 0
