@@ -80,8 +80,10 @@ class AdaptedModel:
     def _model(self) -> SavedModel:
         return SavedModel.load(self._folder)
 
-    def predict(self, texts: Rows) -> list[str]:
+    def predict(self, texts: Rows) -> list[Any]:
         """The label of each text; of each row of texts where the task has several text fields.
+
+        Where a text can have several labels, the list of them.
 
         Args:
             texts: Texts; or rows of texts in the order of the fields; or a DataFrame with a column for each field.
@@ -89,11 +91,14 @@ class AdaptedModel:
         Raises:
             InputError: a value is no text, or a row has another number of texts.
         """
-        return [self.labels[place] for place in self._scores(texts).argmax(axis=1)]
+        task = self.manifest.read_task()
+        names = [task.named(answer) for answer in self._scores(texts).argmax(axis=-1).tolist()]
+        return names if task.multi_label else [name for (name,) in names]
 
     def predict_proba(self, texts: Rows) -> NDArray[np.float64]:
         """Probabilities, (rows, labels); `texts` as for `predict`."""
-        return softmax(self._scores(texts))
+        probabilities = softmax(self._scores(texts))
+        return probabilities[..., 1] if self.manifest.multi_label else probabilities
 
     def save(self, folder: str | Path) -> Path:
         """Copy the model to a new folder: `effft.load(folder)`, `effft predict --model FOLDER` read it.
@@ -119,7 +124,7 @@ class AdaptedModel:
             if len(row) != len(fields):
                 raise InputError(f"row {number}: {len(row)} texts where {len(fields)} are read ({', '.join(fields)}).")
         if not rows:
-            return np.empty((0, len(self.labels)))
+            return np.empty((0, *self.manifest.read_task().score_shape))
         return self._model.scores(rows)
 
 

@@ -67,6 +67,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit
         """
         if y is None:
             raise ValueError("this classifier requires y to be passed, but the target y is None")
+        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+            raise InputError(
+                "y has a column for each of several labels; this classifier gives one label a text: use "
+                "effft.adapt(strategy, frame, label=[...]) with columns of 1 and 0."
+            )
         frame, labels = _texts(X), column_or_1d(y, warn=True)
         check_classification_targets(labels)
         if len(labels) != len(frame):

@@ -90,7 +90,7 @@ class TaskSettings(Settings):
     text: str = ""
     """Column of --data with the texts, or several with commas; found where it is not named."""
     label: str = ""
-    """Column of --data with the labels; found where it is not named."""
+    """Column of --data with the labels, or several of 1 and 0, one for each label; found where it is not named."""
     ordinal: str = ""
     """Labels of --data in their order, comma-separated, where it means something: 'low,medium,high'."""
     test: str = ""
@@ -242,7 +242,9 @@ class TrainingSettings(Settings):
 class EvaluationSettings(Settings):
     """What is measured and kept."""
 
-    metric: Literal["", "accuracy", "balanced_accuracy", "mcc", "macro_f1", "quadratic_kappa"] = ""
+    metric: Literal[
+        "", "accuracy", "balanced_accuracy", "mcc", "macro_f1", "quadratic_kappa", "micro_f1", "subset_accuracy"
+    ] = ""
     """Primary metric, which selects epochs and champions; by default the task's (macro F1 where one label prevails)."""
     evaluation_limit: Count = 0
     """Examples evaluated per split, drawn at random; 0 evaluates all."""

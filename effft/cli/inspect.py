@@ -104,10 +104,10 @@ def prompt_lines(plan: "Plan", split: str, count: int) -> Iterator[str]:
     for note in plan.notes:
         yield f"note: {note}"
     for role, encoder in encoders(plan):
-        yield from label_lines(encoder, plan)
-        for example in examples[:count]:
+        yield from label_lines(encoder)
+        for example in encoder.questions(examples[:count]):
             yield ""
-            label = plan.task.labels[example.label] if example.label != UNLABELLED else "no label"
+            label = encoder.task.written(example.label) if example.label != UNLABELLED else "no label"
             yield from prompt(encoder, example, label, f"{role}{split}")
 
 
@@ -125,9 +125,9 @@ def encoders(plan: "Plan") -> "Iterator[tuple[str, PromptEncoder]]":
         yield "", PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length, demonstrations)
 
 
-def label_lines(encoder: "PromptEncoder", plan: "Plan") -> Iterator[str]:
+def label_lines(encoder: "PromptEncoder") -> Iterator[str]:
     """The label words with their ids, or the labels of a classifier."""
-    labels = plan.task.labels
+    labels = encoder.task.labels
     if encoder.label_tokens is None:
         yield "labels of the classifier: " + ", ".join(f"{i} {name}" for i, name in enumerate(labels))
         return
@@ -158,7 +158,7 @@ def one_prompt(
             place = "in the decoder" if encoder.start else f"(position {read.answer})"
             before = encoder.start or (read.ids[read.answer],)
             token = " ".join(encoder.tokenizer.convert_ids_to_tokens(before))
-            answer = "not known" if example.label == UNLABELLED else repr(encoder.label_words[example.label])
+            answer = "not known" if example.label == UNLABELLED else repr(encoder.label_words[example.labels[0]])
             yield f"  answer: {answer}, read after {token!r} {place}"
 
 

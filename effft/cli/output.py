@@ -94,11 +94,10 @@ def print_json(value: object) -> None:
 def score_text(result: "Result", split: str) -> str:
     """The primary metric of a split with its interval: '0.612  [0.551, 0.668]   majority 0.500, chance 0.500'."""
     from effft.evaluation.metric_keys import bounds
-    from effft.evaluation.statistics import chance_remark, uninformed_scores
+    from effft.evaluation.statistics import chance_remark, reference_scores
 
     metrics = result.metrics
-    known = (metrics[f"{split}/{name}"] for name in ("majority", "chance", "labels"))
-    majority, chance = uninformed_scores(result.primary, *known)
+    majority, chance = reference_scores(result.primary, lambda name: metrics.get(f"{split}/{name}")) or (0.0, 0.0)
     score, interval = metrics[f"{split}/{result.primary}"], bounds(metrics, split, result.primary)
     low, high = interval or (score, score)
     remark = chance_remark(score, low, high, majority, chance)
@@ -123,8 +122,11 @@ def recall_text(result: "Result", split: str) -> str:
     """The share of right answers among the examples of every label, of many labels the lowest; '' without a table."""
     table = result.tables.get(split, {})
     right: dict[object, list[bool]] = {}
+    several = f"{split}/subset_accuracy" in result.metrics
     for label, answer in zip(table.get("label", ()), table.get("answer", ()), strict=True):
-        right.setdefault(label, []).append(label == answer)
+        given = json.loads(str(answer)) if several else [answer]
+        for name in json.loads(str(label)) if several else [label]:
+            right.setdefault(name, []).append(name in given)
     recalls = sorted((sum(own) / len(own), str(label), len(own)) for label, own in right.items())
     shown = [f"{label} {recall:.2f} ({count})" for recall, label, count in recalls[:MOST_RECALLS]]
     more = f", {len(recalls) - MOST_RECALLS} labels above" if len(recalls) > MOST_RECALLS else ""

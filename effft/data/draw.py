@@ -1,6 +1,10 @@
-"""Which examples a few-shot run sees: drawn by `data_seed` alone, nested over `per_label` and over `rows`."""
+"""Which examples a few-shot run sees: drawn by `data_seed` alone, nested over `per_label` and over `rows`.
+
+Draws and folds are balanced by label. A row that has several labels counts for its rarest.
+"""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,15 +34,18 @@ def draw_per_label(
     if per_label < 1:
         raise InputError(f"per_label={per_label}: at least 1 example per label is needed (flag --per-label).")
     members = _by_label(distinct(pool.examples), len(labels))
-    fewest = min(range(len(labels)), key=lambda label: len(members[label]))
+    occurring = {label for example in pool.examples for label in example.labels}
+    fewest = min(
+        (place for place, own in enumerate(members) if own or place not in occurring), key=lambda p: len(members[p])
+    )
     count = len(members[fewest])
     needed, what = (2 * per_label, " (training and validation)") if validates else (per_label, "")
     if count < needed:
         most = count * per_label // needed
         possible = f"--per-label {most} is possible" if most else "the task needs more rows of it"
         raise InputError(
-            f"per_label={per_label}: label {labels[fewest]!r} has {count} distinct examples in {pool.origin}, but "
-            f"{needed} are needed{what}; {possible}."
+            f"per_label={per_label}: label {(*labels, 'none')[fewest]!r} has {count} distinct examples in "
+            f"{pool.origin}, but {needed} are needed{what}; {possible}."
         )
     train: list[Example] = []
     validation: list[Example] = []
@@ -64,7 +71,8 @@ def draw_rows(pool: ExampleSet, labels: tuple[str, ...], rows: str, data_seed: i
     """
     members = _by_label(distinct(pool.examples), len(labels))
     total = sum(map(len, members))
-    missing = [name for name, of_label in zip(labels, members, strict=True) if not of_label]
+    occurring = {label for example in pool.examples for label in example.labels}
+    missing = [name for label, name in enumerate(labels) if label not in occurring]
     if missing:
         raise InputError(
             f"label {missing[0]!r} has no row in {pool.origin}, so nothing can learn it; add rows of it, or take it "
@@ -90,9 +98,9 @@ def fold_numbers(examples: Sequence[Example], labels: int, folds: int, seed: int
 
     No two rows of a label with fewer rows than folds share a fold.
     """
-    numbers, place = [0] * len(examples), 0
-    for label in range(labels):
-        rows = [i for i, example in enumerate(examples) if example.label == label]
+    numbers, place, rarest = [0] * len(examples), 0, _rarest_labels(examples, labels)
+    for label in range(labels + 1):
+        rows = [i for i, known in enumerate(rarest) if known == label]
         random.Random(f"{seed}/folds/label {label}").shuffle(rows)
         for i in rows:
             numbers[i] = place % folds
@@ -113,7 +121,7 @@ def split_fold(drawn: Draw, labels: int, fold: int, folds: int, seed: int) -> Dr
         InputError: a label has fewer examples than there are folds.
     """
     members = _by_label(drawn.train, labels)
-    fewest = min(map(len, members))
+    fewest = min(len(own) for own in members if own)
     if not 2 <= folds <= fewest:
         raise InputError(f"folds={folds}: at least 2 and at most {fewest}, the examples per label (flag --folds).")
     held: set[int] = set()
@@ -149,7 +157,7 @@ def draw_demonstrations(
             if of_label and len(chosen) < shots:
                 chosen.append(of_label.pop())
     rng.shuffle(chosen)
-    return tuple(sorted(chosen, key=lambda example: example.label) if order == "by-label" else chosen)
+    return tuple(sorted(chosen, key=lambda example: example.labels) if order == "by-label" else chosen)
 
 
 def draw_unlabelled(pool: ExampleSet, taken: Sequence[Example], count: int, data_seed: int) -> tuple[Example, ...]:
@@ -169,7 +177,15 @@ def distinct(examples: Sequence[Example]) -> list[Example]:
 
 
 def _by_label(examples: Sequence[Example], labels: int) -> list[list[Example]]:
-    members: list[list[Example]] = [[] for _ in range(labels)]
-    for example in examples:
-        members[example.label].append(example)
+    """The examples of each label; those without any come last."""
+    rarest = _rarest_labels(examples, labels)
+    members: list[list[Example]] = [[] for _ in range(max([labels, *(label + 1 for label in rarest)]))]
+    for example, label in zip(examples, rarest, strict=True):
+        members[label].append(example)
     return members
+
+
+def _rarest_labels(examples: Sequence[Example], labels: int) -> list[int]:
+    """Of each example the label that the fewest of them have; `labels` where it has none."""
+    rows = Counter(label for example in examples for label in example.labels)
+    return [min(example.labels, key=lambda label: (rows[label], label), default=labels) for example in examples]

@@ -8,21 +8,31 @@ from functools import cached_property
 
 UNLABELLED = -1  # Class index of an example without a label.
 
+Label = int | tuple[int, ...]
+"""A class index; or, where a row can have several labels, a 1 or 0 for each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """One item, labelled or not.
 
-    texts: the task's text fields, in the task's order. label: class index, from data to metric,
-    never rewritten; or `UNLABELLED`. index: the row's number in its source, before filters (0-based).
+    texts: the task's text fields, in the task's order. label: class index, from data to metric, never rewritten, or a 1
+    or 0 for each label; or `UNLABELLED`. index: the row's number in its source, before filters (0-based).
     slices: (dimension, value) pairs for the task's slice dimensions, for example
     (("heuristic", "lexical_overlap"), ("subcase", "ln_conjunction")).
     """
 
     texts: tuple[str, ...]
-    label: int
+    label: Label
     index: int
     slices: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The class indices that it has."""
+        if isinstance(self.label, tuple):
+            return tuple(place for place, given in enumerate(self.label) if given)
+        return (self.label,) if self.label != UNLABELLED else ()
 
 
 @dataclass(frozen=True)

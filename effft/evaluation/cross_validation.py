@@ -52,7 +52,7 @@ def folds_of(setting: str, task: Task, train: Sequence[Example]) -> Folds | None
     """
     if setting == "none" or (setting == "auto" and task.in_domain):
         return None
-    count, of_label = len(train), Counter(example.label for example in train)
+    count, of_label = len(train), Counter(label for example in train for label in example.labels)
     for label, name in enumerate(task.labels):
         if of_label[label] < 2:
             raise InputError(
@@ -79,7 +79,7 @@ def evaluate_out_of_fold(task: Task, examples: Sequence[Example], scores: Array,
     Args:
         task: the labels and fields.
         examples: the rows, those of the training split.
-        scores: (repeats, rows, labels) log-probabilities or logits.
+        scores: (repeats, rows, *score_shape) log-probabilities or logits.
         resamples: draws for the intervals; 0 computes none.
     """
     labels = np.array([e.label for e in examples])

@@ -69,24 +69,27 @@ def evaluate(
     way = predict_apart if learner.encoder.nearest else predict
     score = partial(way, learner, progress=progress, stage=f"evaluate {split}", frozen_features=frozen_features)
     each = torch.stack([score(column) for column in zip(*(item.of_patterns for item in items), strict=True)])
+    each = each.reshape(len(each), len(examples), *learner.task.score_shape)
     raw = each.mean(dim=0)
     calibration = learner.calibration_on(raw)
     scores = (calibration(raw) if calibration else raw).double().numpy()
     labels = np.array([e.label for e in examples])
-    answers = scores.argmax(axis=1)
+    answers = scores.argmax(axis=-1)
     prompts = [item.prompt for item in items]
     notes, known = cut_note(split, prompts, learner.encoder), {"examples": float(len(examples))}
     known["prompt_tokens"] = float(np.mean([sum(read.size for read in prompt.reads) for prompt in prompts]))
     known["cut_share"] = cut_share(prompts)
     if UNLABELLED in labels:
-        notes.append(unlabelled_note(split, learner.task.labels, answers.tolist()))
+        notes.append(unlabelled_note(split, [learner.task.written(answer) for answer in answers.tolist()]))
         table = prediction_table(learner.task, examples, scores)
         return Evaluation({str(MetricKey(split, k)): v for k, v in known.items()}, table, tuple(notes), calibration)
     found = outcomes_of(learner.task, labels, answers)
     metrics = found.values | (found.intervals(resamples) if resamples else {})
     metrics |= {
         **probability_metrics(labels, softmax(scores)),
-        "outside_mass": learner.label_tokens.outside_mass(raw.double().numpy()) if learner.label_tokens else 0.0,
+        "outside_mass": learner.label_tokens.outside_mass(raw.flatten(0, -2).double().numpy())
+        if learner.label_tokens
+        else 0.0,
         **found.references,
         **known,
     }
@@ -95,11 +98,12 @@ def evaluate(
     groups = [{str(MetricKey(split, name)): value for name, value in metrics.items()}]
     for pairs, rows in slice_rows(learner.task.labels, examples, slices).items():
         part = outcomes_of(learner.task, labels[rows], answers[rows]).values
-        shown = part if len(set(labels[rows])) > 1 else {"accuracy": part["accuracy"]}
+        several = len(np.unique(labels[rows], axis=0)) > 1 or "accuracy" not in part
+        shown = part if several else {"accuracy": part["accuracy"]}
         shown |= {"examples": float(len(rows))}
         groups.append({str(MetricKey(split, name, pairs)): value for name, value in shown.items()})
     if split != "validation":
-        notes += missing_labels_note(split, learner.task.labels, set(labels.tolist()))
+        notes += missing_labels_note(split, learner.task.labels, {label for e in examples for label in e.labels})
         notes += chance_note(learner, split, metric, metrics, prompts)
     table = prediction_table(learner.task, examples, scores)
     return Evaluation(collect(*groups), table, tuple(notes), calibration, patterns)
@@ -111,7 +115,7 @@ def metrics_of_patterns(
     """The metrics of each pattern, (patterns, rows, labels) before calibration, and their standard deviations."""
     if len(scores) < 2:
         return [], {}
-    found = [outcomes_of(learner.task, labels, one.argmax(dim=1).numpy()).values for one in scores]
+    found = [outcomes_of(learner.task, labels, one.argmax(dim=-1).numpy()).values for one in scores]
     spread = {name + PATTERN_SD: float(np.std([row[name] for row in found], ddof=1)) for name in found[0]}
     return [
         {"split": split, "pattern": n, **row} for n, row in zip(learner.encoder.pattern_names, found, strict=True)
@@ -124,7 +128,7 @@ def slice_rows(
     """The (dimension, value) pairs of every slice, with the numbers of its rows."""
     rows: dict[Slice, list[int]] = {}
     for number, example in enumerate(examples):
-        values = {**dict(example.slices), "label": labels[example.label]}
+        values = dict(example.slices) | dict(zip(("label",), (labels[place] for place in example.labels), strict=False))
         for dimensions in dict.fromkeys(slices):
             rows.setdefault(tuple((name, values[name]) for name in dimensions), []).append(number)
     return dict(sorted(rows.items()))
@@ -133,10 +137,11 @@ def slice_rows(
 def prediction_table(task: Task, examples: Sequence[Example], scores: "np.ndarray") -> dict[str, list[object]]:
     """A row for each example: its place in its source, texts, label, answer, and the scores (examples, labels)."""
     names = task.labels
-    answered = {
-        "label": [names[e.label] if e.label != UNLABELLED else "" for e in examples],
-        "answer": [names[a] for a in scores.argmax(axis=1)],
+    answered: dict[str, list[object]] = {
+        "label": [task.written(e.label) if e.label != UNLABELLED else "" for e in examples],
+        "answer": [task.written(answer) for answer in scores.argmax(axis=-1).tolist()],
     }
+    scores = scores[..., 1] if task.multi_label else scores
     answered |= {f"score_{name}": scores[:, i].tolist() for i, name in enumerate(names)}
     table: dict[str, list[object]] = {"row": [e.index for e in examples]}
     for i, column in enumerate(task.fields):

@@ -34,7 +34,10 @@ WHOLE = ("validation", CROSS_VALIDATED, "in_domain")
 PATTERN_SD = "_pattern_sd"
 """After a metric: its standard deviation over the patterns that are read."""
 
-HEADLINES = ("accuracy", "mcc", "macro_f1", "quadratic_kappa", "mean_absolute_error", "calibration_error", "gap")
+HEADLINES = (
+    "accuracy", "mcc", "macro_f1", "quadratic_kappa", "mean_absolute_error", "micro_f1", "subset_accuracy",
+    "calibration_error", "gap",
+)  # fmt: skip
 """Metrics of a whole split, besides the primary one, that MLflow's charts show; the table of metrics has all."""
 
 COSTS = (

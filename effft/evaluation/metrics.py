@@ -20,7 +20,14 @@ ORDINAL_METRICS = {
 }
 """What is measured beside these where the order of the labels means something."""
 
-FURTHER_METRICS = tuple(ORDINAL_METRICS)
+MULTI_LABEL_METRICS = {
+    "macro_f1": "mean F1 over the labels that occur or are answered",
+    "micro_f1": "F1 of all yes and no of all labels together",
+    "subset_accuracy": "share of rows whose labels are all right",
+}
+"""What is measured where a row can have several labels."""
+
+FURTHER_METRICS = (*ORDINAL_METRICS, "micro_f1", "subset_accuracy")
 """Metrics that only some tasks have."""
 
 BINS = 15
@@ -64,7 +71,12 @@ def proper_scores(labels: Labels, probabilities: Array) -> dict[str, float]:
 
 
 def probability_metrics(labels: Labels, probabilities: Array) -> dict[str, float]:
-    """What probabilities are worth: (rows,) class indices and (rows, labels) probabilities."""
+    """What probabilities are worth: (rows,) class indices and (rows, labels) probabilities.
+
+    Where rows can have several labels, (rows, labels) of 1 and 0 and (rows, labels, 2), every label of a row counts as
+    an answer between no and yes.
+    """
+    labels, probabilities = labels.ravel(), probabilities.reshape(-1, probabilities.shape[-1])
     return {
         "calibration_error": calibration_error(labels, probabilities),
         **proper_scores(labels, probabilities),
@@ -120,3 +132,17 @@ def ordinal_metrics(tables: Array) -> dict[str, Array]:
     with np.errstate(divide="ignore", invalid="ignore"):
         kappa = np.where(observed == 0, 1.0, np.where(expected > 0, 1 - observed / expected, 0.0))
     return {"quadratic_kappa": kappa, "mean_absolute_error": (tables * distance).sum(axis=(1, 2)) / total}
+
+
+def f1_metrics(hits: Array, labels: Array, answers: Array) -> dict[str, Array]:
+    """Macro and micro F1 from counts of each label, all (resamples, labels): hits, rows that have it, answers with it.
+
+    Macro F1 is the mean over the labels in truth or answers; where there is none, all is right and both are 1.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = 2 * hits / (labels + answers)
+        known = labels + answers > 0
+        macro = np.where(known, each, 0.0).sum(axis=1) / known.sum(axis=1)
+        micro = 2 * hits.sum(axis=1) / (labels + answers).sum(axis=1)
+    nothing = ~known.any(axis=1)
+    return {"macro_f1": np.where(nothing, 1.0, macro), "micro_f1": np.where(nothing, 1.0, micro)}

@@ -5,7 +5,16 @@ from functools import cached_property
 
 import numpy as np
 
-from effft.evaluation.metrics import Array, Labels, confusion_of, four_metrics, metrics_of_counts, ordinal_metrics
+from effft.evaluation.metrics import (
+    MULTI_LABEL_METRICS,
+    Array,
+    Labels,
+    confusion_of,
+    f1_metrics,
+    four_metrics,
+    metrics_of_counts,
+    ordinal_metrics,
+)
 from effft.tasks.task import Task
 
 
@@ -117,8 +126,69 @@ class ConfusionTable(Outcomes):
         return np.bincount(self.labels, minlength=self.count)
 
 
+class LabelSets(Outcomes):
+    """A row can have several labels, or none: counts of the different pairs of a set of labels and an answer.
+
+    The pseudo-rows have all labels or none, and are answered with all or none: Jeffreys' prior for the recall of every
+    label and of its absence.
+
+    Args:
+        labels: a 1 or 0 for each label, (rows, labels).
+        answers: the same, or (repeats, rows, labels).
+    """
+
+    def __init__(self, labels: Labels, answers: Labels) -> None:
+        self.labels, repeats = labels, answers.reshape(-1, *labels.shape)
+        count = labels.shape[1]
+        pseudo = np.repeat([[0, 0], [0, 1], [1, 0], [1, 1]], count, axis=1)
+        pairs = np.concatenate([pseudo, *(np.hstack([labels, each]) for each in repeats)])
+        cells, places = np.unique(pairs, axis=0, return_inverse=True)
+        places = places.ravel()
+        self.weights = np.bincount(places[4:], minlength=len(cells)) / len(repeats)
+        self.prior = np.bincount(places[:4], minlength=len(cells)) / 2
+        self.truth, self.given = cells[:, :count].astype(float), cells[:, count:].astype(float)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """MULTI_LABEL_METRICS."""
+        return {name: float(value[0]) for name, value in self.metrics(self.weights[None]).items()}
+
+    @property
+    def references(self) -> dict[str, float]:
+        """For each metric the better of two constant answers (the most frequent set, every label), and tossed coins."""
+        sets, counts = np.unique(self.labels, axis=0, return_counts=True)
+        rows, labels = self.labels.shape
+        constant = [np.tile(answer, (rows, 1)) for answer in (sets[counts.argmax()], np.ones(labels, dtype=int))]
+        known = [LabelSets(self.labels, answers).values for answers in constant]
+        having = self.rows_of_labels[None].astype(float)
+        coins = f1_metrics(having / 2, having, np.full((1, labels), rows / 2)) | {"subset_accuracy": [0.5**labels]}
+        references = {f"{name}_majority": max(each[name] for each in known) for name in MULTI_LABEL_METRICS}
+        references |= {f"{name}_chance": float(coins[name][0]) for name in MULTI_LABEL_METRICS}
+        return references | {"labels": float((having > 0).sum())}
+
+    def metrics(self, weights: Array) -> dict[str, Array]:
+        """As `values`."""
+        hits, truth, given = (weights @ each for each in (self.truth * self.given, self.truth, self.given))
+        whole = weights @ (self.truth == self.given).all(axis=1).astype(float)
+        return f1_metrics(hits, truth, given) | {"subset_accuracy": whole / weights.sum(axis=1)}
+
+    def recalls(self, weights: Array) -> Array:
+        """Hits over the rows that have the label."""
+        with np.errstate(invalid="ignore"):
+            shares: Array = weights @ (self.truth * self.given) / (weights @ self.truth)
+        return shares
+
+    @cached_property
+    def rows_of_labels(self) -> Labels:
+        """Counted in the labels."""
+        counts: Labels = self.labels.sum(axis=0)
+        return counts
+
+
 def outcomes_of(task: Task, labels: Labels, answers: Labels) -> Outcomes:
     """Those of a task. answers: as the labels, or with the repeats of cross-validation first."""
+    if task.multi_label:
+        return LabelSets(labels, answers)
     return ConfusionTable(labels, answers, len(task.labels), task.ordinal)
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from effft.evaluation.statistics import chance_remark, uninformed_scores
+from effft.evaluation.statistics import chance_remark, reference_scores
 from effft.strategies.learner import Learner
 from effft.strategies.prompting import MANY_UNKNOWN, EncodedPrompt, PromptEncoder
 
@@ -36,10 +36,10 @@ def missing_labels_note(split: str, labels: Sequence[str], present: set[int]) ->
     return [f"{split} has no example of {named}; its means over labels are over the others."]
 
 
-def unlabelled_note(split: str, labels: Sequence[str], answers: Sequence[int]) -> str:
+def unlabelled_note(split: str, answers: Sequence[str]) -> str:
     """What was answered where nothing says what is right."""
     counts = Counter(answers).most_common(5)
-    shares = ", ".join(f"{labels[label]} {100 * count / len(answers):.0f} %" for label, count in counts)
+    shares = ", ".join(f"{answer} {100 * count / len(answers):.0f} %" for answer, count in counts)
     return f"{split} has no labels: its {len(answers)} texts are answered ({shares}), and nothing says how well."
 
 
@@ -54,8 +54,8 @@ def chance_note(
     def bounds(name: str) -> tuple[float, float]:
         return metrics.get(f"{name}_low", metrics[name]), metrics.get(f"{name}_high", metrics[name])
 
-    majority, chance = uninformed_scores(metric, metrics["majority"], metrics["chance"], metrics["labels"])
-    remark = chance_remark(metrics[metric], *bounds(metric), majority, chance)
+    known = reference_scores(metric, metrics.get)
+    remark = chance_remark(metrics[metric], *bounds(metric), *known) if known else ""
     if remark not in ("at chance", "below chance"):
         return []
     unknown = learner.encoder.unknown_share(prompts)
@@ -81,8 +81,7 @@ def _is_reversed(metrics: Mapping[str, float]) -> bool:
 
     Where no answer is right the bootstrap has no width; then the bound is 3 / examples (Hanley and Lippman-Hand 1983).
     """
-    chance = metrics["chance"]
-    if "accuracy_high" not in metrics or metrics["labels"] * chance < 1:
+    if "accuracy_high" not in metrics or metrics["labels"] * metrics["chance"] < 1:
         return False
     high = max(metrics["accuracy_high"], metrics["balanced_accuracy_high"], 3 / metrics["examples"])
-    return high < chance
+    return high < metrics["chance"]

@@ -35,8 +35,9 @@ class BestEpoch:
         """The validation metrics of the epoch that just ended; {} without items."""
         if not self.items:
             return {}
-        answers = predict(self.learner, self.items, frozen_features=self.frozen_features).argmax(dim=1).numpy()
-        metrics = outcomes_of(self.learner.task, self.labels, answers).values
+        answers = predict(self.learner, self.items, frozen_features=self.frozen_features).argmax(dim=-1).numpy()
+        task, rows = self.learner.task, (-1, *self.learner.task.score_shape[:-1])  # of several questions a row
+        metrics = outcomes_of(task, self.labels.reshape(rows), answers.reshape(rows)).values
         if metrics[self.metric] > self.value:
             self.value, self.epoch = metrics[self.metric], epoch
             self.weights = {n: p.detach().clone() for n, p in self.learner.trainable_parameters.items()}

@@ -1,7 +1,7 @@
 """Every bootstrap interval over runs, every test and every correction. Pure functions of arrays, with fixed seeds."""
 
 import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -69,6 +69,20 @@ def paired_difference(ours: Mapping[Key, float], theirs: Mapping[Key, float]) ->
     """Pair the values that have the same key, such as (seed, data_seed), in the order of `ours`; None for no pair."""
     values = [value - theirs[key] for key, value in ours.items() if key in theirs]
     return PairedDifference(np.array(values)) if values else None
+
+
+def reference_scores(metric: str, value: Callable[[str], float | None]) -> tuple[float, float] | None:
+    """What knowing nothing scores on a metric: the best constant answer, and guessing; None where it is not known.
+
+    value: a metric of the split by its name.
+    """
+    majority, chance = value(f"{metric}_majority"), value(f"{metric}_chance")
+    if majority is not None and chance is not None:
+        return majority, chance
+    majority, chance = value("majority"), value("chance")
+    if not majority or not chance:
+        return None
+    return uninformed_scores(metric, majority, chance, value("labels") or 1 / chance)  # older runs did not log labels
 
 
 def uninformed_scores(metric: str, majority: float, chance: float, labels: float) -> tuple[float, float]:

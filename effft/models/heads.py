@@ -27,6 +27,18 @@ class LinearClassifier(nn.Module):
         return scores
 
 
+class SigmoidClassifier(LinearClassifier):
+    """The same for labels that can stand together: the log-odds of each beside 0, so that softmax is the sigmoid.
+
+    Cross-entropy over the last axis is binary cross-entropy.
+    """
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(batch, width) -> scores of no and yes (batch, labels, 2)."""
+        odds = super().forward(pooled)
+        return torch.stack((torch.zeros_like(odds), odds), dim=-1)
+
+
 def pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
     """One state for each row: (batch, length, width) with right padding in `mask` (batch, length) -> (batch, width).
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from effft.config import Amount
 from effft.errors import InputError, nearest
 from effft.evaluation.metric_keys import CROSS_VALIDATED, home_split, ood_sets
-from effft.evaluation.statistics import uninformed_scores
+from effft.evaluation.statistics import reference_scores
 from effft.reports.groups import (
     OOD_MEAN,
     RunGroup,
@@ -110,12 +110,8 @@ class ReportData:
     def references(self, groups: list[RunGroup], split: str) -> tuple[float, float] | None:
         """What always answering the most frequent label, and guessing, score; None where no run logged it."""
         for group in groups:
-            majority, chance = group.stat(f"{split}/majority"), group.stat(f"{split}/chance")
-            if majority and chance:
-                labels = group.stat(f"{split}/labels")  # older runs did not log it
-                return uninformed_scores(
-                    self.primary, majority.mean, chance.mean, labels.mean if labels else 1 / chance.mean
-                )
+            if known := reference_scores(self.primary, partial(group.mean_of, split)):
+                return known
         return None
 
 

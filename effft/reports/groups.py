@@ -130,6 +130,11 @@ class RunGroup:
         values = self.values(key)
         return float(np.nanmedian(values)) if not np.isnan(values).all() else float("nan")
 
+    def mean_of(self, split: str, metric: str) -> float | None:
+        """The mean of a metric of a split; None when no run has it."""
+        found = self.stat(f"{split}/{metric}")
+        return None if found is None else found.mean
+
     def stat(self, key: str) -> Statistic | None:
         """The mean of a metric with its spread; None when no run has it."""
         values = self.values(key)

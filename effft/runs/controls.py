@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from effft.config import RunConfig
-from effft.data.examples import Example
+from effft.data.examples import Example, Label
 from effft.runs.plan import Plan
 from effft.runs.session import Session
 from effft.strategies.label_words import label_words
@@ -24,7 +24,7 @@ def control_config(config: RunConfig, control: str, session: Session) -> RunConf
     if control == "random_weights":
         return config.model_copy(update={"model": _random_model(config.model, config.revision).name})
     if control == "swapped_label_words":
-        words = [word.strip() for word in label_words(session.task(config), config.label_words or "")]
+        words = [word.strip() for word in label_words(session.task(config).question, config.label_words or "")]
         return config.model_copy(update={"label_words": ",".join([*words[1:], words[0]])})
     return config
 
@@ -50,9 +50,11 @@ def bag_of_words(plan: Plan) -> dict[str, float]:
     """The metrics of a logistic regression (C = 1) on the plan's training examples."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
 
     counter = CountVectorizer(tokenizer=str.split, token_pattern=None, lowercase=False)
     classifier = LogisticRegression(max_iter=1000)
+    classifier = OneVsRestClassifier(classifier) if plan.task.multi_label else classifier
     train = plan.draw.train
     classifier.fit(counter.fit_transform(_tagged(train)), [example.label for example in train])
     return _measured(plan, lambda examples: classifier.predict(counter.transform(_tagged(examples))))
@@ -64,7 +66,7 @@ def majority(plan: Plan) -> dict[str, float]:
     return _measured(plan, lambda examples: [label] * len(examples))
 
 
-def _measured(plan: Plan, answer: Callable[[Sequence[Example]], Sequence[int]]) -> dict[str, float]:
+def _measured(plan: Plan, answer: Callable[[Sequence[Example]], Sequence[Label]]) -> dict[str, float]:
     """The metrics of answers on every split that has labels."""
     from effft.evaluation.outcomes import outcomes_of
 

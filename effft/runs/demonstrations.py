@@ -42,7 +42,8 @@ def choose_demonstrations(
             )
         return strategy, (), []
     seed = config.data_seed if part.demo_seed is None else part.demo_seed
-    draw = partial(draw_demonstrations, labelled, len(task.labels), seed=seed, order=part.demo_order)
+    labelled = task.questions(labelled)
+    draw = partial(draw_demonstrations, labelled, len(task.question.labels), seed=seed, order=part.demo_order)
     if "nearest" in (part.demonstrations, part.demo_order.partition("-")[0]):
         changes = strategy.trains and not isinstance(strategy.loss, DistillKL)
         if changes and not isinstance(strategy.trainable, Nothing):

@@ -220,6 +220,6 @@ def _frozen(learner: Learner, lengths: Sequence[int]) -> tuple[Tensor | None, fl
 def _teaching(plan: Plan, backbone: Backbone) -> float:
     """Tokens the teacher reads: the demonstrations once, where its model can."""
     reader = PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length, plan.demonstrations)
-    prompts = [p.ids for p in reader.encode([e.texts for e in (*plan.draw.train, *plan.unlabelled)])]
+    prompts = [p.ids for p in reader.encode([e.texts for e in reader.questions((*plan.draw.train, *plan.unlabelled))])]
     start = common_prefix(prompts) if can_share(backbone) else 0
     return start + sum(len(ids) - start for ids in prompts)

@@ -86,14 +86,14 @@ def execute(
     metrics: dict[str, float] = {}
     tables, evaluation_flops = {}, 0
     cross_validation_seconds = {}
-    scale, curve, prior = 1.0, None, Calibration(1.0, (0.0,) * len(plan.task.labels))
+    scale, curve, prior = 1.0, None, Calibration(1.0, (0.0,) * plan.task.score_shape[-1])
     if plan.folds is not None:
         session.keep, started = True, time.perf_counter()  # every fold begins with the model as it was loaded
         scores, labels = out_of_fold_scores(plan, progress), torch.tensor([e.label for e in plan.draw.train])
         if plan.strategy.calibrates_batches:
             prior = without_prior(scores.flatten(0, 1))
             scores = torch.stack([without_prior(repeat)(repeat) for repeat in scores])
-        scale = temperature(scores.flatten(0, 1), labels.repeat(len(scores))).scale
+        scale = temperature(scores.flatten(0, 1), torch.cat([labels] * len(scores))).scale
         scores = (scale * scores).log_softmax(dim=-1)
         curve = risk_curve(scores, labels)
         estimate = evaluate_out_of_fold(plan.task, plan.draw.train, scores.numpy(), config.bootstrap)

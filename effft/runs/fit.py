@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from effft.data.draw import Draw, fold_numbers, hold_out
-from effft.data.examples import Example
+from effft.data.examples import UNLABELLED, Example, Label
 from effft.distributed.process_group import process_group
 from effft.evaluation.selection import BestEpoch
 from effft.models.backbone import Backbone
@@ -20,7 +20,7 @@ from effft.strategies.calibration import Calibration, calibrate
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Contrastive, Verbalizer
 from effft.strategies.prompting import PromptEncoder
-from effft.strategies.scoring import FrozenFeatures, predict, predict_apart
+from effft.strategies.scoring import FrozenFeatures, predict, predict_apart, score_examples
 from effft.tracking.tracker import MemoryTracker, Tracker
 from effft.training.loop import Step, private_randomness, train
 from effft.training.pairs import Pairs
@@ -74,10 +74,14 @@ def training_items(plan: Plan, learner: Learner, teacher: PromptEncoder | None) 
     return learner.items(rest or plan.draw.train)
 
 
-def balanced_weights(labels: Sequence[int], count: int) -> Tensor:
-    """Weights of the labels, (labels,): all / (labels * those of the label), as in scikit-learn; -1 is no label."""
-    frequencies = torch.bincount(torch.tensor([label for label in labels if label >= 0]), minlength=count)
-    return frequencies.sum().double() / (count * frequencies.clamp(min=1))
+def balanced_weights(labels: Sequence[Label], count: int) -> Tensor:
+    """Weights of the labels, (labels,): all / (labels * those of the label), as in scikit-learn.
+
+    Where rows can have several, of no and yes for each label, (labels, 2): all / (2 * those of that answer).
+    """
+    known = torch.tensor([label for label in labels if label != UNLABELLED])
+    frequencies = F.one_hot(known, count).sum(dim=0)
+    return frequencies.sum(dim=-1, keepdim=True).double() / (count * frequencies.clamp(min=1))
 
 
 def adapt(
@@ -92,13 +96,13 @@ def adapt(
     """Train, or measure the loss as it is where nothing trains; returns the number of tokens read."""
     config = plan.config
     if not plan.strategy.trains:
-        scores = predict(learner, items)
-        loss = F.cross_entropy(scores, torch.tensor([i.label for i in items])).item()
+        scores, labels = predict(learner, items), torch.tensor([item.label for item in items])
+        loss = F.cross_entropy(scores.flatten(0, -2), labels.flatten()).item()
         tracker.metrics({"train/loss": loss, "train/learning_rate": 0.0, "train/gradient_norm": 0.0}, 0)
         return 0
     items = [one for item in items for one in item.of_patterns]
     if config.class_weights == "balanced":
-        learner.class_weights = balanced_weights([item.label for item in items], len(plan.task.labels))
+        learner.class_weights = balanced_weights([item.label for item in items], learner.score_shape[-1])
     selects = config.selection == "validation"
     validation = learner.items(plan.draw.validation) if selects or should_stop is not None else []
     features = features or partial(plan.session.feature_cache.frozen_features, learner)
@@ -144,7 +148,7 @@ def _updates(
 
 
 def out_of_fold_scores(plan: Plan, progress: ProgressCallback = silent) -> Tensor:
-    """Scores of the training examples by models that did not see them, (repeats, examples, labels).
+    """Scores of the training examples by models that did not see them, (repeats, examples, *score_shape).
 
     Every repeat has folds and a seed of its own. Without training and demonstrations no example is ever seen, so one
     pass is the estimate.
@@ -153,7 +157,7 @@ def out_of_fold_scores(plan: Plan, progress: ProgressCallback = silent) -> Tenso
     rows, repeats, folds = plan.draw.train, plan.folds.repeats, plan.folds.folds
     if not plan.strategy.trains and not plan.demonstrations:
         repeats, folds = 1, 1
-    scores = torch.zeros((repeats, len(rows), len(plan.task.labels)))
+    scores = torch.zeros((repeats, len(rows), *plan.task.score_shape))
     for repeat in range(repeats):
         numbers = fold_numbers(rows, len(plan.task.labels), folds, plan.config.data_seed * 1000 + repeat)
         for fold in range(folds):
@@ -181,6 +185,5 @@ def _held_out_scores(plan: Plan, held: Sequence[Example], rows: Sequence[Example
     if plan.strategy.trains:
         adapt(plan, learner, training_items(plan, learner, teacher), MemoryTracker(), silent, None, features)
     calibration = calibration_of(plan, learner)
-    score = predict_apart if learner.encoder.nearest else predict
-    scores = score(learner, learner.items(held), frozen_features=features)
+    scores = score_examples(learner, held, frozen_features=features)
     return calibration(scores) if calibration else scores

@@ -183,6 +183,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     parameters = {name: getattr(config, name) for name in PART_FIELDS if getattr(config, name) is not None}
     strategy = compose(config.strategy).with_parameters(parameters)
     task = session.task(config)
+    strategy.check_task(task)
     config = with_amount(config, task)
     if not session.has_backbone(config.model):
         check_name(config.model)
@@ -215,7 +216,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     encoder, _ = prompt_encoders(strategy, task, backbone, config, demos)
     notes += [encoder.chat.remark] if encoder.chat and encoder.chat.remark else []
     reader = PromptEncoder(strategy, task, backbone, config.max_length) if encoder.nearest else encoder
-    unknown = reader.unknown_share(reader.encode([example.texts for example in draw.train[:READ_AHEAD]]))
+    unknown = reader.unknown_share(reader.encode([e.texts for e in reader.questions(draw.train[:READ_AHEAD])]))
     if unknown > MANY_UNKNOWN:
         notes.append(
             f"{config.model} does not know {100 * unknown:.0f} % of the tokens of the training texts, so it can hardly "

@@ -49,11 +49,11 @@ def resolve(
     pool: ExampleSet,
 ) -> ResolvedSettings:
     """Every setting of a checked run."""
-    task = encoder.task
+    task = encoder.rows or encoder.task
     threads = threads_of(config, backbone.width)
     metric, device = metric_of(config, task, pool)[0], str(backbone.device)
     learning_rate = config.learning_rate or strategy.default_learning_rate(backbone.width)
-    examples = len(draw.train) * (1 + len(encoder.others))
+    examples = len(encoder.questions(draw.train)) * (1 + len(encoder.others))
     if isinstance(strategy.loss, Contrastive):
         examples = pair_count([example.label for example in draw.train])
     steps = steps_in(config, strategy, examples) if strategy.takes_steps else 0
@@ -81,7 +81,9 @@ def metric_of(config: RunConfig, task: Task, pool: ExampleSet) -> tuple[str, lis
     """The primary metric: as asked, else the task's, else macro F1 where one label is most rows; and a note of that."""
     if config.metric or "metric" in task.model_fields_set:
         return lookup(f"metric of task {task.name!r}", config.metric or task.metric, {m: m for m in task.metrics}), []
-    label, count = Counter(example.label for example in pool.examples).most_common(1)[0]
+    if task.multi_label:
+        return task.metrics[0], []
+    label, count = Counter(place for example in pool.examples for place in example.labels).most_common(1)[0]
     share = count / len(pool)
     if share <= MAJORITY:
         return task.metric, []

@@ -170,7 +170,7 @@ def _make(
     tags = {**run.tags, "study": plan.name, "tuned": tuned, "role": role, "kind": "final"}
     with tracked(open_run(run.experiment, f"{'tuned' if role == 'winner' else role} {run.name}", tags)) as tracker:
         metrics = execute(run, tracker).metrics
-        ends = (f"/{plan.metric}", "/majority", "/chance")
+        ends = (f"/{plan.metric}", "majority", "chance")
         kept: dict[str, Any] = {k: v for k, v in metrics.items() if k.endswith(ends) or k.startswith("resources/")}
         stored.keep(name, {"metrics": kept, "run_id": tracker.run_id})
 

@@ -52,7 +52,7 @@ def plan_study(
     backbone = session.loaded_backbone(config, lm_head_of(plan))
     rank = min(LoRA.highest_rank(backbone, modules) for modules in ("attention", "all"))
     encoder, _ = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)
-    words, texts = encoder.label_tokens, [example.texts for example in plan.draw.train]
+    words, texts = encoder.label_tokens, [question.texts for question in encoder.questions(plan.draw.train)]
     limits = spaces.Limits(
         backbone.layout.depth, len(plan.draw.train), tuple(plan.task.patterns), rank,
         words.different_scores if words else (), any(prompt.cut for prompt in encoder.encode(texts)),

@@ -14,7 +14,6 @@ from effft.data.table import Table
 from effft.errors import RunError, lookup
 from effft.progress import ProgressCallback, silent
 from effft.serving.load import SavedModel
-from effft.serving.manifest import answer_names
 from effft.tasks.rows import TextReader, text_reader
 from effft.tasks.source import Source
 from effft.tasks.task import Task
@@ -98,7 +97,7 @@ def answer_file(
     Raises:
         RunError: the disk does not take them, or the format cannot hold a value.
     """
-    names = answer_names(model.labels)
+    names = model.record.answer_names
     prefix = ""
     while any(prefix + name in rows.table.columns for name in names):
         prefix += PREFIX
@@ -128,4 +127,9 @@ def _row_writer(file: IO[str], delimiter: str, columns: Sequence[str]) -> Callab
     quoting: dict[str, Any] = {} if delimiter == "," else {"quoting": csv.QUOTE_NONE, "quotechar": None}
     table = csv.DictWriter(lines, columns, delimiter=delimiter, lineterminator="\r\n", **quoting)  # CR gets quotes too
     table.writeheader()
-    return table.writerow
+    return lambda values: table.writerow({name: _cell(value) for name, value in values.items()})
+
+
+def _cell(value: object) -> object:
+    """A list as JSON, which is read as one again."""
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list) else value

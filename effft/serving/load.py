@@ -20,13 +20,13 @@ from effft.models.forward.attention import NARROW
 from effft.models.lora import read_adapter
 from effft.progress import ProgressCallback, silent
 from effft.serving.base_model import locate
-from effft.serving.manifest import Manifest, answer_names, read_manifest
+from effft.serving.manifest import Manifest, read_manifest
 from effft.strategies.calibration import Calibration
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Everything, Verbalizer
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.risk import FAILURE, RiskCurve
-from effft.strategies.scoring import predict, predict_apart
+from effft.strategies.scoring import score_examples
 
 
 class SavedModel:
@@ -99,15 +99,16 @@ class SavedModel:
     def score_texts(self, texts: Sequence[Sequence[str]], progress: ProgressCallback = silent) -> NDArray[np.float64]:
         """Label scores of rows of texts in the order of `fields`, (rows, labels); the texts are read as they are.
 
+        Where a text can have several labels, those of no and yes for each, (rows, labels, 2).
+
         Raises:
             RunError: a score is not a finite number.
         """
         examples = [Example(tuple(row), 0, number) for number, row in enumerate(texts)]
         if not examples:
-            return np.empty((0, len(self.labels)))
+            return np.empty((0, *self.learner.task.score_shape))
         with self._lock:
-            score = predict_apart if self.learner.encoder.nearest else predict
-            scores = score(self.learner, self.learner.items(examples), progress=progress, stage="predict")
+            scores = score_examples(self.learner, examples, progress, "predict")
             if self.learner.calibration:
                 scores = self.learner.calibration(scores)
         values: NDArray[np.float64] = scores.double().numpy()
@@ -118,17 +119,21 @@ class SavedModel:
         return self.score_texts([self._normalized(row, number) for number, row in enumerate(rows)])
 
     def answers(self, rows: Sequence[Sequence[object]]) -> list[dict[str, object]]:
-        """One answer a row of values: `label`, `label_name`, and `probability_<label name>` for every label."""
+        """One answer a row of values: `label`, `label_name`, and `probability_<label name>` for every label.
+
+        Where a text can have several labels, `labels` is the list of their names.
+        """
         return self.describe(self.scores(rows))
 
     def describe(self, scores: NDArray[np.float64]) -> list[dict[str, object]]:
-        """Scores, (rows, labels), as answers; label and name are None where the answer is withheld."""
-        names = answer_names(self.labels)
+        """Scores as answers; label and name, or the list of labels, are None where the answer is withheld."""
+        names, task = self.record.answer_names, self.learner.task
         answers = []
         for chances in softmax(scores) if len(scores) else ():
-            label = int(chances.argmax())
-            given = (label, self.labels[label]) if chances[label] >= self.threshold else (None, None)
-            answers.append(dict(zip(names, (*given, *map(float, chances)), strict=True)))
+            label, sure = chances.argmax(axis=-1).tolist(), chances.max(axis=-1).prod() >= self.threshold
+            given = [task.named(label)] if task.multi_label else [label, *task.named(label)]
+            shown = chances[:, 1] if task.multi_label else chances
+            answers.append(dict(zip(names, (*(v if sure else None for v in given), *map(float, shown)), strict=True)))
         return answers
 
     def _normalized(self, row: Sequence[object], number: int) -> tuple[str, ...]:

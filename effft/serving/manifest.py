@@ -1,6 +1,5 @@
 """`effft.json`: what a saved model says of itself, and all that is needed to build it again."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -87,14 +86,15 @@ class Manifest(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        labels = self.read_task().labels
+        task = self.read_task()
+        answers = task.score_shape[-1]
         self.read_strategy()
         for shown in self.demonstrations:
-            if not 0 <= shown.label < len(labels) or len(shown.texts) != len(self.fields):
+            if not 0 <= shown.label < answers or len(shown.texts) != len(self.fields) + task.multi_label:
                 raise ValueError("a demonstration does not fit the task's labels and fields")
         if self.risk is not None and len({len(values) for _, values in self.risk}) > 1:
             raise ValueError("the risk curve has not one count for each confidence")
-        if self.calibration is not None and len(self.calibration.bias) != len(labels):
+        if self.calibration is not None and len(self.calibration.bias) != answers:
             raise ValueError("the calibration does not fit the task's labels")
         return self
 
@@ -112,14 +112,20 @@ class Manifest(StrictModel):
         return tuple(self.task["fields"])
 
     @property
+    def multi_label(self) -> bool:
+        """Whether a text can have several labels."""
+        return bool(self.task.get("multi_label"))
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """The names of an answer's values, in their order."""
+        given = ("labels",) if self.multi_label else ("label", "label_name")
+        return (*given, *(f"probability_{name}" for name in self.labels))
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Label names in label order."""
         return tuple(self.task["labels"])
-
-
-def answer_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """The names of an answer's values, in their order."""
-    return ("label", "label_name", *(f"probability_{name}" for name in labels))
 
 
 def hash_files(folder: Path) -> dict[str, str]:

@@ -69,7 +69,7 @@ def save_model(
             rows=config.rows or "",
             seeds=(config.seed, config.data_seed),
             normalization=task.train.sources[0].clean or "strip",
-            demonstrations=tuple(Demonstration(texts=e.texts, label=e.label) for e in demonstrations),
+            demonstrations=tuple(Demonstration(texts=e.texts, label=e.labels[0]) for e in demonstrations),
             calibration=CalibrationRecord(**vars(learner.calibration)) if learner.calibration else None,
             risk=RiskRecord(**vars(learner.risk_curve)) if learner.risk_curve else None,
             metrics=dict(metrics),

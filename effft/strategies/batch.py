@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from effft.data.examples import Label
 from effft.models.backbone import Backbone
 from effft.models.forward.sequence_packing import PackedSequences, packed_inputs
 from effft.strategies.prompting import EncodedPrompt
@@ -22,7 +23,7 @@ class Item(NamedTuple):
     """
 
     prompt: EncodedPrompt
-    label: int
+    label: Label
     teacher: tuple[float, ...] | None = None
     state: Tensor | None = None
     partner: "Item | None" = None
@@ -51,7 +52,7 @@ def token_budget(backbone: Backbone) -> int:
 class Counts(NamedTuple):
     """What the losses of one optimizer step are divided by, however the step is cut.
 
-    weight: mean weight of the labelled examples.
+    labelled: labels that are known, of an example that can have several one for each. weight: their mean weight.
     """
 
     examples: int
@@ -61,16 +62,24 @@ class Counts(NamedTuple):
 
 
 def count(items: Sequence[Item], weights: Tensor | None = None) -> Counts:
-    """The counts of a whole step. weights: of the labels, (labels,); None where all weigh the same."""
-    labels = [item.label for item in items if item.label >= 0]
-    weight = weights[labels].mean().item() if weights is not None and labels else 1.0
-    return Counts(len(items), len(labels), sum(item.teacher is not None for item in items), weight)
+    """The counts of a whole step. weights: as in `weights_of`; None where all weigh the same."""
+    labels = torch.tensor([item.label for item in items])
+    known = labels >= 0
+    weight = weights_of(labels, weights)[known].mean().item() if weights is not None and known.any() else 1.0
+    return Counts(len(items), int(known.sum()), sum(item.teacher is not None for item in items), weight)
+
+
+def weights_of(labels: Tensor, weights: Tensor) -> Tensor:
+    """The weight of each label: indices (batch,) by weights (labels,), or 1 and 0 (batch, labels) by (labels, 2)."""
+    table = weights.to(labels.device).expand(*labels.shape, weights.shape[-1])
+    return table.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
 
 
 @dataclass(frozen=True)
 class Batch:
     """Right-padded prompts. inputs: ids, mask (and segments), each (rows, length); labels: (batch,).
 
+    Labels that can stand together are a 1 or 0 each, (batch, labels).
     answers: the positions that are read, (batch), or (batch * contexts) for label words of several tokens.
     rows: the row of each answer; None: each has its own. Of an encoder-decoder, answers and rows are its decoder's.
     teacher: (batch, labels) log-probabilities, a row of NaN where an item has no teacher; None without any.

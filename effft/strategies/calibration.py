@@ -39,8 +39,8 @@ class Calibration:
 
 def without_prior(scores: Tensor) -> Calibration:
     """Probabilities are divided by their mean over `scores`, (rows, labels)."""
-    probabilities = scores.double().log_softmax(dim=-1)
-    prior = probabilities.logsumexp(dim=0) - torch.tensor(float(len(scores))).log()
+    probabilities = scores.double().log_softmax(dim=-1).flatten(0, -2)
+    prior = probabilities.logsumexp(dim=0) - torch.tensor(float(len(probabilities))).log()
     return Calibration(1.0, tuple((-prior).tolist()))
 
 
@@ -73,10 +73,11 @@ def temperature(scores: Tensor, labels: Tensor) -> Calibration:
     Its logarithm has a normal prior around 0 of variance 1, so that rows that are all right give a finite one.
 
     Args:
-        scores: log-probabilities or logits of labelled rows, (rows, labels), by models that did not see them.
-        labels: (rows,).
+        scores: log-probabilities or logits of labelled rows, (rows, labels) or (rows, labels, 2), by models that have
+            not seen them.
+        labels: (rows,) or (rows, labels).
     """
-    rows = scores.double().log_softmax(dim=-1)
+    rows, labels = scores.double().log_softmax(dim=-1).flatten(0, -2), labels.flatten()
 
     def cost(power: float) -> float:
         return F.cross_entropy(math.exp(power) * rows, labels, reduction="sum").item() + power**2 / 2
@@ -123,5 +124,5 @@ def calibrate(method: str, shots: Sequence[Example], seed: int, score: Score) ->
         case "domain":
             return without_prior(score(random_words(shots, seed), False))
         case "fitted":
-            return affine(score(shots, True), torch.tensor([shot.label for shot in shots]))
+            return affine(score(shots, True), torch.tensor([shot.label for shot in shots]).flatten())
     return None

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from effft.data.examples import Example
+from effft.data.examples import UNLABELLED, Example
 from effft.distributed.fsdp import apply_fsdp
 from effft.distributed.process_group import process_group
 from effft.models.backbone import Backbone, can_pack_sequences
@@ -16,12 +16,12 @@ from effft.models.forward.attention import use_own_attention
 from effft.models.forward.batching import by_budget
 from effft.models.forward.partial_forward import block_input, can_start_at_block, start_at_block
 from effft.models.forward.shared_prefix import SharedPrefix, can_share
-from effft.models.heads import LinearClassifier, has_words, pool
+from effft.models.heads import LinearClassifier, SigmoidClassifier, has_words, pool
 from effft.models.out_of_memory import run_in_parts
 from effft.models.precision import store_in_bf16
 from effft.models.quantization import elements
 from effft.strategies import parts
-from effft.strategies.batch import Batch, Counts, Item, collate, token_budget
+from effft.strategies.batch import Batch, Counts, Item, collate, token_budget, weights_of
 from effft.strategies.calibration import Calibration, without_prior
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.risk import RiskCurve
@@ -46,7 +46,7 @@ class Learner:
         in_rows: ids of those whose gradient is sparse: it has the rows of the words that a pass reads.
         packs_sequences: whether prompts are packed into one row without padding.
         calibration: what maps its scores to those that answer, once it is known; None for none.
-        class_weights: of the labels in cross-entropy, (labels,); None where all weigh the same.
+        class_weights: of the labels in cross-entropy, `score_shape`; None where all weigh the same.
         risk_curve: how often its surest answers are wrong, out of fold; None where nothing was cross-validated.
     """
 
@@ -68,7 +68,8 @@ class Learner:
         chosen = strategy.trainable.open(backbone, generator)
         self.head: LinearClassifier | None = None
         if isinstance(strategy.head, parts.ClassifierHead | parts.SolvedHead):
-            self.head = LinearClassifier(backbone.width, len(task.labels), generator).to(backbone.device)
+            kind = SigmoidClassifier if task.multi_label else LinearClassifier
+            self.head = kind(backbone.width, len(task.labels), generator).to(backbone.device)
             how = strategy.head.pooling
             self.pooling = ("last" if backbone.decoder else "mean") if how == "auto" else how
         self.label_tokens = encoder.label_tokens
@@ -140,6 +141,11 @@ class Learner:
         return counts
 
     @property
+    def score_shape(self) -> tuple[int, ...]:
+        """Of the scores of one item."""
+        return self.encoder.task.score_shape
+
+    @property
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Name -> trainable parameter, the backbone's first."""
         named = {n: p for n, p in self.backbone.model.named_parameters() if p.requires_grad}
@@ -183,16 +189,20 @@ class Learner:
             self.backbone.adapter.after_update(index, total)
 
     def items(self, examples: Sequence[Example], labelled: bool = True, leave_out: bool = False) -> list[Item]:
-        """Examples as items; unlabelled ones get -1. leave_out: as in `PromptEncoder.encode`."""
-        prompts = self.encoder.encode([e.texts for e in examples], leave_out)
-        return [Item(p, e.label if labelled else -1) for p, e in zip(prompts, examples, strict=True)]
+        """Examples as items, one for each question about them; unlabelled ones get -1.
+
+        leave_out: as in `PromptEncoder.encode`.
+        """
+        asked = self.encoder.questions(examples)
+        prompts = self.encoder.encode([e.texts for e in asked], leave_out)
+        return [Item(p, e.label if labelled else UNLABELLED) for p, e in zip(prompts, asked, strict=True)]
 
     def collate(self, items: Sequence[Item]) -> Batch:
         """One batch, packed where the model supports it; no token ever attends to padding."""
         return collate(items, self.backbone, self.packs_sequences)
 
     def scores(self, batch: Batch, label_words_only: bool = False) -> Tensor:
-        """Label scores, (batch, labels).
+        """Label scores, (batch, labels), or (batch, labels, 2) where a row can have several (`Task.score_shape`).
 
         A classifier gives logits; a verbalizer the log-probabilities of the label words over the whole vocabulary
         at the answer position, of several tokens their sum or mean (`LabelTokens`). label_words_only: over the label
@@ -337,10 +347,13 @@ class Learner:
             scores = scores - self.scores(without_text, label_words_only=True)
         known = labels >= 0
         taught = ~teacher[:, 0].isnan() if teacher is not None else torch.zeros_like(known)
-        weights = self.class_weights.to(scores) if self.class_weights is not None else None
-        mean = float(weights[labels[known]].mean()) if weights is not None and known.any() else 1.0
+        weights = weights_of(labels, self.class_weights)[known].to(scores) if self.class_weights is not None else None
+        mean = float(weights.mean()) if weights is not None and known.any() else 1.0
         counts = step_counts or Counts(len(scores), int(known.sum()), int(taught.sum()), mean)
-        ce = F.cross_entropy(scores[known], labels[known], weights, reduction="sum") / counts.weight
+        if weights is None:
+            ce = F.cross_entropy(scores[known], labels[known], reduction="sum")
+        else:
+            ce = (F.cross_entropy(scores[known], labels[known], reduction="none") * weights).sum() / counts.weight
         penalty = self.backbone.adapter.penalty() if self.backbone.adapter else None
         extra = 0.0 if penalty is None else penalty * len(scores) / counts.examples
         if not isinstance(part, parts.DistillKL) or not counts.taught:

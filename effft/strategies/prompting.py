@@ -92,6 +92,7 @@ class PromptEncoder:
         demos: solved examples (demonstrations) before every prompt; those to choose from where each text has its own.
 
     Attributes:
+        task: what one prompt asks: the task, or of a row with several labels the question about one (`Task.question`).
         label_words: as they follow a prompt; the answer of a chat, or of the decoder of an encoder-decoder, begins
             without their space.
         start: what the decoder of an encoder-decoder reads before a word; else ().
@@ -106,7 +107,9 @@ class PromptEncoder:
     def __init__(
         self, strategy: Strategy, task: Task, backbone: Backbone, max_length: int, demos: Sequence[Example] = ()
     ) -> None:
-        self.task, self.tokenizer, self.decoder = task, backbone.tokenizer, backbone.decoder
+        self.rows = task if isinstance(strategy.head, Verbalizer) else None
+        self.task = self.rows.question if self.rows else task
+        self.tokenizer, self.decoder = backbone.tokenizer, backbone.decoder
         self.start, self.mark = backbone.decoder_start, ""
         self.model_name = backbone.name
         self.max_positions = backbone.max_positions - strategy.trainable.virtual_tokens
@@ -122,7 +125,7 @@ class PromptEncoder:
         if isinstance(strategy.input, Pattern):
             part = strategy.input
             self.pattern_names = tuple(task.patterns) if part.pattern == ALL_PATTERNS else (part.pattern,)
-            self.template = task.pattern(next(iter(self.pattern_names), ""))
+            self.template = self.task.pattern(next(iter(self.pattern_names), ""))
             if part.chat != "off":
                 self.chat = ChatTemplate(backbone, part.chat == "turns")
             if demos and "nearest" in (part.demonstrations, part.demo_order.partition("-")[0]):
@@ -130,7 +133,7 @@ class PromptEncoder:
                 self.nearest = NearestDemonstrations(backbone, demos, shots, part.demo_order, max_length)
         if isinstance(strategy.head, Verbalizer) or demos:
             given = strategy.head.label_words if isinstance(strategy.head, Verbalizer) else ""
-            self.shown_words = label_words(task, given)
+            self.shown_words = label_words(self.task, given)
             begins = self.chat or self.start
             self.label_words = tuple(word.strip() for word in self.shown_words) if begins else self.shown_words
             self._mark_slot()
@@ -156,6 +159,10 @@ class PromptEncoder:
                     f"after {self.pattern_names[0]!r}, so their scores have no mean; take one --pattern."
                 )
 
+    def questions(self, examples: Sequence[Example]) -> list[Example]:
+        """Examples of the task as those of one prompt each (`Task.questions`)."""
+        return self.rows.questions(examples) if self.rows else list(examples)
+
     # ---- text ----
 
     def fill(self, texts: Sequence[str], answer: str) -> str:
@@ -174,8 +181,8 @@ class PromptEncoder:
     def _surround(self, demos: Sequence[Example]) -> Frame:
         """Demonstrations, and the marks of a chat."""
         if self.chat is not None and self.chat.turns:
-            return self.chat.around([(self.fill(d.texts, ""), self.label_words[d.label]) for d in demos])
-        solved = "".join(self.fill(d.texts, self.shown_words[d.label]) + BETWEEN for d in demos)
+            return self.chat.around([(self.fill(d.texts, ""), self.label_words[d.labels[0]]) for d in demos])
+        solved = "".join(self.fill(d.texts, self.shown_words[d.labels[0]]) + BETWEEN for d in demos)
         return self.chat.around([], solved) if self.chat else (solved, "")
 
     def _frame_of(self, texts: Sequence[str], leave_out: bool) -> Frame:

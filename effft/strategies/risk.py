@@ -83,10 +83,16 @@ def binomial_tail(answered: NDArray[np.float64], wrong: NDArray[np.float64], err
 
 
 def risk_curve(scores: Tensor, labels: Tensor) -> RiskCurve:
-    """The curve of out-of-fold scores, (repeats, rows, labels): every repeat counts a row in part."""
+    """The curve of out-of-fold scores, (repeats, rows, labels): every repeat counts a row in part.
+
+    Of rows that can have several labels, (repeats, rows, labels, 2), an answer is the whole set: as sure as all of its
+    parts together, as if they were independent, and wrong where one is.
+    """
     sure, answers = scores.double().log_softmax(dim=-1).exp().max(dim=-1)
-    order = sure.flatten().argsort(descending=True, stable=True)
-    confidence, wrong = sure.flatten()[order], (answers != labels).flatten()[order].cumsum(0) / len(scores)
+    sure, right = (each.reshape(*scores.shape[:2], -1) for each in (sure, answers == labels))
+    sure, wrong = sure.prod(dim=-1).flatten(), ~right.all(dim=-1).flatten()
+    order = sure.argsort(descending=True, stable=True)
+    confidence, wrong = sure[order], wrong[order].cumsum(0) / len(scores)
     answered = torch.arange(1, len(order) + 1) / len(scores)
     last = [i for i in range(len(order)) if i + 1 == len(order) or confidence[i] > confidence[i + 1]]
     chosen = last[:: -(-len(last) // POINTS)]

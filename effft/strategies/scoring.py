@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from effft.data.examples import Example
 from effft.distributed.process_group import process_group
 from effft.errors import RunError
 from effft.models.forward.batching import by_budget
@@ -35,7 +36,7 @@ def predict(
     frozen_features: FrozenFeatures | None = None,
     encoder: PromptEncoder | None = None,
 ) -> Tensor:
-    """Scores of all items, (items, labels) fp32 on the CPU, in their order.
+    """Scores of all items, (items, *score_shape) fp32 on the CPU, in their order.
 
     A text in windows has the scores of its windows, one in several patterns the mean of those in each.
     Equal prompts are scored once, prompts are sorted by length and batched, a common prefix is computed once, and
@@ -74,7 +75,7 @@ def predict(
     for place, item in zip(places, items, strict=True):
         first.setdefault(place, item)
     order = group.share(sorted(first, key=lambda place: first[place].length))
-    scores = torch.zeros((len(first), len(learner.task.labels)), dtype=torch.float32)
+    scores = torch.zeros((len(first), *learner.score_shape), dtype=torch.float32)
     done = 0
     size = common_prefix([item.prompt.ids for item in first.values()]) if learner.shares_starts else 0
     with torch.no_grad() if group.sharded else torch.inference_mode():
@@ -102,7 +103,10 @@ def predict(
 
 def _of_windows(scores: Tensor, how: str) -> Tensor:
     """The scores of a text, (labels), from those of its windows, (windows, labels): their mean, or the surest's."""
-    return scores.mean(dim=0) if how == "mean" else scores[scores.log_softmax(dim=-1).max(dim=-1).values.argmax()]
+    if how == "mean":
+        return scores.mean(dim=0)
+    sure = scores.log_softmax(dim=-1).max(dim=-1).values
+    return scores[sure.reshape(len(scores), -1).sum(dim=-1).argmax()]
 
 
 def predict_apart(
@@ -114,7 +118,7 @@ def predict_apart(
 ) -> Tensor:
     """As `predict`, for prompts whose demonstrations differ: starts that some of them share are computed once."""
     groups = share_starts([item.prompt.ids for item in items]) if learner.shares_starts else [list(range(len(items)))]
-    scores, done = torch.empty((len(items), len(learner.task.labels))), 0
+    scores, done = torch.empty((len(items), *learner.score_shape)), 0
     for group in groups:
         part = [items[place] for place in group]
         scores[group] = predict(learner, part, 0, silent, stage, frozen_features)
@@ -123,13 +127,30 @@ def predict_apart(
     return scores
 
 
+def score_examples(
+    learner: Learner,
+    examples: Sequence[Example],
+    progress: ProgressCallback = silent,
+    stage: str = "score",
+    frozen_features: FrozenFeatures | None = None,
+) -> Tensor:
+    """Scores of examples, (examples, labels), or (examples, labels, 2) where one can have several labels.
+
+    The arguments: see `predict`.
+    """
+    score = predict_apart if learner.encoder.nearest else predict
+    items = learner.items(examples)
+    scores = score(learner, items, progress=progress, stage=stage, frozen_features=frozen_features)
+    return scores.reshape(len(examples), *learner.task.score_shape)
+
+
 def check_finite(scores: Tensor, model: str) -> None:
     """Refuse to make answers of scores that are no numbers.
 
     Raises:
         RunError: a score is NaN or infinite.
     """
-    bad = int((~torch.isfinite(scores).all(dim=1)).sum())
+    bad = int((~torch.isfinite(scores).flatten(1).all(dim=1)).sum())
     if bad:
         raise RunError(
             f"the scores of {bad} of {len(scores)} prompts are not finite (NaN or infinite), so they are no answers; "

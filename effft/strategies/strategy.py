@@ -25,6 +25,7 @@ from effft.strategies.parts import (
 from effft.strategies.peft_part import Peft
 from effft.strategies.peft_types import TYPES
 from effft.strategies.search_space import TRAINING_SPACE, Dimension, Range
+from effft.tasks.task import Task
 
 AXES = ("input", "head", "trainable", "loss")
 
@@ -69,6 +70,19 @@ class Strategy:
         if isinstance(self.loss, NoLoss) and not idle:
             raise InputError(
                 f"{subject}: {self.name.split('+')[0]!r} trains nothing, so it cannot hold a part that trains."
+            )
+
+    def check_task(self, task: Task) -> None:
+        """Raise an InputError where a part cannot serve rows with several labels."""
+        if task.multi_label and isinstance(self.loss, Contrastive):
+            raise InputError(
+                f"strategy {self.name!r} tells pairs of one label from pairs of two, but a row of task {task.name!r} "
+                "can have several; take 'probe' or 'lora'."
+            )
+        if task.multi_label and not isinstance(self.head, Verbalizer) and isinstance(self.input, Pattern):
+            raise InputError(
+                f"strategy {self.name!r}: a pattern of task {task.name!r} asks about one label, and a classifier "
+                "answers for all of them; take 'pbft', or leave '+pattern' out."
             )
 
     @property

@@ -1,12 +1,13 @@
 """Which columns of a file are texts and which one is labels: as named, by their usual names, or by what they hold."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from effft.data.table import Table, listed
+from effft.data.table import SourceRow, Table, listed
 from effft.errors import InputError, nearest
-from effft.tasks.rows import as_written
+from effft.tasks.rows import as_list, as_written, yes_or_no
 
 MOST_LABELS = 150
 LOOKED_AT = 2000  # Rows that tell what a column holds.
@@ -21,26 +22,54 @@ PAIRS = (
 )  # fmt: skip
 LABEL_NAMES = (
     "label", "labels", "class", "category", "target", "intent", "sentiment", "emotion", "topic", "stars", "rating",
+    "topics", "tags", "emotions", "categories", "genres",
 )  # fmt: skip
 """Usual names of columns, the best first; upper case does not matter."""
 
 TEXT_LENGTH = 12  # Characters that the values of a column of texts have on average, at least.
 
 
-def find_columns(table: Table, text: str, label: str) -> tuple[tuple[str, ...], str]:
-    """The columns of texts and the column of labels: as given, by their usual names, or by what they hold."""
+@dataclass(frozen=True)
+class LabelColumns:
+    """Where the labels of a row stand: one column with a label or a list of them, or columns of 1 and 0."""
+
+    names: tuple[str, ...]
+    holds_lists: bool = False
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a row can have several labels, or none."""
+        return self.holds_lists or len(self.names) > 1
+
+    def read(self, table: Table, row: SourceRow) -> list[str] | None:
+        """The labels of a row; None where nothing says them.
+
+        Raises:
+            InputError: a value is no list, or no 1 or 0.
+        """
+        values = {name: row.values.get(name) for name in self.names}
+        if "" in map(as_written, values.values()):
+            return None
+        if len(values) > 1:
+            return [name for name, value in values.items() if yes_or_no(value, name, table.place(row))]
+        ((name, value),) = values.items()
+        return [*map(as_written, as_list(value, name, table.place(row)))] if self.holds_lists else [as_written(value)]
+
+
+def find_columns(table: Table, text: str, label: str) -> tuple[tuple[str, ...], LabelColumns]:
+    """The columns of texts and of labels: as given, by their usual names, or by what they hold."""
     texts = _given(table, text, "text") if text else ()
-    if label:
-        (label,) = _given(table, label, "label", whole=True)
-        if label in texts:
-            raise InputError(f"text={text} and label={label}: one column cannot be both (flags --text and --label).")
-    label = label or _named(table, LABEL_NAMES, texts) or _like(table, "label", texts)
-    return texts or _texts_named(table, label) or (_like(table, "text", (label,)),), label
+    labels = _given(table, label, "label") if label else ()
+    if any(name in texts for name in labels):
+        raise InputError(f"text={text} and label={label}: one column cannot be both (flags --text and --label).")
+    labels = labels or (_named(table, LABEL_NAMES, texts) or _like(table, "label", texts),)
+    found = texts or _texts_named(table, labels) or (_like(table, "text", labels),)
+    return found, LabelColumns(labels, len(labels) == 1 and _holds_lists(_values(table, labels[0])))
 
 
-def _given(table: Table, names: str, flag: str, whole: bool = False) -> tuple[str, ...]:
+def _given(table: Table, names: str, flag: str) -> tuple[str, ...]:
     """Columns named on the command line, comma-separated where the whole is not itself a column."""
-    columns = (names,) if whole or names in table.columns else tuple(name.strip() for name in names.split(","))
+    columns = (names,) if names in table.columns else tuple(name.strip() for name in names.split(","))
     for name in columns:
         if name not in table.columns:
             raise InputError(
@@ -58,30 +87,48 @@ def _named(table: Table, names: Sequence[str], taken: Sequence[str]) -> str:
     return next((columns[name] for name in names if name in columns), "")
 
 
-def _texts_named(table: Table, label: str) -> tuple[str, ...]:
+def _texts_named(table: Table, labels: Sequence[str]) -> tuple[str, ...]:
     for pair in PAIRS:
-        if all(columns := [_named(table, (name,), (label,)) for name in pair]):
+        if all(columns := [_named(table, (name,), labels) for name in pair]):
             return tuple(columns)
-    name = _named(table, TEXT_NAMES, (label,))
+    name = _named(table, TEXT_NAMES, labels)
     return (name,) if name else ()
 
 
 def _like(table: Table, kind: str, taken: Sequence[str]) -> str:
     """The one column that holds what labels or texts look like."""
-    rows = [row.values for row in islice(table, LOOKED_AT)]
     fits = {"label": _holds_labels, "text": _holds_texts}[kind]
-    fitting = [c for c in table.columns if c not in taken and fits([row.get(c) for row in rows])]
+    values = {column: _values(table, column) for column in table.columns if column not in taken}
+    fitting = [column for column in values if fits(values[column])]
     if len(fitting) == 1:
         return fitting[0]
     what = f"{' and '.join(map(repr, fitting))} could all be" if fitting else "none of them looks like"
+    flags = [column for column in fitting if kind == "label" and {*map(as_written, values[column])} <= {"0", "1"}]
+    several = f", or several that are 1 or 0: --label {','.join(flags)}" if len(flags) > 1 else ""
     raise InputError(
         f"{table.origin}: which column has the {kind}s? Its columns are {listed(table.columns)}; {what} the {kind}; "
-        f"name it with --{kind}."
+        f"name it with --{kind}{several}."
     )
 
 
+def _values(table: Table, column: str) -> list[Any]:
+    """The first values of a column."""
+    return [row.values.get(column) for row in islice(table, LOOKED_AT)]
+
+
+def _holds_lists(values: Sequence[Any]) -> bool:
+    """Lists of labels, or the text of such."""
+    known = [value for value in values if as_written(value)]
+    try:
+        return bool(known) and all(as_list(value, "", "") is not None for value in known)
+    except InputError:
+        return False
+
+
 def _holds_labels(values: Sequence[Any]) -> bool:
-    """Few different short values, each twice or more on average."""
+    """Few different short values, each twice or more on average; or lists."""
+    if _holds_lists(values):
+        return True
     words = [word for word in map(as_written, values) if word]
     if not words or _holds_texts(values):
         return False
@@ -97,31 +144,33 @@ def _holds_texts(values: Sequence[Any]) -> bool:
 
 
 def same_columns(
-    table: Table, columns: Sequence[str], label: str, labels: Sequence[str], may_lack_labels: bool = False
-) -> tuple[tuple[str, ...], str, dict[str, Any]]:
+    table: Table, columns: Sequence[str], label: LabelColumns, labels: Sequence[str], may_lack_labels: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, Any]]:
     """The columns of another file: those of the same name, or else of the usual ones; its labels must be known.
 
-    The column of labels is '' where there is none and there need not be one.
+    There is no column of labels where there need not be one.
     """
     same = set(columns) <= set(table.columns)
-    texts = tuple(columns) if same else _texts_named(table, "")
+    texts = tuple(columns) if same else _texts_named(table, ())
     if len(texts) != len(columns):
         raise InputError(
             f"{table.origin}: no column {listed([c for c in columns if c not in table.columns])}, which --data has; it "
             f"has: {listed(table.columns)}. Name its columns as there."
         )
-    own = label if label in table.columns else _named(table, LABEL_NAMES, texts)
-    if not own and may_lack_labels:
-        return texts, "", {}
-    if not own:
-        raise InputError(f"{table.origin}: no column {label!r} with the labels; it has: {listed(table.columns)}.")
+    missing = [name for name in label.names if name not in table.columns]
+    other = _named(table, LABEL_NAMES, texts) if len(label.names) == 1 else ""
+    own = replace(label, names=(other,)) if missing and other else label
+    if missing and not other and may_lack_labels:
+        return texts, (), {}
+    if missing and not other:
+        raise InputError(f"{table.origin}: no column {missing[0]!r} with the labels; it has: {listed(table.columns)}.")
     empty = 0
     for row in table:
-        word = as_written(row.values.get(own))
-        empty += not word
-        if word and word not in labels:
+        words = own.read(table, row)
+        empty += words is None
+        for word in (word for word in words or () if word not in labels):
             raise InputError(
                 f"{table.place(row)}: label {word!r} is not among those of --data: {listed(labels)}."
                 f"{nearest(word, labels)} Add rows of it there, or remove it here."
             )
-    return texts, own, {"drop": [""]} if empty else {}
+    return texts, own.names, {"drop": [""]} if empty else {}

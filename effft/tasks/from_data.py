@@ -20,7 +20,7 @@ from effft.data.hub_rows import read_hub
 from effft.data.table import Table, listed
 from effft.disk import check_exists
 from effft.errors import InputError
-from effft.tasks.columns import MOST_LABELS, find_columns, same_columns
+from effft.tasks.columns import MOST_LABELS, LabelColumns, find_columns, same_columns
 from effft.tasks.rows import as_written
 from effft.tasks.task import NAME_CHARACTERS, Task, load_task, propose_words
 
@@ -59,29 +59,33 @@ def task_from_data(settings: TaskSettings) -> Task:
     train = _open(address, folder, "data", "train")
     columns, label = find_columns(train.table, settings.text, settings.label)
     rows, empty = _scan(train.table, columns, label)
-    _check_labels(train.table.origin, label, rows)
-    labels = _in_order(settings.ordinal, rows) if settings.ordinal else _sorted(rows)
-    numbered = label.strip().lower() in ORDERED_NAMES and all(map(_is_number, labels)) and len(labels) > 2
+    what = " and ".join(map(repr, label.names))
+    _check_labels(f"{train.table.origin}: column{'s' * (len(label.names) > 1)} {what}", rows)
+    if settings.ordinal and label.multi_label:
+        raise InputError(f"ordinal={settings.ordinal}: rows with several labels have no order; leave --ordinal out.")
+    found = list(label.names) if len(label.names) > 1 else _sorted(rows)
+    labels = _in_order(settings.ordinal, rows) if settings.ordinal else found
+    numbered = label.names[0].strip().lower() in ORDERED_NAMES and all(map(_is_number, labels)) and len(labels) > 2
+    kind = "multi_label" if label.multi_label else "ordinal" if settings.ordinal or numbered else ""
     fields = _fields(columns)
     drop = {"drop": [""]} if empty else {}
     record: dict[str, Any] = {
         "name": task_name(settings.data),
         "fields": list(fields),
         "labels": labels,
-        **({"ordinal": True} if settings.ordinal or numbered else {}),
+        **({kind: True} if kind else {}),
         "label_words": propose_words(labels),
         "patterns": {"minimal": _pattern(fields, label)},
-        "train": train.source | _reading(fields, columns, label, drop),
+        "train": train.source | _reading(fields, columns, label.names, drop),
     }
     shown = ", ".join(f"{name} ({rows[name]:,})" for name in labels[:10])
     more = f" and {len(labels) - 10} more" if len(labels) > 10 else ""
-    notes = [
-        f"{train.table.origin}: text from {' and '.join(map(repr, columns))}, labels from {label!r}: {shown}{more}."
-    ]
-    if "ordinal" in record:
-        notes.append(f"The labels are ordinal, from {labels[0]} to {labels[-1]}.")
+    notes = [f"{train.table.origin}: text from {' and '.join(map(repr, columns))}, labels from {what}: {shown}{more}."]
+    if kind:
+        about = {"ordinal": f"The labels are ordinal, from {labels[0]} to {labels[-1]}."}
+        notes.append(about.get(kind, "A row can have several labels, or none."))
     if empty:
-        record["unlabelled"] = train.source | _reading(fields, columns, "", {}) | {"where": {label: [""]}}
+        record["unlabelled"] = train.source | _reading(fields, columns, (), {}) | {"where": {label.names[0]: [""]}}
         notes.append(f"{empty:,} rows of {train.table.origin} have no label; a distilled student can learn from them.")
     if test := _test_place(settings, train, folder, label, labels):
         record["in_domain"] = test.source | _reading(fields, *same_columns(test.table, columns, label, labels))
@@ -181,7 +185,7 @@ def _open(address: str, folder: Path, flag: str, split: str) -> _Place:
 
 
 def _test_place(
-    settings: TaskSettings, train: _Place, folder: Path, label: str, labels: Sequence[str]
+    settings: TaskSettings, train: _Place, folder: Path, label: LabelColumns, labels: Sequence[str]
 ) -> _Place | None:
     """The rows of the evaluation in domain: `test`, or a split of the same data set of the hub with known labels."""
     if settings.test:
@@ -192,7 +196,8 @@ def _test_place(
             found = _open(f"{HUB}{name}:{split}", folder, "data", split)
         except InputError:  # it has no such split
             continue
-        if all(as_written(row.values.get(label)) in labels for row in found.table):
+        read = [label.read(found.table, row) for row in found.table]
+        if all(words is not None and {*words} <= {*labels} for words in read):
             return found
     return None
 
@@ -212,19 +217,27 @@ def _free(name: str, taken: Iterable[str]) -> str:
 # ---- labels and fields ----
 
 
-def _scan(table: Table, columns: Sequence[str], label: str) -> tuple[Counter[str], int]:
-    """How many rows each label has, and how many rows have none."""
-    rows: Counter[str] = Counter()
-    has_text = False
+def _scan(table: Table, columns: Sequence[str], label: LabelColumns) -> tuple[Counter[str], int]:
+    """How many rows each label has, and of how many rows nothing says the label."""
+    rows = Counter(dict.fromkeys(label.names if len(label.names) > 1 else (), 0))
+    has_text, empty, sets = False, 0, set()
     for row in table:
-        rows[as_written(row.values.get(label))] += 1
+        words = label.read(table, row)
+        rows.update(set(words or ()))
+        empty += words is None
+        sets |= {frozenset(words)} if words is not None else set()
         has_text = has_text or any(as_written(row.values.get(column)) for column in columns)
     if not has_text:
         raise InputError(
             f"{table.origin}: {' and '.join(map(repr, columns))} is empty in every row; name the column of the texts "
             f"with --text. It has: {listed(table.columns)}."
         )
-    return rows, rows.pop("", 0)
+    if label.multi_label and len(sets) == 1:
+        raise InputError(
+            f"{table.origin}: every row has the same labels ({listed(sorted(*sets)) or 'none'}), so there is nothing "
+            "to tell apart; add rows with others, or name --label."
+        )
+    return rows, empty
 
 
 def _sorted(labels: Iterable[str]) -> list[str]:
@@ -248,8 +261,7 @@ def _in_order(given: str, found: Iterable[str]) -> list[str]:
     return labels
 
 
-def _check_labels(origin: str, label: str, rows: Counter[str]) -> None:
-    what = f"{origin}: column {label!r}"
+def _check_labels(what: str, rows: Counter[str]) -> None:
     if not rows:
         raise InputError(f"{what} is empty in every row; name the column of the labels with --label.")
     if len(rows) == 1:
@@ -261,11 +273,11 @@ def _check_labels(origin: str, label: str, rows: Counter[str]) -> None:
             f"{what} holds {len(rows):,} different labels; {MOST_LABELS} are the most. Name another column with "
             "--label, or join labels."
         )
-    if alone := [name for name, count in rows.items() if count == 1]:
+    if alone := [name for name, count in rows.items() if count <= 1]:
         more = f" (so have {len(alone) - 1} more)" if len(alone) > 1 else ""
         raise InputError(
-            f"{what}: label {alone[0]!r} has one row{more}, which cannot both teach and check; add rows of it, or "
-            "remove it."
+            f"{what}: label {alone[0]!r} has {'one' if rows[alone[0]] else 'no'} row{more}, which cannot both teach "
+            "and check; add rows of it, or remove it."
         )
 
 
@@ -279,16 +291,20 @@ def _fields(columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(fields)
 
 
-def _pattern(fields: Sequence[str], label: str) -> str:
-    """The texts, a line each, then what the column of labels calls the answer: 'Sentiment:'."""
-    word = label.replace("_", " ").strip() if re.fullmatch(r"[^\W\d][\w ]*", label) else "label"
-    return "".join(f"{{{field}}}\n" for field in fields) + f"{word[:1].upper()}{word[1:]}:"
+def _pattern(fields: Sequence[str], label: LabelColumns) -> str:
+    """The texts, a line each, then what the column of labels calls the answer: 'Sentiment:', or 'Topics: {label}?'."""
+    name = label.names[0] if len(label.names) == 1 else "label"
+    word = name.replace("_", " ").strip() if re.fullmatch(r"[^\W\d][\w ]*", name) else "label"
+    asked = " {label}?" if label.multi_label else ""
+    return "".join(f"{{{field}}}\n" for field in fields) + f"{word[:1].upper()}{word[1:]}:{asked}"
 
 
-def _reading(fields: Sequence[str], columns: Sequence[str], label: str, rule: dict[str, Any]) -> dict[str, Any]:
+def _reading(
+    fields: Sequence[str], columns: Sequence[str], label: Sequence[str], rule: dict[str, Any]
+) -> dict[str, Any]:
     """The keys of a source that say how its rows are read, without those that say the usual."""
     named = {field: [column] for field, column in zip(fields, columns, strict=True) if field != column}
     if not label:
         rule = {"column": []}
-    rule = ({"column": [label]} if label not in ("", "label") else {}) | rule
+    rule = ({"column": list(label)} if tuple(label) not in ((), ("label",)) else {}) | rule
     return ({"fields": named} if named else {}) | ({"label": rule} if rule else {})

@@ -33,7 +33,7 @@ def read_split(task: Task, split: str, data_dir: str = "") -> ExampleSet:
     source, table = _local(task, record, split, data_dir) or _remote(task, record, split)
     if split == "unlabelled":  # whether or not there is a column of labels
         source = source.model_copy(update={"label": LabelRule(column=())})
-    examples = to_examples(table, source, task.fields, task.labels, record.dimensions)
+    examples = to_examples(table, source, task.fields, task.labels, record.dimensions, task.multi_label)
     rows = f", rows {source.rows[0]} to {source.rows[1] - 1}" if source.rows else ""
     return ExampleSet(split, examples, table.origin + rows)
 
@@ -63,7 +63,7 @@ def content_digest(task: Task, data_dir: str = "", splits: Sequence[str] = ()) -
     task: with its difficulty set. splits: those whose files count; all of the task's when empty.
     """
     unset = {
-        name for name in ("unlabelled", "ordinal", "other_label_words") if not getattr(task, name)
+        name for name in ("unlabelled", "ordinal", "multi_label", "other_label_words") if not getattr(task, name)
     }  # keys of later versions
     record = task.model_dump(mode="json", exclude={"description"} | unset)
     files = {

@@ -11,7 +11,9 @@ from effft.data.files import Layout
 from effft.errors import nearest, shortened
 from effft.tasks.builtin.lexicon import DIFFICULTY_SETTINGS, LARGEST_LEXICON, SMALLEST_LEXICON, Difficulty
 
-Metric = Literal["accuracy", "balanced_accuracy", "mcc", "macro_f1", "quadratic_kappa"]
+Metric = Literal[
+    "accuracy", "balanced_accuracy", "mcc", "macro_f1", "quadratic_kappa", "micro_f1", "subset_accuracy"
+]  # fmt: skip
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 """What may be asked of the hub: `glue`, `nyu-mll/glue`; a path is none."""
@@ -42,7 +44,8 @@ class StrictModel(BaseModel):
 class LabelRule(StrictModel):
     """How a label value becomes a label name.
 
-    column: where it stands (of several names the first that exists); none where rows have no labels. map: value ->
+    column: where it stands (of several names the first that exists; where rows can have several labels, one column of
+    1 and 0 for each label, called as it); none where rows have no labels. map: value ->
     label name; values not named keep their own spelling. drop: values whose rows are left out.
     """
 

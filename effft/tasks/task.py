@@ -1,14 +1,17 @@
 """A task: its texts, labels, patterns, metric and splits. A record, the built-in ones too."""
 
+import json
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from string import Formatter
 from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from effft.data.examples import UNLABELLED, Example
 from effft.data.table import listed
 from effft.errors import InputError, lookup, nearest, quoted
 from effft.tasks.builtin.lexicon import DIFFICULTY_SETTINGS
@@ -23,7 +26,8 @@ class Task(StrictModel):
     """Texts, labels, patterns, metric and splits.
 
     labels: names; their order is the class index. ordinal: whether the order means something (`low, medium, high`), so
-    that an answer can be more or less wrong. label_words: label name -> word, exact, with its leading space;
+    that an answer can be more or less wrong. multi_label: whether a row can have several labels, or none.
+    label_words: label name -> word, exact, with its leading space;
     other_label_words: more such words in the order of the labels, among which a search chooses.
     patterns: by name, the first is the default; `{field}` placeholders and at most one `{answer}`. in_domain: without
     it, what a run reaches in domain is estimated by cross-validation on its training examples. unlabelled: texts for a
@@ -36,6 +40,7 @@ class Task(StrictModel):
     fields: Names = Field(min_length=1, max_length=20)
     labels: tuple[str, ...] = Field(min_length=2, max_length=1000)
     ordinal: bool = False
+    multi_label: bool = False
     metric: Metric = "accuracy"
     label_words: dict[str, str] = Field(default_factory=dict)
     other_label_words: tuple[tuple[str, ...], ...] = ()
@@ -87,8 +92,10 @@ class Task(StrictModel):
         if "metric" in self.model_fields_set:
             _must_be_known(f"metric {self.metric!r} is none of this task", self.metric, self.metrics)
         self._check_label_words()
+        if self.multi_label:
+            self._check_multi_label()
         for name, pattern in self.patterns.items():
-            _check_pattern(name, pattern, self.fields)
+            _check_pattern(name, pattern, (*self.fields, "label") if self.multi_label else self.fields)
         for name in self.split_names:
             for source in self.split(name).sources:
                 for field in source.fields:
@@ -96,6 +103,18 @@ class Task(StrictModel):
                 for label in source.label.map.values():
                     _must_be_known(f"{name}: label map leads to {label!r}, which is no label", label, self.labels)
         return self
+
+    def _check_multi_label(self) -> None:
+        """Several labels a row have no order, and no slices by the one label."""
+        if self.ordinal:
+            raise ValueError("ordinal and multi_label cannot both be true; several labels of a row have no order")
+        if self.other_label_words:
+            raise ValueError("other_label_words means nothing with multi_label: the answers are yes and no; remove it")
+        for name in self.split_names:
+            if "label" in self.split(name).dimensions:
+                raise ValueError(
+                    f"{name} has slices by label, but its rows can have several (multi_label); remove them"
+                )
 
     def _check_label_words(self) -> None:
         """Each label has its own word, or there are none at all."""
@@ -144,12 +163,48 @@ class Task(StrictModel):
     @property
     def metrics(self) -> tuple[str, ...]:
         """What its metric may be."""
+        if self.multi_label:
+            return ("macro_f1", "micro_f1", "subset_accuracy")
         return ("accuracy", "balanced_accuracy", "mcc", "macro_f1", *(("quadratic_kappa",) if self.ordinal else ()))
 
     @property
+    def score_shape(self) -> tuple[int, ...]:
+        """Of the scores of one row: (labels,), or, where it can have several, (labels, 2): no and yes for each."""
+        return (len(self.labels), 2) if self.multi_label else (len(self.labels),)
+
+    @property
+    def question(self) -> "Task":
+        """Where a row can have several labels, what a verbalizer is asked for each: yes or no. Else the task itself."""
+        if not self.multi_label:
+            return self
+        answers = {"labels": ("no", "yes"), "label_words": {"no": " No", "yes": " Yes"}, "multi_label": False}
+        return self.model_copy(update={"fields": (*self.fields, "label"), **answers})
+
+    def questions(self, examples: Sequence[Example]) -> list[Example]:
+        """Examples of `question`: for each label one, whose last text is what the label is called."""
+        if not self.multi_label:
+            return list(examples)
+        words = [word.strip() for word in self.ordered_label_words]
+        return [
+            replace(e, texts=(*e.texts, word), label=e.label[place] if isinstance(e.label, tuple) else UNLABELLED)
+            for e in examples
+            for place, word in enumerate(words)
+        ]
+
+    def named(self, label: Any) -> list[str]:
+        """The names of a class index, or of the labels that have a 1."""
+        places = [label] if isinstance(label, int) else [place for place, given in enumerate(label) if given]
+        return [self.labels[place] for place in places]
+
+    def written(self, label: Any) -> str:
+        """The same as text: the name, or, where a row can have several labels, a list of names in JSON."""
+        names = self.named(label)
+        return json.dumps(names, ensure_ascii=False) if self.multi_label else names[0]
+
+    @property
     def default_amount(self) -> dict[str, int | str]:
-        """How many examples a run draws where it is not said, as a field of it: without a test file all rows."""
-        return {"per_label": 32} if self.in_domain else {"rows": "all"}
+        """How many examples a run draws where it is not said: all rows without a test file, or of several labels."""
+        return {"per_label": 32} if self.in_domain and not self.multi_label else {"rows": "all"}
 
     @property
     def ordered_label_words(self) -> tuple[str, ...]:

@@ -14,9 +14,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature, set_model
 from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Array
 
 from effft.errors import EffftError
-from effft.serving.manifest import Manifest, answer_names, read_manifest
+from effft.serving.manifest import Manifest, read_manifest
 from effft.tracking.store import configure_mlflow
 
 PACKAGE = Path(__file__).parent.parent
@@ -42,16 +43,16 @@ class ServedModel(PythonModel):
         """One row of answers per row of texts. The signature comes from `signature_of`: MLflow infers none here."""
         rows = [tuple(row) for row in model_input[list(self.model.fields)].itertuples(index=False)]
         try:
-            return pd.DataFrame(self.model.answers(rows), columns=list(answer_names(self.model.labels)))
+            return pd.DataFrame(self.model.answers(rows), columns=list(self.model.record.answer_names))
         except EffftError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
 
 
 def signature_of(record: Manifest) -> ModelSignature:
-    """The task's text fields in; label, its name and one probability per label out."""
-    kinds = {"label": DataType.long, "label_name": DataType.string}
+    """The task's text fields in; label and its name, or the list of labels, and one probability per label out."""
+    kinds: dict[str, Any] = {"label": DataType.long, "label_name": DataType.string, "labels": Array(DataType.string)}
     texts = Schema([ColSpec(DataType.string, name) for name in record.fields])
-    answers = Schema([ColSpec(kinds.get(n, DataType.double), n) for n in answer_names(record.labels)])
+    answers = Schema([ColSpec(kinds.get(n, DataType.double), n) for n in record.answer_names])
     return ModelSignature(texts, answers)
 
 

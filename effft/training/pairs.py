@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from itertools import combinations_with_replacement
 from typing import overload
 
+from effft.data.examples import Label
 from effft.strategies.batch import Item
 
 
-def pair_count(labels: Sequence[int]) -> int:
+def pair_count(labels: Sequence[Label]) -> int:
     """Pairs that `Pairs` makes of rows with these labels."""
     rows, own = len(labels), Counter(labels).values()
     same = sum(n * (n + 1) // 2 for n in own)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from effft.strategies.batch import Item
+from effft.strategies.batch import Item, weights_of
 from effft.strategies.learner import Learner
 
 FOLDS = 5
@@ -19,7 +19,10 @@ STRENGTHS = tuple(10.0**power for power in range(-3, 4))
 """Inverse strengths of the L2 penalty that are tried, for states of variance 1 a dimension on average."""
 
 Rows = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]
-"""States (rows, width), labels (rows,) and weights (rows,)."""
+"""States (rows, width), labels (rows,) and weights (rows,); of several labels a row a column for each."""
+
+Head = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Weights (labels, width) and biases (labels,)."""
 
 
 def solve_head(learner: Learner, items: Sequence[Item], seed: int, validation: Sequence[Item] = ()) -> float:
@@ -28,7 +31,7 @@ def solve_head(learner: Learner, items: Sequence[Item], seed: int, validation: S
     States are centred and divided by one number, the root of their mean variance, which leaves their geometry alone
     (a number for each dimension did no better); both are then folded into weights and bias. The penalty is the one
     with the smallest cross-entropy on `validation`, or else out of fold, in stratified folds of the items. A label
-    without items scores below the others.
+    without items scores below the others. Labels that can stand together are solved one by one.
 
     Args:
         learner: its head is set; its class weights count.
@@ -43,18 +46,34 @@ def solve_head(learner: Learner, items: Sequence[Item], seed: int, validation: S
     raw = _states(learner, items)
     mean, scale = raw.mean(axis=0), math.sqrt(raw.var(axis=0).mean()) or 1.0
     rows = _rows(learner, items, (raw - mean) / scale)
-    if validation:
-        splits = [(rows, _rows(learner, validation, (_states(learner, validation) - mean) / scale))]
+    judges = [_rows(learner, validation, (_states(learner, validation) - mean) / scale)] if validation else []
+    if learner.task.multi_label:  # the log-odds of yes, label by label
+        count = len(learner.task.labels)
+        each = [_solve(_of_label(rows, n), [_of_label(one, n) for one in judges], 2, seed) for n in range(count)]
+        weight, bias = (np.stack([values[1] - values[0] for values in found]) for found in zip(*each, strict=True))
+        losses = [_loss(*found, _of_label(rows, n)) for n, found in enumerate(each)]
     else:
-        splits = [(_part(rows, train), _part(rows, held)) for train, held in _folds(rows[1], seed)]
-    count = len(learner.task.labels)
-    losses = [sum(_loss(*_fit(fitted, c, count), judged) for fitted, judged in splits) for c in STRENGTHS]
-    strength = STRENGTHS[int(np.argmin(losses))] if splits else 1.0
-    weight, bias = _fit(rows, strength, count)
+        weight, bias = _solve(rows, judges, len(learner.task.labels), seed)
+        losses = [_loss(weight, bias, rows)]
     with torch.no_grad():
         learner.head.linear.weight.copy_(torch.from_numpy(weight / scale))
         learner.head.linear.bias.copy_(torch.from_numpy(bias - weight @ mean / scale))
-    return _loss(weight, bias, rows) / float(rows[2].sum())
+    return sum(losses) / float(rows[2].sum())
+
+
+def _solve(rows: Rows, judges: Sequence[Rows], count: int, seed: int) -> Head:
+    """Weights and biases at the penalty with the smallest cross-entropy on `judges`, or else out of fold."""
+    splits = [(rows, judge) for judge in judges] or [
+        (_part(rows, train), _part(rows, held)) for train, held in _folds(rows[1], seed)
+    ]
+    losses = [sum(_loss(*_fit(fitted, c, count), judged) for fitted, judged in splits) for c in STRENGTHS]
+    return _fit(rows, STRENGTHS[int(np.argmin(losses))] if splits else 1.0, count)
+
+
+def _of_label(rows: Rows, label: int) -> Rows:
+    """The rows as ones of no or yes to one of several labels."""
+    states, labels, weights = rows
+    return states, labels[:, label], weights[:, label]
 
 
 def _states(learner: Learner, items: Sequence[Item]) -> NDArray[np.float64]:
@@ -63,9 +82,9 @@ def _states(learner: Learner, items: Sequence[Item]) -> NDArray[np.float64]:
 
 
 def _rows(learner: Learner, items: Sequence[Item], states: NDArray[np.float64]) -> Rows:
-    labels = np.array([item.label for item in items])
-    given = learner.class_weights
-    return states, labels, np.ones(len(labels)) if given is None else given.double().cpu().numpy()[labels]
+    labels, given = torch.tensor([item.label for item in items]), learner.class_weights
+    weights = torch.ones_like(labels) if given is None else weights_of(labels, given.cpu())
+    return states, labels.numpy(), weights.double().numpy()
 
 
 def _part(rows: Rows, chosen: NDArray[np.int64]) -> Rows:
@@ -84,8 +103,8 @@ def _folds(labels: NDArray[np.int64], seed: int) -> list[tuple[NDArray[np.int64]
         return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels))
 
 
-def _fit(rows: Rows, strength: float, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights (labels, width) and biases (labels,)."""
+def _fit(rows: Rows, strength: float, count: int) -> Head:
+    """The head at one inverse strength of the penalty."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

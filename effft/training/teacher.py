@@ -22,11 +22,11 @@ def teach(
     read its answer. Unlabelled examples have no label. Must run before the first update, while the model is still
     the frozen backbone (LoRA starts at zero, so it is; an adapter that does not is turned off).
     """
-    taught = [e for e in labelled if e.index not in demos] + list(unlabelled)
+    asked, more = encoder.questions(labelled), encoder.questions(unlabelled)
+    taught = [e for e in asked if e.index not in demos] + more
     with learner.as_backbone():
         prompts = [Item(prompt, -1) for prompt in encoder.encode([e.texts for e in taught])]
         scores = predict(learner, prompts, encoder=encoder)
     known = {id(e): tuple(row) for e, row in zip(taught, scores.tolist(), strict=True)}  # two files share row numbers
     items = learner.items(labelled) + learner.items(unlabelled, labelled=False)
-    examples = [*labelled, *unlabelled]
-    return [item._replace(teacher=known.get(id(e))) for item, e in zip(items, examples, strict=True)]
+    return [item._replace(teacher=known.get(id(e))) for item, e in zip(items, [*asked, *more], strict=True)]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import cohen_kappa_score, f1_score, mean_absolute_error
+from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, mean_absolute_error, recall_score
 
 from effft.evaluation.metrics import METRICS, ORDINAL_METRICS, confusion_of, four_metrics, metrics_of_counts
-from effft.evaluation.outcomes import ConfusionTable
+from effft.evaluation.outcomes import ConfusionTable, LabelSets
 
 LABELS = 5
 SETS = st.lists(st.integers(0, LABELS - 1), min_size=1, max_size=40)
@@ -33,7 +33,7 @@ def test_the_bootstrap_computes_the_same_metrics(pairs: list[tuple[int, int]]) -
     assert {name: value[0] for name, value in metrics_of_counts(counts).items()} == pytest.approx(expected)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, LABELS - 1), st.integers(0, LABELS - 1)), min_size=1, max_size=40))
 def test_ordinal_metrics_are_those_of_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     truth, answers = np.array(pairs).T
@@ -48,3 +48,40 @@ def test_ordinal_metrics_are_those_of_scikit_learn(pairs: list[tuple[int, int]])
     nothing_known = ConfusionTable(truth, np.full_like(truth, truth[0]), LABELS, ordinal=True).values["quadratic_kappa"]
     assert nothing_known == (1 if len(set(truth)) == 1 else pytest.approx(0))
     assert {f"{name}_low" for name in ORDINAL_METRICS} < set(found.intervals(20))
+
+
+ROW = st.lists(st.integers(0, 1), min_size=6, max_size=6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(ROW, min_size=1, max_size=30))
+def test_metrics_of_several_labels_are_those_of_scikit_learn(rows: list[list[int]]) -> None:
+    truth, answers = np.hsplit(np.array(rows), 2)
+    found, known = LabelSets(truth, answers), (truth | answers).any(axis=0)
+    each = [f1_score(truth[:, n], answers[:, n], zero_division=0.0) for n in range(3) if known[n]]
+    whole = f1_score(truth.ravel(), answers.ravel(), zero_division=0.0)
+    assert found.values["macro_f1"] == pytest.approx(np.mean(each) if each else 1)
+    assert found.values["micro_f1"] == pytest.approx(whole if each else 1)
+    assert found.values["subset_accuracy"] == pytest.approx(accuracy_score(truth, answers))
+    having = truth.any(axis=0)
+    recalls = [recall_score(truth[:, n], answers[:, n]) for n in range(3) if having[n]]
+    assert found.recalls(found.weights[None])[0][having] == pytest.approx(recalls)
+    twice = LabelSets(truth, np.stack([answers, answers]))
+    assert twice.values == pytest.approx(found.values)
+    draws = found.metrics(found.posterior(1.0, 50))
+    assert all(((values > 0) & (values < 1)).all() for values in draws.values())
+
+
+def test_bootstrapped_sets_are_bootstrapped_rows() -> None:
+    """The intervals of counted pairs are those of resampled rows."""
+    rng = np.random.default_rng(0)
+    truth = (rng.random((200, 3)) < 0.4).astype(int)
+    answers = np.where(rng.random((200, 3)) < 0.8, truth, 1 - truth)
+    found = LabelSets(truth, answers).intervals(4000)
+    picks = [rng.integers(0, 200, 200) for _ in range(2000)]
+    drawn = [LabelSets(truth[p], answers[p]).values["macro_f1"] for p in picks]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert (found["macro_f1_low"], found["macro_f1_high"]) == (
+        pytest.approx(low, abs=0.01),
+        pytest.approx(high, abs=0.01),
+    )

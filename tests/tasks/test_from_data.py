@@ -252,3 +252,30 @@ def test_an_order_of_labels_is_found_or_given(
     for wrong in (f"{order},{order}" if order else "1,2,3,4,5", "high"):
         with pytest.raises(InputError, match="every label once"):
             made(data, ordinal=wrong)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("columns", [False, True])
+def test_several_labels_are_found_or_named(tmp_path: Path, ending: str, columns: bool) -> None:
+    sets = [["b"], [], ["a", "b"], ["a"]] * 3
+    own = [{"a": int("a" in s), "b": int("b" in s)} if columns else {"tags": s} for s in sets]
+    rows = [{"text": text} | values for text, values in zip(texts(12), own, strict=True)]
+    path = tmp_path / f"rows.{ending}"
+    if ending == "parquet":
+        import pandas as pd
+
+        pd.DataFrame(rows).to_parquet(path)
+    elif ending == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        shown = {name: [str(row[name]) for row in rows] for name in rows[0]}  # lists as Python writes them
+        write(path, shown)
+    if columns:
+        with pytest.raises(InputError, match="or several that are 1 or 0: --label a,b"):
+            made(path)
+    task = made(path, label="a,b" if columns else "", test="")
+    assert (task.labels, task.multi_label, task.metrics[0]) == (("a", "b"), True, "macro_f1")
+    examples = read_split(task, "train").examples
+    assert [list(map(str, task.named(e.label))) for e in examples] == sets
+    (tmp_path / "task.yaml").write_text(as_yaml(task, tmp_path))
+    assert read_split(load_task(str(tmp_path / "task.yaml")), "train").digest == read_split(task, "train").digest
