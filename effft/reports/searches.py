@@ -72,6 +72,8 @@ class StudyRecord:
     @property
     def sentences(self) -> list[str]:
         """What it ended with, the recommendation first, without the link to its plots."""
+        if f"validation/{self.metric}" not in self.parent.metrics:
+            return []  # it has not ended; the note says what is running
         lines = map(str.strip, self.parent.tags.get("mlflow.note.content", "").splitlines())
         return [line for line in lines if line and not line.startswith("[")]
 

@@ -55,12 +55,12 @@
   };
   const titled = (m) => m.title + (m.unit ? ` (${m.unit})` : "");
   const line = (from, to, a, b) => Object.assign((value) => a + ((value - from) / (to - from || 1)) * (b - a), { from, to });
-  const linear = (values, a, b) => {
+  const linear = (values, a, b, whole) => {
     let low = Math.min(...values), high = Math.max(...values);
     const room = (high - low || Math.abs(high) || 1) * 0.05;
     low -= room; high += room;
     const rough = (high - low) / Math.max(2, Math.abs(b - a) / 75), power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 2.5, 5, 10].map((n) => n * power).find((n) => n >= rough);
+    const step = Math.max(whole ? 1 : 0, [1, 2, 2.5, 5, 10].map((n) => n * power).find((n) => n >= rough));
     const ticks = [];
     for (let tick = Math.ceil(low / step) * step; tick <= high + step / 1e6; tick += step) ticks.push(tick);
     const digits = Math.max(0, Math.min(4, -Math.floor(Math.log10(step) + 1e-9) + (String(step / power) === "2.5" ? 1 : 0)));
@@ -122,7 +122,7 @@
     for (const tick of x.ticks) parts.push(svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: box.top, y2: box.bottom }), svg("text", { class: "tick", x: x(tick), y: box.bottom + 16, "text-anchor": "middle" }, x.text(tick)));
     if (x.zero) parts.push(svg("text", { class: "tick", x: box.left, y: box.bottom + 16, "text-anchor": "middle" }, "0"));
     for (const tick of y ? y.ticks : []) parts.push(svg("line", { class: "grid", x1: box.left, x2: box.right, y1: y(tick), y2: y(tick) }), svg("text", { class: "tick", x: box.left - 7, y: y(tick) + 4, "text-anchor": "end" }, y.text(tick)));
-    parts.push(svg("text", { x: (box.left + box.right) / 2, y: box.bottom + 36, "text-anchor": "middle", class: "note" }, names[0]));
+    if (names[0]) parts.push(svg("text", { x: (box.left + box.right) / 2, y: box.bottom + 36, "text-anchor": "middle", class: "note" }, names[0]));
     if (names[1]) parts.push(svg("text", { x: 0, y: box.top - 12, class: "note" }, `${names[1]} ↑`));
     return parts;
   };
@@ -144,14 +144,14 @@
     const known = now().filter((g) => stat(g, state.y)), kept = drawn(known, state.y), order = [...kept].sort((a, b) => (stat(b, state.y).mean - stat(a, state.y).mean) * (measure(state.y).lower ? -1 : 1));
     if (!order.length) return null;
     const label = Math.min(width * 0.4, 30 + Math.max(...order.map((g) => textWidth(g.variant))));
-    const stacked = width < 340 * keys.length, panel = stacked ? width - label : (width - label) / keys.length, row = 27, top = 34, high = top + row * order.length + 46;
+    const stacked = width < 340 * keys.length, panel = stacked ? width - label : (width - label) / keys.length, row = 27, top = 34, high = top + row * order.length + 30;
     const values = keys.flatMap((k) => order.flatMap((g) => { const one = stat(g, k); return one ? [...ends(one), ...g.runs.map((r) => r.values[place[k]]).filter((v) => v !== null)] : []; }));
     const root = canvas(width, stacked ? high * keys.length : high, "Scores of every strategy");
     keys.forEach((k, i) => {
       const m = measure(k), left = label + (stacked ? 0 : i * panel), shift = stacked ? i * high : 0, right = left + panel - 18;
       const all = [...values, ...(references[k] || [])], x = scale(m, all, left + 6, right);
       const box = { left, right, top: shift + top, bottom: shift + top + row * order.length };
-      root.append(...axes(x, null, box, [titled(m)]), svg("text", { x: left + 2, y: box.top - 12, class: "name" }, m.title));
+      root.append(...axes(x, null, box, [""]), svg("text", { x: left + 2, y: box.top - 12, class: "name" }, titled(m)));
       (references[k] || []).forEach((at, j) => root.append(tell(svg("line", { class: "ref", "stroke-dasharray": j ? "2 3" : "6 3", x1: x(at), x2: x(at), y1: box.top, y2: box.bottom }), `${j ? "chance" : "majority"} ${at.toFixed(3)}`)));
       order.forEach((g, j) => {
         const y = box.top + row * (j + 0.5), one = stat(g, k), parts = [];
@@ -267,7 +267,7 @@
 
   const history = (width, figure) => {
     const studies = JSON.parse(figure.querySelector("script").textContent), { high, box } = frame(width, studies.map((s) => s.name), 0);
-    const all = studies.flatMap((s) => s.trials), x = linear(all.map((t) => t[0]), box.left + 4, box.right - 8), y = linear(all.map((t) => t[1]), box.bottom - 4, box.top + 6);
+    const all = studies.flatMap((s) => s.trials), x = linear(all.map((t) => t[0]), box.left + 4, box.right - 8, true), y = linear(all.map((t) => t[1]), box.bottom - 4, box.top + 6);
     const drawn = studies.map((s) => {
       let best = -Infinity;
       const points = s.trials.map(([number, value]) => ({ x: number, y: (best = Math.max(best, value)) }));
@@ -351,10 +351,10 @@
   const sift = (table) => {
     const box = table.closest(".block").querySelector("input[type=search]"), words = box ? box.value.toLowerCase().split(/\s+/).filter(Boolean) : [];
     let count = 0;
-    fold(table);
     [...table.tBodies].forEach((body) => {
       const parent = body.querySelector("tr.group"), title = parent ? parent.textContent.toLowerCase() : "", rows = [...body.rows].filter((row) => row !== parent);
       rows.forEach((row) => {
+        if (row.matches(".detail")) { row.hidden = row.previousElementSibling.hidden; return; }
         const text = `${title} ${row.textContent.toLowerCase()}`;
         row.hidden = !words.every((word) => text.includes(word)) || (row.dataset.amount !== undefined && row.dataset.amount !== state.amount);
         count += row.hidden ? 0 : 1;
