@@ -57,7 +57,8 @@ def resolve(
     if isinstance(strategy.loss, Contrastive):
         examples = pair_count([example.label for example in draw.train])
     steps = steps_in(config, strategy, examples) if strategy.takes_steps else 0
-    precision = choose_precision(config.precision, backbone)
+    never = config.precision == "auto" and strategy.trainable.bf16 == "never"
+    precision = choose_precision("fp32" if never else config.precision, backbone)
     settings = config.model_dump(exclude={*PART_FIELDS, *DIFFICULTY_FIELDS, *DATA_FIELDS}, exclude_none=True)
     settings |= {name: value for name in DATA_FIELDS if (value := getattr(config, name)) and name != "data"}
     settings |= {name: value for name, value in strategy.parameters.items() if value is not None} | task.difficulty

@@ -128,7 +128,7 @@ def how_to_load(model: SavedModel, adapter: bool) -> str:
         clean=str,
         kind=kind,
         base=repr(base if adapter else ".") + revision,
-        dtype="bfloat16" if record.precision == "bf16" else "float32",
+        dtype="bfloat16" if record.precision == "bf16" and not learner.backbone.adapter else "float32",
         adapter=adapter,
         decoder=decoder,
         two_sided=is_two_sided(learner.backbone.model),

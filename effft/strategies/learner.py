@@ -97,8 +97,10 @@ class Learner:
         if process_group().sharded:
             self._shard(precision == "bf16")
         elif rounds:
-            added = backbone.adapter.added if backbone.adapter else ()
-            self.remainders = store_in_bf16(backbone.model, {id(p) for p in added})  # peft expects its own in fp32
+            beside = backbone.adapter.added if backbone.adapter and strategy.trainable.bf16 == "beside" else ()
+            self.remainders = store_in_bf16(backbone.model, {id(p) for p in beside})
+            if backbone.adapter:
+                backbone.adapter.check_bf16()
             self._keep_gradients_to_rows()
 
     def _keep_gradients_to_rows(self) -> None:

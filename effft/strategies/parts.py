@@ -73,6 +73,11 @@ class Part:
         """Tokens before every text that are none of its own."""
         return 0
 
+    @property
+    def bf16(self) -> str:
+        """How an adapter goes with a backbone in bf16; see `effft.strategies.peft_types.PeftType`."""
+        return "beside"
+
     def rate_factor(self, name: str) -> float:
         """What the learning rate of a trained parameter of this name is multiplied by."""
         return 1.0

@@ -59,6 +59,11 @@ class Peft(Part):
         return {"rank": self.facts.ranks} if self.facts.rank else {}
 
     @property
+    def bf16(self) -> str:
+        """As the type does."""
+        return self.facts.bf16
+
+    @property
     def virtual_tokens(self) -> int:
         """Of types that have some."""
         count = self._given.get("num_virtual_tokens", self.facts.options.get("num_virtual_tokens", 0))
@@ -113,9 +118,12 @@ class Peft(Part):
         own |= {name: round(factor * self.rank) for name, factor in facts.rank.items() if self.rank}
         if facts.virtual or "target_modules" in given or "target_modules" not in usual:
             return own | given
-        paths = target_paths(backbone, facts.place, self.lora_modules or "attention")
+        layers = given.pop("layers_to_transform", None) if facts.place == "linear" else None
+        paths = target_paths(backbone, facts.place, self.lora_modules or "attention", layers)
         if paths is None:
             return own | given
+        if not paths:
+            raise InputError(f"peft_options: layers_to_transform={layers}: {backbone.name!r} has no such blocks.")
         own["target_modules"] = paths
         if facts.place == "ia3":
             own["feedforward_modules"] = []

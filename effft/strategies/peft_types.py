@@ -13,6 +13,8 @@ SHARED_RANKS = PowersOfTwo(16, 256)
 Limit = Literal["side", "divisor", "area", "sparse"]
 """Of the linear maps: the smallest side, a common divisor of all sides, inputs x outputs, that / (inputs + outputs)."""
 
+Bf16 = Literal["beside", "with", "never"]
+
 
 @dataclass(frozen=True)
 class PeftType:
@@ -24,6 +26,8 @@ class PeftType:
         merges: whether it can be added to the weights; None: it is tried.
         starts_equal: whether it changes nothing at first, up to rounding.
         conv1d: whether it works on GPT-2's linear maps, which are of the class Conv1D.
+        bf16: how it goes with a backbone in bf16: its parameters stay in fp32 beside it, are with it bf16 copies of
+            fp32 masters, or it never does.
         place: where it goes: the blocks' linear maps, those that peft itself names for IA3, the norms, the embedding,
             or virtual tokens before the text, as embeddings or as keys and values of every block.
         rank: the options that `--rank` sets, with a factor; {} where there is no rank.
@@ -37,6 +41,7 @@ class PeftType:
     merges: bool | None = True
     starts_equal: bool = True
     conv1d: bool = False
+    bf16: Bf16 = "beside"
     place: Literal["linear", "ia3", "norms", "embedding", "tokens", "keys"] = "linear"
     rank: Mapping[str, float] = field(default_factory=dict)
     ranks: PowersOfTwo = RANKS
@@ -60,11 +65,13 @@ TYPES = {
         "low-rank deltas that lose rank where it matters least",
         1e-3, conv1d=True, rank={"target_r": 1, "init_r": 1.5}, options={"total_step": 10**6},
     ),
-    "adamss": PeftType("low-rank deltas in subspaces of the weights", 5e-3, options={"r": 100}, limits=SIDE),
+    "adamss": PeftType(
+        "low-rank deltas in subspaces of the weights", 5e-3, bf16="never", options={"r": 100}, limits=SIDE,
+    ),
     "beft": PeftType("biases of the linear maps"),
     "boft": PeftType("butterfly rotations of the weights", limits={"boft_block_size": "divisor"}),
     "c3a": PeftType("circular convolutions", 5e-2, options=ZERO, limits={"block_size": "divisor"}),
-    "cartridge": PeftType("keys and values of virtual tokens", 1e-2, False, False, True, "keys", options=TOKENS),
+    "cartridge": PeftType("keys and values of virtual tokens", 1e-2, False, False, True, place="keys", options=TOKENS),
     "deft": PeftType("projections of the weights and deltas in their place", conv1d=True, rank=R, limits=SIDE),
     "delora": PeftType("low-rank deltas of bounded norm", rank=R, limits=SIDE),
     "fourierft": PeftType(
@@ -79,7 +86,7 @@ TYPES = {
     "hra": PeftType("reflections of the weights (Householder)", rank=R, limits=SIDE),
     "ia3": PeftType("scales of keys, values and feed-forward states", 5e-3, conv1d=True, place="ia3"),
     "lily": PeftType("low-rank deltas whose halves layers share", merges=False, rank=R, limits=SIDE),
-    "ln_tuning": PeftType("the norms", 1e-3, conv1d=True, place="norms"),
+    "ln_tuning": PeftType("the norms", 1e-3, conv1d=True, bf16="with", place="norms"),
     "loha": PeftType("products of two low-rank deltas", 2e-3, rank=R, limits=SIDE),
     "lokr": PeftType("Kronecker products", 2e-3, rank=R, limits=SIDE),
     "lora": PeftType(
@@ -88,10 +95,14 @@ TYPES = {
     "miss": PeftType("one small matrix repeated over the weights", rank=R, limits={"r": "divisor"}),
     "oft": PeftType("rotations of the weights in blocks", limits={"oft_block_size": "divisor"}),
     "osf": PeftType("the lower singular directions of the weights", 1e-4),
-    "p_tuning": PeftType("virtual tokens from a small network", 1e-3, False, False, True, "tokens", options=TOKENS),
-    "peanut": PeftType("deltas that a small network makes of the weights", merges=True, rank=R, limits=SIDE),
-    "prefix_tuning": PeftType("keys and values of virtual tokens", 1e-2, False, False, True, "keys", options=TOKENS),
-    "prompt_tuning": PeftType("embeddings of virtual tokens", 1e-2, False, False, True, "tokens", options=TOKENS),
+    "p_tuning": PeftType(
+        "virtual tokens from a small network", 1e-3, False, False, True, place="tokens", options=TOKENS,
+    ),
+    "peanut": PeftType("deltas that a small network makes of the weights", rank=R, limits=SIDE),
+    "prefix_tuning": PeftType(
+        "keys and values of virtual tokens", 1e-2, False, False, True, place="keys", options=TOKENS,
+    ),
+    "prompt_tuning": PeftType("embeddings of virtual tokens", 1e-2, False, False, True, place="tokens", options=TOKENS),
     "psoft": PeftType("rotations in the main directions of the weights", rank=R, limits=SIDE),
     "pvera": PeftType("VeRA with noise in training", 5e-3, conv1d=True, rank=R, ranks=SHARED_RANKS),
     "randlora": PeftType("sums of random low-rank deltas, scaled", conv1d=True, rank=R, limits=SIDE),
