@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from effft.version import __version__
 
 if TYPE_CHECKING:
-    from effft.api import Adaptation, AdaptedModel, adapt, choose, compare, load
+    from effft.adapted_model import Adaptation, AdaptedModel
+    from effft.api import adapt, choose, compare, load
     from effft.classifier import Classifier
 
 __all__ = ["Adaptation", "AdaptedModel", "Classifier", "__version__", "adapt", "choose", "compare", "load"]

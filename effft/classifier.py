@@ -13,7 +13,8 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from effft.api import Adaptation, Rows, track_run
+from effft.adapted_model import Adaptation, Rows
+from effft.api import track_run
 from effft.config import DATA_FIELDS, RunConfig, TrackingTarget, make_config
 from effft.data.files import write_jsonl
 from effft.errors import InputError, nearest

@@ -4,74 +4,16 @@ Every field is a command-line flag (`per_label` is `--per-label`), its docstring
 section of the help. `None` means "the strategy's default".
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from effft.disk import read_text
+from effft import value_types as types
 from effft.errors import InputError, nearest
-
-LARGEST_OPTIONS = 100_000
-"""Characters of a JSON object of options."""
-
-LARGEST_INTEGER = 10**9
-"""Catches typos; the real limits come from the task and the model."""
-
-Count = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
-Positive = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
-Lexicon = Annotated[int, Field(ge=8, le=20)]
-Scale = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
-Threads = Annotated[int, Field(ge=0, le=1024)]
-
-
-def _rows(value: object) -> str:
-    text = str(value)
-    if text != "all" and not (re.fullmatch(r"[0-9]{1,9}", text) and int(text)):
-        raise ValueError("must be all, or a whole number of at least 1")
-    return text if text == "all" else str(int(text))
-
-
-def _folds(value: object) -> str:
-    text = str(value)
-    found = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,3})", text)
-    if text not in ("auto", "none") and not (found and int(found[1]) > 1 and int(found[2])):
-        raise ValueError("must be auto, none, or folds x repeats such as 10x3, with at least 2 folds and 1 repeat")
-    return text
-
-
-def _peft_type(value: object) -> str:
-    return str(value).strip().lower().replace("-", "_")
-
-
-def _json_object(value: object) -> str:
-    """Options as canonical JSON, whether given as text or, from YAML and Python, as a mapping."""
-    try:
-        found = json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or len(text := json.dumps(found, sort_keys=True)) > LARGEST_OPTIONS:
-        raise ValueError('must be a JSON object such as {"r": 8}')
-    return text
-
-
-Rows = Annotated[str, BeforeValidator(_rows)]
-FoldsByRepeats = Annotated[str, BeforeValidator(_folds)]
-
-
-Chat = Annotated[
-    Literal["off", "one", "turns"], BeforeValidator(lambda value: "off" if value in (False, "false") else value)
-]
-"""YAML reads a bare `off` as false."""
+from effft.spellings import with_data, with_peft
 
 
 class Settings(BaseModel):
@@ -101,24 +43,24 @@ class TaskSettings(Settings):
     """Folder with local copies of the task's files; the hub is not asked."""
     allow_outside: bool = False
     """Let a task file name files outside its own folder."""
-    per_label: Positive | None = None
+    per_label: types.Positive | None = None
     """Labelled training examples per label; 32 where neither this nor --rows is given and the task has a test file."""
-    rows: Rows | None = None
+    rows: types.Rows | None = None
     """Labelled rows drawn as frequent as they are: a number, or all (the default of a task without a test file)."""
-    data_seed: Seed = 0
+    data_seed: types.Seed = 0
     """Seed of the draw of training examples."""
-    seed: Seed = 0
+    seed: types.Seed = 0
     """Seed of new parameters, dropout and the order of examples."""
 
 
 class DifficultySettings(Settings):
     """How difficult a built-in task is; None means what the task's file says."""
 
-    overlap_strength: Share | None = None
+    overlap_strength: types.Share | None = None
     """Built-in task `overlap`: share of the non-entailed pairs that a missing word gives away (0 to 1)."""
-    lexicon_size: Lexicon | None = None
+    lexicon_size: types.Lexicon | None = None
     """Built-in tasks: number of nouns in train and in domain (8 to 20)."""
-    ood_distance: Share | None = None
+    ood_distance: types.Share | None = None
     """Built-in tasks: share of the OOD rows made of held-out words (0 to 1)."""
 
 
@@ -129,7 +71,7 @@ class ModelSettings(Settings):
     """Pre-trained model: tiny-lm (built in), a hub id, a local folder (also of a peft adapter), or a .gguf file."""
     revision: str = ""
     """Revision of a hub model: branch, tag or commit."""
-    max_length: Positive = 256
+    max_length: types.Positive = 256
     """Tokens per example; longer texts are cut (--cut), the pattern around them never."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the model; auto takes bf16 where the hardware supports it and it is faster."""
@@ -137,7 +79,7 @@ class ModelSettings(Settings):
     """Store the linear maps of a frozen model in 4 or 8 bits (needs CUDA and bitsandbytes)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; map or map:8GB spreads the layers over all devices (strategies that do not train)."""
-    threads: Threads = 0
+    threads: types.Threads = 0
     """CPU threads; 0 takes one for a narrow model and all cores otherwise."""
 
 
@@ -150,15 +92,15 @@ class PartSettings(Settings):
     """Answer such a text by overlapping windows over all of it: the mean of their scores, or those of the surest."""
     pattern: str | None = None
     """Name of the task's pattern, by default its first; all averages the label scores over all of them."""
-    shots: Count | None = None
+    shots: types.Count | None = None
     """Demonstrations in the prompt, at most as many as there are labelled examples."""
     demonstrations: Literal["balanced", "random", "nearest", "all"] | None = None
     """Which examples are shown: a draw, the nearest to each text by the model's own states, or all that fit."""
     demo_order: Literal["random", "nearest-last", "by-label"] | None = None
     """Order of the demonstrations."""
-    demo_seed: Seed | None = None
+    demo_seed: types.Seed | None = None
     """Seed of the draw and the order of demonstrations; by default --data-seed."""
-    chat: Chat | None = None
+    chat: types.Chat | None = None
     """The model's own chat template: everything in one message of the user, or demonstrations as turns."""
     calibration: Literal["none", "contextual", "domain", "batch", "fitted"] | None = None
     """Correction of the label scores; batch reads all texts of a split at once (transductive)."""
@@ -173,17 +115,17 @@ class PartSettings(Settings):
     label_score: Literal["auto", "first", "sum", "mean", "pmi"] | None = None
     """Score of a label word: log-probability of its first token, their sum, mean, or pmi; auto is first for words of
     one token each, else mean."""
-    layers: Positive | None = None
+    layers: types.Positive | None = None
     """Number of top transformer blocks to train."""
     train_embeddings: bool | None = None
     """Train the embeddings too, and an LM head tied to them."""
     train_final_norm: bool | None = None
     """Train the final norm too."""
-    rank: Positive | None = None
+    rank: types.Positive | None = None
     """Rank of LoRA, or of a peft adapter that has one."""
-    alpha: Scale | None = None
+    alpha: types.Scale | None = None
     """LoRA alpha; the update is scaled by alpha / rank."""
-    lora_dropout: Fraction | None = None
+    lora_dropout: types.Fraction | None = None
     """Dropout before the LoRA matrices."""
     lora_modules: Literal["query_value", "attention", "all"] | None = None
     """Linear maps with a LoRA adapter: query and value, all of attention, or all of the block."""
@@ -193,49 +135,49 @@ class PartSettings(Settings):
     """Scale the update of LoRA by alpha / sqrt(rank) (rsLoRA)."""
     dora: bool | None = None
     """Train the norms of the updated weights apart from their directions (DoRA)."""
-    lora_plus: Scale | None = None
+    lora_plus: types.Scale | None = None
     """Learning rate of LoRA's B over that of its A (LoRA+; 16 is usual)."""
-    peft_type: Annotated[str, BeforeValidator(_peft_type)] | None = None
+    peft_type: types.PeftType | None = None
     """Type of adapter, by peft's name: ia3, vera, prompt_tuning, ..."""
-    peft_options: Annotated[str, BeforeValidator(_json_object)] | None = None
+    peft_options: types.JsonObject | None = None
     """Options of the adapter as JSON, by peft's names: '{"r": 8}'."""
     peft_config: str | None = None
     """An adapter_config.json of peft's, instead of --peft-type and --peft-options."""
-    teacher_shots: Positive | None = None
+    teacher_shots: types.Positive | None = None
     """Demonstrations in the teacher's prompt, at most as many as there are labelled examples."""
-    temperature: Scale | None = None
+    temperature: types.Scale | None = None
     """Temperature of the distillation."""
-    kl_weight: Share | None = None
+    kl_weight: types.Share | None = None
     """Weight of the KL divergence; cross-entropy gets 1 - kl_weight."""
-    unlabelled: Count | None = None
+    unlabelled: types.Count | None = None
     """Unlabelled training texts that the student learns from as well."""
 
 
 class TrainingSettings(Settings):
     """Optimization; without meaning for a strategy that does not train."""
 
-    learning_rate: Rate | None = None
+    learning_rate: types.Rate | None = None
     """Peak learning rate; by default it depends on the strategy and the width of the model."""
-    epochs: Positive | None = None
+    epochs: types.Positive | None = None
     """Passes over the training examples; by default 20, or 1 over the pairs of setfit."""
-    steps: Count = 0
+    steps: types.Count = 0
     """Optimizer steps; above 0 they replace --epochs."""
-    batch_size: Positive = 16
+    batch_size: types.Positive = 16
     """Examples per optimizer step."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """Learning rate after the warm-up."""
-    warmup: Fraction = 0.1
+    warmup: types.Fraction = 0.1
     """Share of the steps in which the learning rate rises."""
-    weight_decay: NonNegative = 0.0
+    weight_decay: types.NonNegative = 0.0
     """Decoupled weight decay, not applied to biases and norms."""
-    clip_norm: NonNegative = 1.0
+    clip_norm: types.NonNegative = 1.0
     """Largest norm of the gradient; 0 does not clip."""
     class_weights: Literal["none", "balanced"] = "none"
     """Weight of a label in cross-entropy; balanced makes rare labels count as much as frequent ones."""
     selection: Literal["last", "validation"] = "last"
     """Epoch to keep: the last, or the best on validation examples: as many as train; of --rows a fifth. They choose the
     penalty of a solved head."""
-    patience: Count = 0
+    patience: types.Count = 0
     """Epochs without a better validation score before training stops; 0 never stops early."""
 
 
@@ -246,13 +188,13 @@ class EvaluationSettings(Settings):
         "", "accuracy", "balanced_accuracy", "mcc", "macro_f1", "quadratic_kappa", "micro_f1", "subset_accuracy"
     ] = ""
     """Primary metric, which selects epochs and champions; by default the task's (macro F1 where one label prevails)."""
-    evaluation_limit: Count = 0
+    evaluation_limit: types.Count = 0
     """Examples evaluated per split, drawn at random; 0 evaluates all."""
     drop_leaks: bool = False
     """Leave out evaluation examples whose texts also occur in the training split."""
-    cross_validation: FoldsByRepeats = "auto"
+    cross_validation: types.FoldsByRepeats = "auto"
     """Out-of-fold estimate: folds x repeats (10x3), none, or auto: where the task has no in-domain test file."""
-    bootstrap: Count = 1000
+    bootstrap: types.Count = 1000
     """Bootstrap resamples for the 95 % intervals; 0 gives none."""
     log_model: bool = False
     """Keep the adapted model with the run, ready to load and to serve."""
@@ -366,66 +308,9 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
             f"per_label={given['per_label']} and rows={given['rows']}: give one of --per-label and --rows, not both."
         )
     try:
-        return RunConfig(**_with_data(_with_peft(given)))
+        return RunConfig(**with_data(with_peft(given), known["task"].default, DATA_FIELDS))
     except ValidationError as error:
         raise InputError(" ".join(_sentence(fault) for fault in error.errors())) from None
-
-
-DATA_FILE = re.compile(r"(hf://.*|.*\.(csv|tsv|txt|jsonl|parquet)(\.gz)?)", re.IGNORECASE)
-"""What is data also where it is given as a task."""
-
-HUB_DATA = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w.-]+)?(:[\w.-]+)?")
-FILE_ENDING = re.compile(r"\.[A-Za-z]\w*$")
-
-
-def data_address(name: str) -> str:
-    """A name without the ending of a file is a data set of the hub: 'imdb' -> 'hf://datasets/imdb'."""
-    is_hub = HUB_DATA.fullmatch(name) and not FILE_ENDING.search(name)
-    return f"hf://datasets/{name}" if is_hub else name
-
-
-def _with_data(given: dict[str, Any]) -> dict[str, Any]:
-    """`data` is the task too, and data given as the task is data, so that both spellings are the same run."""
-    task = str(given.get("task", usual := RunConfig.model_fields["task"].default))
-    data = data_address(str(given.get("data") or (task if DATA_FILE.fullmatch(task) else "")))
-    if data and task not in (usual, data, given.get("data")):  # `mlflow run` names the usual task where none was given
-        raise InputError(f"task={task} and data={data}: give one of the two (flags --task and --data).")
-    for name in DATA_FIELDS if not data else ():
-        if name in given:
-            raise InputError(
-                f"{name}={given[name]}: it belongs to --data FILE; a task names its own columns and files."
-            )
-    return {**given, "task": data, "data": data} if data else given
-
-
-BOOKKEEPING = (
-    "peft_type", "peft_version", "task_type", "inference_mode", "revision", "base_model_name_or_path", "auto_mapping",
-)  # fmt: skip
-"""What an adapter_config.json says of the adapter that it was written with, not of how to make one."""
-
-
-def _with_peft(given: dict[str, Any]) -> dict[str, Any]:
-    """`peft_config` as the type and the options in that file, so that a run does not depend on where it lies.
-
-    Raises:
-        InputError: no such file, no JSON, no type in it, or type or options are given too.
-    """
-    if "peft_config" not in given:
-        return given
-    rest = {name: value for name, value in given.items() if name != "peft_config"}
-    path = Path(str(given["peft_config"])).expanduser()
-    for name in ("peft_type", "peft_options"):
-        if name in rest:
-            raise InputError(f"{name} and peft_config={path}: the file says both the type and the options; give one.")
-    text = read_text(path, "peft_config")
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict) or not isinstance(values.get("peft_type"), str):
-        raise InputError(f"peft_config={path}: this is no adapter_config.json of peft's, as it names no peft_type.")
-    options = {name: value for name, value in values.items() if name not in BOOKKEEPING and value is not None}
-    return {**rest, "peft_type": values["peft_type"], "peft_options": options}
 
 
 def _sentence(fault: Any) -> str:

@@ -16,8 +16,6 @@ from effft.config import (
     DATA_FIELDS,
     PART_FIELDS,
     Amount,
-    Positive,
-    Rows,
     RunConfig,
     TaskSettings,
     make_config,
@@ -28,6 +26,7 @@ from effft.strategies.strategy import NAMED, Strategy, compose
 from effft.tasks.from_data import task_of
 from effft.tasks.task import load_task
 from effft.tasks.yaml_file import read_values
+from effft.value_types import Positive, Rows
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
 """Comparisons that come with the package, by name."""

@@ -14,12 +14,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from effft.config import DATA_FILE, TaskSettings, data_address
+from effft.config import TaskSettings
 from effft.data.files import open_table
 from effft.data.hub_rows import read_hub
 from effft.data.table import Table, listed
 from effft.disk import check_exists
 from effft.errors import InputError
+from effft.spellings import DATA_FILE, data_address
 from effft.tasks.columns import MOST_LABELS, LabelColumns, find_columns, same_columns
 from effft.tasks.rows import as_written
 from effft.tasks.task import NAME_CHARACTERS, Task, load_task, propose_words

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from place import write_rows
 
 from effft.api import adapt
-from effft.config import DATA_FILE, make_config
+from effft.config import make_config
 from effft.data.examples import UNLABELLED
 from effft.data.files import FORMATS
 from effft.errors import InputError
 from effft.runs.experiment import run
 from effft.runs.plan import prepare
 from effft.runs.session import Session
+from effft.spellings import DATA_FILE
 from effft.tasks.from_data import as_yaml, task_from_data, task_name
 from effft.tasks.loading import content_digest, read_split
 from effft.tasks.task import Task, load_task, propose_words
