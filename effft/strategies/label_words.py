@@ -124,7 +124,7 @@ class LabelTokens:
         """Log-probabilities of the vocabulary in each context, (prompts * contexts, vocabulary), as label scores.
 
         Returns:
-            (prompts, labels); of `pmi` the sums: `scoring` and the loss subtract those after the prompt without texts.
+            (prompts, labels); of `pmi` the sums: `Learner.scores` subtracts the prior.
         """
         if len(self.contexts) == 1:
             return predicted[:, [word[0] for word in self.ids]]

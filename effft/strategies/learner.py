@@ -203,13 +203,13 @@ class Learner:
         """One batch, packed where the model supports it; no token ever attends to padding."""
         return collate(items, self.backbone, self.packs_sequences)
 
-    def scores(self, batch: Batch, label_words_only: bool = False) -> Tensor:
+    def scores(self, batch: Batch, label_words_only: bool = False, prior: Tensor | None = None) -> Tensor:
         """Label scores, (batch, labels), or (batch, labels, 2) where a row can have several (`Task.score_shape`).
 
         A classifier gives logits; a verbalizer the log-probabilities of the label words over the whole vocabulary
         at the answer position, of several tokens their sum or mean (`LabelTokens`). label_words_only: over the label
         words where the model can project to them alone; losses are the same, since they depend on the differences
-        between scores.
+        between scores. prior: as `prior` gives it.
         """
         if self.head is not None:
             return self._classify(self._pooled(batch))
@@ -217,14 +217,22 @@ class Learner:
         with self._from(batch.states):
             answers = batch.answers + (batch.packing.starts if batch.packing else 0)
             logits = self.backbone.answer_logits(batch.inputs, answers, batch.rows, batch.packing, words)
-        return self._label_scores(logits, whole_vocabulary=words is None)
+        return self._label_scores(logits, prior, whole_vocabulary=words is None)
 
-    def scores_after(self, start: SharedPrefix, items: Sequence[Item]) -> Tensor:
-        """Label scores of prompts that begin with `start`, (items, labels)."""
+    def prior(self, encoder: PromptEncoder, pattern: int = 0, label_words_only: bool = False) -> Tensor | None:
+        """What `pmi` subtracts, (1, labels): the sums after a prompt of the encoder without texts; else None."""
+        if self.label_tokens is None or self.label_tokens.score != "pmi":
+            return None
+        without = encoder.without_texts
+        item = Item((without.patterns or (without,))[pattern], -1)
+        return self.scores(self.collate([item]), label_words_only)
+
+    def scores_after(self, start: SharedPrefix, items: Sequence[Item], prior: Tensor | None = None) -> Tensor:
+        """Label scores of prompts that begin with `start`, (items, labels). prior: as in `scores`."""
         rests = [item.prompt.ids[start.size :] for item in items]
         answers = torch.tensor([item.prompt.answer - start.size for item in items], device=self.backbone.device)
         if self.head is None:
-            return self._label_scores(start.logits(rests, answers, items[0].prompt.tree))
+            return self._label_scores(start.logits(rests, answers, items[0].prompt.tree), prior)
         return self._classify(start.states(rests, answers))
 
     def calibration_on(self, scores: Tensor) -> Calibration | None:
@@ -241,9 +249,10 @@ class Learner:
             return False
         return can_share(self.backbone) and (self.head is None or self.pooling == "last")
 
-    def _label_scores(self, logits: Tensor, whole_vocabulary: bool = True) -> Tensor:
+    def _label_scores(self, logits: Tensor, prior: Tensor | None, whole_vocabulary: bool = True) -> Tensor:
         scores = (logits.float() if logits.dtype == torch.bfloat16 else logits).log_softmax(dim=-1)
-        return self.label_tokens.combine(scores) if whole_vocabulary and self.label_tokens else scores
+        scores = self.label_tokens.combine(scores) if whole_vocabulary and self.label_tokens else scores
+        return scores if prior is None else scores - prior
 
     def _pooled(self, batch: Batch) -> Tensor:
         if batch.states is not None and batch.states.ndim == 2:
@@ -343,10 +352,8 @@ class Learner:
             first, second = self._pooled(batch).to(self.head.linear.weight.dtype).chunk(2)
             cosine = F.cosine_similarity(first, second)
             return (cosine - labels).square().sum() / (step_counts.examples if step_counts else len(labels))
-        scores = self.scores(batch, label_words_only=True)
-        if self.label_tokens is not None and self.label_tokens.score == "pmi":
-            without_text = self.collate([Item(self.encoder.without_texts, -1)])
-            scores = scores - self.scores(without_text, label_words_only=True)
+        prior = self.prior(self.encoder, label_words_only=True)
+        scores = self.scores(batch, label_words_only=True, prior=prior)
         known = labels >= 0
         taught = ~teacher[:, 0].isnan() if teacher is not None else torch.zeros_like(known)
         weights = weights_of(labels, self.class_weights)[known].to(scores) if self.class_weights is not None else None

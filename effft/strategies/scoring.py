@@ -64,10 +64,6 @@ def predict(
         items = [item._replace(prompt=read, state=None) for item in items for read in item.prompt.reads]
         scores = predict(learner, items, budget, progress, stage, frozen_features, encoder)
         return torch.stack([_of_windows(part, encoder.windows) for part in torch.split(scores, counts)])
-    less_prior = learner.label_tokens is not None and learner.label_tokens.score == "pmi"
-    if less_prior:
-        without = encoder.without_texts
-        items = [*items, Item((without.patterns or (without,))[items[0].prompt.pattern], -1)]
     group = process_group()
     unique: dict[tuple[tuple[int, ...], int], int] = {}
     places = [unique.setdefault((item.prompt.ids, item.prompt.answer), len(unique)) for item in items]
@@ -79,6 +75,7 @@ def predict(
     done = 0
     size = common_prefix([item.prompt.ids for item in first.values()]) if learner.shares_starts else 0
     with torch.no_grad() if group.sharded else torch.inference_mode():
+        prior = learner.prior(encoder, items[0].prompt.pattern) if items else None
         prefix = SharedPrefix(learner.backbone, first[0].prompt.ids[:size]) if size and order else None
         padded = PREFIX_BUDGET if prefix else budget or token_budget(learner.backbone)
         chunks = by_budget(order, lambda place: first[place].length, FEATURE_BUDGET) if frozen_features else [order]
@@ -86,19 +83,19 @@ def predict(
             (chunk, list(by_budget(chunk, lambda place: first[place].length - size, padded))) for chunk in chunks
         ]
         for _ in range(group.extra_passes(sum(len(parts) for _, parts in batches))):
-            _scores(learner, None, [first[0]])
+            _scores(learner, None, prior, [first[0]])
         for chunk, parts in batches:
             if frozen_features:
                 first.update(zip(chunk, frozen_features([first[place] for place in chunk]), strict=True))
             for part in parts:
-                rows = run_in_parts(partial(_scores, learner, prefix), [first[place] for place in part])
+                rows = run_in_parts(partial(_scores, learner, prefix, prior), [first[place] for place in part])
                 scores[part] = torch.cat(rows)
                 done += len(part)
                 progress(stage, done, len(order))
             first.update((place, first[place]._replace(state=None)) for place in chunk if frozen_features)
     scores = group.all_reduce_sum(scores)
     check_finite(scores, learner.backbone.name)
-    return scores[places[:-1]] - scores[places[-1]] if less_prior else scores[places]
+    return scores[places]
 
 
 def _of_windows(scores: Tensor, how: str) -> Tensor:
@@ -159,6 +156,7 @@ def check_finite(scores: Tensor, model: str) -> None:
         )
 
 
-def _scores(learner: Learner, prefix: SharedPrefix | None, items: Sequence[Item]) -> Tensor:
-    scores = learner.scores_after(prefix, items) if prefix else learner.scores(learner.collate(items))
-    return scores.float().cpu()
+def _scores(learner: Learner, prefix: SharedPrefix | None, prior: Tensor | None, items: Sequence[Item]) -> Tensor:
+    if prefix:
+        return learner.scores_after(prefix, items, prior).float().cpu()
+    return learner.scores(learner.collate(items), prior=prior).float().cpu()
