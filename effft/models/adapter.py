@@ -94,7 +94,7 @@ def target_paths(backbone: Backbone, place: str, which: str, layers: object = No
     if place == "norms":
         return [name for name, module in model.named_modules() if is_norm(module)]
     if place == "embedding":
-        return [name for name, module in model.named_modules() if module is model.get_input_embeddings()]
+        return [name for name, module in model.named_modules() if module is backbone.reader.get_input_embeddings()]
     prefix = next(f"{name}." if name else "" for name, module in model.named_modules() if module is backbone.body)
     wanted = layers if isinstance(layers, list) else [layers]
     blocks = [f"{path}.{number}." for path in backbone.layout.paths for number in wanted if layers is not None]
