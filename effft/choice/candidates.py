@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from effft.config import PART_FIELDS, RunConfig, make_config
-from effft.errors import InputError
+from effft.errors import InputError, positive
 from effft.runs.controls import bag_of_words, majority
 from effft.runs.estimate import Skeletons, estimate
 from effft.runs.plan import Fold, prepare_validation
@@ -59,14 +59,8 @@ def limits_of(minutes: str | float, memory: str = "", latency: str = "") -> Limi
     Raises:
         InputError: no number above 0, or no unit that is known.
     """
-    try:
-        number = float(minutes)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise InputError(f"minutes={minutes}: must be a number above 0 (flag --minutes).")
     given = {name: _quantity(name, text) for name, text in (("memory", memory), ("latency", latency)) if text}
-    return Limits(60 * number, **given)
+    return Limits(60 * positive("minutes", str(minutes)), **given)
 
 
 def _quantity(name: str, text: str) -> float:

@@ -32,17 +32,10 @@ from effft.tracking.tracker import Tracker, tracked
 RACE, TUNE, CUT = 0.5, 0.75, 0.9
 """Shares of the time after the estimates at which the race ends, tuning ends, and a training is cut off."""
 
-LEFT_TO_TUNE = 0.4
-"""Share of the time that must be left for tuning to begin."""
-
-TUNED, FRESH = 2, 5
-"""Strategies that are tuned, and fresh seeds at most."""
-
-SHORT = 1.0
-"""Seconds of a training below which its estimate does not tell how fast this machine is now."""
-
-SAVING = 5.0
-"""Seconds that saving, logging and registering take beside the final training."""
+LEFT_TO_TUNE = 0.4  # Share of the time that must be left for tuning to begin.
+TUNED, FRESH = 2, 5  # Strategies that are tuned, and fresh seeds at most.
+SHORT = 1.0  # Seconds of a training below which its estimate does not tell how fast this machine is now.
+SAVING = 5.0  # Seconds that saving, logging and registering take beside the final training.
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from effft.search.settings import StudyPlan
 from effft.search.spaces import decoded
 from effft.search.storage import StoredStudy
 
-Unit = tuple[int, int]
-"""Seed and fold of one training; the seed cuts the folds."""
+Unit = tuple[int, int]  # Seed and fold of one training; the seed cuts the folds.
 
 
 @dataclass(eq=False)

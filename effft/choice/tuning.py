@@ -11,18 +11,15 @@ from effft.search.budget import Clock
 from effft.search.driver import Driver
 from effft.search.jobs import measure
 from effft.search.mlflow_log import Logbook
-from effft.search.planning import DERIVED, NothingToSearchError, plan_study
+from effft.search.planning import NothingToSearchError, plan_study, split_searched
 from effft.search.settings import Settings
 from effft.search.spaces import decoded
 from effft.search.storage import open_study
 from effft.strategies.strategy import compose
 from effft.tracking.tracker import MemoryTracker
 
-TRIALS = 20
-"""Trials at most."""
-
-FEWEST = 5
-"""Trials that must fit for tuning to begin."""
+TRIALS = 20  # Trials at most.
+FEWEST = 5  # Trials that must fit for tuning to begin.
 
 
 def tune(ledger: Ledger, arm: Arm, storage: str, deadline: float, say: Callable[[str], None]) -> list[Arm]:
@@ -36,9 +33,7 @@ def tune(ledger: Ledger, arm: Arm, storage: str, deadline: float, say: Callable[
 
     def make() -> dict[str, object]:
         given = {k: v for k, v in candidate.config.model_dump(exclude_unset=True).items() if v is not None}
-        searched = {*compose(candidate.config.strategy).space(768), *DERIVED}
-        fixed = {name: str(value) for name, value in given.items() if name in searched}
-        values = {name: str(value) for name, value in given.items() if name not in searched}
+        values, fixed = split_searched(compose(candidate.config.strategy), given)
         settings, name = Settings(trials=TRIALS, folds=folds), f"{ledger.plan.name}/{candidate.name}"
         try:
             study = plan_study(values, fixed, settings, name, ledger.session)

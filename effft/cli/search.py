@@ -87,9 +87,7 @@ def read_study(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return values.pop("study", "")
 
 
-MOST_TRIALS = 10_000
-"""Trials where minutes alone end a search."""
-
+MOST_TRIALS = 10_000  # Trials where minutes alone end a search.
 AT_LEAST_ONE = click.IntRange(1)
 SAMPLERS = Words(("auto", "gp", "tpe", "random", "nsga2"))
 PRUNERS = Words(("wilcoxon", "median", "epochs", "none"))

@@ -8,8 +8,7 @@ from functools import cached_property
 
 UNLABELLED = -1  # Class index of an example without a label.
 
-Label = int | tuple[int, ...]
-"""A class index; or, where a row can have several labels, a 1 or 0 for each."""
+Label = int | tuple[int, ...]  # A class index; or, where a row can have several labels, a 1 or 0 for each.
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,18 @@ from effft.search import spaces
 from effft.search.settings import FOLDS, Settings, StudyPlan
 from effft.strategies.parts import LoRA
 from effft.strategies.search_space import ALL, Choice
-from effft.strategies.strategy import compose
+from effft.strategies.strategy import Strategy, compose
 from effft.tasks.loading import content_digest
 
 DERIVED = {"alpha": "alpha_ratio"}
 """A parameter that is fixed by its own name, and the dimension of the space that stands for it."""
+
+
+def split_searched(strategy: Strategy, values: Mapping[str, object]) -> tuple[dict[str, str], dict[str, str]]:
+    """Values as `plan_study` takes them: those of fields that the strategy's space lacks, and those that it has."""
+    searched = {*strategy.space(768), *DERIVED}
+    texts = {name: str(value) for name, value in values.items()}
+    return {n: t for n, t in texts.items() if n not in searched}, {n: t for n, t in texts.items() if n in searched}
 
 
 class NothingToSearchError(InputError):

@@ -14,7 +14,7 @@ from effft.runs.experiment import Result
 from effft.runs.grid import ComparedRun, Comparison, Grid, RunRow
 from effft.runs.session import Session
 from effft.search.finals import Final
-from effft.search.planning import DERIVED, NothingToSearchError, plan_study
+from effft.search.planning import NothingToSearchError, plan_study, split_searched
 from effft.search.settings import CROSS_VALIDATED_FROM, FOLDS, HELD_OUT_SEED_OFFSET, Settings, StudyPlan
 from effft.search.study import run_study
 from effft.tracking.tracker import Tracker
@@ -60,9 +60,7 @@ class TunedComparison:
 
     def _plan(self, grid: Grid, row: RunRow) -> bool:
         """Plan the study of a row; False where its strategy has nothing to search."""
-        searched = {*row.strategy.space(768), *DERIVED}
-        fixed = {name: str(value) for name, value in row.values.items() if name in searched}
-        values = {name: str(value) for name, value in row.values.items() if name not in searched}
+        values, fixed = split_searched(row.strategy, row.values)
         folds = FOLDS if row.amount.rows or row.amount.per_label >= CROSS_VALIDATED_FROM else 0
         settings = Settings(trials=self.trials, folds=folds, seeds=grid.seeds, data_seeds=grid.data_seeds)
         try:

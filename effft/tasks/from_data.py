@@ -25,9 +25,7 @@ from effft.tasks.columns import MOST_LABELS, LabelColumns, find_columns, same_co
 from effft.tasks.rows import as_written
 from effft.tasks.task import NAME_CHARACTERS, Task, load_task, propose_words
 
-ORDERED_NAMES = ("stars", "rating", "score", "grade", "level")
-"""Columns of numbers so called are ordinal labels."""
-
+ORDERED_NAMES = ("stars", "rating", "score", "grade", "level")  # Columns of numbers so called are ordinal labels.
 HUB = "hf://datasets/"
 
 

@@ -12,11 +12,8 @@ from effft.tasks.source import LabelRule, Source
 
 UNKNOWN = "unknown"  # Value of a slice dimension that a source has no column for.
 TextReader = Callable[[SourceRow], tuple[str, ...]]
-LabelReader = Callable[[SourceRow], Label | None]
-"""The label of a row; None where the row is left out."""
-
-YES_NO = {"1": True, "0": False, "true": True, "false": False}
-"""Values of a column for one label of several."""
+LabelReader = Callable[[SourceRow], Label | None]  # The label of a row; None where the row is left out.
+YES_NO = {"1": True, "0": False, "true": True, "false": False}  # Values of a column for one label of several.
 
 
 def text_reader(table: Table, fields: Sequence[str], source: Source) -> TextReader:
