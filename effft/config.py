@@ -185,7 +185,15 @@ class EvaluationSettings(Settings):
     """What is measured and kept."""
 
     metric: Literal[
-        "", "accuracy", "balanced_accuracy", "mcc", "macro_f1", "quadratic_kappa", "micro_f1", "subset_accuracy"
+        "",
+        "accuracy",
+        "balanced_accuracy",
+        "mcc",
+        "macro_f1",
+        "quadratic_kappa",
+        "micro_f1",
+        "subset_accuracy",
+        "worst_slice_accuracy",
     ] = ""
     """Primary metric, which selects epochs and champions; by default the task's (macro F1 where one label prevails)."""
     evaluation_limit: types.Count = 0

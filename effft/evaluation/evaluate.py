@@ -10,7 +10,7 @@ from torch import Tensor
 
 from effft.data.examples import UNLABELLED, Example
 from effft.evaluation.metric_keys import PATTERN_SD, MetricKey, Slice, collect
-from effft.evaluation.metrics import probability_metrics, softmax
+from effft.evaluation.metrics import WORST_SLICE, Labels, probability_metrics, softmax
 from effft.evaluation.outcomes import outcomes_of
 from effft.evaluation.remarks import chance_note, cut_note, cut_share, missing_labels_note, unlabelled_note
 from effft.progress import ProgressCallback, silent
@@ -57,7 +57,8 @@ def evaluate(
         split: its name, which the keys begin with.
         examples: those of the split.
         metric: the primary metric, which the notes are about.
-        slices: combinations of dimensions; every combination of their values is a slice.
+        slices: combinations of dimensions; every combination of their values is a slice; those of the training split
+            for `validation`.
         resamples: of the bootstrap; 0 computes no intervals.
         progress: called with the examples that are scored.
         frozen_features: as in `predict`.
@@ -92,6 +93,7 @@ def evaluate(
         else 0.0,
         **found.references,
         **known,
+        **worst_slice(learner.task, examples, answers, slices),
     }
     patterns, spread = metrics_of_patterns(learner, split, each, labels)
     metrics |= spread
@@ -132,6 +134,17 @@ def slice_rows(
         for dimensions in dict.fromkeys(slices):
             rows.setdefault(tuple((name, values[name]) for name in dimensions), []).append(number)
     return dict(sorted(rows.items()))
+
+
+def worst_slice(
+    task: Task, examples: Sequence[Example], answers: Labels, slices: Sequence[tuple[str, ...]]
+) -> dict[str, float]:
+    """The lowest accuracy of the slices, or of the labels where there are none; {} where rows have several labels."""
+    if task.multi_label:
+        return {}
+    right = answers == np.array([e.label for e in examples])
+    rows = slice_rows(task.labels, examples, slices or (("label",),))
+    return {WORST_SLICE: min(float(right[own].mean()) for own in rows.values())}
 
 
 def prediction_table(task: Task, examples: Sequence[Example], scores: "np.ndarray") -> dict[str, list[object]]:

@@ -30,6 +30,9 @@ MULTI_LABEL_METRICS = {
 FURTHER_METRICS = (*ORDINAL_METRICS, "micro_f1", "subset_accuracy")
 """Metrics that only some tasks have."""
 
+WORST_SLICE = "worst_slice_accuracy"
+"""The lowest accuracy of the slices of a split, or of the labels where it has none (Sagawa et al. 2020, 1911.08731)."""
+
 BINS = 15
 """Bins of the calibration error (Guo et al. 2017, arXiv 1706.04599)."""
 

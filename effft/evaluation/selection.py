@@ -1,10 +1,11 @@
 """Which epoch is kept: the best on a validation draw, or the last."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from effft.evaluation.metrics import WORST_SLICE, Labels
 from effft.evaluation.outcomes import outcomes_of
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
@@ -21,11 +22,19 @@ class BestEpoch:
         metric: the metric that decides.
         patience: epochs without a better one after which `exhausted` is true; 0 never.
         frozen_features: as in `predict`; a cache, as the items are scored after every epoch.
+        worst: gives the worst slice of answers, which counts where it is the metric.
     """
 
     def __init__(
-        self, learner: Learner, items: Sequence[Item], metric: str, patience: int, frozen_features: FrozenFeatures
+        self,
+        learner: Learner,
+        items: Sequence[Item],
+        metric: str,
+        patience: int,
+        frozen_features: FrozenFeatures,
+        worst: Callable[[Labels], Mapping[str, float]],
     ) -> None:
+        self.worst = worst
         self.learner, self.items, self.metric, self.frozen_features = learner, items, metric, frozen_features
         self.patience, self.value, self.epoch, self.exhausted = patience, float("-inf"), 0, False
         self.labels = torch.tensor([item.label for item in items]).numpy()
@@ -38,6 +47,8 @@ class BestEpoch:
         answers = predict(self.learner, self.items, frozen_features=self.frozen_features).argmax(dim=-1).numpy()
         task, rows = self.learner.task, (-1, *self.learner.task.score_shape[:-1])  # of several questions a row
         metrics = outcomes_of(task, self.labels.reshape(rows), answers.reshape(rows)).values
+        if self.metric == WORST_SLICE:
+            metrics = {**metrics, **self.worst(answers)}
         if metrics[self.metric] > self.value:
             self.value, self.epoch = metrics[self.metric], epoch
             self.weights = {n: p.detach().clone() for n, p in self.learner.trainable_parameters.items()}

@@ -92,7 +92,7 @@ def uninformed_scores(metric: str, majority: float, chance: float, labels: float
     """
     if metric == "accuracy":
         return majority, chance
-    if metric in ("mcc", "quadratic_kappa"):
+    if metric in ("mcc", "quadratic_kappa", "worst_slice_accuracy"):  # one answer is wrong for a whole label
         return 0.0, 0.0
     if metric == "macro_f1":
         return 2 * majority / (1 + majority) / labels, chance

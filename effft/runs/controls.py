@@ -68,15 +68,17 @@ def majority(plan: Plan) -> dict[str, float]:
 
 def _measured(plan: Plan, answer: Callable[[Sequence[Example]], Sequence[Label]]) -> dict[str, float]:
     """The metrics of answers on every split that has labels."""
+    from effft.evaluation.evaluate import worst_slice
     from effft.evaluation.outcomes import outcomes_of
 
     metrics: dict[str, float] = {}
     for split, examples in plan.evaluated.items():
         if examples.labelled:
             labels, answers = np.array([e.label for e in examples.examples]), np.asarray(answer(examples.examples))
-            metrics |= {
-                f"{split}/{name}": value for name, value in outcomes_of(plan.task, labels, answers).values.items()
-            }
+            slices = plan.task.split("train" if split == "validation" else split).slices
+            values = outcomes_of(plan.task, labels, answers).values
+            values = values | worst_slice(plan.task, examples.examples, answers, slices)
+            metrics |= {f"{split}/{name}": value for name, value in values.items()}
     return metrics
 
 

@@ -122,7 +122,7 @@ def execute(
         calibrations: dict[str, Calibration | None] = {}
         patterns: list[Mapping[str, object]] = []
         for name, split in plan.evaluated.items():
-            slices = plan.task.split(name).slices if name != "validation" else ()
+            slices = plan.task.split("train" if name == "validation" else name).slices
             with meter.stage("evaluation"), counted(learner.backbone.model, learner.head) as flops:
                 result = evaluate(
                     learner, name, split.examples, resolved.metric, slices, config.bootstrap, progress, features

@@ -11,6 +11,7 @@ from torch import Tensor
 from effft.data.draw import Draw, fold_numbers, hold_out
 from effft.data.examples import UNLABELLED, Example, Label
 from effft.distributed.process_group import process_group
+from effft.evaluation.evaluate import worst_slice
 from effft.evaluation.selection import BestEpoch
 from effft.models.backbone import Backbone
 from effft.progress import ProgressCallback, silent
@@ -106,7 +107,8 @@ def adapt(
     selects = config.selection == "validation"
     validation = learner.items(plan.draw.validation) if selects or should_stop is not None else []
     features = features or partial(plan.session.feature_cache.frozen_features, learner)
-    best = BestEpoch(learner, validation, plan.resolved.metric, config.patience, features)
+    worst = partial(worst_slice, plan.task, plan.draw.validation, slices=plan.task.train.slices)
+    best = BestEpoch(learner, validation, plan.resolved.metric, config.patience, features, worst)
     tokens = 0
     with private_randomness(config.seed + (process_group().rank << 32)):  # every process has dropout masks of its own
         for step in _updates(plan, learner, items, validation if selects else [], features):

@@ -165,7 +165,8 @@ class Task(StrictModel):
         """What its metric may be."""
         if self.multi_label:
             return ("macro_f1", "micro_f1", "subset_accuracy")
-        return ("accuracy", "balanced_accuracy", "mcc", "macro_f1", *(("quadratic_kappa",) if self.ordinal else ()))
+        plain = ("accuracy", "balanced_accuracy", "mcc", "macro_f1", "worst_slice_accuracy")
+        return (*plain, *(("quadratic_kappa",) if self.ordinal else ()))
 
     @property
     def score_shape(self) -> tuple[int, ...]:

@@ -39,5 +39,24 @@ def test_kind_1_names_that_look_alike_stay_apart(tmp_path: Path) -> None:
     assert len([key for key in sizes if key.startswith(f"{start}face")]) == len(FACES)
     assert metrics["ood/topics/examples"] == len(lines)
     accuracies = {key: metrics[key.replace("/examples", "/accuracy")] * size for key, size in sizes.items()}
+    worst = min(metrics[key.replace("/examples", "/accuracy")] for key in sizes)
+    assert metrics["ood/topics/worst_slice_accuracy"] == worst
+    assert metrics["in_domain/worst_slice_accuracy"] <= metrics["in_domain/accuracy"]  # no slices: of the two labels
     whole = sum(value for key, value in accuracies.items() if key.startswith(f"{start}face"))
     assert abs(metrics["ood/topics/accuracy"] * len(lines) - whole) < 1e-6
+
+
+def test_the_worst_slice_chooses_the_epoch_and_is_what_a_search_maximizes(tmp_path: Path) -> None:
+    from place import make_place
+
+    from effft.search.jobs import TrainingJob, measure
+
+    place = make_place(tmp_path, "llama")
+    values = {"strategy": "vanilla", "task": str(place / "task.yaml"), "model": str(place / "llama"), "per_label": 8}
+    values |= {"epochs": 4, "bootstrap": 0, "metric": "worst_slice_accuracy", "selection": "validation"}
+    tracker = MemoryTracker()
+    found = run(make_config(values), tracker, Session(keep=False))
+    courses = [v["train/validation_worst_slice_accuracy"] for _, v in tracker.history if "train/validation_mcc" in v]
+    assert found.primary == "worst_slice_accuracy"
+    assert found.metrics["validation/worst_slice_accuracy"] == max(courses)
+    assert measure(TrainingJob(make_config(values), (0, 2, 0)), Session()).failure == ""
