@@ -1,27 +1,30 @@
 """One colour and one mark for every strategy: the same in every figure of every report, on the page and in print.
 
 The colours start from Okabe and Ito's and Paul Tol's sets for colour-blind readers, moved until each stands out from
-white (first) or from near-black (second) and any two are 12 apart in CIELAB for every kind of colour blindness; a test
+white (first) or from near-black (second) and any two are 15 apart in CIELAB for every kind of colour blindness; a test
 simulates what people see.
 """
 
 import zlib
 
 NAMED = {
-    "vanilla": ("#005a8f", "#7ac4fb"),
-    "pbft": ("#332288", "#9c92f3"),
-    "adaptive": ("#d75f02", "#f98847"),
-    "lora": ("#34a273", "#47e4ac"),
-    "bitfit": ("#b52da9", "#d988cc"),
-    "probe": ("#6e5700", "#eacf4f"),
-    "context_distillation": ("#872255", "#ec5e85"),
-    "icl": ("#007cbf", "#b6e0fb"),
+    "vanilla": ("#004d87", "#7fc3ff"),
+    "pbft": ("#381785", "#9587ff"),
+    "adaptive": ("#d75f02", "#f88a57"),
+    "lora": ("#23a86a", "#44f5a7"),
+    "bitfit": ("#b422ae", "#d07ac1"),
+    "probe": ("#774b02", "#ebdf61"),
+    "context_distillation": ("#7a2254", "#f4517c"),
+    "icl": ("#0e80d5", "#bcdcf4"),
     "zero_shot": ("#767676", "#ababab"),
+    "setfit": ("#523de7", "#2a8c14"),
+    "dora": ("#bb7cb1", "#96ff00"),
+    "peft": ("#4a3e2d", "#b50aff"),
 }
 """Strategy -> its colour on white and on near-black."""
 OTHERS = (("#117733", "#6fc37f"), ("#b86e00", "#f0b04a"), ("#c05563", "#f5a3ad"), ("#2a8f8a", "#7adbd5"))
 """What a composed strategy gets, by its name."""
-MARKS = ("o", "s", "D", "^", "v", "P", "X", "h", "p", "*")
+MARKS = ("o", "s", "D", "^", "v", "P", "X", "h", "p", "*", "<", ">")
 """Shapes of marks, as matplotlib names them; report.js draws the same by their place."""
 
 

@@ -27,6 +27,8 @@ DEMO_SEED = "given:demo_seed"
 DEFAULTS = {
     "param:class_weights": "none", "param:label_score": "auto", "param:calibration": "none", "param:chat": "off",
     "param:demonstrations": "balanced", "param:demo_order": "random", "param:cut": "end", "param:windows": "none",
+    "param:head_start": "random", "param:head_solver": "gradient", "param:lora_init": "default",
+    "param:rslora": "False", "param:dora": "False", "param:lora_plus": "1.0",
 }  # fmt: skip
 """Columns of settings that runs of earlier versions did not log, with the value that they had."""
 

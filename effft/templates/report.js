@@ -34,7 +34,7 @@
     return `M${points.join("L")}Z`;
   };
   const plus = "M-2-6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z";
-  const SHAPES = ["M0-5.5A5.5 5.5 0 1 1 0 5.5A5.5 5.5 0 1 1 0-5.5Z", "M-5-5H5V5H-5Z", polygon(4, 0, 7), polygon(3, 0, 7), polygon(3, Math.PI, 7), plus, plus, polygon(6, 0, 6.3), polygon(5, 0, 6.5), polygon(5, 0, 7.5, 3)];
+  const SHAPES = ["M0-5.5A5.5 5.5 0 1 1 0 5.5A5.5 5.5 0 1 1 0-5.5Z", "M-5-5H5V5H-5Z", polygon(4, 0, 7), polygon(3, 0, 7), polygon(3, Math.PI, 7), plus, plus, polygon(6, 0, 6.3), polygon(5, 0, 6.5), polygon(5, 0, 7.5, 3), polygon(3, -Math.PI / 2, 7), polygon(3, Math.PI / 2, 7)];
   const mark = (look, x, y, more) => svg("path", { class: "mark", d: SHAPES[look[2]], transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})${look[2] === 6 ? " rotate(45)" : ""}`, ...more });
   const key = (look) => ink(html("span", {}, svg("svg", { width: 14, height: 14, viewBox: "-8 -8 16 16", class: "key", "aria-hidden": "true" }, svg("path", { d: SHAPES[look[2]], fill: "currentColor", transform: look[2] === 6 ? "rotate(45)" : false }))), look);
 
@@ -57,7 +57,7 @@
   const line = (from, to, a, b) => Object.assign((value) => a + ((value - from) / (to - from || 1)) * (b - a), { from, to });
   const linear = (values, a, b, whole) => {
     let low = Math.min(...values), high = Math.max(...values);
-    const room = (high - low || Math.abs(high) || 1) * 0.05;
+    const size = Math.max(Math.abs(low), Math.abs(high)) || 1, room = (high - low > size * 1e-6 ? high - low : size) * 0.05;
     low -= room; high += room;
     const rough = (high - low) / Math.max(2, Math.abs(b - a) / 75), power = 10 ** Math.floor(Math.log10(rough));
     const step = Math.max(whole ? 1 : 0, [1, 2, 2.5, 5, 10].map((n) => n * power).find((n) => n >= rough));

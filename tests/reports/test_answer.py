@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import InMemory, stored
 
@@ -13,6 +13,7 @@ from effft.reports.advice import answer, choose
 from effft.reports.colors import MARKS, NAMED, OTHERS, colour, mark
 from effft.reports.data import ReportData, as_frame, select_runs
 from effft.reports.report import build
+from effft.strategies.strategy import NAMED as NAMED_STRATEGIES
 from effft.tracking.reading import StoredRun
 
 
@@ -27,6 +28,7 @@ def runs_of(strategy: str, scores: list[float], validation: float = 0.5) -> list
     ]
 
 
+@settings(max_examples=12)
 @given(st.permutations([0.5, 0.6, 0.7]), st.permutations([0.51, 0.61, 0.71]))
 def test_the_choice_follows_validation_whatever_the_tests_say(validation: list[float], test: list[float]) -> None:
     names = ("lora", "pbft", "probe")
@@ -98,7 +100,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("theme", [0, 1])
 def test_colours_or_marks_tell_strategies_apart_for_every_eye(kind: str, theme: int) -> None:
     seen = {name: lab(BLINDNESS[kind] @ linear(pair[theme])) for name, pair in NAMED.items()}
-    close = {pair for pair in combinations(seen, 2) if np.linalg.norm(seen[pair[0]] - seen[pair[1]]) < 12}
+    close = {pair for pair in combinations(seen, 2) if np.linalg.norm(seen[pair[0]] - seen[pair[1]]) < 15}
     assert all(mark(one) != mark(other) for one, other in combinations(NAMED, 2))
     assert close == set()
     paper = 0.0 if theme else 1.0
@@ -108,6 +110,11 @@ def test_colours_or_marks_tell_strategies_apart_for_every_eye(kind: str, theme: 
         assert light / dark >= 3, "graphics stand out from the page (WCAG 1.4.11)"
 
 
+def test_every_named_strategy_has_a_colour_of_its_own() -> None:
+    assert set(NAMED_STRATEGIES) <= set(NAMED)
+
+
+@settings(max_examples=30)
 @given(st.text(), st.text())
 def test_any_name_has_a_colour_and_a_mark_of_its_own(strategy: str, variant: str) -> None:
     assert colour(strategy) == colour(strategy)

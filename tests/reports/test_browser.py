@@ -16,6 +16,7 @@ from browser import CHROMIUM, Tab, opened_tab
 from runs import InMemory, stored
 
 from effft.reports.report import Report, build
+from effft.tracking.reading import StoredRun
 
 STRATEGIES = ("vanilla", "pbft", "adaptive", "lora", "bitfit", "probe", "context_distillation", "icl")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to open the pages in")
@@ -221,6 +222,48 @@ def test_any_number_on_the_page_stands_in_the_files_beside_it(report: Report, vi
             for key, value in zip(keys, run["values"], strict=True):
                 assert (value is None) == (by_run[run["id"]].get(key, "") == "")
                 assert value is None or value == float(f"{float(by_run[run['id']][key]):.6g}")
+
+
+def odd_reports() -> dict[str, list[StoredRun]]:
+    names, seeds = ("lora", "icl"), range(2)
+    plain = [stored(name, seed) for name in names for seed in seeds]
+    folds = {"cross_validated__accuracy": 0.7, "cross_validated__chance": 0.5, "cross_validated__majority": 0.6}
+    return {
+        "no run": [],
+        "one run": plain[:1],
+        "two backbones": [*plain, *(stored(name, seed, backbone="n|<b>&") for name in names for seed in seeds)],
+        "no OOD set": [stored(name, seed, without="ood/") for name in names for seed in seeds],
+        "no cost": [stored(name, seed, without="resources/") for name in names for seed in seeds],
+        "no validation": [stored(name, seed, without="validation/") for name in names for seed in seeds],
+        "out of fold": [stored(n, s, without="in_domain/", **folds) for n in names for s in seeds],
+        "all at chance": [
+            stored(n, s, in_domain__accuracy=0.4 + s / 100, ood__far__accuracy=0.4) for n in names for s in seeds
+        ],
+        "a name that is long": [stored("lora+pbft+" + "pattern" * 9, seed) for seed in seeds],
+        "many numbers of examples": [stored(n, s, 0, 2**e) for n in names for s in seeds for e in range(1, 9)],
+    }
+
+
+@pytest.mark.slow
+def test_odd_reports_open_without_a_fault(tmp_path: Path) -> None:
+    outside = (
+        "[...document.querySelectorAll('.plot text')].filter((t) => t.getBoundingClientRect().right > innerWidth + 1)"
+    )
+
+    async def visit() -> None:
+        async with opened_tab(tmp_path / "profile") as tab:
+            for name, runs in odd_reports().items():
+                await tab.open(build(InMemory(runs), "dogs").write(tmp_path / name), 420)
+                assert (name, tab.told) == (name, [])
+                assert await tab.run("document.documentElement.dataset.ready") == "yes", name
+                assert await tab.run(f"{outside}.length") == 0, name
+                for place in range(await tab.run("document.querySelectorAll('.bar select').length")):
+                    values = f"[...document.querySelectorAll('.bar select')[{place}].options].map((o) => o.value)"
+                    for value in await tab.run(values):
+                        await tab.run(CHOOSE % (place, json.dumps(value)))
+                assert (name, tab.told) == (name, [])
+
+    asyncio.run(visit())
 
 
 @pytest.mark.slow
