@@ -63,7 +63,7 @@ def predict(
     if sum(counts) > len(items):
         items = [item._replace(prompt=read, state=None) for item in items for read in item.prompt.reads]
         scores = predict(learner, items, budget, progress, stage, frozen_features, encoder)
-        return torch.stack([_of_windows(part, encoder.windows) for part in torch.split(scores, counts)])
+        return torch.stack([of_windows(part, encoder.windows) for part in torch.split(scores, counts)])
     group = process_group()
     unique: dict[tuple[tuple[int, ...], int], int] = {}
     places = [unique.setdefault((item.prompt.ids, item.prompt.answer), len(unique)) for item in items]
@@ -98,12 +98,16 @@ def predict(
     return scores[places]
 
 
-def _of_windows(scores: Tensor, how: str) -> Tensor:
-    """The scores of a text, (labels), from those of its windows, (windows, labels): their mean, or the surest's."""
+def of_windows(scores: Tensor, how: str) -> Tensor:
+    """The scores of a text, (labels), from those of its windows, (windows, labels): their mean, or the surest's.
+
+    Where a text can have several labels, (windows, labels, 2), each label has a surest window of its own.
+    """
     if how == "mean":
         return scores.mean(dim=0)
-    sure = scores.log_softmax(dim=-1).max(dim=-1).values
-    return scores[sure.reshape(len(scores), -1).sum(dim=-1).argmax()]
+    if scores.ndim == 3:
+        return torch.stack([of_windows(label, how) for label in scores.unbind(dim=1)])
+    return scores[scores.log_softmax(dim=-1).max(dim=-1).values.argmax()]
 
 
 def predict_apart(

@@ -16,7 +16,7 @@ from effft.models.backbone import load
 from effft.serving.load import SavedModel
 from effft.strategies.long_texts import cut, windows
 from effft.strategies.prompting import PromptEncoder
-from effft.strategies.scoring import predict
+from effft.strategies.scoring import of_windows, predict
 from effft.strategies.strategy import compose
 
 WORDS = st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=30)
@@ -69,6 +69,13 @@ def test_a_text_in_windows_has_the_scores_of_its_windows(tmp_path: Path, name: s
     torch.testing.assert_close(scores[0], expected)
     torch.testing.assert_close(scores[1:], predict(learner, items[1:]))
     torch.testing.assert_close(predict(learner, items[:1], budget=1), scores[:1])
+
+
+def test_each_of_several_labels_is_read_in_its_surest_window() -> None:
+    first = torch.tensor([[0.0, 3.0], [0.0, 0.1]])  # sure that the first label stands, not of the second
+    second = torch.tensor([[0.2, 0.0], [5.0, 0.0]])
+    torch.testing.assert_close(of_windows(torch.stack([first, second]), "max"), torch.stack([first[0], second[1]]))
+    torch.testing.assert_close(of_windows(torch.stack([first, second]), "mean"), (first + second) / 2)
 
 
 @pytest.mark.parametrize(("how", "kept"), [("end", "the cat"), ("start", "dogs run"), ("middle", "the run")])
