@@ -94,21 +94,21 @@ def test_a_comparison_is_a_data_frame_and_says_where_strategies_disagree(
 ) -> None:
     far = frames["far"].drop(columns="label")
     table = effft.compare(
-        ["probe", "zero_shot"], frames["train"], test=frames["test"], ood={"far": frames["far"], "blank": far}, seeds=2,
+        ["lora", "zero_shot"], frames["train"], test=frames["test"], ood={"far": frames["far"], "blank": far}, seeds=2,
         model=str(place / "llama"), per_label=8, epochs=1, bootstrap=0, tracking_uri=tracking_uri,
         pattern=None, label_words="No,Yes",
     )  # fmt: skip
-    assert set(table["strategy"]) == {"probe", "zero_shot"}
+    assert set(table["strategy"]) == {"lora", "zero_shot"}
     assert {"in_domain", "in_domain_sd", "ood/far", "gap", "peak_memory_mb"} <= set(table.columns)
     assert not [column for column in table.columns if "blank" in column]  # no score without labels
-    assert dict(zip(table["strategy"], table["runs"], strict=True)) == {"probe": 2, "zero_shot": 1}
+    assert dict(zip(table["strategy"], table["runs"], strict=True)) == {"lora": 2, "zero_shot": 1}
     from effft.tracking.store import open_client
 
     client = open_client(tracking_uri)
     (home,) = (e for e in client.search_experiments() if e.name == "effft/data")
     (parent,) = (r for r in client.search_runs([home.experiment_id]) if r.data.tags.get("kind") == "comparison")
     lines = pd.read_csv(client.download_artifacts(parent.info.run_id, "disagreement.csv"))
-    assert list(lines.columns) == ["set", "row", "disagreement", "text", "probe", "zero_shot"]
+    assert list(lines.columns) == ["set", "row", "disagreement", "text", "lora", "zero_shot"]
     assert set(lines["set"]) <= {"ood/blank"}
     assert lines["disagreement"].is_monotonic_decreasing
     assert [far["text"][row] for row in lines["row"]] == list(lines["text"])

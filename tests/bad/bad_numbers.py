@@ -68,7 +68,7 @@ CASES = [
         "foreign option",
         {"shots": "3"},
         "no parameter --shots (strategies that have it: pbft, ",
-        "of its own: --pooling",
+        "parameters of its own: --",
     ),
     option("training that is none", {"epochs": "3"}, "'icl' trains nothing, so --epochs", strategy="icl"),
     option("store that is a folder", {"tracking-uri": "sqlite:///sub"}, "it is a folder", "--tracking-uri"),
