@@ -130,7 +130,8 @@ class LabelSets(Outcomes):
     """A row can have several labels, or none: counts of the different pairs of a set of labels and an answer.
 
     The pseudo-rows have all labels or none, and are answered with all or none: Jeffreys' prior for the recall of every
-    label and of its absence.
+    label and of its absence. Spread over the labels they make intervals too short where labels are rare
+    (docs/results.md).
 
     Args:
         labels: a 1 or 0 for each label, (rows, labels).

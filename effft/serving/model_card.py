@@ -27,7 +27,7 @@ def card(record: Manifest) -> str:
         calibration=", ".join([method] * (method != "none") + ["temperature"] * bool(record.risk)),
         examples=Amount.of(vars(record)).examples,
         strategy=strategy,
-        names=tuple(measured),
+        names=(*measured, f"{record.metric}_majority" if record.multi_label else "majority"),
         splits=splits,
         nan=math.nan,
     )
