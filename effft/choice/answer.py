@@ -38,6 +38,16 @@ class Judged:
     near: float
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """Its 95 % interval; None where a single unit was measured."""
+        return None if np.isnan(self.low) else (self.low, self.high)
+
+    @property
+    def score(self) -> str:
+        """'0.870 [0.790, 0.930]'."""
+        return f"{self.mean:.3f}" + (f" [{self.low:.3f}, {self.high:.3f}]" if self.interval else "")
+
+    @property
     def within_noise(self) -> bool:
         """Whether it may be as good as the one with the highest mean."""
         return self.near >= NOISE
@@ -105,11 +115,11 @@ def sentences(
     """What to do, and how sure that is."""
     name = best.arm.candidate.label
     if units < 2:
-        yield f"Use {name}: {metric} {best.mean:.3f} on a single fold; more --minutes are needed to tell more."
+        yield f"Use {name}: {metric} {best.score} on a single fold; more --minutes are needed to tell more."
     else:
         yield (
-            f"Use {name}: {metric} {best.mean:.3f} [{best.low:.3f}, {best.high:.3f}] on {units} folds; it is the best "
-            f"with probability {best.best:.2f}, and the expected loss against the best is {best.regret:.3f}."
+            f"Use {name}: {metric} {best.score} on {units} folds; it is the best with probability {best.best:.2f}, and "
+            f"the expected loss against the best is {best.regret:.3f}."
         )
     near = [one for one in judged if one.within_noise]
     cheap = min(near, key=lambda one: one.arm.cost)
@@ -146,7 +156,7 @@ def table(arms: Sequence[Arm], judged: Sequence[Judged], dropped: Mapping[str, s
     rows = []
     for arm in shown:
         one, control = finalists.get(arm.candidate.label), bool(arm.candidate.control)
-        score = f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]" if one else f"{arm.mean:.3f}"
+        score = one.score if one else f"{arm.mean:.3f}"
         costs = [f"{arm.resource('peak_memory_mb'):,.0f}", f"{arm.resource('train_seconds'):.2g}", f"{arm.latency:.2g}"]
         on_front = not control and not any(_dominates(p, _point(arm, finalists)) for p in points)
         rows.append([

@@ -90,7 +90,7 @@ def candidates(values: Mapping[str, Any], models: Sequence[str], session: Sessio
     task = session.task(make_config({**shared, "model": models[0]}))
     found: list[Candidate] = []
     for entry, model in product(read_values(PORTFOLIO, "portfolio"), models):
-        name = str(entry["strategy"])
+        name, shown = str(entry["strategy"]), str(entry.get("name", entry["strategy"]))
         control = name if name in CONTROLS else ""
         if control and model != models[0]:
             continue
@@ -98,10 +98,10 @@ def candidates(values: Mapping[str, Any], models: Sequence[str], session: Sessio
         own = {key: value for key, value in values.items() if key in strategy.parameters}
         where = f" on {model.rstrip('/').rpartition('/')[2]}" if len(models) > 1 and not control else ""
         patterns = list(task.patterns) if isinstance(strategy.input, Pattern) and not own.get("pattern") else []
-        for pattern in patterns if len(patterns) > 1 else [""]:
+        for pattern in [*patterns, "all"] if len(patterns) > 1 else [""]:
             settings = {**entry.get("settings", {}), **own, "strategy": strategy.name, "model": model}
             config = make_config({**shared, **settings, **({"pattern": pattern} if pattern else {})})
-            label = control.replace("_", " ") or name + (f" ({pattern})" if pattern else "") + where
+            label = control.replace("_", " ") or shown + (f" ({pattern})" if pattern else "") + where
             found.append(Candidate(label, config, control))
     return found
 
@@ -135,6 +135,6 @@ def excess(found: Mapping[str, Any], limits: Limits, trainings: int, kept: float
         return f"it would take {memory / 1e6:,.0f} MB of {limits.memory / 1e6:,.0f} MB"
     if found["latency"] > limits.latency:
         return f"a query would take {found['latency']:.3g} ms, more than {limits.latency:g} ms"
-    if seconds > limits.seconds / 2:
-        return f"its {trainings} trainings would take {seconds / 60:.1f} minutes, more than half of the time"
+    if seconds >= limits.seconds / 2:
+        return f"its {trainings} trainings would take {seconds / 60:.1f} minutes, half of the time or more"
     return ""

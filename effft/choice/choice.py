@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
+from effft.choice import outlook
 from effft.choice.answer import FEW_ROWS, Judged, chosen, judge, sentences, table
 from effft.choice.candidates import STAND_IN, Candidate, Limits, candidates, excess, needs
 from effft.choice.ledger import Arm, Ledger, Unit
@@ -16,6 +18,7 @@ from effft.evaluation.cross_validation import folds_of
 from effft.evaluation.metric_keys import CROSS_VALIDATED
 from effft.progress import ProgressCallback
 from effft.reports.blocks import Table
+from effft.reports.disagreement import disagreement_csv
 from effft.reports.page import markdown_blocks
 from effft.runs.estimate import Skeletons
 from effft.runs.plan import prepare, prepare_validation, with_amount
@@ -40,13 +43,17 @@ SAVING = 5.0  # Seconds that saving, logging and registering take beside the fin
 
 @dataclass(frozen=True)
 class ChoicePlan:
-    """A choice that passed every check. rows: labelled ones; queries: texts that the final run will be evaluated on."""
+    """A choice that passed every check. rows: labelled ones; queries: texts that the final run will be evaluated on.
+
+    unlabelled: the sets of them that have no labels.
+    """
 
     study: StudyPlan
     candidates: Sequence[Candidate]
     limits: Limits
     rows: int
     queries: int
+    unlabelled: tuple[str, ...]
 
     @property
     def folds(self) -> int:
@@ -87,8 +94,8 @@ class Answer:
     def json(self) -> dict[str, Any]:
         """The answer as values for JSON."""
         finalists = [
-            {"candidate": one.arm.candidate.label, "mean": one.mean, "low": one.low, "high": one.high,
-             "p_best": one.best, "regret": one.regret, "within_noise": one.within_noise}
+            {"candidate": one.arm.candidate.label, "mean": one.mean, "interval": one.interval, "p_best": one.best,
+             "regret": one.regret, "within_noise": one.within_noise}
             for one in self.judged
         ]  # fmt: skip
         settings = self.candidate.config.model_dump(mode="json", exclude_unset=True)
@@ -116,23 +123,27 @@ def plan_choice(
     for model in models:
         config = make_config({**own, "strategy": STAND_IN, "model": model})
         config = with_amount(config, session.task(config))
-        first = prepare_validation(config, session, (0, FOLDS, config.seed))
+        if config.per_label == 1:
+            raise InputError("per_label=1: a choice needs at least 2 examples per label (flag --per-label).")
+        folds = min(FOLDS, config.per_label or FOLDS)
+        first = prepare_validation(config, session, (0, folds, config.seed))
     examples = first.draw.train + first.draw.validation
-    folds_of(f"{FOLDS}x1", first.task, examples)
-    queries = sum(map(len, prepare(config, session).evaluated.values()))
+    folds_of(f"{folds}x1", first.task, examples)
+    evaluated = prepare(config, session).evaluated
+    unlabelled = tuple(name for name, split in evaluated.items() if not split.labelled)
     short = "+".join(model.rstrip("/").rpartition("/")[2] for model in models)
     place = f"{first.task.name}/choose/{Amount.of(vars(config)).name}/{short}/{config.seed}-{config.data_seed}"
     digests = [session.model_digest(config.model_copy(update={"model": model})) for model in models]
     content = {"data.train": content_digest(first.task, config.data_dir, ["train"]), "weights": " ".join(digests)}
     space: Space = {
         "strategy": Choice(tuple(one.name for one in found)), "tuned": Choice(("no", "yes")),
-        "seed": Range(0, 2**32, whole=True), "fold": Range(0, FOLDS - 1, whole=True),
+        "seed": Range(0, 2**32, whole=True), "fold": Range(0, folds - 1, whole=True),
     }  # fmt: skip
     study = StudyPlan(
-        name or place, config, space, Settings(folds=FOLDS), first.resolved.metric, {}, first.task.name, config, (), (),
+        name or place, config, space, Settings(folds=folds), first.resolved.metric, {}, first.task.name, config, (), (),
         content,
     )  # fmt: skip
-    return ChoicePlan(study, found, limits, len(examples), queries)
+    return ChoicePlan(study, found, limits, len(examples), sum(map(len, evaluated.values())), unlabelled)
 
 
 @said_plainly()
@@ -173,6 +184,7 @@ def run_choice(
             floor = max((arm.mean for arm in controls if arm.candidate.control == "majority"), default=float("-inf"))
             best = chosen(judged, plan.rows if units > 1 else 0, floor)
             found = list(sentences(judged, best, controls, plan.rows, plan.study.metric, units))
+            found += _outlook(ledger, plan, best.arm, judged, parent)
             run_id = _train(ledger, plan, best.arm, target, parent)
             if run_id:
                 found += register_once(stored, run_id, plan.study.name, target, best.mean, CROSS_VALIDATED)
@@ -195,7 +207,7 @@ def _fitting(ledger: Ledger, plan: ChoicePlan, say: Callable[[str], None]) -> tu
     estimates: dict[str, dict[str, Any]] = {}
     for candidate in plan.candidates:
         ledger.progress(f"estimate {candidate.label}", 0, 0)
-        make = lambda one=candidate: needs(one, fold, skeletons)  # noqa: E731
+        make = partial(needs, candidate, fold, skeletons)
         estimates[candidate.name] = ledger.once(f"estimate/{candidate.name}", make)
     sizes = {c.config.model: estimates[c.name].get("parameters", 0.0) for c in plan.candidates if not c.control}
     kept = 8 * sum(sizes.values())  # every model is loaded with and without its LM head, in fp32
@@ -296,6 +308,28 @@ def _finals(
         finalists = [arm for arm in finalists if not arm.candidate.tuned]
     used = fresh if any(arm.candidate.tuned for arm in finalists) else [*done, *fresh]
     return judge(finalists, used, folds), len(used)
+
+
+def _outlook(ledger: Ledger, plan: ChoicePlan, best: Arm, judged: Sequence[Judged], parent: Tracker) -> list[str]:
+    """Sentences about more labels and about texts without labels, as far as there is time."""
+    found: list[str] = []
+    end = plan.limits.seconds - _final_seconds(plan, best)
+    if plan.rows >= outlook.LEAST and ledger.spent + len(outlook.half_units(best, plan.folds)) * best.cost < end:
+        found += outlook.forecast(ledger, best, plan.rows, plan.folds)
+    near = [one.arm for one in judged if one.within_noise]
+    seconds = sum(1.2 * (arm.cost + plan.queries * arm.latency / 1000) for arm in near)
+    if plan.unlabelled and len(near) > 1 and ledger.spent + seconds < end:
+        sets = outlook.disagreements(ledger, near)
+        splits = {name: ledger.session.split(best.candidate.config, name).examples for name in plan.unlabelled}
+        texts = {name: {example.index: example.texts for example in own} for name, own in splits.items()}
+        parent.text("disagreement.csv", disagreement_csv(sets, texts))
+        for one in sets:
+            share = f"{100 * max(one.pairs.values()):.0f} % of the {len(one.rows):,} texts of {one.name}"
+            found.append(
+                f"What is within noise differs on up to {share}: no score here says which is right there; "
+                "disagreement.csv of the run has those to label next."
+            )
+    return found
 
 
 def _final_seconds(plan: ChoicePlan, arm: Arm) -> float:

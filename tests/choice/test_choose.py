@@ -148,8 +148,10 @@ def test_a_killed_choice_gives_the_undisturbed_answer(template_store: Path, back
     """With time for everything: what ends a stage is then how much there is to do, not the clock."""
     import effft.choice.choice  # noqa: F401 - loaded before the forks
 
+    (tmp_path / "elsewhere.csv").write_text("text\n" + "".join(f"the cat sees old dogs {n}\n" for n in range(9)))
     kills, rng = int(os.environ.get("EFFFT_KILLS", "3")), random.Random(3)
     words = command(write_rows(tmp_path / "rows.csv", {"yes": 12, "no": 12}), backbone, "--minutes", "60", "--json")
+    words += ["--ood", str(tmp_path / "elsewhere.csv")]
     places = [tmp_path / "whole", tmp_path / "torn"]
     for place in places:
         place.mkdir()
@@ -178,12 +180,13 @@ def test_a_killed_choice_gives_the_undisturbed_answer(template_store: Path, back
     *_, last, again = answers(places[1])
     assert (last["use"], last["settings"]) == (first["use"], first["settings"])
     assert again == last
-    assert any("mostly noise" in sentence for sentence in last["sentences"])
+    for word in ("mostly noise", "32 more labels", "texts of ood/elsewhere"):
+        assert any(word in sentence for sentence in last["sentences"]), word
     client = MlflowClient(tracking_uri=f"sqlite:///{places[1]}/mlflow.db")
     run = client.get_run(last["run_id"])
     parent = client.get_run(run.data.tags["mlflow.parentRunId"])
     assert (parent.data.tags["kind"], parent.info.status, run.info.status) == ("choice", "FINISHED", "FINISHED")
-    assert "answer.md" in [file.path for file in client.list_artifacts(parent.info.run_id)]
+    assert {"answer.md", "disagreement.csv"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
     version = client.get_model_version_by_alias("effft-rows", "champion")
     assert (version.run_id, version.tags["chosen_on"]) == (last["run_id"], "cross_validated")
 
@@ -199,6 +202,7 @@ def test_a_killed_choice_gives_the_undisturbed_answer(template_store: Path, back
         (["--latency", "0.000001ms"], "nothing fits"),
         (["--models", "no/such/model"], "no/such/model"),
         (["--rows", "3"], "--rows"),
+        (["--per-label", "1"], "per_label=1: a choice needs at least 2"),
     ],
 )
 def test_bad_input_is_a_sentence_before_training(

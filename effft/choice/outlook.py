@@ -1,0 +1,79 @@
+"""Beyond the answer: what more labels would probably change, and which unlabelled texts are worth one."""
+
+from functools import partial
+
+import numpy as np
+
+from effft.choice.answer import draws_of
+from effft.choice.ledger import Arm, Ledger, Unit
+from effft.progress import silent
+from effft.reports.disagreement import Disagreement
+from effft.search.jobs import TrainingJob, measure
+
+MORE, LEAST = 32, 16
+"""Labels that are added in the forecast, and rows from which half of them is worth a look."""
+
+SEEDS = 2
+"""Seeds that the half is measured on."""
+
+
+def half_units(arm: Arm, folds: int) -> list[Unit]:
+    """The units on which all rows are compared with half of them."""
+    seeds = [seed for seed, fold in arm.scores if fold == folds - 1][:SEEDS]
+    return [(seed, fold) for seed in seeds for fold in range(folds) if (seed, fold) in arm.scores]
+
+
+def forecast(ledger: Ledger, arm: Arm, rows: int, folds: int) -> list[str]:
+    """A sentence about more labels, from the scores on all rows and on half of them (drawn so that they nest).
+
+    Over this short way the score is taken to be linear in the logarithm of the rows; the interval is of `draws_of`.
+    """
+    units, gains = half_units(arm, folds), []
+    amount = (
+        {"per_label": arm.candidate.config.per_label // 2}
+        if arm.candidate.config.per_label
+        else {"rows": str(rows // 2)}
+    )
+
+    def half(seed: int, fold: int) -> float | None:
+        config = arm.candidate.config.model_copy(update={"seed": seed, "bootstrap": 0, "log_model": False, **amount})
+        ledger.progress(f"half of the rows, seed {seed}, fold {fold}", 0, 0)
+        found = measure(TrainingJob(config, (fold, folds, seed)), ledger.session, silent)
+        return None if found.failure else found.value
+
+    for unit in units:
+        score = ledger.once(f"half/{arm.candidate.label}/{unit[0]}/{unit[1]}", partial(half, *unit))
+        if score is not None:
+            gains.append(arm.scores[unit] - score)
+    if len(gains) < folds:
+        return []
+    steps = np.log2((rows + MORE) / rows)
+    low, high = np.quantile(draws_of(np.array([gains]), folds)[:, 0], [0.025, 0.975]) * steps
+    gain = float(np.mean(gains))
+    return [
+        f"{MORE} more labels would probably change that by {gain * steps:+.3f} [{low:+.3f}, {high:+.3f}]: from half of "
+        f"the rows to all of them it changed by {gain:+.3f}."
+    ]
+
+
+def disagreements(ledger: Ledger, arms: list[Arm]) -> list[Disagreement]:
+    """How finalists, trained on all rows, answer the sets without labels."""
+    from effft.runs.experiment import execute
+    from effft.runs.plan import prepare
+    from effft.tracking.tracker import MemoryTracker
+
+    def answers(arm: Arm) -> dict[str, list[list[str]]]:
+        config = arm.candidate.config.model_copy(
+            update={"bootstrap": 0, "log_model": False, "cross_validation": "none"}
+        )
+        plan = prepare(config, ledger.session)
+        tables = execute(plan, MemoryTracker(), ledger.progress).tables
+        sets = [name for name, split in plan.evaluated.items() if not split.labelled]
+        return {name: [[str(value) for value in tables[name][key]] for key in ("row", "answer")] for name in sets}
+
+    found = {a.candidate.label: ledger.once(f"answers/{a.candidate.label}", partial(answers, a)) for a in arms}
+    names = next(iter(found.values()))
+    return [
+        Disagreement(name, [int(row) for row in names[name][0]], {arm: [own[name][1]] for arm, own in found.items()})
+        for name in names
+    ]
