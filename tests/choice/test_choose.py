@@ -178,7 +178,8 @@ def test_a_killed_choice_gives_the_undisturbed_answer(template_store: Path, back
     assert {key: torn[key] for key in common} == {key: whole[key] for key in common}
     first, *_ = answers(places[0])
     *_, last, again = answers(places[1])
-    assert (last["use"], last["settings"]) == (first["use"], first["settings"])
+    near = {one["candidate"] for one in first["finalists"] if one["within_noise"]}
+    assert last["use"] in near, "of those within noise the cheapest, which two processes may time differently"
     assert again == last
     for word in ("mostly noise", "32 more labels", "texts of ood/elsewhere"):
         assert any(word in sentence for sentence in last["sentences"]), word
