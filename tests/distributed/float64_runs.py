@@ -32,6 +32,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "probe": ("gpt2", {}),
     "adaptive": ("gpt_neox", {"layers": 1}),
     "lora+pbft": ("bert", {"lora_modules": "all"}),
+    "adaptive+pbft": ("bart", {"layers": 1, "label_words": "not good,not bad"}),  # both halves, a row for each word
     "context_distillation": ("qwen3", {"teacher_shots": 4, "unlabelled": 3}),
     "icl": ("llama", {"shots": 4}),
 }

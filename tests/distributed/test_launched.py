@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("place"), "llama", "gpt_neox", "qwen3", "bert", "opt", "gpt2")
+    return make_place(tmp_path_factory.mktemp("place"), "llama", "gpt_neox", "qwen3", "bert", "opt", "gpt2", "bart")
 
 
 @pytest.fixture(scope="module")
