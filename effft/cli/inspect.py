@@ -55,11 +55,12 @@ def strategies() -> None:
     """List the strategies, the four choices each is made of, and the names that join by '+'."""
     from effft.cli.output import print_table
     from effft.cli.run import COMPOSED
-    from effft.strategies.strategy import AXES, NAMED, PARTS, SUMMARY, compose
+    from effft.strategies.strategy import AXES, NAMED, PARTS, PEFT_PARTS, SUMMARY, compose
 
     rows = [[name, *(part.about for part in compose(name).parts)] for name in (*NAMED, *COMPOSED)]
     joined = [f"- {name}: {SUMMARY[name]}" for name in PARTS if name not in NAMED]
-    notes = "\nNames join by '+'; these are only to be joined:", *joined
+    notes = "\nNames join by '+'; these have no line above:", *joined
+    notes += (f"- types of peft, each a name: {', '.join(PEFT_PARTS)}",)
     last = "\n`effft run STRATEGY --help` lists the parameters of a strategy."
     print_table(("strategy", *AXES), rows, range(5), *notes, last)
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effft.distributed.process_group import process_group
 from effft.errors import InputError, RunError, lookup, nearest
 from effft.models.backbone import Backbone
 from effft.models.forward.virtual_tokens import VirtualTokens
@@ -147,6 +148,11 @@ class Adapter:
     ) -> None:
         from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
 
+        if process_group().sharded:
+            raise InputError(
+                f"peft_type={kind}: a model in pieces (FSDP2) holds no adapter but plain LoRA; take lora without "
+                "--dora, --rslora and --lora-init, or train data parallel (deploy/accelerate/ddp.yaml)."
+            )
         self.backbone, self.kind = backbone, kind
         model: Any = backbone.model
         given = {id(p) for p in model.parameters()}

@@ -286,10 +286,12 @@ def holders(name: str, strategies: Sequence[Strategy]) -> list[Strategy]:
     """The strategies a parameter goes to: those that have it.
 
     What is about demonstrations goes to those that show some anyway (icl), so that zero_shot beside it stays
-    zero-shot; `shots` goes to all with a pattern where none does.
+    zero-shot; `shots` goes to all with a pattern where none does. A type of peft goes to `peft`, not to `ia3`.
     """
     having = [strategy for strategy in strategies if name in strategy.parameters]
     showing = [strategy for strategy in having if strategy.parameters.get("shots")]
     if name in ("demonstrations", "demo_order", "demo_seed"):
         return [strategy for strategy in having if strategy.shots]
+    if name in ("peft_type", "peft_config"):
+        return [strategy for strategy in having if not strategy.parameters["peft_type"]]
     return showing if name == "shots" and showing else having

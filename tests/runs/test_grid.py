@@ -7,7 +7,7 @@ import yaml
 
 from effft.errors import InputError
 from effft.runs.grid import PRESETS, ComparedRun, Grid, comparison_of, read_comparison
-from effft.strategies.strategy import NAMED
+from effft.strategies.strategy import NAMED, compose
 
 
 def runs(**fields: object) -> list[ComparedRun]:
@@ -78,8 +78,10 @@ def test_flags_replace_what_a_preset_says() -> None:
     assert {r.config.task for r in whole} == {"agreement", "overlap"}
     assert {r.config.strategy for r in whole} == set(NAMED)
     assert {r.config.evaluation_limit for r in whole} == {500}
-    # Three controls: seeds change nothing of a bag of words, nor of icl, where nothing trains; draws do.
-    assert len(whole) == 262 + 2 * 2 * (3 + 6 + 3)
+    # A seed counts where something trains, a draw where examples are read; of the controls the same: 3, 6 and 3.
+    known = [compose(name) for name in NAMED]
+    every = [(2 if s.trains else 1) * (3 if s.trains or s.shots else 1) for s in known]
+    assert len(whole) == 2 * 2 * (sum(every) + 3 + 6 + 3) + 3 * 3 * 2 * 3
     assert {r.config.overlap_strength for r in whole if r.config.task == "overlap"} == {None, 0.9, 0.5, 0.0}
     part = comparison_of("reference", per_label="8, 8", seeds=1, data_seeds=1, task="agreement", seed="10").runs()
     assert len(part) == len(NAMED) + 3

@@ -23,6 +23,7 @@ from effft.strategies.strategy import Strategy, compose
 from effft.training.loop import private_randomness, train
 from effft.training.teacher import teach
 
+DOCUMENTATION = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()
 CHOSEN = '{"token_indices": [5, 6, 7, 9]}'
 
 
@@ -85,6 +86,14 @@ def test_linear_maps_of_the_class_conv1d(folders: dict[str, Path], kind: str) ->
         return
     with pytest.raises(InputError, match=f"peft_type={kind}: the linear maps of .* are of the class Conv1D"):
         strategy_of(kind).trainable.check(backbone)
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    said = {True: "yes", False: "no"}
+    for kind, facts in TYPES.items():
+        marks = " | ".join(said[fact] for fact in (facts.starts_equal, bool(facts.merges), facts.conv1d))
+        rank = ", ".join(f"`{name}`" for name in facts.rank)
+        assert f"| `{kind}` | {facts.about} | {facts.rate:g} | {marks} | {rank} |" in DOCUMENTATION
 
 
 class Unlisted(Peft):
