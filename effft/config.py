@@ -108,8 +108,9 @@ class PartSettings(Settings):
     """Hidden state that the classifier reads; auto is the last token of a decoder and the mean of an encoder."""
     head_solver: Literal["solved", "gradient"] | None = None
     """How a classifier on a frozen model is fitted: solved (logistic regression), or by gradient steps."""
-    head_start: Literal["random", "probe"] | None = None
-    """Where a classifier that trains with the model starts: at random weights, or at a solved probe (LP-FT)."""
+    head_start: Literal["auto", "random", "probe"] | None = None
+    """Start of a classifier that trains with the model: random weights, or a solved probe (LP-FT); auto is the probe
+    where every parameter trains on fewer than 32 examples per label."""
     label_words: str | None = None
     """Label words in label order, comma-separated; a space is put before each: 'No,Yes'."""
     label_score: Literal["auto", "first", "sum", "mean", "pmi"] | None = None

@@ -135,7 +135,7 @@ def _updates(
     validation: where examples choose what is kept, they choose the penalty of a solved head.
     """
     config, strategy, items = plan.config, plan.strategy, features(items)
-    if strategy.parameters.get("head_start") == "probe":
+    if plan.starts_at_probe:
         solve_head(learner, items, config.seed)
     if not strategy.takes_steps:
         loss = solve_head(learner, items, config.seed, features(validation))

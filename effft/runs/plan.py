@@ -27,7 +27,7 @@ from effft.models.quantization import check_quantize
 from effft.runs.demonstrations import capped_shots, choose_demonstrations
 from effft.runs.resolved import ResolvedSettings, metric_of, resolve
 from effft.runs.session import Session
-from effft.strategies.parts import DistillKL, Pattern, Verbalizer
+from effft.strategies.parts import DistillKL, Everything, Pattern, Verbalizer
 from effft.strategies.prompting import MANY_UNKNOWN, PromptEncoder, check_pattern_name
 from effft.strategies.strategy import Strategy, compose
 from effft.tasks.loading import missing_ood
@@ -41,6 +41,10 @@ VALIDATION_FOLDS = 5
 """One of so many parts of the rows drawn validates, where `selection=validation` or a search asks for it."""
 
 READ_AHEAD = 200  # Training texts that are read before training, to see whether the model knows their words.
+
+
+PROBE_BELOW = 32
+"""Examples per label from which on full fine-tuning does better from random weights of the head (docs/results.md)."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,14 @@ class Plan:
         words = " ".join([self.strategy.name, *(p.short for p in self.strategy.parts if p.short not in ("", *names))])
         drawn = f"{self.amount}/label" if c.per_label else str(self.amount)
         return f"{words} · {drawn} · seed {c.seed}·{c.data_seed}"
+
+    @property
+    def starts_at_probe(self) -> bool:
+        """Whether a classifier that trains with the model starts at a solved probe of it."""
+        start = self.strategy.parameters.get("head_start")
+        per_label = self.config.per_label or len(self.draw.train) / len(self.task.labels)
+        few = isinstance(self.strategy.trainable, Everything) and per_label < PROBE_BELOW
+        return start == "probe" or (start == "auto" and few)
 
     @property
     def demo_seed(self) -> int:

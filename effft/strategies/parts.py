@@ -171,7 +171,8 @@ class ClassifierHead(Part):
 
     Args:
         pooling: `first`, `last` or `mean` token; `auto` is `last` for decoders and `mean` for encoders.
-        head_start: `random` weights, or those of a solved `probe` of the model as it is loaded.
+        head_start: `random` weights, or those of a solved `probe` of the model as it is loaded; `auto` is `probe` where
+            every parameter trains on fewer than 32 examples a label.
 
     References:
         Kumar et al. 2022, arXiv 2202.10054 (the start at a probe: LP-FT).
@@ -179,12 +180,7 @@ class ClassifierHead(Part):
 
     about: ClassVar[str] = "a new linear classifier"
     pooling: str = "auto"
-    head_start: str = "random"
-
-    @property
-    def short(self) -> str:
-        """The start, where it is not random."""
-        return "from a probe" if self.head_start == "probe" else ""
+    head_start: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ import torch
 from backbones import save_backbone
 from helpers import EXAMPLES, learner_on
 
+from effft.config import make_config
 from effft.errors import InputError
+from effft.runs.plan import prepare
+from effft.runs.session import Session
 from effft.strategies.learner import Learner
 from effft.strategies.scoring import predict
 from effft.strategies.strategy import compose
@@ -72,3 +75,19 @@ def test_validation_chooses_the_penalty(learner: Learner) -> None:
 def test_a_head_that_is_solved_has_no_start(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="head_start"):
         compose("probe").with_parameters({"head_start": "probe"})
+
+
+@pytest.mark.parametrize(
+    ("values", "warm"),
+    [
+        ({"strategy": "vanilla", "per_label": 8}, True),
+        ({"strategy": "vanilla", "per_label": 32}, False),
+        ({"strategy": "vanilla", "rows": 20}, True),
+        ({"strategy": "vanilla", "per_label": 8, "head_start": "random"}, False),
+        ({"strategy": "lora", "per_label": 8}, False),
+        ({"strategy": "lora", "per_label": 8, "head_start": "probe"}, True),
+        ({"strategy": "pbft", "per_label": 8}, False),
+    ],
+)
+def test_full_fine_tuning_on_few_examples_starts_at_a_probe(values: dict[str, object], warm: bool) -> None:
+    assert prepare(make_config(values), Session()).starts_at_probe == warm
