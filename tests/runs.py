@@ -37,6 +37,12 @@ class InMemory(RunReader):
     def studies(self, task: str) -> list[StoredRun]:
         return []
 
+    def comparisons(self, task: str) -> list[StoredRun]:
+        return [run for run in self.stored if run.tags.get("kind") == "comparison"]
+
+    def children(self, parent: StoredRun, kind: str = "") -> list[StoredRun]:
+        return [run for run in self.stored if run.tags.get("mlflow.parentRunId") == parent.run_id]
+
 
 def stored(
     strategy: str,

@@ -23,12 +23,14 @@ def make_report(
     out: str,
     parent: str,
     mlflow_url: str,
+    watch: int,
     json: bool,
     tracking_uri: str,
     experiment: str,
     no_tracking: bool,
 ) -> None:
     """Make the report, write it, log it, and tell where it is."""
+    from effft.cli import live
     from effft.cli.output import Progress, print_json
     from effft.cli.tracking import ui_line
     from effft.reports.report import build
@@ -40,9 +42,14 @@ def make_report(
     name = task_name(task)
     target = TrackingTarget(tracking_uri, experiment, no_tracking)
     command = shlex.join(["effft", "report", "--task", task, *(["--parent", parent] if parent else [])])
-    with Progress() as progress:
-        report = build(open_reader(tracking_uri), name, experiment, parent, command, progress, mlflow_url)
-    page = report.write(Path(out or f"report-{name}"))
+    folder = Path(out or f"report-{name}")
+
+    def make() -> "Report":
+        with Progress() as progress:
+            return build(open_reader(tracking_uri), name, experiment, parent, command, progress, mlflow_url, watch)
+
+    report = make() if not watch else live.watch(make, folder, watch)
+    page = report.write(folder)
     with tracked(open_tracker(target, f"effft/{name}", f"report {name}", {"task": name, "kind": "report"})) as tracker:
         publish(report, page, tracker, stderr=json)
     if json:
@@ -69,7 +76,7 @@ def publish(report: "Report", page: Path, tracker: "Tracker", stderr: bool = Fal
     if view:
         click.echo(f"side by side in the UI: {server or LOCAL_SERVER}{view}", err=stderr)
     for sentence in report.warnings:
-        click.echo(f"warning: {sentence}", err=stderr)
+        click.echo(f"note: {sentence}", err=stderr)
 
 
 report = Command(
@@ -84,6 +91,12 @@ report = Command(
         Option("parent", "Run id of a comparison or study, or several with commas: only its runs  [default: all]"),
         Option(
             "mlflow_url", "Server that the page's links to runs lead to  [default: the store's, else the local one]"
+        ),
+        Option(
+            "watch",
+            "Seconds after which it is made again and served while a comparison runs",
+            0,
+            type=click.IntRange(0),
         ),
         Option("json", "Print the tables of results as JSON", False, is_flag=True),
         *tracking_options(),

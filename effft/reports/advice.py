@@ -78,8 +78,8 @@ def _use(data: ReportData, chosen: RunGroup, amount: Amount, others: Sequence[Ru
 
 
 def _as_good(chosen: RunGroup, equal: Sequence[RunGroup], pairs: Sequence[Pair]) -> Iterator[str]:
-    if not pairs:
-        return
+    if not any(pair.pairs > 1 for pair in pairs):
+        return  # nothing has an interval
     if not equal:
         yield "None, by the intervals of the paired differences."
         return

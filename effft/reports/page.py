@@ -88,7 +88,9 @@ def plain(value: Any) -> Any:
     return value
 
 
-def page(title: str, lead: str, sections: Sequence[Section], foot: str, data: Mapping[str, object]) -> str:
+def page(
+    title: str, lead: str, sections: Sequence[Section], foot: str, data: Mapping[str, object], refresh: int
+) -> str:
     """The whole document; its policy allows this style and this script alone, by their hashes."""
     css, js = (f"\n{(TEMPLATES / name).read_text()}" for name in ("report.css", "report.js"))
     return render(
@@ -97,6 +99,7 @@ def page(title: str, lead: str, sections: Sequence[Section], foot: str, data: Ma
         lead=lead,
         sections=sections,
         foot=foot,
+        refresh=refresh,
         data=plain(data),
         css=css,
         js=js,

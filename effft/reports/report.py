@@ -22,6 +22,7 @@ from effft.reports.published import published_section
 from effft.reports.results import ResultsTable, results_table
 from effft.reports.searches import StudyRecord, read_studies, search_section, trials_csv
 from effft.reports.slices import slice_tables
+from effft.reports.under_way import under_way
 from effft.reports.warnings import find_missing, find_warnings
 from effft.tracking.reading import RunReader
 
@@ -63,12 +64,14 @@ class Report:
         files: Name -> text: the page, its Markdown twin, the CSV files and the still figures.
         tables: The table of results of every backbone.
         warnings: Sentences that a reader must know.
+        under_way: Whether a comparison of the task still runs; known where the report is refreshed.
     """
 
     data: ReportData
     files: dict[str, str]
     tables: dict[str, ResultsTable]
     warnings: Sequence[str]
+    under_way: bool = False
 
     @property
     def runs(self) -> int:
@@ -108,6 +111,7 @@ def build(
     command: str = "",
     progress: ProgressCallback = silent,
     mlflow_url: str = "",
+    refresh: int = 0,
 ) -> Report:
     """Read the runs of a task back from MLflow and make everything of the report.
 
@@ -120,6 +124,7 @@ def build(
         progress: Told the stages.
         mlflow_url: Where the MLflow server answers that the page's links lead to ('' = the store's server, or that of
             `mlflow ui`).
+        refresh: Seconds after which a browser loads the page again while comparisons of the task run (0 = never).
 
     Raises:
         InputError: There is no such experiment, or the address of the server is none.
@@ -139,14 +144,18 @@ def build(
     tables = {backbone: results_table(data, backbone) for backbone in data.backbones}
     warnings, missing = find_warnings(data), find_missing(data)
     progress("figures", 0, 0)
-    sections = list(_sections(data, tables, pairs, (warnings, missing), studies))
+    running = list(under_way(reader, task)) if refresh else []
+    sections = [Section("under-way", "Under way", running)] if running else []
+    sections += _sections(data, tables, pairs, (warnings, missing), studies)
     day = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     title, lead = f"{task}: which strategy works best, and at what cost", _lead(data)
     foot = f"Made {day} from {experiment} by effft." + (f" Again: {command}" if command else "")
     charts = [block for section in sections for block in section.blocks if isinstance(block, Chart)]
     still = {name: svg for b in data.backbones for name, svg in stills(data, b, data.amounts(b)[-1]).items()}
     files = {
-        "report.html": page(title, lead, sections, foot, page_data(data, mlflow_url or reader.server)),
+        "report.html": page(
+            title, lead, sections, foot, page_data(data, mlflow_url or reader.server), refresh if running else 0
+        ),
         "report.md": markdown(title, lead, sections, command),
         "runs.csv": runs_csv(data),
         "results.csv": results_csv(data),
@@ -156,7 +165,7 @@ def build(
         **still,
         **{chart.still: still_lines(chart) for chart in charts if chart.kind == "lines"},
     }
-    return Report(data, files, tables, [*warnings, *missing])
+    return Report(data, files, tables, [*warnings, *missing], bool(running))
 
 
 def _lead(data: ReportData) -> str:

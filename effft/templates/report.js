@@ -277,8 +277,10 @@
   };
 
   const charts = { scores, trade, learning, even, lines: given, history };
+  const store = (work) => { try { return work(sessionStorage); } catch (refused) { return null; } };
   const draw = () => {
     tip.hidden = true;
+    store((kept) => kept.setItem("effft", JSON.stringify({ ...state, pinned: [...state.pinned], hover: "" })));
     $$("figure[data-chart]").forEach((figure) => {
       const plot = figure.querySelector(".plot"), made = charts[figure.dataset.chart](Math.max(280, plot.clientWidth), figure);
       const [picture, note] = Array.isArray(made) ? made : [made, ""];
@@ -421,6 +423,10 @@
   $$(".pairs td").forEach((cell) => cell.classList.toggle("holds", cell.textContent.includes("*")));
 
   state.amount = largest();
+  if (document.querySelector("meta[http-equiv=refresh]")) {
+    const kept = JSON.parse(store((own) => own.getItem("effft")) || "{}");
+    if (place[kept.x] !== undefined && place[kept.y] !== undefined && byKey.size && groups.some((g) => g.backbone === kept.backbone && g.amount === kept.amount)) Object.assign(state, kept, { pinned: new Set(kept.pinned) });
+  }
   const start = document.getElementById("scores");
   if (start) start.before(controls());
   draw();

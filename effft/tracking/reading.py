@@ -81,9 +81,14 @@ class RunReader:
         parents = self._search(self._ids().values(), f"tags.kind = 'study' and tags.task = {quoted(task)}")
         return sorted(parents, key=lambda run: (run.started or 0, run.name))
 
-    def children(self, parent: StoredRun, kind: str) -> list[StoredRun]:
-        """The runs of one kind (a tag) under a parent, in whatever experiment they are."""
-        return self._search(self._ids().values(), f"tags.`{PARENT}` = '{parent.run_id}' and tags.kind = '{kind}'")
+    def comparisons(self, task: str) -> list[StoredRun]:
+        """The parent runs of the comparisons on a task, in every experiment."""
+        return self._search(self._ids().values(), f"tags.kind = 'comparison' and tags.task = {quoted(task)}")
+
+    def children(self, parent: StoredRun, kind: str = "") -> list[StoredRun]:
+        """The runs under a parent, in whatever experiment they are; of one kind (a tag) if it is given."""
+        only = f" and tags.kind = '{kind}'" if kind else ""
+        return self._search(self._ids().values(), f"tags.`{PARENT}` = '{parent.run_id}'{only}")
 
     def _ids(self) -> dict[str, str]:
         with store_errors():

@@ -68,6 +68,14 @@ def test_a_run_far_below_the_others_is_named() -> None:
     assert data_of(*runs_of("lora", [0.9, 0.91, 0.92, 0.85])).groups[0].fallen() == []
 
 
+def test_a_single_pair_decides_nothing() -> None:
+    single = answer(data_of(*runs_of("lora", [0.9], 0.9), *runs_of("probe", [0.5])), "m", [])
+    assert "As good" not in single
+    assert (
+        single["How sure"] == "Every number of it comes from a single run, so this is no more than a first impression."
+    )
+
+
 def test_a_link_leads_to_a_server_and_to_nothing_else() -> None:
     reader = InMemory(runs_of("lora", [0.8, 0.9]))
     page = build(reader, "dogs", mlflow_url="https://tracking.example/").files["report.html"]
