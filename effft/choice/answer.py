@@ -39,7 +39,7 @@ class Judged:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Its 95 % interval; None where a single unit was measured."""
+        """Its 95 % interval; None where too few units were measured."""
         return None if np.isnan(self.low) else (self.low, self.high)
 
     @property
@@ -75,16 +75,18 @@ def draws_of(scores: Array, folds: int) -> Array:
 def judge(arms: Sequence[Arm], units: Sequence[Unit], folds: int) -> list[Judged]:
     """The finalists, the highest mean first, of equal means the cheaper. A draw that several win is shared.
 
-    units: that all of them were measured on. From a single one nothing can be said: each may be the best.
+    units: that all of them were measured on. Where they are fewer than the folds nothing can be told: each may be the
+    best.
     """
     order = sorted(arms, key=lambda arm: arm.cost)
     scores = np.array([[arm.scores[unit] for unit in units] for arm in order])
     means = scores.mean(axis=1)
-    draws = draws_of(scores, folds) if len(units) > 1 else np.tile(means.max(), (1, len(order)))
+    told = len(units) >= folds
+    draws = draws_of(scores, folds) if told else np.tile(means.max(), (1, len(order)))
     highest = draws.max(axis=1, keepdims=True)
     wins = draws >= highest - 1e-9
     near = draws >= draws[:, [means.argmax()]] - 1e-9
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0) if len(units) > 1 else np.full((2, len(order)), np.nan)
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0) if told else np.full((2, len(order)), np.nan)
     columns = zip(
         order, means, low, np.minimum(high, 1), (wins / wins.sum(axis=1, keepdims=True)).mean(axis=0),
         (highest - draws).mean(axis=0), near.mean(axis=0), strict=True,
@@ -94,11 +96,11 @@ def judge(arms: Sequence[Arm], units: Sequence[Unit], folds: int) -> list[Judged
 
 
 def chosen(judged: Sequence[Judged], rows: int, floor: float) -> Judged:
-    """The one with the highest mean; with few rows the cheapest that is within noise of it and not below the floor.
+    """The one with the highest mean; with few rows or units the cheapest within noise of it and not below the floor.
 
     floor: mean of always answering the most frequent label.
     """
-    if rows >= FEW_ROWS:
+    if rows >= FEW_ROWS and judged[0].interval:
         return judged[0]
     safe = [one for one in judged if one.within_noise and one.mean >= floor] or judged[:1]
     return min(safe, key=lambda one: one.arm.cost)
@@ -114,8 +116,8 @@ def sentences(
 ) -> Iterator[str]:
     """What to do, and how sure that is."""
     name = best.arm.candidate.label
-    if units < 2:
-        yield f"Use {name}: {metric} {best.score} on a single fold; more --minutes are needed to tell more."
+    if not best.interval:
+        yield f"Use {name}: {metric} {best.score} on {units} of the folds; more --minutes are needed to tell more."
     else:
         yield (
             f"Use {name}: {metric} {best.score} on {units} folds; it is the best with probability {best.best:.2f}, and "

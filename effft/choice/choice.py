@@ -182,7 +182,7 @@ def run_choice(
             judged, units = _finals(ledger, plan, arms, times, storage, say)
             controls = [arm for arm in arms if arm.candidate.control and arm.scores]
             floor = max((arm.mean for arm in controls if arm.candidate.control == "majority"), default=float("-inf"))
-            best = chosen(judged, plan.rows if units > 1 else 0, floor)
+            best = chosen(judged, plan.rows, floor)
             found = list(sentences(judged, best, controls, plan.rows, plan.study.metric, units))
             found += _outlook(ledger, plan, best.arm, judged, parent)
             run_id = _train(ledger, plan, best.arm, target, parent)
@@ -280,7 +280,7 @@ def _finals(
         raise RunError("no strategy is left after the race; see its failures in the log.")
     done, controls = list(left[0].scores), [arm for arm in arms if arm.candidate.control and not arm.failure]
     tuned = []
-    if plan.rows >= FEW_ROWS and ledger.spent < (1 - LEFT_TO_TUNE) * times.end:
+    if plan.rows >= FEW_ROWS and len(done) >= folds and ledger.spent < (1 - LEFT_TO_TUNE) * times.end:
         for place, arm in enumerate(left[:TUNED]):
             share = (times.tune - ledger.spent) / (min(TUNED, len(left)) - place)
             tuned += tune(ledger, arm, storage, ledger.spent + share, say)

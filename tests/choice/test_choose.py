@@ -92,6 +92,13 @@ def test_the_probabilities_are_of_one_best(scores: list[list[float]], units: int
     assert judged[0].regret == pytest.approx(min(one.regret for one in judged), abs=0.02)
 
 
+def test_less_than_all_folds_tells_nothing() -> None:
+    judged = judge(measured([[0.1, 0.2], [0.9, 0.9]]), UNITS[:2], folds=4)
+    assert all(one.within_noise and one.interval is None for one in judged)
+    assert [one.best for one in judged] == [0.5, 0.5]
+    assert chosen(judged, 64, 0.0).arm.candidate.name == "arm 0"
+
+
 def test_equal_arms_share_and_a_gap_is_sure() -> None:
     same = judge(measured([[0.5, 0.7, 0.6, 0.8]] * 2), UNITS[:4], folds=4)
     assert [one.best for one in same] == [0.5, 0.5]
