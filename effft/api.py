@@ -199,7 +199,8 @@ def choose(
         InputError: anything that the command line would refuse, in the same sentence.
     """
     from effft.choice.candidates import limits_of
-    from effft.choice.choice import plan_choice, run_choice
+    from effft.choice.choice import run_choice
+    from effft.choice.plan import plan_choice
     from effft.search.storage import check_storage
 
     began, limits = began or time.monotonic(), limits_of(minutes, memory, latency)

@@ -1,34 +1,30 @@
 """A choice from its limits to the model: what fits, the race, tuning, fresh seeds, the answer, the final training."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Any
 
-from effft.choice import outlook
 from effft.choice.answer import FEW_ROWS, Judged, chosen, judge, sentences, table
-from effft.choice.candidates import STAND_IN, Candidate, Limits, candidates, excess, needs
+from effft.choice.candidates import Candidate, excess, needs
 from effft.choice.ledger import Arm, Ledger, Unit
+from effft.choice.outlook import outlook
+from effft.choice.plan import ChoicePlan
 from effft.choice.race import FINALISTS, SEEDS, race
 from effft.choice.tuning import tune
-from effft.config import PART_FIELDS, Amount, TrackingTarget, make_config
+from effft.config import TrackingTarget
 from effft.errors import InputError, RunError
-from effft.evaluation.cross_validation import folds_of
 from effft.evaluation.metric_keys import CROSS_VALIDATED
 from effft.progress import ProgressCallback
 from effft.reports.blocks import Table
-from effft.reports.disagreement import disagreement_csv
 from effft.reports.page import markdown_blocks
 from effft.runs.estimate import Skeletons
-from effft.runs.plan import prepare, prepare_validation, with_amount
+from effft.runs.plan import prepare
 from effft.runs.session import Session
-from effft.search.settings import FOLDS, HELD_OUT_SEED_OFFSET, Settings, StudyPlan
-from effft.search.spaces import Space
+from effft.search.settings import HELD_OUT_SEED_OFFSET
 from effft.search.storage import open_study, said_plainly
 from effft.search.study import open_study_run, register_once
-from effft.strategies.search_space import Choice, Range
-from effft.tasks.loading import content_digest
 from effft.tracking import open_tracker
 from effft.tracking.tracker import Tracker, tracked
 
@@ -38,27 +34,6 @@ RACE, TUNE, CUT = 0.5, 0.75, 0.9
 LEFT_TO_TUNE = 0.4  # Share of the time that must be left for tuning to begin.
 TUNED, FRESH = 2, 5  # Strategies that are tuned, and fresh seeds at most.
 SHORT = 1.0  # Seconds of a training below which its estimate does not tell how fast this machine is now.
-SAVING = 5.0  # Seconds that saving, logging and registering take beside the final training.
-
-
-@dataclass(frozen=True)
-class ChoicePlan:
-    """A choice that passed every check. rows: labelled ones; queries: texts that the final run will be evaluated on.
-
-    unlabelled: the sets of them that have no labels.
-    """
-
-    study: StudyPlan
-    candidates: Sequence[Candidate]
-    limits: Limits
-    rows: int
-    queries: int
-    unlabelled: tuple[str, ...]
-
-    @property
-    def folds(self) -> int:
-        """Parts that the rows are cut into."""
-        return self.study.settings.folds
 
 
 @dataclass(frozen=True)
@@ -103,49 +78,6 @@ class Answer:
                 "run_id": self.run_id}  # fmt: skip
 
 
-def plan_choice(
-    values: Mapping[str, Any], models: Sequence[str], limits: Limits, name: str, session: Session
-) -> ChoicePlan:
-    """Everything that can be checked before something trains; every model is loaded.
-
-    Args:
-        values: RunConfig fields, as given.
-        models: Names of the models.
-        limits: What there is.
-        name: Of the study in the storage; made of task, amount, models and seeds where it is ''.
-        session: Keeps models and data.
-
-    Raises:
-        InputError: what is wrong, in a sentence.
-    """
-    found = candidates(values, models, session)
-    own = {key: value for key, value in values.items() if key not in PART_FIELDS}
-    for model in models:
-        config = make_config({**own, "strategy": STAND_IN, "model": model})
-        config = with_amount(config, session.task(config))
-        if config.per_label == 1:
-            raise InputError("per_label=1: a choice needs at least 2 examples per label (flag --per-label).")
-        folds = min(FOLDS, config.per_label or FOLDS)
-        first = prepare_validation(config, session, (0, folds, config.seed))
-    examples = first.draw.train + first.draw.validation
-    folds_of(f"{folds}x1", first.task, examples)
-    evaluated = prepare(config, session).evaluated
-    unlabelled = tuple(name for name, split in evaluated.items() if not split.labelled)
-    short = "+".join(model.rstrip("/").rpartition("/")[2] for model in models)
-    place = f"{first.task.name}/choose/{Amount.of(vars(config)).name}/{short}/{config.seed}-{config.data_seed}"
-    digests = [session.model_digest(config.model_copy(update={"model": model})) for model in models]
-    content = {"data.train": content_digest(first.task, config.data_dir, ["train"]), "weights": " ".join(digests)}
-    space: Space = {
-        "strategy": Choice(tuple(one.name for one in found)), "tuned": Choice(("no", "yes")),
-        "seed": Range(0, 2**32, whole=True), "fold": Range(0, folds - 1, whole=True),
-    }  # fmt: skip
-    study = StudyPlan(
-        name or place, config, space, Settings(folds=folds), first.resolved.metric, {}, first.task.name, config, (), (),
-        content,
-    )  # fmt: skip
-    return ChoicePlan(study, found, limits, len(examples), sum(map(len, evaluated.values())), unlabelled)
-
-
 @said_plainly()
 def run_choice(
     plan: ChoicePlan,
@@ -184,7 +116,7 @@ def run_choice(
             floor = max((arm.mean for arm in controls if arm.candidate.control == "majority"), default=float("-inf"))
             best = chosen(judged, plan.rows, floor)
             found = list(sentences(judged, best, controls, plan.rows, plan.study.metric, units))
-            found += _outlook(ledger, plan, best.arm, judged, parent)
+            found += outlook(ledger, plan, best.arm, judged, parent)
             run_id = _train(ledger, plan, best.arm, target, parent)
             if run_id:
                 found += register_once(stored, run_id, plan.study.name, target, best.mean, CROSS_VALIDATED)
@@ -294,8 +226,8 @@ def _finals(
     finalists = [arm for arm in finalists if not arm.failure]
     fresh: list[Unit] = []
     for unit in [(first + HELD_OUT_SEED_OFFSET + seed, fold) for seed in range(FRESH) for fold in range(folds)]:
-        seconds = 1.1 * sum(arm.cost for arm in finalists) + max(_final_seconds(plan, arm) for arm in finalists)
-        if ledger.spent + seconds > times.end:
+        last = max(plan.final_seconds(arm.cost, arm.latency) for arm in finalists)
+        if ledger.spent + 1.1 * sum(arm.cost for arm in finalists) + last > times.end:
             break
         for arm in [*controls, *finalists]:
             if not arm.failure:
@@ -310,36 +242,9 @@ def _finals(
     return judge(finalists, used, folds), len(used)
 
 
-def _outlook(ledger: Ledger, plan: ChoicePlan, best: Arm, judged: Sequence[Judged], parent: Tracker) -> list[str]:
-    """Sentences about more labels and about texts without labels, as far as there is time."""
-    found: list[str] = []
-    end = plan.limits.seconds - _final_seconds(plan, best)
-    if plan.rows >= outlook.LEAST and ledger.spent + len(outlook.half_units(best, plan.folds)) * best.cost < end:
-        found += outlook.forecast(ledger, best, plan.rows, plan.folds)
-    near = [one.arm for one in judged if one.within_noise]
-    seconds = sum(1.2 * (arm.cost + plan.queries * arm.latency / 1000) for arm in near)
-    if plan.unlabelled and len(near) > 1 and ledger.spent + seconds < end:
-        sets = outlook.disagreements(ledger, near)
-        splits = {name: ledger.session.split(best.candidate.config, name).examples for name in plan.unlabelled}
-        texts = {name: {example.index: example.texts for example in own} for name, own in splits.items()}
-        parent.text("disagreement.csv", disagreement_csv(sets, texts))
-        for one in sets:
-            share = f"{100 * max(one.pairs.values()):.0f} % of the {len(one.rows):,} texts of {one.name}"
-            found.append(
-                f"What is within noise differs on up to {share}: no score here says which is right there; "
-                "disagreement.csv of the run has those to label next."
-            )
-    return found
-
-
-def _final_seconds(plan: ChoicePlan, arm: Arm) -> float:
-    """What the final run of an arm will take, its out-of-fold estimate included."""
-    return SAVING + 1.2 * ((plan.folds + 1) * arm.cost + plan.queries * arm.latency / 1000)
-
-
 def _train(ledger: Ledger, plan: ChoicePlan, arm: Arm, target: TrackingTarget, parent: Tracker) -> str:
     """Train the chosen one on all rows, with an out-of-fold estimate where there is time; the id of its run."""
-    estimated = ledger.spent + _final_seconds(plan, arm) <= plan.limits.seconds
+    estimated = ledger.spent + plan.final_seconds(arm.cost, arm.latency) <= plan.limits.seconds
     folds = f"{plan.folds}x1" if estimated else "none"
     config = arm.candidate.config.model_copy(update={"log_model": True, "cross_validation": folds})
 

@@ -1,14 +1,17 @@
 """Beyond the answer: what more labels would probably change, and which unlabelled texts are worth one."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
-from effft.choice.answer import draws_of
+from effft.choice.answer import Judged, draws_of
 from effft.choice.ledger import Arm, Ledger, Unit
+from effft.choice.plan import ChoicePlan
 from effft.progress import silent
-from effft.reports.disagreement import Disagreement
+from effft.reports.disagreement import Disagreement, disagreement_csv
 from effft.search.jobs import TrainingJob, measure
+from effft.tracking.tracker import Tracker
 
 MORE, LEAST = 32, 16
 """Labels that are added in the forecast, and rows from which half of them is worth a look."""
@@ -77,3 +80,25 @@ def disagreements(ledger: Ledger, arms: list[Arm]) -> list[Disagreement]:
         Disagreement(name, [int(row) for row in names[name][0]], {arm: [own[name][1]] for arm, own in found.items()})
         for name in names
     ]
+
+
+def outlook(ledger: Ledger, plan: ChoicePlan, best: Arm, judged: Sequence[Judged], parent: Tracker) -> list[str]:
+    """Sentences about more labels and about texts without labels, as far as there is time."""
+    found: list[str] = []
+    end = plan.limits.seconds - plan.final_seconds(best.cost, best.latency)
+    if plan.rows >= LEAST and ledger.spent + len(half_units(best, plan.folds)) * best.cost < end:
+        found += forecast(ledger, best, plan.rows, plan.folds)
+    near = [one.arm for one in judged if one.within_noise]
+    seconds = sum(1.2 * (arm.cost + plan.queries * arm.latency / 1000) for arm in near)
+    if plan.unlabelled and len(near) > 1 and ledger.spent + seconds < end:
+        sets = disagreements(ledger, near)
+        splits = {name: ledger.session.split(best.candidate.config, name).examples for name in plan.unlabelled}
+        texts = {name: {example.index: example.texts for example in own} for name, own in splits.items()}
+        parent.text("disagreement.csv", disagreement_csv(sets, texts))
+        for one in sets:
+            share = f"{100 * max(one.pairs.values()):.0f} % of the {len(one.rows):,} texts of {one.name}"
+            found.append(
+                f"What is within noise differs on up to {share}: no score here says which is right there; "
+                "disagreement.csv of the run has those to label next."
+            )
+    return found

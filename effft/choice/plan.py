@@ -1,0 +1,88 @@
+"""A choice before it measures: everything that can be checked is checked here, and every model is loaded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from effft.choice.candidates import STAND_IN, Candidate, Limits, candidates
+from effft.config import PART_FIELDS, Amount, make_config
+from effft.errors import InputError
+from effft.evaluation.cross_validation import folds_of
+from effft.runs.plan import prepare, prepare_validation, with_amount
+from effft.runs.session import Session
+from effft.search.settings import FOLDS, Settings, StudyPlan
+from effft.search.spaces import Space
+from effft.strategies.search_space import Choice, Range
+from effft.tasks.loading import content_digest
+
+SAVING = 5.0  # Seconds that saving, logging and registering take beside the final training.
+
+
+@dataclass(frozen=True)
+class ChoicePlan:
+    """A choice that passed every check. rows: labelled ones; queries: texts that the final run will be evaluated on.
+
+    unlabelled: the sets of them that have no labels.
+    """
+
+    study: StudyPlan
+    candidates: Sequence[Candidate]
+    limits: Limits
+    rows: int
+    queries: int
+    unlabelled: tuple[str, ...]
+
+    @property
+    def folds(self) -> int:
+        """Parts that the rows are cut into."""
+        return self.study.settings.folds
+
+    def final_seconds(self, cost: float, latency: float) -> float:
+        """What the final run of a candidate will take, its out-of-fold estimate included.
+
+        cost: seconds of a training; latency: milliseconds a query.
+        """
+        return SAVING + 1.2 * ((self.folds + 1) * cost + self.queries * latency / 1000)
+
+
+def plan_choice(
+    values: Mapping[str, Any], models: Sequence[str], limits: Limits, name: str, session: Session
+) -> ChoicePlan:
+    """Everything that can be checked before something trains; every model is loaded.
+
+    Args:
+        values: RunConfig fields, as given.
+        models: Names of the models.
+        limits: What there is.
+        name: Of the study in the storage; made of task, amount, models and seeds where it is ''.
+        session: Keeps models and data.
+
+    Raises:
+        InputError: what is wrong, in a sentence.
+    """
+    found = candidates(values, models, session)
+    own = {key: value for key, value in values.items() if key not in PART_FIELDS}
+    for model in models:
+        config = make_config({**own, "strategy": STAND_IN, "model": model})
+        config = with_amount(config, session.task(config))
+        if config.per_label == 1:
+            raise InputError("per_label=1: a choice needs at least 2 examples per label (flag --per-label).")
+        folds = min(FOLDS, config.per_label or FOLDS)
+        first = prepare_validation(config, session, (0, folds, config.seed))
+    examples = first.draw.train + first.draw.validation
+    folds_of(f"{folds}x1", first.task, examples)
+    evaluated = prepare(config, session).evaluated
+    unlabelled = tuple(name for name, split in evaluated.items() if not split.labelled)
+    short = "+".join(model.rstrip("/").rpartition("/")[2] for model in models)
+    place = f"{first.task.name}/choose/{Amount.of(vars(config)).name}/{short}/{config.seed}-{config.data_seed}"
+    digests = [session.model_digest(config.model_copy(update={"model": model})) for model in models]
+    content = {"data.train": content_digest(first.task, config.data_dir, ["train"]), "weights": " ".join(digests)}
+    space: Space = {
+        "strategy": Choice(tuple(one.name for one in found)), "tuned": Choice(("no", "yes")),
+        "seed": Range(0, 2**32, whole=True), "fold": Range(0, folds - 1, whole=True),
+    }  # fmt: skip
+    study = StudyPlan(
+        name or place, config, space, Settings(folds=folds), first.resolved.metric, {}, first.task.name, config, (), (),
+        content,
+    )  # fmt: skip
+    return ChoicePlan(study, found, limits, len(examples), sum(map(len, evaluated.values())), unlabelled)
