@@ -116,8 +116,8 @@ class PartSettings(Settings):
     label_score: Literal["auto", "first", "sum", "mean", "pmi"] | None = None
     """Score of a label word: log-probability of its first token, their sum, mean, or pmi; auto is first for words of
     one token each, else mean."""
-    layers: types.Positive | None = None
-    """Number of top transformer blocks to train."""
+    layers: types.Layers | None = None
+    """Transformer blocks to train: how many at the top, or which, the lowest being 0: 0-3."""
     train_embeddings: bool | None = None
     """Train the embeddings too, and an LM head tied to them."""
     train_final_norm: bool | None = None

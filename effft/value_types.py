@@ -36,6 +36,16 @@ def _folds(value: object) -> str:
     return text
 
 
+def _layers(value: object) -> int | str:
+    text = str(value).removesuffix(".0")
+    found = re.fullmatch(r"([0-9]{1,4})-([0-9]{1,4})", text)
+    if found and int(found[1]) <= int(found[2]):
+        return text
+    if not (re.fullmatch(r"[0-9]{1,9}", text) and int(text)):
+        raise ValueError("must be a whole number of at least 1, or a range of blocks such as 0-3, the lowest being 0")
+    return int(text)
+
+
 def _peft_type(value: object) -> str:
     return str(value).strip().lower().replace("-", "_")
 
@@ -51,6 +61,7 @@ def _json_object(value: object) -> str:
     return text
 
 
+Layers = Annotated[int | str, BeforeValidator(_layers)]
 Rows = Annotated[str, BeforeValidator(_rows)]
 JsonObject = Annotated[str, BeforeValidator(_json_object)]
 PeftType = Annotated[str, BeforeValidator(_peft_type)]

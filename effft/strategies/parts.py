@@ -249,26 +249,45 @@ class Everything(Part):
 
 @dataclass(frozen=True)
 class TopLayers(Part):
-    """The last transformer blocks; of an encoder-decoder with its LM head, those of both halves.
+    """The last transformer blocks, or a range of them; of an encoder-decoder with its LM head, those of both halves.
 
     Args:
-        layers: how many blocks train (of each half).
+        layers: how many blocks at the top train (of each half), or which, the lowest being 0: `0-3`.
         train_embeddings: whether the embeddings train too.
         train_final_norm: whether the final norm trains too.
+
+    References:
+        Lee et al. 2023, arXiv 2210.11466 (which blocks to train: surgical fine-tuning).
     """
 
     about: ClassVar[str] = "the top transformer blocks"
     base_rate: ClassVar[float] = 1e-4
-    in_name: ClassVar[str] = "top {layers}"
     space: ClassVar[Mapping[str, Dimension]] = {"layers": Range(1, ALL, whole=True)}
-    layers: int = 2
+    layers: int | str = 2
     train_embeddings: bool = False
     train_final_norm: bool = False
+
+    @property
+    def short(self) -> str:
+        """Which blocks."""
+        return f"top {self.layers}" if isinstance(self.layers, int) else f"blocks {self.layers}"
+
+    @property
+    def blocks(self) -> slice:
+        """Their places."""
+        if isinstance(self.layers, int):
+            return slice(-self.layers, None)
+        first, last = map(int, self.layers.split("-"))
+        return slice(first, last + 1)
 
     def check(self, backbone: "Backbone") -> None:
         """More blocks than there are is an InputError."""
         count = backbone.layout.depth
-        if self.layers > count:
+        if isinstance(self.layers, str) and self.blocks.stop > count:
+            raise InputError(
+                f"layers={self.layers}: the blocks of {backbone.name!r} are 0-{count - 1} (flag --layers)."
+            )
+        if isinstance(self.layers, int) and self.layers > count:
             raise InputError(
                 f"layers={self.layers}: {backbone.name!r} has {count} blocks, so at most {count} can train "
                 "(flag --layers)."
@@ -278,7 +297,7 @@ class TopLayers(Part):
         """The last blocks', and what the switches add."""
         self.check(backbone)
         layout = backbone.layout
-        modules = [block for stack in layout.stacks for block in stack[-self.layers :]]
+        modules = [block for stack in layout.stacks for block in stack[self.blocks]]
         modules += layout.embeddings if self.train_embeddings else ()
         modules += layout.final_norms if self.train_final_norm else ()
         return [parameter for module in modules for parameter in module.parameters()]

@@ -136,6 +136,7 @@ def test_trainable_groups(folders: dict[str, Path]) -> None:
     assert moved("probe") == {"head": head}
     assert set(moved("adaptive", layers=1)) == {"blocks", "head"}
     assert moved("adaptive", layers=3)["blocks"] == 3 * moved("adaptive", layers=1)["blocks"]
+    assert moved("adaptive", layers="0-1") == moved("adaptive", layers=2)
     assert set(moved("adaptive", train_embeddings=True, train_final_norm=True)) == {
         "blocks", "head", "embeddings", "final_norm",
     }  # fmt: skip
@@ -158,7 +159,13 @@ def test_dropout_only_where_weights_move(folders: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize(
     ("spec", "values", "said"),
-    [("adaptive", {"layers": 9}, "has 3 blocks"), ("lora", {"rank": 33}, "at most 32"), ("lora", {"rank": 32}, "")],
+    [
+        ("adaptive", {"layers": 9}, "has 3 blocks"),
+        ("adaptive", {"layers": "1-3"}, "are 0-2"),
+        ("adaptive", {"layers": "1-2"}, ""),
+        ("lora", {"rank": 33}, "at most 32"),
+        ("lora", {"rank": 32}, ""),
+    ],
 )
 def test_bounds_of_the_backbone(folders: dict[str, Path], spec: str, values: dict[str, object], said: str) -> None:
     strategy = compose(spec).with_parameters(values)
