@@ -70,7 +70,7 @@ def _overview(data: ReportData, backbone: str, amount: Amount) -> str:
     groups = data.groups_on(backbone, amount)[::-1]
     still = Still(f"{data.home_title} and out of domain, {amount.examples}", 1.2 + 0.34 * max(2, len(groups)))
     still.canvas.delaxes(still.axes)
-    panels = still.canvas.subplots(1, len(data.splits), sharey=True, squeeze=False)[0]
+    panels = still.canvas.subplots(1, len(data.splits), sharex=True, sharey=True, squeeze=False)[0]
     for split, axes in zip(data.splits, panels, strict=True):
         still.axes = axes
         axes.grid(color="#e2e2e2", linewidth=0.6)
@@ -81,7 +81,7 @@ def _overview(data: ReportData, backbone: str, amount: Amount) -> str:
             axes.axvline(x, color=GUIDE, linestyle=":" if name == "chance" else "--", linewidth=1)
         for place, group in enumerate(groups):
             runs = group.values(f"score/{split}")
-            axes.plot(runs, [place] * len(runs), "o", color=colour(group.strategy)[1], markersize=3, alpha=0.8)
+            axes.plot(runs, [place - 0.25] * len(runs), "o", color=colour(group.strategy)[0], markersize=3, alpha=0.4)
             if stat := group.score(split):
                 still.point(stat.mean, place, group.strategy, group.variant, xerr=stat.interval)
         axes.set_yticks(range(len(groups)), [redact(group.variant) for group in groups])
