@@ -96,11 +96,11 @@ def judge(arms: Sequence[Arm], units: Sequence[Unit], folds: int) -> list[Judged
 
 
 def chosen(judged: Sequence[Judged], rows: int, floor: float) -> Judged:
-    """The one with the highest mean; with few rows or units the cheapest within noise of it and not below the floor.
+    """The one with the highest mean; with few rows the cheapest that is within noise of it and not below the floor.
 
     floor: mean of always answering the most frequent label.
     """
-    if rows >= FEW_ROWS and judged[0].interval:
+    if rows >= FEW_ROWS or not judged[0].interval:
         return judged[0]
     safe = [one for one in judged if one.within_noise and one.mean >= floor] or judged[:1]
     return min(safe, key=lambda one: one.arm.cost)
@@ -108,7 +108,12 @@ def chosen(judged: Sequence[Judged], rows: int, floor: float) -> Judged:
 
 def price(arm: Arm) -> str:
     """'0.8 s, 760 MB'."""
-    return f"{arm.resource('train_seconds'):.2g} s, {arm.resource('peak_memory_mb'):,.0f} MB"
+    return f"{_short(arm.resource('train_seconds'))} s, {arm.resource('peak_memory_mb'):,.0f} MB"
+
+
+def _short(value: float) -> str:
+    """Two digits, and no exponent."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def sentences(
@@ -124,6 +129,10 @@ def sentences(
             f"the expected loss against the best is {best.regret:.3f}."
         )
     near = [one for one in judged if one.within_noise]
+    if not best.interval:
+        names = ", ".join(one.arm.candidate.label for one in near)
+        yield f"Nothing tells {names} apart yet: they were not measured on every fold."
+        return
     cheap = min(near, key=lambda one: one.arm.cost)
     names = ", ".join(one.arm.candidate.label for one in near)
     if len(near) > 1:
@@ -159,7 +168,7 @@ def table(arms: Sequence[Arm], judged: Sequence[Judged], dropped: Mapping[str, s
     for arm in shown:
         one, control = finalists.get(arm.candidate.label), bool(arm.candidate.control)
         score = one.score if one else f"{arm.mean:.3f}"
-        costs = [f"{arm.resource('peak_memory_mb'):,.0f}", f"{arm.resource('train_seconds'):.2g}", f"{arm.latency:.2g}"]
+        costs = [f"{arm.resource('peak_memory_mb'):,.0f}", _short(arm.resource("train_seconds")), _short(arm.latency)]
         on_front = not control and not any(_dominates(p, _point(arm, finalists)) for p in points)
         rows.append([
             arm.candidate.label, score, str(len(arm.scores)), f"{one.best:.2f}" if one else "-",
