@@ -97,7 +97,7 @@ def check_applicable(strategy: Strategy, values: Mapping[str, str | None]) -> No
             continue
         if name in PART_FIELDS:
             known = ", ".join(flag(n) for n in strategy.parameters) or "none"
-            owners = ", ".join(n for n in NAMED if name in compose(n).parameters)
+            owners = ", ".join(n for n in PARTS if name in compose(n).parameters)
             raise InputError(
                 f"strategy {strategy.name!r} has no parameter {flag(name)} (strategies that have it: {owners}); "
                 f"parameters of its own: {known}."

@@ -66,22 +66,22 @@ TYPES = {
         1e-3, conv1d=True, rank={"target_r": 1, "init_r": 1.5}, options={"total_step": 10**6},
     ),
     "adamss": PeftType(
-        "low-rank deltas in subspaces of the weights", 5e-3, bf16="never", options={"r": 100}, limits=SIDE,
+        "low-rank deltas in subspaces of the weights", 2e-3, bf16="never", options={"r": 100}, limits=SIDE,
     ),
     "beft": PeftType("biases of the linear maps"),
     "boft": PeftType("butterfly rotations of the weights", limits={"boft_block_size": "divisor"}),
     "c3a": PeftType("circular convolutions", 5e-2, options=ZERO, limits={"block_size": "divisor"}),
     "cartridge": PeftType("keys and values of virtual tokens", 1e-2, False, False, True, place="keys", options=TOKENS),
-    "deft": PeftType("projections of the weights and deltas in their place", conv1d=True, rank=R, limits=SIDE),
-    "delora": PeftType("low-rank deltas of bounded norm", rank=R, limits=SIDE),
+    "deft": PeftType("projections of the weights and deltas in their place", 3e-4, conv1d=True, rank=R, limits=SIDE),
+    "delora": PeftType("low-rank deltas of bounded norm", rank=R, options={"delora_lambda": 1}, limits=SIDE),
     "fourierft": PeftType(
-        "some frequencies of the deltas", 5e-2, conv1d=True, options=ZERO, limits={"n_frequency": "area"},
+        "some frequencies of the deltas", 5e-3, conv1d=True, options=ZERO, limits={"n_frequency": "area"},
     ),
     "frod": PeftType(
-        "rotations that all layers share, scaled and sparse", 1e-2, conv1d=True, options={"progressbar": False},
+        "rotations that all layers share, scaled and sparse", 1e-3, conv1d=True, options={"progressbar": False},
     ),
     "glora": PeftType("scales, shifts and low-rank deltas of weights and biases", rank=R, limits=SIDE),
-    "gralora": PeftType("low-rank deltas in blocks of the weights", conv1d=True, limits=SIDE),
+    "gralora": PeftType("low-rank deltas in blocks of the weights", 3e-4, conv1d=True, limits=SIDE),
     "hira": PeftType("low-rank deltas times the weights (high rank)", conv1d=True, rank=R, limits=SIDE),
     "hra": PeftType("reflections of the weights (Householder)", rank=R, limits=SIDE),
     "ia3": PeftType("scales of keys, values and feed-forward states", 5e-3, conv1d=True, place="ia3"),
@@ -92,24 +92,24 @@ TYPES = {
     "lora": PeftType(
         "low-rank deltas; the strategy `lora` has flags for them", 5e-4, conv1d=True, rank={"r": 1}, limits=SIDE,
     ),
-    "miss": PeftType("one small matrix repeated over the weights", rank=R, limits={"r": "divisor"}),
-    "oft": PeftType("rotations of the weights in blocks", limits={"oft_block_size": "divisor"}),
+    "miss": PeftType("one small matrix repeated over the weights", 3e-4, rank=R, limits={"r": "divisor"}),
+    "oft": PeftType("rotations of the weights in blocks", 1e-4, limits={"oft_block_size": "divisor"}),
     "osf": PeftType("the lower singular directions of the weights", 1e-4),
     "p_tuning": PeftType(
         "virtual tokens from a small network", 1e-3, False, False, True, place="tokens", options=TOKENS,
     ),
-    "peanut": PeftType("deltas that a small network makes of the weights", rank=R, limits=SIDE),
+    "peanut": PeftType("deltas that a small network makes of the weights", 3e-4, rank=R, limits=SIDE),
     "prefix_tuning": PeftType(
         "keys and values of virtual tokens", 1e-2, False, False, True, place="keys", options=TOKENS,
     ),
     "prompt_tuning": PeftType("embeddings of virtual tokens", 1e-2, False, False, True, place="tokens", options=TOKENS),
     "psoft": PeftType("rotations in the main directions of the weights", rank=R, limits=SIDE),
     "pvera": PeftType("VeRA with noise in training", 5e-3, conv1d=True, rank=R, ranks=SHARED_RANKS),
-    "randlora": PeftType("sums of random low-rank deltas, scaled", conv1d=True, rank=R, limits=SIDE),
+    "randlora": PeftType("sums of random low-rank deltas, scaled", 1e-4, conv1d=True, rank=R, limits=SIDE),
     "road": PeftType("rotations of pairs of outputs", 5e-3, limits={"group_size": "divisor"}),
     "shira": PeftType("some entries of the weights", rank=R, limits={"r": "sparse"}),
     "supertuning": PeftType("the largest entries of the weights"),
-    "tinylora": PeftType("a few numbers in the main directions of the weights", 5e-3, conv1d=True),
+    "tinylora": PeftType("a few numbers in the main directions of the weights", 1e-3, conv1d=True),
     "trainable_tokens": PeftType("embeddings of chosen tokens", conv1d=True, place="embedding"),
     "unilora": PeftType(
         "one vector that all low-rank deltas are made of", 5e-3, starts_equal=False, conv1d=True, rank=R,
@@ -119,7 +119,7 @@ TYPES = {
         5e-3, starts_equal=False, conv1d=True, rank=R, limits={"vector_length": "divisor"},
     ),
     "vera": PeftType("scales of shared random low-rank deltas", 5e-3, conv1d=True, rank=R, ranks=SHARED_RANKS),
-    "waveft": PeftType("some wavelet coefficients of the deltas", 5e-3, conv1d=True, limits={"n_frequency": "area"}),
+    "waveft": PeftType("some wavelet coefficients of the deltas", 1e-4, conv1d=True, limits={"n_frequency": "area"}),
 }  # fmt: skip
 """Name, in lower case, -> facts."""
 
