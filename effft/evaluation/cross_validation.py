@@ -86,16 +86,19 @@ def evaluate_out_of_fold(task: Task, examples: Sequence[Example], scores: Array,
     found = outcomes_of(task, labels, scores.argmax(axis=-1))
     probabilities = np.mean([softmax(s) for s in scores], axis=0)
     draws = found.posterior(ROW_WEIGHT, resamples)
-    metrics = found.values | (bounds(found.metrics(draws)) if resamples else {})
+    kinds, cells = draws.shape[0], draws.reshape(-1, draws.shape[-1])
+    split = {name: values.reshape(kinds, resamples) for name, values in found.metrics(cells).items()}
+    metrics = found.values | (bounds(split) if resamples else {})
     metrics |= probability_metrics(labels, probabilities) | found.references | {"examples": float(len(labels))}
     keyed = {str(MetricKey(CROSS_VALIDATED, name)): value for name, value in metrics.items()}
-    recalls, draws_of_recall, notes = found.recalls(found.weights[None])[0], found.recalls(draws), []
+    recalls, notes = found.recalls(found.weights[None])[0], []
+    draws_of_recall = found.recalls(cells).reshape(kinds, resamples, len(task.labels))
     for label, (name, count) in enumerate(zip(task.labels, found.rows_of_labels.tolist(), strict=True)):
         key = MetricKey(CROSS_VALIDATED, "accuracy", (("label", name),))
         recall = float(recalls[label])
         keyed |= {str(key): recall, str(MetricKey(CROSS_VALIDATED, "examples", key.slice)): float(count)}
         if resamples:
-            ends = bounds({str(key): draws_of_recall[:, label]})
+            ends = bounds({str(key): draws_of_recall[..., label]})
             keyed |= ends
             if count < FEW:
                 low, high = ends.values()

@@ -17,17 +17,20 @@ from effft.evaluation.metrics import (
 )
 from effft.tasks.task import Task
 
+TINY = 1e-9
+"""What a cell without rows counts in a posterior, whose parameters have to be above zero."""
+
 
 class Outcomes(ABC):
     """What was answered to what, as counts of cells; a subclass for each kind of label.
 
     weights: rows in each cell, (cells,); a row that repeats of cross-validation answer differently counts in part for
-    each answer. prior: two pseudo-rows, half of them right, so that an interval has a width also where every answer is
-    right; (cells,).
+    each answer. right, wrong: one pseudo-row that is answered rightly, or wrongly, spread over the labels; (cells,).
     """
 
     weights: Array
-    prior: Array
+    right: Array
+    wrong: Array
 
     @property
     @abstractmethod
@@ -62,23 +65,24 @@ class Outcomes(ABC):
         return bounds(self.metrics(rng.multinomial(int(total), self.weights / total, size=resamples).astype(float)))
 
     def posterior(self, row_weight: float, resamples: int, seed: int = 0) -> Array:
-        """Counts that the rows could have given as well, as shares, (resamples, cells).
+        """Counts that the rows could have given as well, as shares, (2, resamples, cells).
 
         The Bayesian bootstrap (Rubin 1981): weights of rows are drawn, not counts, and of a row that several repeats of
-        cross-validation answer differently, each answer takes its share; so the draws cover rows and repeats.
+        cross-validation answer differently, each answer takes its share; so the draws cover rows and repeats. The first
+        half has a pseudo-row that is answered rightly, the second one that is answered wrongly: for accuracy the outer
+        ends of the two are the interval of Clopper and Pearson (1934), which holds near 0 and 1 too.
 
         Args:
             row_weight: what a row counts.
-            resamples: number of draws.
+            resamples: number of draws of each half.
             seed: of the draws.
         """
-        return np.random.default_rng(seed).dirichlet(row_weight * self.weights + self.prior, size=resamples)
+        rng, rows = np.random.default_rng(seed), row_weight * self.weights + TINY
+        return np.stack([rng.dirichlet(rows + pseudo, size=resamples) for pseudo in (self.right, self.wrong)])
 
 
 class ConfusionTable(Outcomes):
     """Every row has one label: counts (label, answer).
-
-    The pseudo-rows are spread over the labels; with two labels that is Jeffreys' prior for the recall of each.
 
     Args:
         labels: class indices, (rows,).
@@ -90,9 +94,8 @@ class ConfusionTable(Outcomes):
     def __init__(self, labels: Labels, answers: Labels, count: int, ordinal: bool = False) -> None:
         self.labels, self.answers, self.count, self.ordinal = labels, answers, count, ordinal
         self.weights = np.mean([confusion_of(labels, row, count) for row in np.atleast_2d(answers)], axis=0).ravel()
-        prior = np.full((count, count), 1 / (count * max(1, count - 1)))
-        np.fill_diagonal(prior, 1 / count)
-        self.prior = prior.ravel()
+        same = np.eye(count).ravel()
+        self.right, self.wrong = same / count, (1 - same) / (count * max(1, count - 1))
 
     @property
     def values(self) -> dict[str, float]:
@@ -129,9 +132,8 @@ class ConfusionTable(Outcomes):
 class LabelSets(Outcomes):
     """A row can have several labels, or none: counts of the different pairs of a set of labels and an answer.
 
-    The pseudo-rows have all labels or none, and are answered with all or none: Jeffreys' prior for the recall of every
-    label and of its absence. Spread over the labels they make intervals too short where labels are rare
-    (docs/results.md).
+    The pseudo-rows have all labels or none, and are answered with all or none. Spread over the labels they make
+    intervals too short where labels are rare (docs/results.md).
 
     Args:
         labels: a 1 or 0 for each label, (rows, labels).
@@ -146,7 +148,8 @@ class LabelSets(Outcomes):
         cells, places = np.unique(pairs, axis=0, return_inverse=True)
         places = places.ravel()
         self.weights = np.bincount(places[4:], minlength=len(cells)) / len(repeats)
-        self.prior = np.bincount(places[:4], minlength=len(cells)) / 2
+        pseudo_cells = np.eye(len(cells))[places[:4]]
+        self.right, self.wrong = pseudo_cells[[0, 3]].mean(axis=0), pseudo_cells[[1, 2]].mean(axis=0)
         self.truth, self.given = cells[:, :count].astype(float), cells[:, count:].astype(float)
 
     @property
@@ -194,6 +197,11 @@ def outcomes_of(task: Task, labels: Labels, answers: Labels) -> Outcomes:
 
 
 def bounds(draws: dict[str, Array]) -> dict[str, float]:
-    """The 95 % percentile bounds of each metric, (draws,): '<metric>_low' and '<metric>_high'."""
-    ends = {name: np.quantile(values, [0.025, 0.975]) for name, values in draws.items()}
+    """The 95 % percentile bounds of each metric: '<metric>_low' and '<metric>_high'.
+
+    Args:
+        draws: (draws,) each; or (kinds, draws), for the outermost bounds of all kinds.
+    """
+    quantiles = {name: np.quantile(np.atleast_2d(v), [0.025, 0.975], axis=1) for name, v in draws.items()}
+    ends = {name: (low.min(), high.max()) for name, (low, high) in quantiles.items()}
     return {f"{name}_{end}": float(ends[name][i]) for name in ends for i, end in enumerate(("low", "high"))}

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, mean_absolute_error, recall_score
 
 from effft.evaluation.metrics import METRICS, ORDINAL_METRICS, confusion_of, four_metrics, metrics_of_counts
-from effft.evaluation.outcomes import ConfusionTable, LabelSets
+from effft.evaluation.outcomes import ConfusionTable, LabelSets, bounds
 
 LABELS = 5
 SETS = st.lists(st.integers(0, LABELS - 1), min_size=1, max_size=40)
@@ -68,8 +69,18 @@ def test_metrics_of_several_labels_are_those_of_scikit_learn(rows: list[list[int
     assert found.recalls(found.weights[None])[0][having] == pytest.approx(recalls)
     twice = LabelSets(truth, np.stack([answers, answers]))
     assert twice.values == pytest.approx(found.values)
-    draws = found.metrics(found.posterior(1.0, 50))
-    assert all(((values > 0) & (values < 1)).all() for values in draws.values())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(5, 300), st.floats(0, 1), st.integers(2, 5))
+def test_the_outer_ends_of_the_posterior_are_clopper_and_pearson_s(rows: int, share: float, count: int) -> None:
+    right = round(share * rows)
+    labels = np.arange(rows) % count
+    found = ConfusionTable(labels, np.where(np.arange(rows) < right, labels, (labels + 1) % count), count)
+    halves = found.posterior(1.0, 4000)
+    ends = bounds({"accuracy": np.stack([found.metrics(half)["accuracy"] for half in halves])})
+    exact = binomtest(right, rows).proportion_ci(0.95, method="exact")
+    assert (ends["accuracy_low"], ends["accuracy_high"]) == pytest.approx((exact.low, exact.high), abs=0.015)
 
 
 def test_bootstrapped_sets_are_bootstrapped_rows() -> None:
