@@ -62,6 +62,10 @@ class Command(click.Command):
                 formatter.write_dl(records)
 
 
+MANY = "NAME"
+"""What stands for a value where the choices are too many for a line."""
+
+
 class Option(click.Option):
     """An option with its section of the help; '' counts as not given, as MLproject passes what nobody set.
 
@@ -117,6 +121,8 @@ def option(name: str, strategy: Strategy | None = None, hidden: bool = False) ->
     """One field as an option. Values stay strings: `make_config` checks them all at once."""
     default = default_of(name, strategy)
     text = str(RunConfig.model_fields[name].description).removesuffix(".")
+    if metavar(name) == MANY:
+        text += f" ({', '.join(choices(name))})"
     shown = "" if default is None or default == "" else f"  [default: {spell(default)}]"
     complete = {"shell_complete": _complete_files} if name in FILE_FIELDS else {}
     return Option(
@@ -150,8 +156,11 @@ def choices(name: str) -> tuple[str, ...]:
 
 
 def metavar(name: str) -> str:
-    """What stands for the value in `--help`."""
-    return "|".join(choices(name)) or {int: "INT", float: "FLOAT"}.get(_type_of(name), "TEXT")
+    """What stands for the value in `--help`; choices that fill more than a line stand in its text."""
+    joined = "|".join(choices(name))
+    if len(joined) > 60:
+        return MANY
+    return joined or {int: "INT", float: "FLOAT"}.get(_type_of(name), "TEXT")
 
 
 def _type_of(name: str) -> Any:

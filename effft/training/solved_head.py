@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from effft.errors import RunError
 from effft.strategies.batch import Item, weights_of
 from effft.strategies.learner import Learner
 
@@ -41,6 +42,9 @@ def solve_head(learner: Learner, items: Sequence[Item], seed: int, validation: S
 
     Returns:
         The cross-entropy on the items, a mean.
+
+    Raises:
+        RunError: a state is infinite or NaN.
     """
     assert learner.head is not None
     raw = _states(learner, items)
@@ -77,7 +81,13 @@ def _of_label(rows: Rows, label: int) -> Rows:
 
 
 def _states(learner: Learner, items: Sequence[Item]) -> NDArray[np.float64]:
+    """(items, width), finite."""
     states: NDArray[np.float64] = learner.pooled_states(items).double().numpy()
+    if not np.isfinite(states).all():
+        raise RunError(
+            "the states that the classifier reads are not finite; nothing was updated yet, so try --precision "
+            "fp32, or another --model."
+        )
     return states
 
 

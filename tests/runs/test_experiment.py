@@ -169,7 +169,9 @@ def test_a_loss_that_is_not_finite_is_a_sentence(place: Path) -> None:
     tracker = MemoryTracker()
     config = {"task": str(place / "task.yaml"), "model": str(place / "broken"), "per_label": 8, "strategy": "vanilla"}
     with pytest.raises(RunError, match=r"the loss is nan at step 1 .*nothing was updated yet, so try --precision"):
-        run(make_config(config), tracker, Session())
+        run(make_config({**config, "head_start": "random"}), tracker, Session())
+    with pytest.raises(RunError, match=r"states .* are not finite; nothing was updated yet, so try --precision"):
+        run(make_config({**config, "head_start": "probe"}), tracker, Session())
 
 
 def test_prompts_longer_than_the_model_are_refused(place: Path) -> None:
