@@ -100,7 +100,7 @@ def uninformed_scores(metric: str, majority: float, chance: float, labels: float
 
 
 def chance_remark(mean: float, low: float, high: float, majority: float, chance: float) -> str:
-    """'below chance', 'at chance' (the interval holds it) or 'below majority'; '' for a score above all of them.
+    """'below chance', 'at chance' (the interval holds it), 'at majority' or 'below majority'; '' above all of them.
 
     low, high: its 95 % interval; the score itself where there is none. majority, chance: see `uninformed_scores`.
     """
@@ -108,7 +108,9 @@ def chance_remark(mean: float, low: float, high: float, majority: float, chance:
         return "below chance"
     if low <= chance:
         return "at chance"
-    return "below majority" if mean <= majority else ""
+    if np.isclose(mean, majority):
+        return "at majority"
+    return "below majority" if mean < majority else ""
 
 
 def crossed_weights(seeds: Numbers, draws: Numbers, resamples: int = RESAMPLES, seed: int = 0) -> Array:

@@ -106,7 +106,11 @@ def _cost(data: ReportData, chosen: RunGroup, groups: Sequence[RunGroup]) -> Ite
         yield f"{_and(parts)} (medians)."
     idle = choose(data, [group for group in groups if not group.trains])
     if idle is not None and idle is not chosen:
-        yield f"Without any training {idle.variant} reaches {idle.mean():.3f} {split_title(data.home)}."
+        known, split = data.references([idle], data.home), chosen_on(data)
+        reached = f"{idle.mean():.3f}" + (f" {split_title(data.home)}" if split != data.home else "")
+        beside = f"; {_uninformed(*known)}" if known else ""
+        by = "out of fold" if split == CROSS_VALIDATED else "on validation"
+        yield f"Of what trains nothing, {idle.variant} is best {by} and reaches {reached}{beside}."
 
 
 def _how_sure(chosen: RunGroup, pairs: Sequence[Pair]) -> Iterator[str]:
@@ -134,13 +138,15 @@ def _how_sure(chosen: RunGroup, pairs: Sequence[Pair]) -> Iterator[str]:
 
 def _fails(data: ReportData, groups: Sequence[RunGroup], chosen: RunGroup | None) -> Iterator[str]:
     trained = [group for group in groups if group.trains] or list(groups)
+    nobody = "no strategy that trains" if len(trained) < len(groups) else "no strategy"
     for name in data.sets:
         stats = [stat for group in trained if (stat := group.score(f"ood/{name}"))]
         known, home = data.references(list(groups), f"ood/{name}"), (chosen or trained[0]).mean()
         if stats and known is not None:
             least, most = min(s.mean for s in stats), max(s.mean for s in stats)
             if most < known[1] + HALF * (home - known[1]):
-                yield f"Nobody manages {name}: {data.primary} {least:.3f} to {most:.3f}; chance is {known[1]:.3f}."
+                scores = f"{data.primary} {least:.3f} to {most:.3f}"
+                yield f"{nobody.capitalize()} manages {name}: {scores}; {_uninformed(*known)}."
     hard = [
         (max(means), f"{parts.slice_label} ({split_title(split)})")
         for split in data.splits
@@ -149,10 +155,16 @@ def _fails(data: ReportData, groups: Sequence[RunGroup], chosen: RunGroup | None
     ]
     if hard:
         top, name = min(hard)
-        yield f"Hardest slice: {name}, where no strategy has an accuracy above {top:.3f}."
+        yield f"Hardest slice: {name}, where {nobody} has an accuracy above {top:.3f}."
     chance = [group.variant for group in trained if _at_chance(data, group)]
     if chance:
         yield f"In domain no better than chance: {_some(chance)}."
+
+
+def _uninformed(majority: float, chance: float) -> str:
+    """What scores knowing nothing would reach, in words."""
+    most = f"always the most frequent label has {majority:.3f}, guessing" if majority > chance else "guessing has"
+    return f"{most} {chance:.3f}"
 
 
 def _at_chance(data: ReportData, group: RunGroup) -> bool:

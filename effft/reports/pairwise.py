@@ -80,8 +80,9 @@ def pairs_section(data: ReportData, pairs: list[Pair]) -> list[Block]:
     blocks: list[Block] = [
         f"Row minus column in {data.primary}, mean over runs with the same seed and the same shots, with its 95 % "
         f"bootstrap interval over these pairs. A star marks a difference that holds at {LEVEL} (two-sided sign-flip "
-        "permutation test, Holm's correction over the tables of one number of examples). Pairs of one draw share their "
-        "examples, so with few data_seeds p is optimistic."
+        "permutation test, Holm's correction over the tables of one number of examples). Only seeds that both have "
+        "count, so a difference need not be that of the two means. Pairs of one draw share their examples, so with few "
+        "data_seeds p is optimistic."
     ]
     places = sorted({(data.backbones.index(p.backbone), p.amount) for p in pairs}, key=lambda at: (at[0], -sum(at[1])))
     for place, amount in places:

@@ -24,12 +24,14 @@ from effft.reports.searches import StudyRecord, read_studies, search_section, tr
 from effft.reports.slices import slice_tables
 from effft.reports.under_way import under_way
 from effft.reports.warnings import find_missing, find_warnings
+from effft.strategies.strategy import SUMMARY
 from effft.tracking.reading import RunReader
 
 RESULTS = (
     "Mean ± standard deviation over distinct runs of {metric}, with a 95 % bootstrap interval over seed x data_seed; "
-    "gap is in domain minus the mean of the OOD sets; costs are medians. “At chance” means that the interval holds "
-    "what guessing scores. An interval from fewer than 5 runs is rough."
+    "gap is in domain minus the mean of the OOD sets (out of domain); costs are medians. Majority: always the most "
+    "frequent label; chance: guessing. “At chance” means that the interval (of a single run, that over its examples) "
+    "holds chance. An interval from fewer than 5 runs is rough."
 )
 CHOICES = (
     "For every strategy: the OOD score of the run that validation chooses, and of the run that its OOD score would "
@@ -193,9 +195,10 @@ def _sections(
         last = {backbone: data.amounts(backbone)[-1] for backbone in data.backbones}
         still = [(f"overview-{b}-{last[b].name}.svg", f"cost-{b}-peak-memory-mb.svg") for b in data.backbones]
         costs = any(group.median(MEMORY) == group.median(MEMORY) for group in data.groups)
-        yield Section(
-            "scores", "Scores", [Chart("scores", "Scores of every strategy", SCORES, still=anchor(still[0][0]))]
-        )
+        names = dict.fromkeys(group.strategy for group in data.groups if group.strategy in SUMMARY)
+        about = SCORES + (f" Strategies: {'; '.join(f'{name} ({SUMMARY[name]})' for name in names)}." if names else "")
+        scores = Chart("scores", "Scores of every strategy", about, still=anchor(still[0][0]))
+        yield Section("scores", "Scores", [scores])
         trade = Chart("trade", "Score against cost", TRADE, still=anchor(still[0][1]) if costs else "")
         yield Section("costs", "Score against cost", [trade])
         results = [

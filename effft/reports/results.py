@@ -252,7 +252,7 @@ def remarks(data: ReportData, group: RunGroup) -> Iterator[str]:
             if remark := chance_remark(stat.mean, low, high, *known):
                 yield f"{split_title(split)} {remark}"
     if group.copies:
-        yield f"{group.copies} identical results counted once"
+        yield f"{group.copies} identical result{'s' * (group.copies > 1)} counted once"
 
 
 def identical_results(group: RunGroup) -> str:
@@ -260,8 +260,9 @@ def identical_results(group: RunGroup) -> str:
     if not group.copies:
         return ""
     return (
-        f"{group.variant} at {group.amount.phrase} on {group.backbone}: {group.copies} runs have exactly the "
-        "results of another run with other seeds; each result counts once. That is right where neither seed changes "
+        f"{group.variant} at {group.amount.phrase} on {group.backbone}: "
+        f"{'1 run has' if group.copies == 1 else f'{group.copies} runs have'} exactly the results "
+        "of another run with other seeds; each result counts once. That is right where neither seed changes "
         "the training (the same examples are drawn, nothing is random); otherwise a seed did not reach the training."
     )
 

@@ -54,6 +54,22 @@ def test_better_is_said_of_what_the_test_tells_apart_and_of_nothing_else() -> No
     assert "Above" not in same["How sure"]
 
 
+@pytest.mark.parametrize("idle", ["", "icl"])
+def test_what_fails_is_said_of_no_more_strategies_than_it_holds_for(idle: str) -> None:
+    known = {
+        f"{split}__{name}": v for split in ("in_domain", "ood__far") for name, v in (("majority", 0.6), ("chance", 0.5))
+    }
+    weak = {"ood__far__accuracy": 0.52, "ood/far/slice/topic.a/accuracy": 0.1}
+    runs = [stored("lora", seed, in_domain__accuracy=0.9, validation__accuracy=0.9, **weak, **known) for seed in (0, 1)]
+    runs += [stored(idle, 0, in_domain__accuracy=0.6, ood__far__accuracy=0.95, **known)] if idle else []
+    said = answer(data_of(*runs), "m", [])
+    who = "strategy that trains" if idle else "strategy"
+    beside = "always the most frequent label has 0.600, guessing 0.500."
+    assert said["What fails"].startswith(f"No {who} manages far: accuracy 0.520 to 0.520; {beside} Hardest slice: ")
+    assert f"where no {who} has an accuracy above 0.100" in said["What fails"]
+    assert (f"icl is best on validation and reaches 0.600 in domain; {beside}" in said["Cost"]) == bool(idle)
+
+
 def test_no_test_score_chooses_where_nothing_was_validated() -> None:
     runs = [stored(name, seed) for name in ("lora", "pbft") for seed in (0, 1)]
     for run in runs:

@@ -91,6 +91,7 @@ def test_a_single_run_has_no_spread() -> None:
         ("mcc", 0.0, 0.1, ("in domain at chance",)),
         ("mcc", 0.3, -0.1, ("ood/far below chance",)),
         ("accuracy", 0.55, 0.7, ("in domain below majority",)),
+        ("accuracy", 0.6, 0.7, ("in domain at majority",)),
         ("accuracy", 0.61, 0.5, ("ood/far at chance",)),
         ("balanced_accuracy", 0.55, 0.51, ()),
     ],
@@ -123,7 +124,7 @@ def test_uninformed_scores_by_metric() -> None:
 
 def test_identical_results_count_once_and_are_named() -> None:
     table = outcomes_table([outcome("lora", 0), outcome("lora", 1), outcome("vanilla", 0)])
-    assert table.warnings[0].startswith("lora at 32 per label on tiny-lm: 1 runs have exactly the results")
+    assert table.warnings[0].startswith("lora at 32 per label on tiny-lm: 1 run has exactly the results")
     assert [len(row.group.runs) for row in table.rows] == [1, 1]
     assert outcomes_table([outcome("icl", 0), outcome("icl", 1)]).warnings == ()
     assert outcomes_table([outcome("lora", 0, 0.5), outcome("lora", 1, 0.51)]).warnings == ()
