@@ -64,6 +64,8 @@ def with_peft(given: dict[str, Any]) -> dict[str, Any]:
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict) or not isinstance(values.get("peft_type"), str):
-        raise InputError(f"peft_config={path}: this is no adapter_config.json of peft's, as it names no peft_type.")
+        raise InputError(
+            f"peft_config={path}: this is no adapter_config.json of peft's, a JSON object that names peft_type."
+        )
     options = {name: value for name, value in values.items() if name not in BOOKKEEPING and value is not None}
     return {**rest, "peft_type": values["peft_type"], "peft_options": options}

@@ -132,7 +132,7 @@ def excess(found: Mapping[str, Any], limits: Limits, trainings: int, kept: float
         return str(found["refused"])
     memory, seconds = found["memory"] + kept, trainings * found["seconds"]
     if memory > limits.memory:
-        return f"it would take {memory / 1e6:,.0f} MB of {limits.memory / 1e6:,.0f} MB"
+        return f"it would take {memory / 1e6:,.0f} MB, more than {limits.memory / 1e6:,.3g} MB"
     if found["latency"] > limits.latency:
         return f"a query would take {found['latency']:.3g} ms, more than {limits.latency:g} ms"
     if seconds >= limits.seconds / 2:

@@ -152,10 +152,8 @@ def _fitting(ledger: Ledger, plan: ChoicePlan, say: Callable[[str], None]) -> tu
         else:
             arms.append(Arm(candidate, needed["seconds"]))
     if all(arm.candidate.control for arm in arms):
-        raise InputError(
-            f"nothing fits: {'; '.join(f'{name}: {why}' for name, why in dropped.items())} (flags --minutes, --memory, "
-            "--latency, --models)."
-        )
+        reasons = "; ".join(f"{name}: {why.rstrip('.')}" for name, why in dropped.items())
+        raise InputError(f"nothing fits: {reasons} (flags --minutes, --memory, --latency, --models).")
     return arms, dropped
 
 

@@ -1,12 +1,12 @@
 """Adapters of any type of peft: options checked, put into a backbone, saved, loaded, merged."""
 
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import MISSING, fields
-from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ OWN = ("peft_type", "peft_version", "task_type", "inference_mode", "revision", "
        "layer_replication", "alora_invocation_tokens", "modules_to_save", "num_transformer_submodules")  # fmt: skip
 """Options that this project sets, or that change more than an adapter."""
 
-REFUSALS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, IndexError, RuntimeError)
+REFUSALS = (
+    ValueError, TypeError, KeyError, AttributeError, AssertionError, IndexError, RuntimeError, OverflowError, re.error,
+)  # fmt: skip
 """What peft raises where options or a model do not suit a type."""
 
 PROBE = 8
@@ -59,13 +61,13 @@ def defaults_of(kind: str) -> dict[str, Any]:
 
 
 def check_options(kind: str, options: Mapping[str, object]) -> None:
-    """Refuse an option that the type does not have, or that this project does not take.
+    """Refuse an option that the type does not have or that this project does not take, and a value that is no number.
 
     Raises:
-        InputError: the option, and the nearest that there is.
+        InputError: the option, and the nearest that there is; or the value, where peft's own is a number.
     """
     known = defaults_of(kind)
-    for name in options:
+    for name, value in options.items():
         if name in OWN or UNSAFE.search(name):
             raise InputError(
                 f"peft_options: {name!r} is not taken: it names files, code or other models, or effft sets it itself; "
@@ -75,6 +77,11 @@ def check_options(kind: str, options: Mapping[str, object]) -> None:
             raise InputError(
                 f"peft_options: the type {kind!r} has no option {name!r}; it has: {', '.join(sorted(known))}."
                 f"{nearest(name, known)} (flag --peft-options)"
+            )
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+        if type(known[name]) in (int, float) and not number:
+            raise InputError(
+                f"peft_options: {name}={value!r}: must be a number; peft's own is {known[name]} (flag --peft-options)."
             )
 
 
@@ -108,7 +115,7 @@ def bounds(model: nn.Module, paths: Sequence[str]) -> dict[str, int]:
     shapes = [in_out_features(model.get_submodule(path)) for path in paths]
     return {
         "side": min(min(shape) for shape in shapes),
-        "divisor": gcd(*(side for shape in shapes for side in shape)),
+        "divisor": math.gcd(*(side for shape in shapes for side in shape)),
         "area": min(a * b for a, b in shapes),
         "sparse": min(a * b // (a + b) for a, b in shapes),
     }
@@ -174,7 +181,10 @@ class Adapter:
         except REFUSALS as error:
             if isinstance(error, RuntimeError) and out_of_memory(error):
                 raise
-            raise InputError(f"peft_type={kind}: peft refuses it for {backbone.name!r}: {_reason(error)}.") from error
+            raise InputError(
+                f"peft_type={kind}: peft refuses it for {backbone.name!r}: {_reason(error)} "
+                "(flags --peft-type, --peft-options, --rank)."
+            ) from error
         self.added = [p for p in self.model.parameters() if id(p) not in given]
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         if not self.parameters:

@@ -102,6 +102,12 @@ class Peft(Part):
                 f"peft_type={kind}: virtual tokens go before the text of a decoder or an encoder; "
                 f"{backbone.name!r} is both, so take a type without them."
             )
+        tokens, most = given.get("num_virtual_tokens", 1), backbone.max_positions - 1
+        if not (type(tokens) is int and 1 <= tokens <= most):
+            raise InputError(
+                f"peft_options: num_virtual_tokens={tokens}: must be a whole number from 1 to {most}, as a text "
+                f"follows them and {backbone.name!r} reads {most + 1} tokens at most (flag --peft-options)."
+            )
         self.options_for(backbone)
 
     def options_for(self, backbone: "Backbone") -> dict[str, object]:

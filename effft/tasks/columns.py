@@ -64,7 +64,7 @@ def find_columns(table: Table, text: str, label: str) -> tuple[tuple[str, ...], 
         raise InputError(f"text={text} and label={label}: one column cannot be both (flags --text and --label).")
     labels = labels or (_named(table, LABEL_NAMES, texts) or _like(table, "label", texts),)
     found = texts or _texts_named(table, labels) or (_like(table, "text", labels),)
-    return found, LabelColumns(labels, len(labels) == 1 and _holds_lists(_values(table, labels[0])))
+    return found, LabelColumns(labels, len(labels) == 1 and _has_lists(_values(table, labels[0])))
 
 
 def _given(table: Table, names: str, flag: str) -> tuple[str, ...]:
@@ -123,6 +123,11 @@ def _holds_lists(values: Sequence[Any]) -> bool:
         return bool(known) and all(as_list(value, "", "") is not None for value in known)
     except InputError:
         return False
+
+
+def _has_lists(values: Sequence[Any]) -> bool:
+    """Whether a column holds lists; where only some values are lists, the others are refused as they are read."""
+    return any(isinstance(value, list | tuple) for value in values) or _holds_lists(values)
 
 
 def _holds_labels(values: Sequence[Any]) -> bool:

@@ -213,7 +213,7 @@ def test_a_file_of_peft_is_a_type_and_options(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the file says both"):
         make_config({"strategy": "peft", "peft_config": str(path), "peft_type": "vera"})
     path.write_text("[1]")
-    with pytest.raises(InputError, match="names no peft_type"):
+    with pytest.raises(InputError, match="JSON object that names peft_type"):
         make_config({"strategy": "peft", "peft_config": str(path)})
 
 
@@ -227,7 +227,11 @@ def test_a_file_of_peft_is_a_type_and_options(tmp_path: Path) -> None:
         ("lora", {"peft_options": '{"megatron_core": "os"}'}, "'megatron_core' is not taken"),
         ("lora", {"peft_options": '{"auto_mapping": {}}'}, "'auto_mapping' is not taken"),
         ("prompt_tuning", {"peft_options": '{"tokenizer_name_or_path": "x"}'}, "is not taken"),
-        ("vera", {"peft_options": '{"r": "many"}'}, "peft refuses it"),
+        ("vera", {"peft_options": '{"r": "many"}'}, "r='many': must be a number; peft's own is 256"),
+        ("lora", {"peft_options": '{"lora_alpha": NaN}'}, "lora_alpha=nan: must be a number"),
+        ("lora", {"peft_options": '{"target_modules": "("}'}, "peft refuses it .*unterminated.* --peft-options"),
+        ("prefix_tuning", {"peft_options": '{"num_virtual_tokens": 0}'}, "a whole number from 1 to 127"),
+        ("prompt_tuning", {"peft_options": '{"num_virtual_tokens": 1.5}'}, "a whole number from 1 to 127"),
         ("miss", {"peft_options": '{"r": 64}'}, "peft refuses it .* must be less than or equal to in_features"),
         ("ia3", {"rank": 4}, "the type has no rank"),
         ("vera", {"rank": 4, "peft_options": '{"r": 4}'}, "its rank is among --peft-options"),

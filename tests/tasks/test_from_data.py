@@ -255,6 +255,17 @@ def test_an_order_of_labels_is_found_or_given(
             made(data, ordinal=wrong)
 
 
+@pytest.mark.parametrize("odd", ["a", [["a"], ["b"]]])
+def test_a_label_column_that_holds_some_lists_holds_lists(tmp_path: Path, odd: object) -> None:
+    path = tmp_path / "rows.jsonl"
+    labels = [["a"], ["b"], odd, ["a", "b"]] * 3
+    path.write_text(
+        "".join(json.dumps({"text": t, "labels": s}) + "\n" for t, s in zip(texts(12), labels, strict=True))
+    )
+    with pytest.raises(InputError, match=r"line 3: column 'labels' holds .* no list of labels; write"):
+        made(path, test="")
+
+
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("columns", [False, True])
 def test_several_labels_are_found_or_named(tmp_path: Path, ending: str, columns: bool) -> None:
