@@ -18,7 +18,7 @@ Bf16 = Literal["beside", "with", "never"]
 
 @dataclass(frozen=True)
 class PeftType:
-    """Facts of one type; tests/models/test_adapters.py compares them with what peft does.
+    """Facts of one type; tests/strategies/test_peft.py compares them with what peft does.
 
     Attributes:
         about: what trains.

@@ -1,5 +1,6 @@
 """Runs of every type of peft's adapters on four architectures: saved, loaded, read by peft, merged; or refused."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -62,11 +63,17 @@ def check_merge(saved: Path, to: Path, kind: str, mine: SavedModel, rows: list[t
         np.testing.assert_allclose(mine.scores(rows), before, atol=1e-4, rtol=1e-4)
 
 
+CELLS = list(product(["llama", "opt", "bert", "gpt2"], ["", "+pbft"], ["fp32", "bf16"]))
+CASES = [
+    pytest.param(kind, *cell, marks=() if place == number % len(CELLS) else pytest.mark.everywhere)
+    for number, kind in enumerate(TYPES)
+    for place, cell in enumerate(CELLS)
+]
+"""Every type in every cell; those without the mark are one cell a type, another for each."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("head", ["", "+pbft"])
-@pytest.mark.parametrize("model", ["llama", "opt", "bert", "gpt2"])
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize(("kind", "model", "head", "precision"), CASES)
 def test_every_type_everywhere(place: Path, tmp_path: Path, kind: str, model: str, head: str, precision: str) -> None:
     if model == "gpt2" and not TYPES[kind].conv1d:
         with pytest.raises(InputError, match="of the class Conv1D, on which this type does not work"):
