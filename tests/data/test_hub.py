@@ -324,7 +324,7 @@ def of_the_readme() -> list[list[str]]:
 @pytest.mark.slow
 def test_the_hub_commands_of_the_readme(tmp_path: Path) -> None:
     found = of_the_readme()
-    assert [words[1] for words in found] == ["run", "estimate", "show", "run"]
+    assert [words[1] for words in found] == ["run", "estimate", "run"]
     (tmp_path / "reviews").mkdir()
     readme = (ROOT / "README.md").read_text()
     (tmp_path / "reviews" / "task.yaml").write_text(readme.split("```yaml\n")[1].split("```")[0])

@@ -24,15 +24,15 @@ from effft.cli.exit_codes import run_command_line
 from effft.redaction import TOKENS, redact, secret_values
 from effft.tracking.postgres import with_driver
 
-PASSWORD, TOKEN = "hunter2SENTINELxyz", "anotherSENTINELtoken"
-MARK = "SENTINEL"
+PASSWORD, TOKEN = "hunter2SWORDFISHxyz", "anotherSWORDFISHtoken"
+MARK = "SWORDFISH"
 TASK = """\
 name: told
 fields: [text]
 labels: [without, with_dog]
 train: train.csv
 in_domain: test.csv
-ood: {far: {url: "https://user:hunter2SENTINELxyz@example.com/far.tsv?token=hunter2SENTINELxyz&page=2"}}
+ood: {far: {url: "https://user:hunter2SWORDFISHxyz@example.com/far.tsv?token=hunter2SWORDFISHxyz&page=2"}}
 """
 
 
