@@ -61,13 +61,17 @@ class Prices(NamedTuple):
 
 
 def affordable(settings: Settings, prices: Prices) -> Settings:
-    """The settings with as many fresh seeds as fit into the share of the minutes that is theirs.
+    """The settings with as many fresh seeds as fit beside a trial, and into the share of the minutes that is theirs.
 
     Raises:
         InputError: one trial and the least finals do not fit into the minutes.
     """
     seconds = 60 * settings.minutes
-    while prices.finals(settings) > settings.finals_share * seconds:
+
+    def too_long(settings: Settings) -> bool:
+        return prices.trial + prices.finals(settings) > seconds
+
+    while too_long(settings) or prices.finals(settings) > settings.finals_share * seconds:
         again, last = settings.reseeds * prices.again, settings.seeds * settings.data_seeds * prices.last
         if settings.reseeds > 1 and (again >= last or settings.seeds * settings.data_seeds == 1):
             settings = replace(settings, reseeds=settings.reseeds - 1)
@@ -77,8 +81,8 @@ def affordable(settings: Settings, prices: Prices) -> Settings:
             settings = replace(settings, data_seeds=settings.data_seeds - 1)
         else:
             break
-    least = (prices.trial + prices.finals(settings)) / 60
-    if least > settings.minutes:
+    if too_long(settings):
+        least = (prices.trial + prices.finals(settings)) / 60
         raise InputError(
             f"minutes={settings.minutes:g}: one trial, its re-evaluation and the final runs take about {least:.1f} "
             "minutes; raise --minutes, or lower --epochs or --folds."

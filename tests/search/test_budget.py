@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from effft.errors import InputError
@@ -22,6 +22,7 @@ from effft.tracking.tracker import MemoryTracker
 SECONDS = st.floats(0.01, 1e4)
 
 
+@example(3182.0, 1.0, 794.0, 106.0, 0.5)
 @given(SECONDS, SECONDS, SECONDS, st.floats(0.1, 1e3), st.floats(0.05, 0.95))
 def test_finals_keep_to_their_share_or_are_the_least(
     trial: float, again: float, last: float, minutes: float, share: float
@@ -31,11 +32,11 @@ def test_finals_keep_to_their_share_or_are_the_least(
     try:
         found = affordable(settings, prices)
     except InputError:
-        assert trial + again + last > 60 * minutes
+        assert trial + (again + last) > 60 * minutes
         return
-    assert prices.finals(found) <= share * 60 * minutes or (found.reseeds, found.seeds) == (1, 1)
+    assert prices.finals(found) <= share * (60 * minutes) or (found.reseeds, found.seeds) == (1, 1)
     assert trial + prices.finals(found) <= 60 * minutes
-    if prices.finals(settings) <= share * 60 * minutes:
+    if prices.finals(settings) <= share * (60 * minutes) and trial + prices.finals(settings) <= 60 * minutes:
         assert found == settings
 
 
