@@ -86,13 +86,14 @@ def evaluate_out_of_fold(task: Task, examples: Sequence[Example], scores: Array,
     found = outcomes_of(task, labels, scores.argmax(axis=-1))
     probabilities = np.mean([softmax(s) for s in scores], axis=0)
     draws = found.posterior(ROW_WEIGHT, resamples)
-    kinds, cells = draws.shape[0], draws.reshape(-1, draws.shape[-1])
-    split = {name: values.reshape(kinds, resamples) for name, values in found.metrics(cells).items()}
-    metrics = found.values | (bounds(split) if resamples else {})
+    right, wrong = (found.metrics(half) for half in draws)
+    ends = bounds({name: np.stack([right[name], wrong[name]]) for name in right}) if resamples else {}
+    metrics = found.values | ends
     metrics |= probability_metrics(labels, probabilities) | found.references | {"examples": float(len(labels))}
     keyed = {str(MetricKey(CROSS_VALIDATED, name)): value for name, value in metrics.items()}
     recalls, notes = found.recalls(found.weights[None])[0], []
-    draws_of_recall = found.recalls(cells).reshape(kinds, resamples, len(task.labels))
+    halves = found.posterior(ROW_WEIGHT, resamples, found.spread)
+    draws_of_recall = np.stack([found.recalls(half) for half in halves])
     for label, (name, count) in enumerate(zip(task.labels, found.rows_of_labels.tolist(), strict=True)):
         key = MetricKey(CROSS_VALIDATED, "accuracy", (("label", name),))
         recall = float(recalls[label])

@@ -26,11 +26,13 @@ class Outcomes(ABC):
 
     weights: rows in each cell, (cells,); a row that repeats of cross-validation answer differently counts in part for
     each answer. right, wrong: one pseudo-row that is answered rightly, or wrongly, spread over the labels; (cells,).
+    spread: of so many pseudo-rows each label has one.
     """
 
     weights: Array
     right: Array
     wrong: Array
+    spread: int
 
     @property
     @abstractmethod
@@ -64,21 +66,24 @@ class Outcomes(ABC):
         rng, total = np.random.default_rng(seed), self.weights.sum()
         return bounds(self.metrics(rng.multinomial(int(total), self.weights / total, size=resamples).astype(float)))
 
-    def posterior(self, row_weight: float, resamples: int, seed: int = 0) -> Array:
+    def posterior(self, row_weight: float, resamples: int, pseudo_rows: int = 1, seed: int = 0) -> Array:
         """Counts that the rows could have given as well, as shares, (2, resamples, cells).
 
         The Bayesian bootstrap (Rubin 1981): weights of rows are drawn, not counts, and of a row that several repeats of
         cross-validation answer differently, each answer takes its share; so the draws cover rows and repeats. The first
         half has a pseudo-row that is answered rightly, the second one that is answered wrongly: for accuracy the outer
-        ends of the two are the interval of Clopper and Pearson (1934), which holds near 0 and 1 too.
+        ends of the two are the interval of Clopper and Pearson (1934), which holds near 0 and 1 too; with `spread`
+        pseudo-rows they are so for the recall of a label.
 
         Args:
             row_weight: what a row counts.
             resamples: number of draws of each half.
+            pseudo_rows: how many.
             seed: of the draws.
         """
         rng, rows = np.random.default_rng(seed), row_weight * self.weights + TINY
-        return np.stack([rng.dirichlet(rows + pseudo, size=resamples) for pseudo in (self.right, self.wrong)])
+        halves = (rows + pseudo_rows * cells for cells in (self.right, self.wrong))
+        return np.stack([rng.dirichlet(half, size=resamples) for half in halves])
 
 
 class ConfusionTable(Outcomes):
@@ -94,7 +99,7 @@ class ConfusionTable(Outcomes):
     def __init__(self, labels: Labels, answers: Labels, count: int, ordinal: bool = False) -> None:
         self.labels, self.answers, self.count, self.ordinal = labels, answers, count, ordinal
         self.weights = np.mean([confusion_of(labels, row, count) for row in np.atleast_2d(answers)], axis=0).ravel()
-        same = np.eye(count).ravel()
+        self.spread, same = count, np.eye(count).ravel()
         self.right, self.wrong = same / count, (1 - same) / (count * max(1, count - 1))
 
     @property
@@ -148,7 +153,7 @@ class LabelSets(Outcomes):
         cells, places = np.unique(pairs, axis=0, return_inverse=True)
         places = places.ravel()
         self.weights = np.bincount(places[4:], minlength=len(cells)) / len(repeats)
-        pseudo_cells = np.eye(len(cells))[places[:4]]
+        self.spread, pseudo_cells = 2, np.eye(len(cells))[places[:4]]
         self.right, self.wrong = pseudo_cells[[0, 3]].mean(axis=0), pseudo_cells[[1, 2]].mean(axis=0)
         self.truth, self.given = cells[:, :count].astype(float), cells[:, count:].astype(float)
 

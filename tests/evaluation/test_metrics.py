@@ -77,10 +77,13 @@ def test_the_outer_ends_of_the_posterior_are_clopper_and_pearson_s(rows: int, sh
     right = round(share * rows)
     labels = np.arange(rows) % count
     found = ConfusionTable(labels, np.where(np.arange(rows) < right, labels, (labels + 1) % count), count)
-    halves = found.posterior(1.0, 4000)
-    ends = bounds({"accuracy": np.stack([found.metrics(half)["accuracy"] for half in halves])})
-    exact = binomtest(right, rows).proportion_ci(0.95, method="exact")
-    assert (ends["accuracy_low"], ends["accuracy_high"]) == pytest.approx((exact.low, exact.high), abs=0.015)
+    accuracy = np.stack([found.metrics(half)["accuracy"] for half in found.posterior(1.0, 20_000)])
+    recall = np.stack([found.recalls(half)[:, 0] for half in found.posterior(1.0, 20_000, found.spread)])
+    of_label = labels == 0
+    for draws, hits, of in ((accuracy, right, rows), (recall, sum(of_label[:right]), sum(of_label))):
+        ends = bounds({"share": draws})
+        exact = binomtest(int(hits), int(of)).proportion_ci(0.95, method="exact")
+        assert (ends["share_low"], ends["share_high"]) == pytest.approx((exact.low, exact.high), abs=0.025)
 
 
 def test_bootstrapped_sets_are_bootstrapped_rows() -> None:
