@@ -100,20 +100,13 @@ class OnNumbers(Classifier):
         return tags
 
 
-LEARNS_NOTHING = "asks for an accuracy of 0.83 on numbers; two steps on a random model that reads words learn nothing"
-
-
 @pytest.mark.slow
 def test_the_checks_of_scikit_learn(llama: str) -> None:
-    """All of them but one; those of sparse, complex and missing numbers test `OnNumbers`, which validates."""
+    """All of them; those of sparse, complex and missing numbers test `OnNumbers`, which validates."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         own = check_estimator(Classifier("probe", llama), on_skip=None)
-        done = check_estimator(
-            OnNumbers("probe", llama, steps=2, threads=1), on_skip=None,
-            expected_failed_checks={"check_classifiers_train": LEARNS_NOTHING},
-        )  # fmt: skip
+        done = check_estimator(OnNumbers("probe", llama, threads=1), on_skip=None)
     assert [check["status"] for check in own] == ["passed"]  # scikit-learn tests the rest with numbers alone
-    failed = {check["check_name"] for check in done if check["status"] not in ("passed", "skipped")}
-    assert failed == {"check_classifiers_train"}
+    assert {check["check_name"] for check in done if check["status"] not in ("passed", "skipped")} == set()
     assert len(done) > 45
