@@ -90,7 +90,7 @@ def candidates(values: Mapping[str, Any], models: Sequence[str], session: Sessio
     task = session.task(make_config({**shared, "model": models[0]}))
     found: list[Candidate] = []
     for entry, model in product(read_values(PORTFOLIO, "portfolio"), models):
-        name, shown = str(entry["strategy"]), str(entry.get("name", entry["strategy"]))
+        name = str(entry["strategy"])
         control = name if name in CONTROLS else ""
         if control and model != models[0]:
             continue
@@ -101,7 +101,7 @@ def candidates(values: Mapping[str, Any], models: Sequence[str], session: Sessio
         for pattern in [*patterns, "all"] if len(patterns) > 1 else [""]:
             settings = {**entry.get("settings", {}), **own, "strategy": strategy.name, "model": model}
             config = make_config({**shared, **settings, **({"pattern": pattern} if pattern else {})})
-            label = control.replace("_", " ") or shown + (f" ({pattern})" if pattern else "") + where
+            label = control.replace("_", " ") or name + (f" ({pattern})" if pattern else "") + where
             found.append(Candidate(label, config, control))
     return found
 

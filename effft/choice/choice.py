@@ -20,6 +20,7 @@ from effft.progress import ProgressCallback
 from effft.reports.blocks import Table
 from effft.reports.page import markdown_blocks
 from effft.runs.estimate import Skeletons
+from effft.runs.experiment import execute
 from effft.runs.plan import prepare
 from effft.runs.session import Session
 from effft.search.settings import HELD_OUT_SEED_OFFSET
@@ -113,8 +114,7 @@ def run_choice(
             arms = _first_fold(ledger, plan, fitting, times, dropped, say)
             judged, units = _finals(ledger, plan, arms, times, storage, say)
             controls = [arm for arm in arms if arm.candidate.control and arm.scores]
-            floor = max((arm.mean for arm in controls if arm.candidate.control == "majority"), default=float("-inf"))
-            best = chosen(judged, plan.rows, floor)
+            best = chosen(judged, plan.rows, _majority(controls))
             found = list(sentences(judged, best, controls, plan.rows, plan.study.metric, units))
             found += outlook(ledger, plan, best.arm, judged, parent)
             run_id = _train(ledger, plan, best.arm, target, parent)
@@ -214,7 +214,7 @@ def _finals(
         for place, arm in enumerate(left[:TUNED]):
             share = (times.tune - ledger.spent) / (min(TUNED, len(left)) - place)
             tuned += tune(ledger, arm, storage, ledger.spent + share, say)
-    floor = max((arm.mean for arm in controls if arm.candidate.control == "majority"), default=float("-inf"))
+    floor = _majority(controls)
     safe = [arm for arm in arms if not arm.candidate.control and not arm.failure and arm.mean >= floor] or left
     finalists = list(dict.fromkeys([*left[:FINALISTS], min(safe, key=lambda arm: arm.cost), *tuned]))
     for arm in finalists:  # the cheapest may have left the race early
@@ -240,6 +240,11 @@ def _finals(
     return judge(finalists, used, folds), len(used)
 
 
+def _majority(controls: Sequence[Arm]) -> float:
+    """Mean of always answering the most frequent label; minus infinity where that was not measured."""
+    return max((arm.mean for arm in controls if arm.candidate.control == "majority"), default=float("-inf"))
+
+
 def _train(ledger: Ledger, plan: ChoicePlan, arm: Arm, target: TrackingTarget, parent: Tracker) -> str:
     """Train the chosen one on all rows, with an out-of-fold estimate where there is time; the id of its run."""
     estimated = ledger.spent + plan.final_seconds(arm.cost, arm.latency) <= plan.limits.seconds
@@ -250,8 +255,6 @@ def _train(ledger: Ledger, plan: ChoicePlan, arm: Arm, target: TrackingTarget, p
         run = prepare(config, ledger.session)
         tags = {**run.tags, "choice": plan.study.name, "mlflow.parentRunId": parent.run_id}
         with tracked(open_tracker(target, run.experiment, f"chosen {run.name}", tags)) as tracker:
-            from effft.runs.experiment import execute
-
             execute(run, tracker, ledger.progress)
             return tracker.run_id
 
