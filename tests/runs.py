@@ -60,6 +60,7 @@ def stored(
     known = measured(strategy, 0.6 + 0.013 * seed + 0.0031 * draw + len(strategy) / 100 + per_label / 1000)
     known["resources/peak_memory_mb"] = known.pop("resources/peak_memory_bytes") / 1e6 + seed
     known |= {f"ood/far/slice/topic.{name}/accuracy": 0.3 + seed / 50 + len(strategy + name) / 97 for name in "ab"}
+    known |= {f"ood/far/slice/topic.{name}/examples": n for name, n in (("a", 40.0), ("b", 60.0))}
     known |= {"validation/examples": 50.0, "in_domain/examples": 150.0, "resources/queries_per_second": 700.0 + seed}
     known |= {key.replace("__", "/"): value for key, value in metrics.items()}
     known = {key: value for key, value in known.items() if without not in key}

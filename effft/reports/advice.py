@@ -12,6 +12,7 @@ from effft.reports.data import ReportData, metric_names, split_title
 from effft.reports.groups import HOME, MEMORY, OOD_MEAN, QUERY_TIME, SHARE, TUNED, RunGroup
 from effft.reports.pairwise import LEVEL, Pair, pairs_between
 from effft.reports.searches import StudyRecord
+from effft.strategies.strategy import SUMMARY
 
 MOST = 8  # Names in one sentence; the others are counted.
 HALF = 0.5  # Share of the way from chance to the score in domain below which an OOD set counts as not managed.
@@ -53,7 +54,8 @@ def answer(data: ReportData, backbone: str, studies: Sequence[StudyRecord]) -> d
         found["Use"] = _use(data, chosen, amount, others)
         found["As good"] = _as_good(chosen, [group for group in others if group.variant in equal], pairs)
         found["Cost"] = _cost(data, chosen, groups)
-        found["How sure"] = _how_sure(chosen, pairs)
+        ood = [pairs_between([(chosen, other) for other in others], [split], data.primary) for split in data.splits[1:]]
+        found["How sure"] = _how_sure(data, chosen, [pairs, *ood])
     else:
         found["Use"] = iter([f"No run has a score on {chosen_on(data)}, and nothing here is chosen by a test score."])
     found["What fails"] = _fails(data, groups, chosen)
@@ -68,11 +70,13 @@ def _use(data: ReportData, chosen: RunGroup, amount: Amount, others: Sequence[Ru
     assert home is not None
     by = "out of fold" if split == CROSS_VALIDATED else "on validation"
     yield f"{chosen.variant}, with {amount.examples}: the highest {data.primary} {by}, {score.mean:.3f}."
+    if chosen.strategy in SUMMARY:
+        yield f"({chosen.strategy}: {SUMMARY[chosen.strategy]}.)"
     same = [g.variant for g in others if (stat := g.stat(f"{split}/{data.primary}")) and stat.mean == score.mean]
     if same:
         yield f"{_and(same)} {'has' if len(same) == 1 else 'have'} the same there, with more memory."
     reached = [f"{_interval(home)} {split_title(data.home)}"] if split != data.home else []
-    reached += [f"{_interval(stat)} on {name}" for name in data.sets if (stat := chosen.score(f"ood/{name}"))]
+    reached += [f"{_interval(stat)} on {name} (OOD)" for name in data.sets if (stat := chosen.score(f"ood/{name}"))]
     if reached:
         yield f"It reaches {_and(reached)}."
 
@@ -113,27 +117,45 @@ def _cost(data: ReportData, chosen: RunGroup, groups: Sequence[RunGroup]) -> Ite
         yield f"Of what trains nothing, {idle.variant} is best {by} and reaches {reached}{beside}."
 
 
-def _how_sure(chosen: RunGroup, pairs: Sequence[Pair]) -> Iterator[str]:
+def _how_sure(data: ReportData, chosen: RunGroup, families: Sequence[Sequence[Pair]]) -> Iterator[str]:
+    """families: the comparisons with the choice in domain, then on every OOD set; each corrected on its own."""
     runs = len(chosen.runs)
     if runs < 2:
         yield "Every number of it comes from a single run, so this is no more than a first impression."
         return
     draws = len(set(chosen.draws.tolist()))
     yield f"{runs} runs, {draws} draw{'s' * (draws > 1)} of the examples."
-    clear = [pair.other for pair in pairs if pair.p_holm < LEVEL and pair.difference > 0]
-    above = [pair.other for pair in pairs if pair.p_holm >= LEVEL and pair.pairs > 1 and pair.low > 0]
-    if clear:
-        yield f"Better than {_some(clear)} by the paired test (p < {LEVEL}, {len(pairs)} comparisons, Holm)."
-    if above:
-        most = max(pair.pairs for pair in pairs)
-        few = smallest_p(most) > LEVEL / len(pairs)
-        why = (
-            f"{most} pairs are too few for the test, which needs more seeds" if few else "the test does not confirm it"
-        )
-        yield f"Above {_some(above)} by the interval of the paired difference; {why}."
-    single = [pair.other for pair in pairs if pair.pairs < 2]
+    for split, pairs in zip(data.splits, families, strict=True):
+        place = split_title(split) if split == data.home else f"on {split.removeprefix('ood/')} (OOD)"
+        yield from _told_apart(f"{place[0].upper()}{place[1:]}", pairs)
+    single = dict.fromkeys(pair.other for pairs in families for pair in pairs if pair.pairs < 2)
     if single:
-        yield f"No interval for {_some(single)}: a single pair of runs."
+        yield f"No interval for {_some(list(single))}: a single pair of runs."
+
+
+def _told_apart(place: str, pairs: Sequence[Pair]) -> Iterator[str]:
+    """What the choice is better and worse than in one place: by the test, or only by the interval."""
+    several = [pair for pair in pairs if pair.pairs > 1]
+    if not several:
+        return
+    clear = [pair for pair in several if pair.p_holm < LEVEL]
+    said = [
+        f"{word} than {_some(names)} by the paired test (p < {LEVEL}, {len(pairs)} comparisons, Holm)"
+        for word, sign in (("better", 1), ("worse", -1))
+        if (names := [pair.other for pair in clear if sign * pair.difference > 0])
+    ]
+    above = [pair.other for pair in several if pair not in clear and pair.low > 0]
+    below = [pair.other for pair in several if pair not in clear and pair.high < 0]
+    if above or below:
+        most = max(pair.pairs for pair in several)
+        few = smallest_p(most) > LEVEL / len(pairs)
+        why = f"{most} pairs are too few for the test" if few else "the test does not confirm it"
+        sides = [f"{word} {_some(names)}" for word, names in (("above", above), ("below", below)) if names]
+        said.append(f"{' and '.join(sides)} by the interval of the paired difference ({why})")
+    open_ = [pair.other for pair in several if pair.low <= 0 <= pair.high and pair not in clear]
+    if open_:
+        said.append(f"not told apart from {_some(open_)}")
+    yield f"{place}: {'; '.join(said)}."
 
 
 def _fails(data: ReportData, groups: Sequence[RunGroup], chosen: RunGroup | None) -> Iterator[str]:

@@ -72,7 +72,10 @@ def results_csv(data: ReportData) -> str:
 def measures_csv(data: ReportData) -> str:
     """A line for every group and metric, slices too: mean, sd and interval; of a cost the median and the range."""
     slices = [
-        Measure(key, key) for split in data.splits for key in slices_with(metric_names(data.frame), split, "accuracy")
+        Measure(key, key)
+        for split in data.splits
+        for metric in ("accuracy", "examples")
+        for key in slices_with(metric_names(data.frame), split, metric)
     ]
     places = [("", data.groups)]
     places += [(f"{c.field}={value:g}", groups) for c in difficulty_curves(data) for value, groups in c.points]

@@ -38,6 +38,15 @@ CHOICES = (
     "choose. The last column says how far a choice among the seeds could get; nobody can make it without OOD labels, "
     "and nothing in this project does."
 )
+METRICS = {
+    "accuracy": "share of right answers",
+    "mcc": "Matthews correlation: 1 is perfect, 0 is guessing",
+    "macro_f1": "mean over the labels of precision and recall together",
+    "micro_f1": "precision and recall of all labels together",
+    "quadratic_kappa": "agreement on ordered labels: 1 is perfect, 0 is guessing",
+}
+"""Metrics in words, for who has not met them."""
+
 SCORES = (
     "Small dots are single runs, the mark is their mean with its 95 % interval over seed x data_seed; a ring is a run "
     "far below the others of its strategy. Dotted: chance; dashed: always the most frequent label."
@@ -48,8 +57,8 @@ TRADE = (
 )
 LEARNING = "Means over distinct runs against the number of labelled examples."
 SLICES = (
-    "Accuracy, mean over distinct runs; below 0.5 red, above it blue. In each group those slices come first on which "
-    "the strategies that train differ most."
+    "Accuracy, mean over distinct runs; below 0.5 red, above it blue; n is the number of examples. In each group those "
+    "slices come first on which the strategies that train differ most."
 )
 BREAK_EVEN = (
     "Seconds of training and answering together: training time + queries x time per query. Where two lines cross, the "
@@ -176,7 +185,9 @@ def _lead(data: ReportData) -> str:
         return "No finished run of this task has been measured yet."
     return (
         f"{len(frame)} finished runs of {frame['strategy'].nunique()} strategies on {', '.join(data.backbones)}; "
-        f"{frame['seed'].nunique()} seeds and {frame['data_seed'].nunique()} draws of the shots; metric {data.primary}."
+        f"{frame['seed'].nunique()} seeds and {frame['data_seed'].nunique()} draws of the shots; metric {data.primary}"
+        + (f" ({METRICS[data.primary]})" if data.primary in METRICS else "")
+        + (". In domain: examples like those that were trained on; OOD, out of domain: others." if data.sets else ".")
     )
 
 

@@ -1,11 +1,14 @@
 """Accuracy on the slices of every split as tables: slices below their dimension, strategies as columns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from effft.config import Amount
 from effft.evaluation.metric_keys import slices_with
 from effft.reports.blocks import Table
 from effft.reports.data import ReportData, metric_names, split_title
+from effft.reports.groups import RunGroup
 
 MOST = 200  # Slices in one table: those on which the strategies differ most; the file measures.csv has all.
 
@@ -22,17 +25,24 @@ def slice_tables(data: ReportData, backbone: str, amount: Amount) -> Iterator[Ta
                 dimension = ", ".join(name for name, _ in parts.slice)
                 value = ", ".join(value or "(blank)" for _, value in parts.slice)
                 cells = ["-" if mean is None else f"{mean:.2f}" for mean in means]
-                rows.append((dimension, max(known) - min(known), [value, *cells]))
+                rows.append((dimension, max(known) - min(known), [value, _examples(groups, key), *cells]))
         kept = sorted(rows, key=lambda row: -row[1])[:MOST]
         kept.sort(key=lambda row: (row[0].count(","), row[0], -row[1]))
         if kept:
             more = f" The {MOST} with the widest spread of {len(rows)}; measures.csv has all." if rows[MOST:] else ""
             on = f" on {backbone}" if len(data.backbones) > 1 else ""
             yield Table(
-                ("slice", *(group.variant for group in groups)),
+                ("slice", "n", *(group.variant for group in groups)),
                 [row for _, _, row in kept],
                 f"{split_title(split).capitalize() if split == data.home else split}, {amount.examples}{on}.{more}",
                 kind="slices",
                 keys=[dimension for dimension, _, _ in kept],
                 where={"backbone": backbone, "split": split},
             )
+
+
+def _examples(groups: Sequence[RunGroup], key: str) -> str:
+    """How many examples a slice has, '90 to 400' where the runs were not measured on equally many."""
+    counts = np.concatenate([group.values(key.removesuffix("accuracy") + "examples") for group in groups])
+    least, most = (f"{end(counts):.0f}" for end in (np.nanmin, np.nanmax)) if (counts == counts).any() else ("-", "-")
+    return least if least == most else f"{least} to {most}"

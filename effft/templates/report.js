@@ -346,6 +346,7 @@
       return done;
     }
   };
+  const MOST = 15; // Columns of a heat map that a phone has room for.
   const RARE = ["worst slice", "trained", "operations", "evaluation", "labels"];
   const show = (table, at, visible) => [...table.rows].forEach((row) => { if (row.cells.length > at && !row.matches(".detail, .group")) row.cells[at].hidden = !visible; });
   const fold = (table) => $$("tr.detail", table).forEach((row) => row.previousElementSibling.querySelector("button.fold").click());
@@ -419,7 +420,14 @@
     row.addEventListener("pointerenter", () => hover(group.variant));
     row.addEventListener("pointerleave", () => hover(""));
   });
-  $$("main table").forEach((table) => { sortable(table); tools(table); });
+  // On a phone a row is a card whose numbers have names, and a heat map one column for every strategy.
+  const narrow = (table) => {
+    const names = [...table.tHead.rows[0].cells].map(clean), heat = table.matches(".slices");
+    if (!heat) $$("tbody > tr > td", table).forEach((cell) => { cell.dataset.label = names[cell.cellIndex]; });
+    if (!heat || names.length <= MOST) table.classList.add(heat ? "fits" : "cards");
+    table.style.setProperty("--n", Math.max(4, names.length - 2));
+  };
+  $$("main table").forEach((table) => { narrow(table); sortable(table); tools(table); });
   $$(".pairs td").forEach((cell) => cell.classList.toggle("holds", cell.textContent.includes("*")));
 
   state.amount = largest();

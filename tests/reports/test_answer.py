@@ -44,14 +44,26 @@ def test_better_is_said_of_what_the_test_tells_apart_and_of_nothing_else() -> No
     high, low = ([start + i / 1000 for i in range(10)] for start in (0.9, 0.7))
     near = [score + (-1) ** i / 100 for i, score in enumerate(high)]
     many = answer(data_of(*runs_of("lora", high, 0.9), *runs_of("probe", low), *runs_of("pbft", near)), "m", [])
-    assert "Better than probe and pbft" not in many["How sure"]
-    assert "Better than probe by the paired test" in many["How sure"]
+    assert "better than probe and pbft" not in many["How sure"]
+    assert "In domain: better than probe by the paired test" in many["How sure"]
     few = answer(data_of(*runs_of("lora", high[:3], 0.9), *runs_of("probe", low[:3])), "m", [])
-    assert "Better" not in few["How sure"]
-    assert "Above probe by the interval of the paired difference; 3 pairs are too few" in few["How sure"]
+    assert "better" not in few["How sure"]
+    assert "In domain: above probe by the interval of the paired difference (3 pairs are too few" in few["How sure"]
     same = answer(data_of(*runs_of("lora", [0.8, 0.9], 0.9), *runs_of("pbft", [0.9, 0.8])), "m", [])
     assert same["As good"].startswith("pbft: lora minus it is +0.000 [-0.100, +0.100]")
-    assert "Above" not in same["How sure"]
+    assert "above" not in same["How sure"]
+    assert "In domain: not told apart from pbft." in same["How sure"]
+
+
+def test_how_sure_speaks_of_every_ood_set_too() -> None:
+    def runs(name: str, validation: float, far: float) -> list[StoredRun]:
+        scores = {"in_domain__accuracy": 0.8, "validation__accuracy": validation}
+        return [stored(name, seed, **scores | {"ood__far__accuracy": far + seed / 1000}) for seed in range(10)]
+
+    said = answer(data_of(*runs("lora", 0.9, 0.6), *runs("probe", 0.5, 0.5), *runs("pbft", 0.5, 0.7)), "m", [])
+    assert "In domain: not told apart from pbft and probe." in said["How sure"]
+    assert "On far (OOD): better than probe by the paired test" in said["How sure"]
+    assert "; worse than pbft by the paired test" in said["How sure"]
 
 
 @pytest.mark.parametrize("idle", ["", "icl"])

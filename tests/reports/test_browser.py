@@ -141,6 +141,10 @@ def test_nothing_is_cut_off_at_any_width(visit: Visit, width: int, dark: bool) -
 
     async def act(tab: Tab) -> tuple[Any, ...]:
         wide = await tab.run("document.documentElement.scrollWidth <= innerWidth")
+        if width < 600:  # on a phone no table is to be moved sideways, and a number has its name
+            moved = "[...document.querySelectorAll('.wide')].filter((w) => w.scrollWidth > w.clientWidth + 1).length"
+            named = "getComputedStyle(document.querySelector('tr[data-key] td'), '::before').content"
+            assert (await tab.run(moved), await tab.run(named)) == (0, '"per label"')
         return wide, await tab.run(outside), await tab.run("document.querySelectorAll('.plot svg').length")
 
     assert visit(act, width, dark=dark) == (True, [], 4)
@@ -161,7 +165,7 @@ def test_without_a_script_the_tables_stand(visit: Visit) -> None:
 
 
 def test_any_number_on_the_page_stands_in_the_files_beside_it(report: Report, visit: Visit) -> None:
-    tables = """[...document.querySelectorAll('main table')].map((t) => ({kind: t.className,
+    tables = """[...document.querySelectorAll('main table')].map((t) => ({kind: t.classList[0],
       where: {...t.closest('.block').dataset}, heads: [...t.tHead.rows[0].cells].map((c) => c.textContent.trim()),
       rows: [...t.tBodies].flatMap((b) => [...b.rows]).filter((r) => !r.matches('.group')).map((r) => ({
         key: r.dataset.key || '', quiet: r.matches('.q'), cells: [...r.cells].map((c) => c.textContent.trim())}))}))"""
@@ -200,6 +204,8 @@ def test_any_number_on_the_page_stands_in_the_files_beside_it(report: Report, vi
                     case "pairs":
                         pair = {name, head}
                         check(cell, [d for d in files["differences.csv"] if {d["one"], d["other"]} == pair])
+                    case "slices" if head == "n":
+                        check(cell, [m for m in measures if f".{name}/examples" in m["measure"]])
                     case "slices":
                         check(cell, [m for m in measures if m["variant"] == head and f".{name}/" in m["measure"]])
                     case "plain":
