@@ -180,6 +180,13 @@ class TrainingSettings(Settings):
     penalty of a solved head."""
     patience: types.Count = 0
     """Epochs without a better validation score before training stops; 0 never stops early."""
+    soup: types.Positive | None = None
+    """Trainings from one start, each in an order of its own, whose weights are averaged (model soup)."""
+    interpolation: types.Way | None = None
+    """How far from the start (0) to the trained weights (1) the model goes (WiSE-FT): a share, or folds, which choose
+    0, 0.25, 0.5, 0.75 or 1."""
+    ensemble: types.Positive | None = None
+    """Models, each trained without one of so many parts of the examples, whose scores are averaged."""
 
 
 class EvaluationSettings(Settings):

@@ -46,6 +46,19 @@ def _layers(value: object) -> int | str:
     return int(text)
 
 
+def _way(value: object) -> float | str:
+    text = str(value)
+    if text == "folds":
+        return text
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError("must be a share from 0 to 1, or folds, which choose it")
+    return share
+
+
 def _peft_type(value: object) -> str:
     return str(value).strip().lower().replace("-", "_")
 
@@ -62,6 +75,7 @@ def _json_object(value: object) -> str:
 
 
 Layers = Annotated[int | str, BeforeValidator(_layers)]
+Way = Annotated[float | str, BeforeValidator(_way)]
 Rows = Annotated[str, BeforeValidator(_rows)]
 JsonObject = Annotated[str, BeforeValidator(_json_object)]
 PeftType = Annotated[str, BeforeValidator(_peft_type)]

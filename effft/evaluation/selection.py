@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
 
 from effft.evaluation.metrics import WORST_SLICE, Labels
 from effft.evaluation.outcomes import outcomes_of
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
 from effft.strategies.scoring import FrozenFeatures, predict
+from effft.strategies.weights import Weights, set_weights, weights_of
 
 
 class BestEpoch:
@@ -38,7 +38,7 @@ class BestEpoch:
         self.learner, self.items, self.metric, self.frozen_features = learner, items, metric, frozen_features
         self.patience, self.value, self.epoch, self.exhausted = patience, float("-inf"), 0, False
         self.labels = torch.tensor([item.label for item in items]).numpy()
-        self.weights: dict[str, Tensor] = {}
+        self.weights: Weights = {}
 
     def evaluate_epoch(self, epoch: int) -> dict[str, float]:
         """The validation metrics of the epoch that just ended; {} without items."""
@@ -51,13 +51,11 @@ class BestEpoch:
             metrics = {**metrics, **self.worst(answers)}
         if metrics[self.metric] > self.value:
             self.value, self.epoch = metrics[self.metric], epoch
-            self.weights = {n: p.detach().clone() for n, p in self.learner.trainable_parameters.items()}
+            self.weights = weights_of(self.learner)
         self.exhausted = 0 < self.patience <= epoch - self.epoch
         return metrics
 
     def restore(self) -> None:
         """Put the best epoch's parameters back."""
-        with torch.no_grad():
-            for name, parameter in self.learner.trainable_parameters.items():
-                if name in self.weights:
-                    parameter.copy_(self.weights[name])
+        if self.weights:
+            set_weights(self.learner, self.weights)

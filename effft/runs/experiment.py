@@ -12,6 +12,7 @@ import torch
 from effft.config import RunConfig
 from effft.data.examples import ExampleSet, digest
 from effft.distributed.process_group import process_group
+from effft.errors import InputError
 from effft.evaluation.cross_validation import evaluate_out_of_fold
 from effft.evaluation.evaluate import evaluate
 from effft.evaluation.metric_keys import CROSS_VALIDATED, collect, headlines, home_split, ood_sets, to_table
@@ -80,6 +81,11 @@ def execute(
     """
     config, resolved, session = plan.config, plan.resolved, plan.session
     torch.set_num_threads(resolved.threads)
+    if config.ensemble and (config.log_model or keep):
+        raise InputError(
+            f"ensemble={config.ensemble}: several models are not saved as one; leave it out, or take --soup, whose "
+            "weights are averaged."
+        )
     _describe(plan, tracker)
     process_group().must_agree("settings and examples", plan.fingerprint)
     notes = list(plan.notes)
@@ -104,6 +110,7 @@ def execute(
         )
         notes += estimate.notes
         _record(tracker, CROSS_VALIDATED, metrics, resolved.metric, estimate.table)
+    session.keep |= config.interpolation == "folds"
     frozen = shared_backbone(plan)
     own = not session.keep or frozen is not None
     held = held_by(frozen or session.loaded_backbone(config, lm_head_of(plan))) if own else 0
@@ -114,7 +121,7 @@ def execute(
             items = training_items(plan, learner, teacher)
             prompts = [item.prompt for item in items]
             notes += cut_note("train", prompts, learner.encoder)
-            tokens = adapt(plan, learner, items, tracker, progress, should_stop)
+            tokens = adapt(plan, learner, items, tracker, progress, should_stop).tokens
             learner.calibration, learner.risk_curve = calibration_of(plan, learner, progress), curve
             if curve is not None:
                 learner.calibration = (learner.calibration or prior).scaled(scale)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -12,21 +13,30 @@ from effft.data.draw import Draw, fold_numbers, hold_out
 from effft.data.examples import UNLABELLED, Example, Label
 from effft.distributed.process_group import process_group
 from effft.evaluation.evaluate import worst_slice
+from effft.evaluation.metric_keys import CROSS_VALIDATED
+from effft.evaluation.outcomes import outcomes_of
 from effft.evaluation.selection import BestEpoch
 from effft.models.backbone import Backbone
 from effft.progress import ProgressCallback, silent
-from effft.runs.plan import Plan, on_part, prompt_encoders
+from effft.runs.plan import VALIDATION_FOLDS, Plan, on_part, prompt_encoders
 from effft.strategies.batch import Item
 from effft.strategies.calibration import Calibration, calibrate
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Contrastive, Verbalizer
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import FrozenFeatures, predict, predict_apart, score_examples
+from effft.strategies.weights import Weights, between, mean, set_weights, weights_of
 from effft.tracking.tracker import MemoryTracker, Tracker
 from effft.training.loop import Step, private_randomness, train
 from effft.training.pairs import Pairs
 from effft.training.solved_head import solve_head
 from effft.training.teacher import teach
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the way from the start to the trained weights, among which folds choose."""
+
+SEEDS_OF_A_SOUP = 10**6
+"""Between the seeds of two trainings of a soup, so that no other run has them."""
 
 StopCallback = Callable[[int, float], bool]
 """Called with (epoch from 1, primary metric on validation) after every epoch; return True to stop training."""
@@ -85,6 +95,14 @@ def balanced_weights(labels: Sequence[Label], count: int) -> Tensor:
     return frequencies.sum(dim=-1, keepdim=True).double() / (count * frequencies.clamp(min=1))
 
 
+@dataclass(frozen=True)
+class Adapted:
+    """How a learner was adapted: tokens that were read, and what moves it to a share of the way from its start."""
+
+    tokens: int
+    go_to: Callable[[float], None]
+
+
 def adapt(
     plan: Plan,
     learner: Learner,
@@ -93,20 +111,99 @@ def adapt(
     progress: ProgressCallback,
     should_stop: StopCallback | None,
     features: FrozenFeatures | None = None,
-) -> int:
-    """Train, or measure the loss as it is where nothing trains; returns the number of tokens read."""
-    config = plan.config
-    if not plan.strategy.trains:
+) -> Adapted:
+    """Train, once or as often as a soup or an ensemble asks for; measure the loss as it is where nothing trains.
+
+    The tracker gets the course of the first training.
+    """
+    config, strategy = plan.config, plan.strategy
+    if not strategy.trains:
         scores, labels = predict(learner, items), torch.tensor([item.label for item in items])
         loss = F.cross_entropy(scores.flatten(0, -2), labels.flatten()).item()
         tracker.metrics({"train/loss": loss, "train/learning_rate": 0.0, "train/gradient_norm": 0.0}, 0)
-        return 0
+        return Adapted(0, lambda share: None)
     items = [one for item in items for one in item.of_patterns]
     if config.class_weights == "balanced":
         learner.class_weights = balanced_weights([item.label for item in items], learner.score_shape[-1])
-    selects = config.selection == "validation"
-    validation = learner.items(plan.draw.validation) if selects or should_stop is not None else []
     features = features or partial(plan.session.feature_cache.frozen_features, learner)
+    if plan.starts_at_probe:
+        solve_head(learner, features(items), config.seed)
+    if not strategy.takes_steps or not (config.soup or config.ensemble or config.interpolation is not None):
+        return Adapted(_train(plan, learner, items, tracker, progress, should_stop, features), lambda share: None)
+    share = _share(plan, tracker, progress)
+    start, tokens, members, count = weights_of(learner), 0, list[Weights](), config.ensemble or 1
+    for part in range(count):
+        chosen = [item for place, item in enumerate(items) if place % count != part or count == 1]
+        trained: list[Weights] = []
+        for number in range(config.soup or 1):
+            own = replace(plan, config=config.model_copy(update={"seed": config.seed + SEEDS_OF_A_SOUP * number}))
+            first = not trained and not members
+            set_weights(learner, start)
+            where = (tracker, progress, should_stop) if first else (MemoryTracker(), progress, None)
+            tokens += _train(own, learner, chosen, *where, features)
+            trained.append(weights_of(learner))
+        go_to = partial(_go_to, plan, learner, features, chosen, start, mean(trained))
+        go_to(share)
+        members.append(weights_of(learner))
+    learner.members = members if count > 1 else ()
+    return Adapted(tokens, go_to)
+
+
+def _go_to(
+    plan: Plan,
+    learner: Learner,
+    features: FrozenFeatures,
+    items: Sequence[Item],
+    start: Weights,
+    end: Weights,
+    share: float,
+) -> None:
+    """Move to a share of the way from `start` to `end`; a solved head is solved there."""
+    set_weights(learner, between(start, end, share))
+    if plan.strategy.solves_head:
+        solve_head(learner, features(items), plan.config.seed, features(_judges(plan, learner)))
+
+
+def _share(plan: Plan, tracker: Tracker, progress: ProgressCallback) -> float:
+    """How far a run goes from its start: as asked, or what is best out of fold; of equal shares the smallest."""
+    config, rows, metric = plan.config, plan.draw.train, plan.resolved.metric
+    if config.interpolation != "folds":
+        return 1.0 if config.interpolation is None else float(config.interpolation)
+    whole = config.model_copy(update={"interpolation": 1.0, "ensemble": None})
+    plan, labels = replace(plan, config=whole), torch.tensor([e.label for e in rows]).numpy()
+    numbers = fold_numbers(rows, len(plan.task.labels), VALIDATION_FOLDS, config.seed)
+    scores = torch.zeros((len(SHARES), len(rows), *plan.task.score_shape))
+    for fold in sorted({*numbers}):
+        progress("interpolation", fold, VALIDATION_FOLDS)
+        part = hold_out(rows, numbers, fold)
+        fitted = on_part(plan, Draw(part.train, plan.draw.validation), config.seed)
+        places = [place for place, number in enumerate(numbers) if number == fold]
+        scores[:, places] = _held_out_scores(fitted, part.validation, rows, SHARES)
+    answers = scores.argmax(dim=-1).numpy()
+    worst = [worst_slice(plan.task, rows, one, plan.task.train.slices) for one in answers]
+    found = [outcomes_of(plan.task, labels, one).values | own for one, own in zip(answers, worst, strict=True)]
+    values = [each[metric] for each in found]
+    tracker.table("interpolation", {"share": list(SHARES), f"{CROSS_VALIDATED}/{metric}": values})
+    return SHARES[values.index(max(values))]
+
+
+def _judges(plan: Plan, learner: Learner) -> list[Item]:
+    """The validation examples, where they choose what is kept."""
+    return learner.items(plan.draw.validation) if plan.config.selection == "validation" else []
+
+
+def _train(
+    plan: Plan,
+    learner: Learner,
+    items: Sequence[Item],
+    tracker: Tracker,
+    progress: ProgressCallback,
+    should_stop: StopCallback | None,
+    features: FrozenFeatures,
+) -> int:
+    """One training; returns the number of tokens read."""
+    config, selects = plan.config, plan.config.selection == "validation"
+    validation = learner.items(plan.draw.validation) if selects or should_stop is not None else []
     worst = partial(worst_slice, plan.task, plan.draw.validation, slices=plan.task.train.slices)
     best = BestEpoch(learner, validation, plan.resolved.metric, config.patience, features, worst)
     tokens = 0
@@ -135,8 +232,6 @@ def _updates(
     validation: where examples choose what is kept, they choose the penalty of a solved head.
     """
     config, strategy, items = plan.config, plan.strategy, features(items)
-    if plan.starts_at_probe:
-        solve_head(learner, items, config.seed)
     if not strategy.takes_steps:
         loss = solve_head(learner, items, config.seed, features(validation))
         yield Step(1, 1, 1, loss, 0.0, 0.0, sum(item.length for item in items), ends_epoch=True, budget=0)
@@ -168,12 +263,17 @@ def out_of_fold_scores(plan: Plan, progress: ProgressCallback = silent) -> Tenso
             draw = Draw(part.train if folds > 1 else rows, plan.draw.validation)
             fitted = on_part(plan, draw, plan.config.seed + repeat)
             places = [place for place, number in enumerate(numbers) if number == fold]
-            scores[repeat, places] = _held_out_scores(fitted, part.validation, rows)
+            scores[repeat, places] = _held_out_scores(fitted, part.validation, rows)[0]
     return scores.double()
 
 
-def _held_out_scores(plan: Plan, held: Sequence[Example], rows: Sequence[Example]) -> Tensor:
-    """Fit the plan, and score what it does not hold. The frozen part reads all rows once for all folds."""
+def _held_out_scores(
+    plan: Plan, held: Sequence[Example], rows: Sequence[Example], shares: Sequence[float | None] = (None,)
+) -> Tensor:
+    """Fit the plan, and score what it does not hold, (shares, held, *score_shape).
+
+    The frozen part reads all rows once for all folds. shares: of the way from its start; None stays where the fit ends.
+    """
     learner, teacher = build_learner(plan, shared_backbone(plan))
     cached = plan.session.feature_cache.frozen_features
     own = [one for item in learner.items(rows) for one in item.of_patterns] if learner.has_frozen_part else []
@@ -185,7 +285,13 @@ def _held_out_scores(plan: Plan, held: Sequence[Example], rows: Sequence[Example
         return cached(learner, items)
 
     if plan.strategy.trains:
-        adapt(plan, learner, training_items(plan, learner, teacher), MemoryTracker(), silent, None, features)
-    calibration = calibration_of(plan, learner)
-    scores = score_examples(learner, held, frozen_features=features)
-    return calibration(scores) if calibration else scores
+        items = training_items(plan, learner, teacher)
+        adapted = adapt(plan, learner, items, MemoryTracker(), silent, None, features)
+    found = []
+    for share in shares:
+        if share is not None:
+            adapted.go_to(share)
+        calibration = calibration_of(plan, learner)
+        scores = score_examples(learner, held, frozen_features=features)
+        found.append(calibration(scores) if calibration else scores)
+    return torch.stack(found)

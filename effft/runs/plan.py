@@ -53,7 +53,8 @@ class Plan:
 
     config is what was asked for, resolved what is used. unlabelled: further texts that a distilled student learns from.
     evaluated: every split that is evaluated, by name. leaks: how many of a split's examples are in `train` too.
-    folds: how the training examples are cross-validated; None where they are not.
+    folds: how the training examples are cross-validated; None where they are not. starts_at_probe: whether a classifier
+    that trains with the model starts at a solved probe of it, also in the folds, which have fewer examples.
     """
 
     config: RunConfig
@@ -68,6 +69,7 @@ class Plan:
     notes: tuple[str, ...]
     leaks: Mapping[str, int] = field(default_factory=dict)
     folds: Folds | None = None
+    starts_at_probe: bool = False
 
     @property
     def amount(self) -> Amount:
@@ -89,14 +91,6 @@ class Plan:
         words = " ".join([self.strategy.name, *(p.short for p in self.strategy.parts if p.short not in ("", *names))])
         drawn = f"{self.amount}/label" if c.per_label else str(self.amount)
         return f"{words} · {drawn} · seed {c.seed}·{c.data_seed}"
-
-    @property
-    def starts_at_probe(self) -> bool:
-        """Whether a classifier that trains with the model starts at a solved probe of it."""
-        start = self.strategy.parameters.get("head_start")
-        per_label = self.config.per_label or len(self.draw.train) / len(self.task.labels)
-        few = isinstance(self.strategy.trainable, Everything) and per_label < PROBE_BELOW
-        return start == "probe" or (start == "auto" and few)
 
     @property
     def demo_seed(self) -> int:
@@ -236,7 +230,13 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
         )
     resolved = resolve(config, strategy, encoder, backbone, draw, pool)
     notes += metric_of(config, task, pool)[1] + _idle(config, strategy)
-    return Plan(config, strategy, task, session, draw, demos, unlabelled, evaluated, resolved, (*task.notes, *notes))
+    per_label = config.per_label or len(labelled) / len(task.labels)
+    few = isinstance(strategy.trainable, Everything) and per_label < PROBE_BELOW
+    start = strategy.parameters.get("head_start")
+    return Plan(
+        config, strategy, task, session, draw, demos, unlabelled, evaluated, resolved, (*task.notes, *notes),
+        starts_at_probe=start == "probe" or (start == "auto" and few),
+    )  # fmt: skip
 
 
 def _idle(config: RunConfig, strategy: Strategy) -> list[str]:

@@ -47,11 +47,13 @@ class Learner:
         packs_sequences: whether prompts are packed into one row without padding.
         calibration: what maps its scores to those that answer, once it is known; None for none.
         class_weights: of the labels in cross-entropy, `score_shape`; None where all weigh the same.
+        members: values of what trains, of each model of an ensemble, whose scores are averaged; () for one model.
         risk_curve: how often its surest answers are wrong, out of fold; None where nothing was cross-validated.
     """
 
     calibration: Calibration | None = None
     class_weights: Tensor | None = None
+    members: Sequence[dict[str, Tensor]] = ()
     risk_curve: RiskCurve | None = None
 
     def __init__(

@@ -16,6 +16,7 @@ from effft.progress import ProgressCallback, silent
 from effft.strategies.batch import Item, token_budget
 from effft.strategies.learner import Learner
 from effft.strategies.prompting import PromptEncoder
+from effft.strategies.weights import each_member
 
 PREFIX_BUDGET = 512
 """Tokens of a batch after a shared prefix: attention over the prefix costs its square, so batches stay small."""
@@ -38,7 +39,8 @@ def predict(
 ) -> Tensor:
     """Scores of all items, (items, *score_shape) fp32 on the CPU, in their order.
 
-    A text in windows has the scores of its windows, one in several patterns the mean of those in each.
+    A text in windows has the scores of its windows, one in several patterns the mean of those in each; the scores of an
+    ensemble are the mean of its members'.
     Equal prompts are scored once, prompts are sorted by length and batched, a common prefix is computed once, and
     several processes score a share each.
 
@@ -54,15 +56,28 @@ def predict(
     Raises:
         RunError: a score is not finite.
     """
-    encoder = encoder or learner.encoder
+    options = (budget, progress, stage, frozen_features, encoder or learner.encoder)
+    return torch.stack([_predict(member, items, *options) for member in each_member(learner)]).mean(dim=0)
+
+
+def _predict(
+    learner: Learner,
+    items: Sequence[Item],
+    budget: int,
+    progress: ProgressCallback,
+    stage: str,
+    frozen_features: FrozenFeatures | None,
+    encoder: PromptEncoder,
+) -> Tensor:
+    """The scores of one model."""
     if items and items[0].prompt.patterns:
         columns = zip(*(item.of_patterns for item in items), strict=True)
         options = (budget, progress, stage, frozen_features, encoder)
-        return torch.stack([predict(learner, column, *options) for column in columns]).mean(dim=0)
+        return torch.stack([_predict(learner, column, *options) for column in columns]).mean(dim=0)
     counts = [len(item.prompt.reads) for item in items]
     if sum(counts) > len(items):
         items = [item._replace(prompt=read, state=None) for item in items for read in item.prompt.reads]
-        scores = predict(learner, items, budget, progress, stage, frozen_features, encoder)
+        scores = _predict(learner, items, budget, progress, stage, frozen_features, encoder)
         return torch.stack([of_windows(part, encoder.windows) for part in torch.split(scores, counts)])
     group = process_group()
     unique: dict[tuple[tuple[int, ...], int], int] = {}

@@ -1,5 +1,6 @@
 """A solved head: the optimum of its objective, the penalty that its folds choose, every label answered."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from helpers import EXAMPLES, learner_on
 
 from effft.config import make_config
 from effft.errors import InputError
-from effft.runs.plan import prepare
+from effft.runs.plan import on_part, prepare, prepare_validation
 from effft.runs.session import Session
 from effft.strategies.learner import Learner
 from effft.strategies.scoring import predict
@@ -91,3 +92,13 @@ def test_a_head_that_is_solved_has_no_start(tmp_path: Path) -> None:
 )
 def test_full_fine_tuning_on_few_examples_starts_at_a_probe(values: dict[str, object], warm: bool) -> None:
     assert prepare(make_config(values), Session()).starts_at_probe == warm
+
+
+@pytest.mark.parametrize(("rows", "warm"), [(60, True), (68, False)])
+def test_the_start_is_decided_by_all_rows_drawn_also_where_some_are_held_out(rows: int, warm: bool) -> None:
+    config, session = make_config({"strategy": "vanilla", "rows": rows, "selection": "validation"}), Session()
+    plan = prepare(config, session)
+    assert len(plan.draw.train) < 64
+    fewer = on_part(plan, replace(plan.draw, train=plan.draw.train[:20]), seed=1)
+    fold = prepare_validation(config, session, (0, 4, 0))
+    assert [one.starts_at_probe for one in (plan, fewer, fold)] == [warm] * 3
