@@ -7,14 +7,17 @@ import socket
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from datetime import datetime, timedelta
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -110,6 +113,29 @@ class StoredStudy:
             self._storage.set_study_system_attr(study, f"{NOTE}_ver", int(known.get(f"{NOTE}_ver", 0)) + 1)
 
         postgres.retry(write)
+
+    def show(self, files: Mapping[str, str]) -> None:
+        """Give the study files (name -> text) that optuna-dashboard shows; a file of a known name is replaced.
+
+        They lie in a folder beside the storage's file: `--artifact-dir optuna.db-artifacts`; for a server in the
+        working directory. MLflow has them too, so where the folder cannot be written the study goes without.
+        """
+        path = sqlite_path(self._storage.url) or Path("optuna")
+        folder = path.with_name(f"{path.name}-artifacts")
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as drafts, suppress(OSError):
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            folder.mkdir(exist_ok=True)
+            store = FileSystemArtifactStore(folder)
+            known = postgres.retry(lambda: get_all_artifact_meta(self._study))
+            numbers = {meta.filename: meta.artifact_id for meta in known}
+            for name, text in files.items():
+                if name in numbers:
+                    store.write(numbers[name], BytesIO(text.encode()))
+                    continue
+                draft = Path(drafts) / name
+                draft.write_text(text, encoding="utf-8")
+                give = partial(upload_artifact, artifact_store=store, study_or_trial=self._study)
+                postgres.retry(partial(give, file_path=str(draft)))
 
     @property
     def done(self) -> list[FrozenTrial]:

@@ -203,9 +203,11 @@ def _conclude(
         parent.metrics({"winner": float(judged.trial)})
     study = study_in_memory(plan, stored.trials)
     parent.metrics({f"importance/{name}": share for name, share in importances(study).items()})
-    parent.text("study.html", page(study))
-    parent.text("verdict.md", "".join(f"- {sentence}\n" for sentence in sentences))
+    files = {"study.html": page(study), "verdict.md": "".join(f"- {sentence}\n" for sentence in sentences)}
+    for file, text in files.items():
+        parent.text(file, text)
     link = f"[History, importances, slices]({parent.url}/artifacts/study.html) (artifact `study.html`)."
     parent.note("\n\n".join([*sentences, link]))
-    stored.write_note("".join(f"- {sentence}\n" for sentence in sentences))
+    stored.write_note(files["verdict.md"])
+    stored.show(files)
     parent.flush()

@@ -7,6 +7,7 @@ from statistics import fmean
 import optuna
 import pytest
 from mlflow import MlflowClient
+from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta
 
 from effft.cli.exit_codes import run_command_line
 from effft.config import make_config
@@ -93,6 +94,10 @@ def test_a_study_end_to_end(search: Callable[..., int], tracking_uri: str, tmp_p
     kept = Path(client.download_artifacts(parent.info.run_id, "verdict.md", str(tmp_path))).read_text()
     assert note["dashboard:note_str:0"] == kept, "optuna-dashboard shows the verdict"
     assert note["dashboard:note_ver"] == 2, "one for each time that the search ended"
+    shown = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
+    assert set(shown) == {"study.html", "verdict.md"}
+    files = FileSystemArtifactStore(f"{tmp_path}/optuna.db-artifacts")
+    assert files.open_reader(shown["verdict.md"]).read().decode() == kept, "that of the latest end"
 
 
 @pytest.mark.slow
