@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 
+from effft.garbage import expect_libraries
+
 
 def main() -> None:
     """Run the command line and leave with its exit code; Ctrl-C before it has begun to listen is no traceback."""
@@ -17,6 +19,7 @@ def main() -> None:
 def run() -> None:
     """Listen to signals, run, and leave with the exit code."""
     ignore_current_folder()
+    expect_libraries()
     from effft.cli.exit_codes import is_distributed_launch, run_command_line
     from effft.cli.streams import flush_streams, protect_streams
 

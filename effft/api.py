@@ -18,7 +18,6 @@ from effft.runs.experiment import Result, execute
 from effft.runs.grid import comparison_of
 from effft.runs.plan import prepare
 from effft.runs.session import Session
-from effft.tracked_comparison import track_comparison
 from effft.tracking import check_target, open_tracker
 from effft.tracking.tracker import Tracker, tracked
 
@@ -138,6 +137,8 @@ def compare(
         InputError: anything that the command line would refuse, in the same sentence.
     """
     import pandas as pd
+
+    from effft.tracked_comparison import track_comparison
 
     with tempfile.TemporaryDirectory(prefix="effft-data-") as rows:
         given: dict[str, Any] = {k: "" if v is None else str(v) for k, v in _spelled(flags).items()}

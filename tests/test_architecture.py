@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("redaction", "version"),
     ("errors",),
-    ("progress", "disk", "templating"),
+    ("progress", "disk", "templating", "garbage"),
     ("spellings", "value_types"),
     ("config",),
     ("data",),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from effft.config import DATA_FIELDS, Amount, RunConfig, TrackingTarget
 from effft.errors import InputError
+from effft.garbage import leave_libraries_out
 from effft.progress import ProgressCallback, say, silent
 from effft.redaction import redact
 from effft.runs.grid import ComparedRun
@@ -216,8 +217,7 @@ class PlannedComparison:
             work = partial(measure, parents=parents, progress=self.progress)
         else:
             work = partial(measure, parents={task: ParentRun.of(p, target) for task, p in parents.items()})
-        gc.collect()
-        gc.freeze()  # every run begins with a collection, which need not go over the libraries' million objects
+        leave_libraries_out()
         with Runner(work, self.workers, self.session) as runner:
             on_run(runs[0].variant if runs else "", done, len(self.runs))
             for places in self._rounds(waiting, file):

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, mean_absolute_error, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    cohen_kappa_score,
+    f1_score,
+    matthews_corrcoef,
+    mean_absolute_error,
+    recall_score,
+)
 
 from effft.evaluation.metrics import METRICS, ORDINAL_METRICS, confusion_of, four_metrics, metrics_of_counts
 from effft.evaluation.outcomes import ConfusionTable, LabelSets, bounds
@@ -29,7 +36,9 @@ def test_kind_5_perfect_answers_score_one(labels: list[int]) -> None:
 def test_the_bootstrap_computes_the_same_metrics(pairs: list[tuple[int, int]]) -> None:
     truth, answers = np.array(pairs).T
     expected = four_metrics(truth, answers, LABELS)
-    assert expected["macro_f1"] == pytest.approx(f1_score(truth, answers, average="macro", zero_division=0.0))
+    assert expected["accuracy"] == accuracy_score(truth, answers)
+    assert expected["macro_f1"] == f1_score(truth, answers, average="macro", zero_division=0.0)
+    assert expected["mcc"] == (1.0 if (truth == answers).all() else matthews_corrcoef(truth, answers))
     counts = confusion_of(truth, answers, LABELS)[None].astype(float)
     assert {name: value[0] for name, value in metrics_of_counts(counts).items()} == pytest.approx(expected)
 
