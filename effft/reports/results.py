@@ -220,8 +220,9 @@ def results_table(
 
 def outcomes_table(outcomes: Sequence[Outcome]) -> ResultsTable:
     """The table of a comparison in memory; runs without a result are counted and named in the warnings."""
+    models = ", ".join(dict.fromkeys(outcome.config.model for outcome in outcomes))
     records = [
-        {"backbone": o.config.model, "strategy": o.config.strategy, "variant": o.row}
+        {"backbone": models, "strategy": o.config.strategy, "variant": o.row}
         | {"amount": Amount.of(vars(o.config)), "seed": o.config.seed, "data_seed": o.config.data_seed}
         | {DEMO_SEED: o.config.demo_seed}
         | {f"metric:{key}": value for key, value in o.result.metrics.items()}
@@ -234,7 +235,7 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> ResultsTable:
     home = home_split(metric_names(frame), primary)
     data = ReportData(outcomes[0].config.task, frame, frame.head(0), primary, sets, {}, frame.head(0), home)
     failed = Counter((outcome.row, Amount.of(vars(outcome.config))) for outcome in outcomes if outcome.result is None)
-    table = results_table(data, outcomes[0].config.model, failed)
+    table = results_table(data, models, failed)
     sentences = tuple(f"FAILED {outcome.failure}" for outcome in outcomes if outcome.failure)
     return replace(table, warnings=sentences + table.warnings)
 

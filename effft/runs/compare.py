@@ -187,9 +187,9 @@ class PlannedComparison:
     def describe(self, task: str) -> tuple[str, dict[str, str], dict[str, object]]:
         """Name, tags and parameters of the tracked run of one task."""
         configs = [run.config for run in self.runs if run.config.task == task]
-        names = ",".join(dict.fromkeys(config.strategy for config in configs))
+        names, models = (",".join(dict.fromkeys(getattr(c, field) for c in configs)) for field in ("strategy", "model"))
         seeds, data_seeds = len({config.seed for config in configs}), len({config.data_seed for config in configs})
-        tags = {"task": self.tasks[task], "strategies": names, "backbone": configs[0].model, "kind": "comparison"}
+        tags = {"task": self.tasks[task], "strategies": names, "backbone": models, "kind": "comparison"}
         params = {"runs": len(configs), "strategies": names, "seeds": seeds, "data_seeds": data_seeds}
         return f"compare {names}"[:200], tags, params
 

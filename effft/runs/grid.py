@@ -4,7 +4,7 @@ The files in `presets/` come with the package; one of your own has the same keys
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -26,7 +26,7 @@ from effft.strategies.strategy import NAMED, Strategy, compose
 from effft.tasks.from_data import task_of
 from effft.tasks.task import load_task
 from effft.tasks.yaml_file import read_values
-from effft.value_types import Positive, Rows
+from effft.value_types import Count, Positive, Rows
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
 """Comparisons that come with the package, by name."""
@@ -87,6 +87,8 @@ class Grid(BaseModel):
         strategies: Names, or parts joined by '+'; `all` stands for the named ones.
         per_label: Training examples per label, 32 where neither they nor rows are given and the task has a test file.
         rows: Training rows as frequent as they are ('all' or numbers), instead of `per_label`.
+        models: The models, instead of `settings: {model: ...}`.
+        pairs: Number of seeds that have a few-shot draw each, instead of all `seeds` with all `data_seeds`.
         seeds: Number of seeds, counted from `settings: {seed: ...}`.
         data_seeds: Number of few-shot draws, counted from `settings: {data_seed: ...}`.
         demo_seeds: Number of draws of demonstrations from the examples, counted from `settings: {demo_seed: ...}`;
@@ -103,6 +105,8 @@ class Grid(BaseModel):
     strategies: tuple[str, ...] = Field(default=tuple(NAMED), min_length=1)
     per_label: tuple[Positive, ...] = ()
     rows: tuple[Rows, ...] = ()
+    models: tuple[str, ...] = ()
+    pairs: Count = 0
     seeds: Positive = 3
     data_seeds: Positive = 1
     demo_seeds: Positive = 1
@@ -139,11 +143,12 @@ class Grid(BaseModel):
                 raise InputError(f"none of the strategies compared ({names}) has the parameter {name!r}; leave it out.")
         preferred = {k: v for k, v in self.preferred.items() if k not in PART_FIELDS or holders(k, composed)}
         listed = {name: value for name, value in self.settings.items() if isinstance(value, list)}
+        models: list[dict[str, Any]] = [{"model": model} for model in self.models] or [{}]
         counts = [*({"per_label": n} for n in self.per_label), *({"rows": n} for n in self.rows)] or [{}]
-        for task, count, *values in product(self.tasks, counts, *listed.values()):
+        for task, count, model, *values in product(self.tasks, counts, models, *listed.values()):
             chosen = dict(zip(listed, values, strict=True))
             suffix = "".join(f" {name} {value}" for name, value in chosen.items())
-            settings = preferred | self.settings | chosen | {"task": task}
+            settings = preferred | self.settings | model | chosen | {"task": task}
             settings |= count or _default_amount(settings)
             if "pattern" in preferred.keys() - self.settings.keys():
                 patterns = {} if self.settings.get("data") else load_task(task, allow_outside=True).patterns
@@ -162,27 +167,44 @@ class Grid(BaseModel):
         first = make_config({name: self.settings.get(name) for name in ("seed", "data_seed")})
         first_demo = int(str(self.settings.get("demo_seed") or 0)) if self.demo_seeds > 1 else 0
         for rows in self.table_rows():
+            draws, seeds_of_a_draw = (self.pairs, 1) if self.pairs else (self.data_seeds, self.seeds)
             for data_seed, demo_seed, seed, row in product(
-                range(self.data_seeds), range(self.demo_seeds), range(self.seeds), rows
+                range(draws), range(self.demo_seeds), range(seeds_of_a_draw), rows
             ):
                 if not row.repeats(seed > 0, data_seed > 0, demo_seed > 0):
-                    seeds = {"seed": first.seed + seed, "data_seed": first.data_seed + data_seed}
+                    own_seed = data_seed if self.pairs else seed
+                    seeds = {"seed": first.seed + own_seed, "data_seed": first.data_seed + data_seed}
                     if self.demo_seeds > 1 and row.shows:
                         seeds["demo_seed"] = first_demo + demo_seed
                     yield ComparedRun(make_config({**row.values, **seeds}), row.variant, row.control)
 
 
 class Comparison(BaseModel):
-    """What a comparison file holds: grids, whose runs with equal settings are the same run."""
+    """What a comparison file holds: grids, whose runs with equal settings are the same run.
+
+    models: those of every grid that names none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     about: str = ""
+    models: tuple[str, ...] = ()
     grids: tuple[Grid, ...] = Field(default=(Grid(),), min_length=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _spread_models(cls, value: Any) -> Any:
+        grids = value.get("grids", [{}]) if isinstance(value, dict) and value.get("models") else None
+        if not isinstance(grids, list):
+            return value
+        return value | {"grids": [{"models": value["models"], **g} if isinstance(g, dict) else g for g in grids]}
+
     def runs(self) -> list[ComparedRun]:
-        """The runs of all grids, each once."""
-        return list(dict.fromkeys(run for grid in self.grids for run in grid.runs()))
+        """The runs of all grids, each once; of several models, the rows are named after theirs too."""
+        runs = list(dict.fromkeys(run for grid in self.grids for run in grid.runs()))
+        if len({run.config.model for run in runs}) == 1:
+            return runs
+        return [replace(run, variant=f"{run.variant} on {run.config.model}") for run in runs]
 
     def overridden(
         self, tasks: Sequence[str], strategies: Sequence[str], settings: Mapping[str, Any], **fields: Any
@@ -190,14 +212,19 @@ class Comparison(BaseModel):
         """The comparison with what the command line gives.
 
         Args:
-            tasks: Replace those of the first grid; the other grids keep what is named here. () = as in the file.
-            strategies: Likewise.
-            settings: Replace settings of all grids.
+            tasks: Only the grids that name one stay; where none does, the first one stays, with these tasks.
+            strategies: Replace those of the first grid; the other grids keep what is named here. () = as in the file.
+            settings: Replace settings of all grids. A model that grids name among their `models` keeps these grids.
             fields: Other fields of every grid; None = as in the file.
         """
         given = {name: value for name, value in fields.items() if value is not None}
+        given |= {"pairs": 0} if given.keys() & {"seeds", "data_seeds"} else {}
+        given |= {"models": ()} if "model" in settings else {}
+        kept: Sequence[Grid] = self.grids
+        for key, values in (("models", [settings.get("model")]), ("tasks", tasks)):
+            kept = [grid for grid in kept if {*values} & {*getattr(grid, key)}] or kept
         grids = []
-        for place, grid in enumerate(self.grids):
+        for place, grid in enumerate(kept):
             chosen = {"tasks": tuple(tasks) or grid.tasks, "strategies": tuple(strategies) or grid.strategies}
             if place:
                 chosen = {key: tuple(v for v in values if v in getattr(grid, key)) for key, values in chosen.items()}

@@ -71,9 +71,9 @@ with ThreadPoolExecutor(len(cases) if len(cases[0]) == 2 else 1) as pool:
 """
 
 
-def parquet(columns: dict[str, list[Any]], labels: Sequence[str]) -> bytes:
+def parquet(columns: dict[str, list[Any]], labels: Sequence[str], label: str = "label") -> bytes:
     """A split as the hub keeps it."""
-    kinds = {name: datasets.Value("string") for name in columns} | {"label": datasets.ClassLabel(names=list(labels))}
+    kinds = {name: datasets.Value("string") for name in columns} | {label: datasets.ClassLabel(names=list(labels))}
     out = io.BytesIO()
     datasets.Dataset.from_dict(columns, features=datasets.Features(kinds)).to_parquet(out)
     return out.getvalue()
@@ -119,6 +119,7 @@ def glue(cola: dict[str, bytes] | None = None) -> Repository:
             "train": pairs("question1", "question2", ["not_duplicate", "duplicate"]),
             "validation": pairs("question1", "question2", ["not_duplicate", "duplicate"], 8),
         },
+        "sst2": {"train": cola_split(10), "validation": cola_split(9)},
     }
     return data_set("nyu-mll/glue", configs, {"main": "b" * 40, GLUE: GLUE})
 
@@ -127,6 +128,13 @@ def hans() -> Repository:
     rows = {name: ["a", "b"] for name in ("premise", "hypothesis", "heuristic", "subcase")} | {"label": [1, 0]}
     content = parquet(rows, ["entailment", "non-entailment"])
     return data_set("jhu-cogsci/hans", {"default": {"validation": content}}, {"refs/convert/parquet": "c" * 40})
+
+
+def trec() -> Repository:
+    names = ["ABBR", "ENTY", "DESC", "HUM", "LOC", "NUM"]
+    rows = {"text": [f"What {name} ?" for name in names], "coarse_label": [*range(6)], "fine_label": [*range(6)]}
+    splits = dict.fromkeys(("train", "test"), parquet(rows, names, "coarse_label"))
+    return data_set("CogComp/trec", {"default": splits}, {"refs/convert/parquet": "e" * 40})
 
 
 def model(tmp_path: Path, name: str, layout: str = "opt-125m", **more: Any) -> Repository:
@@ -160,18 +168,20 @@ def test_every_source_of_the_built_in_tasks_and_then_without_the_hub(tmp_path: P
     wanted = [
         ("cola", "train"), ("cola", "in_domain"), ("cola", "ood/cola_ood"), ("mnli", "train"), ("mnli", "in_domain"),
         ("mnli", "ood/hans"), ("mnli", "ood/mnli_mismatched"), ("rte", "train"), ("rte", "in_domain"),
-        ("rte", "ood/hans"), ("qqp", "train"), ("qqp", "in_domain"), ("qqp", "ood/paws_qqp"),
+        ("rte", "ood/hans"), ("sentiment", "train"), ("sentiment", "in_domain"), ("questions", "train"),
+        ("questions", "in_domain"), ("qqp", "train"), ("qqp", "in_domain"), ("qqp", "ood/paws_qqp"),
     ]  # fmt: skip
-    with serve([glue(), hans()]) as server:
+    with serve([glue(), hans(), trec()]) as server:
         online = ask(server, tmp_path, READ, wanted)
         asked = len(server.asked)
         offline = ask(server, tmp_path, READ, wanted, HF_HUB_OFFLINE="1")
         assert len(server.asked) == asked
-    assert [answer[0] for answer in online[:-1]] == [1043, 527, 516, 60, 20, 2, 22, 6, 8, 2, 6, 8]
+    assert [answer[0] for answer in online[:-1]] == [1043, 527, 516, 60, 20, 2, 22, 6, 8, 2, 10, 9, 6, 6, 6, 8]
     assert online[2][2:] == [[1, 0], 527]
     assert all(f"@ {GLUE}" in answer[1] for answer in online[:-1] if "glue" in answer[1])
     assert online[5][1] == f"jhu-cogsci/hans (validation) @ refs/convert/parquet ({'c' * 40})"
     assert online[5][2] == [1, 0]
+    assert online[12][2] == [0, 2]
     assert "it is not on the hub; put paws_qqp/dev_and_test.tsv" in online[-1]
     assert offline == online
 

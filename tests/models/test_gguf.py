@@ -13,7 +13,7 @@ from transformers.models.qwen2 import Qwen2Config, Qwen2ForCausalLM
 
 from effft.errors import InputError
 from effft.models.backbone import load
-from effft.models.files import PACKAGED, check_name, weights_digest
+from effft.models.files import BUILT_IN, PACKAGED, check_name, weights_digest
 from effft.serving.load import SavedModel
 from tests.hub_layouts import save_layout
 
@@ -117,3 +117,14 @@ def test_a_named_model_lies_in_its_package(tmp_path: Path, monkeypatch: pytest.M
     path, _ = save_gguf(tmp_path / package, "any.gguf")
     assert load(name).width == 32
     assert weights_digest(name) == weights_digest(str(path))
+
+
+def test_a_named_model_may_be_a_folder_of_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / PACKAGED["minilm"]
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "model").symlink_to(BUILT_IN["tiny-lm"])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, PACKAGED["minilm"], raising=False)
+    check_name("minilm")
+    assert weights_digest("minilm") == weights_digest("tiny-lm")

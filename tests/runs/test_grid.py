@@ -73,6 +73,31 @@ def test_a_list_of_values_makes_rows() -> None:
     ]
 
 
+def test_every_pair_has_a_seed_and_a_draw_of_its_own() -> None:
+    pairs = {"pairs": 2, "settings": {"seed": 4}}
+    assert names(runs(strategies=["lora"], **pairs)) == [("lora", 4, 0), ("lora", 5, 1)]
+    assert names(runs(strategies=["icl"], **pairs)) == [("icl", 4, 0), ("icl", 5, 1)]
+    assert len(runs(strategies=["zero_shot"], **pairs)) == 1
+
+
+def test_models_of_a_file_are_those_of_grids_that_name_none(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("""
+models: [a/one, a/two]
+grids:
+  - {strategies: [lora, pbft], pairs: 1}
+  - {strategies: [lora], pairs: 3, models: [an/encoder]}
+""")
+    found = comparison_of(str(file)).runs()
+    assert [run.variant for run in found[:4]] == [f"{s} on a/{m}" for m in ("one", "two") for s in ("lora", "pbft")]
+    assert [run.config.model for run in found[4:]] == ["an/encoder"] * 3
+    part = comparison_of(str(file), model="an/encoder").runs()
+    assert [(run.variant, run.config.seed) for run in part] == [("lora", 0), ("lora", 1), ("lora", 2)]
+    assert {run.config.task for run in comparison_of(str(file), task="mnli").runs()} == {"mnli"}
+    other = comparison_of(str(file), model="other", seeds=1).runs()
+    assert [(run.variant, run.config.model) for run in other] == [("lora", "other"), ("pbft", "other")]
+
+
 def test_flags_replace_what_a_preset_says() -> None:
     whole = comparison_of("reference").runs()
     assert {r.config.task for r in whole} == {"agreement", "overlap"}

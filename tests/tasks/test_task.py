@@ -65,8 +65,8 @@ def test_splits_may_stand_together(own):
 def test_the_tasks_of_this_package(name):
     task = load_task(name)
     assert task.name == name
-    assert len(task.ordered_label_words) == len(task.labels) == 2
-    assert task.ood
+    assert len(task.ordered_label_words) == len(task.labels)
+    assert task.ood or name == "questions"
     assert all(task.pattern(p) for p in ("", *task.patterns))
 
 
