@@ -78,7 +78,7 @@ class Option(click.Option):
     """
 
     def __init__(
-        self, name: str, help: str, default: Any = "", section: str = "Options", also: str = "", **more: Any
+        self, name: str, help: str, default: Any = "", section: str = "Options", *, also: str = "", **more: Any
     ) -> None:
         kind = more.get("type", str if default is None else type(default))
         numbers = {int: "INT", click.IntRange: "INT", float: "FLOAT", str: "TEXT"}
@@ -129,7 +129,7 @@ def option(name: str, strategy: Strategy | None = None, hidden: bool = False) ->
     if metavar(name) == MANY:
         text += f" ({', '.join(choices(name))})"
     shown = "" if default is None or default == "" else f"  [default: {spell(default)}]"
-    complete = {"shell_complete": _complete_files} if name in FILE_FIELDS else {}
+    complete: dict[str, Any] = {"shell_complete": _complete_files} if name in FILE_FIELDS else {}
     return Option(
         name,
         f"{text}{shown}",
