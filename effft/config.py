@@ -210,6 +210,8 @@ class EvaluationSettings(Settings):
     """Leave out evaluation examples whose texts also occur in the training split."""
     cross_validation: types.FoldsByRepeats = "auto"
     """Out-of-fold estimate: folds x repeats (10x3), none, or auto: where the task has no in-domain test file."""
+    forgetting: bool | None = None
+    """Measure what training cost the model of its language: its loss on a neutral text, before and after."""
     bootstrap: types.Count = 1000
     """Bootstrap resamples for the 95 % intervals; 0 gives none."""
     log_model: bool = False

@@ -34,6 +34,9 @@ WHOLE = ("validation", CROSS_VALIDATED, "in_domain")
 PATTERN_SD = "_pattern_sd"
 """After a metric: its standard deviation over the patterns that are read."""
 
+FORGETTING = "forgetting"
+"""Nats a token that the loss on a neutral text has risen by."""
+
 HEADLINES = (
     "accuracy", "mcc", "macro_f1", "quadratic_kappa", "mean_absolute_error", "micro_f1", "subset_accuracy",
     "calibration_error", "gap",
@@ -147,7 +150,7 @@ def headlines(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
     return {
         key: value
         for key, value in metrics.items()
-        if key in chosen or ((parts := parse(key)) and not parts.slice and parts.metric in names)
+        if key in chosen or key == FORGETTING or ((parts := parse(key)) and not parts.slice and parts.metric in names)
     }
 
 

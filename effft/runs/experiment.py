@@ -15,6 +15,7 @@ from effft.distributed.process_group import process_group
 from effft.errors import InputError
 from effft.evaluation.cross_validation import evaluate_out_of_fold
 from effft.evaluation.evaluate import evaluate
+from effft.evaluation.forgetting import Forgetting
 from effft.evaluation.metric_keys import CROSS_VALIDATED, collect, headlines, home_split, ood_sets, to_table
 from effft.evaluation.remarks import cut_note, cut_share
 from effft.models.description import resolve_device
@@ -117,6 +118,7 @@ def execute(
     with ResourceMeter(resolve_device(config.device), held) as meter:
         with meter.stage("load"):
             learner, teacher = build_learner(plan, frozen)
+        forgetting = Forgetting(learner) if config.forgetting else None
         with meter.stage("train"), counted(learner.backbone.model, learner.head) as trained:
             items = training_items(plan, learner, teacher)
             prompts = [item.prompt for item in items]
@@ -151,6 +153,9 @@ def execute(
         "train/cut_share": cut_share(prompts),
         "resources/labels_used": float(plan.labels_used),
     } | cross_validation_seconds
+    if forgetting:
+        closing |= forgetting.metrics()
+        notes += forgetting.notes
     total = process_group().total
     work = Workload(tokens, int(total(trained.total)), int(total(evaluation_flops)), resolved.threads)
     closing |= resources(learner, meter, work)
