@@ -70,7 +70,7 @@ class Option(click.Option):
     """An option with its section of the help; '' counts as not given, as MLproject passes what nobody set.
 
     Args:
-        name: The parameter's name: `per_label` is `--per-label`.
+        name: The parameter's name: `per_label` is `--per-label`, `import_` is `--import`.
         default: The value when none is given; shown in the help unless it is '' or None.
         section: Title in the help.
         also: Another spelling of the name.
@@ -86,9 +86,8 @@ class Option(click.Option):
             more.setdefault("metavar", numbers.get(kind) or numbers.get(type(kind)))
         shown = default not in ("", None) and not more.get("is_flag")
         default = spell(default) if more.get("type") is bool else default
-        super().__init__(
-            [flag(word) for word in (name, also) if word], help=help, default=default, show_default=shown, **more
-        )
+        spelt = [flag(word) for word in (name, also) if word]
+        super().__init__([*spelt, name], help=help, default=default, show_default=shown, **more)
         self.section = section
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
@@ -143,8 +142,8 @@ def option(name: str, strategy: Strategy | None = None, hidden: bool = False) ->
 
 
 def flag(name: str) -> str:
-    """`per_label` -> `--per-label`."""
-    return "--" + name.replace("_", "-")
+    """`per_label` -> `--per-label`, `import_` -> `--import`."""
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def spell(value: object) -> str:

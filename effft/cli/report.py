@@ -1,6 +1,7 @@
 """`effft report`: the runs of a task as one page, its Markdown twin and CSV files."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ def make_report(
     mlflow_url: str,
     watch: int,
     json: bool,
+    export: str | None,
+    import_: str,
     tracking_uri: str,
     experiment: str,
     no_tracking: bool,
@@ -33,23 +36,36 @@ def make_report(
     from effft.cli import live
     from effft.cli.output import Progress, print_json
     from effft.cli.tracking import ui_line
+    from effft.errors import InputError
+    from effft.reports.exchange import exported, imported
     from effft.reports.report import build
     from effft.tasks.from_data import task_name
     from effft.tracking import open_tracker
     from effft.tracking.reading import open_reader
     from effft.tracking.tracker import tracked
 
-    name = task_name(task)
+    try:
+        name = task_name(task)
+    except InputError:
+        if not import_:
+            raise
+        name = task  # all its runs may come from elsewhere
+    more = imported(Path(import_), name) if import_ else []
     target = TrackingTarget(tracking_uri, experiment, no_tracking)
     command = shlex.join(["effft", "report", "--task", task, *(["--parent", parent] if parent else [])])
     folder = Path(out or f"report-{name}")
 
     def make() -> "Report":
         with Progress() as progress:
-            return build(open_reader(tracking_uri), name, experiment, parent, command, progress, mlflow_url, watch)
+            return build(
+                open_reader(tracking_uri), name, experiment, parent, command, progress, mlflow_url, watch, more
+            )
 
     report = make() if not watch else live.watch(make, folder, watch)
     page = report.write(folder)
+    if export:
+        replace(report, files=exported(report.data, export)).write(folder / export)
+        click.echo(f"exported: {folder / export}", err=json)
     with tracked(open_tracker(target, f"effft/{name}", f"report {name}", {"task": name, "kind": "report"})) as tracker:
         publish(report, page, tracker, stderr=json)
     if json:
@@ -99,6 +115,13 @@ report = Command(
             type=click.IntRange(0),
         ),
         Option("json", "Print the tables of results as JSON", False, is_flag=True),
+        Option(
+            "export",
+            "Write the runs for others too: peft (its method comparison), eee (Every Eval Ever)",
+            None,
+            type=click.Choice(["peft", "eee"]),
+        ),
+        Option("import_", "File or folder of results of peft's method comparison, which become rows"),
         *tracking_options(),
     ],
 )

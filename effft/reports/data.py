@@ -1,7 +1,7 @@
 """The runs of one report, read back from MLflow as one wide table: what was measured, what was not and why."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -23,11 +23,16 @@ from effft.reports.groups import (
 )
 from effft.tracking.reading import PARENT, RunReader, StoredRun
 
+VERSIONS = ("version.torch", "version.transformers", "version.peft")
+
 TAGS = (
     "task", "strategy", "backbone", "per_label", "rows", "seed", "data_seed", "kind", "study", "tuned", "notes",
-    "git_commit", "task_digest", "model_digest",
+    "git_commit", "task_digest", "model_digest", *VERSIONS,
 )  # fmt: skip
 """Tags that the report reads, each a column."""
+
+IMPORTED = "imported"
+"""Kind of runs that came from a file of another project, not from MLflow."""
 
 NO_RESULT = ("comparison", "study", "choice", "report", "control", "trial")
 """Kinds of runs that are no measurement of a strategy on a task."""
@@ -115,21 +120,23 @@ class ReportData:
         return None
 
 
-def collect(reader: RunReader, experiment: str, parent: str = "") -> tuple[pd.DataFrame, tuple[str, ...] | None]:
+def collect(
+    reader: RunReader, experiment: str, parent: str = "", more: Sequence[StoredRun] = ()
+) -> tuple[pd.DataFrame, tuple[str, ...] | None]:
     """The runs of an experiment as a table, and the names of the only studies that are meant (None = all of the task).
 
-    Of some parents ('id,id') only their children and the final runs of their studies.
+    Of some parents ('id,id') only their children and the final runs of their studies. more: runs from elsewhere.
 
     Raises:
         InputError: There is no such experiment (the nearest name is suggested), or no such parent.
     """
     runs, known = reader.runs_of(experiment), reader.experiments()
-    if not runs and experiment not in known:
+    if not runs and experiment not in known and not more:
         names = [name for name in known if name.startswith("effft/")]
         listed = ", ".join(names) or "none yet; `effft compare` makes the first"
         raise InputError(f"no experiment {experiment!r}; with runs of effft: {listed}.{nearest(experiment, names)}")
     if not parent:
-        return as_frame(runs), None
+        return as_frame([*runs, *more]), None
     parents = [word.strip() for word in parent.split(",") if word.strip()]
     studies = tuple(name for one in parents for name in _studies_under(reader, one))
     chosen = [
@@ -137,7 +144,7 @@ def collect(reader: RunReader, experiment: str, parent: str = "") -> tuple[pd.Da
         for run in runs
         if run.tags.get(PARENT) in parents or (run.tags.get("kind") == "final" and run.tags.get("study") in studies)
     ]
-    return as_frame(chosen), studies
+    return as_frame([*chosen, *more]), studies
 
 
 def _studies_under(reader: RunReader, parent: str) -> list[str]:

@@ -25,7 +25,7 @@ from effft.reports.slices import slice_tables
 from effft.reports.under_way import under_way
 from effft.reports.warnings import find_missing, find_warnings
 from effft.strategies.strategy import SUMMARY
-from effft.tracking.reading import RunReader
+from effft.tracking.reading import RunReader, StoredRun
 
 RESULTS = (
     "Mean ± standard deviation over distinct runs of {metric}, with a 95 % bootstrap interval over seed x data_seed; "
@@ -104,6 +104,7 @@ class Report:
             folder.mkdir(parents=True, exist_ok=True)
             with ExitStack() as drafts:
                 for name in names:
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     draft = drafts.enter_context(written_whole(folder / name))
                     draft.write_text(self.files[name], encoding="utf-8")
             for old in folder.glob("*.svg") if small else ():
@@ -123,6 +124,7 @@ def build(
     progress: ProgressCallback = silent,
     mlflow_url: str = "",
     refresh: int = 0,
+    more: Sequence[StoredRun] = (),
 ) -> Report:
     """Read the runs of a task back from MLflow and make everything of the report.
 
@@ -136,6 +138,7 @@ def build(
         mlflow_url: Where the MLflow server answers that the page's links lead to ('' = the store's server, or that of
             `mlflow ui`).
         refresh: Seconds after which a browser loads the page again while comparisons of the task run (0 = never).
+        more: Runs from elsewhere than MLflow.
 
     Raises:
         InputError: There is no such experiment, or the address of the server is none.
@@ -147,7 +150,7 @@ def build(
         )
     progress("read runs", 0, 0)
     experiment = experiment or f"effft/{task}"
-    frame, names = collect(reader, experiment, parent)
+    frame, names = collect(reader, experiment, parent, more)
     data, studies = select_runs(frame, task), read_studies(reader, task, names)
     progress("statistics", 0, 0)
     places = [(backbone, amount) for backbone in data.backbones for amount in data.amounts(backbone)]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-from effft.reports.data import ReportData, split_title
+from effft.reports.data import IMPORTED, ReportData, split_title
 from effft.reports.difficulty import difficulty_words, without_curve
 from effft.reports.groups import HOME, TUNED, RunGroup
 from effft.reports.results import identical_results, remarks
@@ -48,6 +48,8 @@ def _chance(data: ReportData) -> Iterator[str]:
 
 
 def _unlike(data: ReportData) -> Iterator[str]:
+    if strange := int((data.frame["kind"] == IMPORTED).sum()):
+        yield f"{strange} runs were imported from files of another project; their data and settings may differ."
     repeats = sum(group.repeats for group in data.groups)
     if repeats:
         yield f"{repeats} runs have the seeds and settings of a later run; only the later run counts."

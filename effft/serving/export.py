@@ -14,7 +14,7 @@ from effft.models.files import is_made
 from effft.models.lora import merge_lora
 from effft.serving.base_model import files_of
 from effft.serving.load import SavedModel
-from effft.serving.model_card import card
+from effft.serving.model_card import card, metadata
 from effft.serving.save import save_whole
 from effft.strategies.prompting import BETWEEN
 from effft.templating import render
@@ -47,7 +47,9 @@ def export(saved: Path, to: Path, merge: bool) -> list[str]:
             if (saved / "head.safetensors").is_file():
                 shutil.copyfile(saved / "head.safetensors", folder / "head.safetensors")
             (folder / "task.json").write_text(json.dumps(_how_it_reads(model), indent=1) + "\n")
-            (folder / "README.md").write_text(card(model.record) + "\n" + how_to_load(model, adapter))
+            (folder / "README.md").write_text(
+                metadata(model.record) + card(model.record) + "\n" + how_to_load(model, adapter)
+            )
     except OSError as error:
         raise RunError(f"--to {to}: it could not be written ({error.strerror or error}).") from None
     return sorted(str(path.relative_to(to)) for path in to.rglob("*") if path.is_file())

@@ -31,3 +31,32 @@ def card(record: Manifest) -> str:
         splits=splits,
         nan=math.nan,
     )
+
+
+def metadata(record: Manifest) -> str:
+    """The front matter of a model card for the Hugging Face hub: what the model is, and its results (`model-index`)."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    names = {"mcc": "matthews_correlation", "macro_f1": "f1"}
+    first = record.read_task().train.sources[0]
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type=first.hub.partition("@")[0] or record.task["name"],
+            dataset_name=record.task["name"],
+            dataset_split=split,
+            metric_type=names.get(record.metric, record.metric),
+            metric_value=value,
+            metric_name=record.metric,
+        )
+        for split in splits_with(record.metrics, record.metric)
+        if math.isfinite(value := record.metrics[f"{split}/{record.metric}"])
+    ]
+    data = ModelCardData(
+        base_model=record.base.name if record.base.kind == "hub" else None,
+        eval_results=results,
+        model_name=record.run,
+        pipeline_tag="text-classification",
+        tags=["effft", record.strategy],
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n"

@@ -25,7 +25,7 @@ from effft.serving.manifest import (
     WeightsKind,
     hash_files,
 )
-from effft.serving.model_card import card
+from effft.serving.model_card import card, metadata
 from effft.strategies.learner import Learner
 from effft.strategies.parts import Everything, LoRA
 
@@ -76,7 +76,7 @@ def save_model(
             files=hash_files(folder),
         )
         (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n")
-        (folder / "README.md").write_text(card(manifest))
+        (folder / "README.md").write_text(metadata(manifest) + card(manifest))
     except (OSError, SafetensorError) as error:
         raise RunError(
             f"the model could not be saved in {folder} ({error}); make room there, or let TMPDIR name another folder."

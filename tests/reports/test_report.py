@@ -134,7 +134,7 @@ def test_a_report_is_written_whole_or_not_at_all(client: MlflowClient, home: str
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert set(before) == set(made.files)
     with pytest.raises(RunError, match="cannot be written"):
-        replace(made, files={**dict.fromkeys(made.files, "new"), "no/such/folder.csv": ""}).write(tmp_path / "out")
+        replace(made, files={**dict.fromkeys(made.files, "new"), "report.md/no-folder.csv": ""}).write(tmp_path / "out")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backbones import save_adapter_of_peft
+from huggingface_hub import ModelCard
 from place import CHAT, Copying, go, make_place
 
 from effft.errors import InputError, RunError
@@ -135,7 +136,10 @@ def check_export(place: Path, tmp_path: Path, strategy: str, kind: str, merge: b
     adapter = isinstance(compose(strategy).trainable, LoRA) and not merge
     assert ("adapter_model.safetensors" in files) == adapter
     assert {Path(name).suffix for name in files} <= {".json", ".safetensors", ".md", ".txt"}
-    assert "| in_domain |" in (tmp_path / "plain" / "README.md").read_text()
+    read = ModelCard.load(tmp_path / "plain" / "README.md")
+    assert "| in_domain |" in read.text
+    reached = {one.dataset_split: one.metric_value for one in read.data.eval_results or []}
+    assert reached["in_domain"] == result.metrics[f"in_domain/{result.primary}"], "the hub reads it in model-index"
     model, table = SavedModel.load(tmp_path / "m"), result.tables["in_domain"]
     logged = np.array([table[f"score_{label}"] for label in model.labels], dtype=float).T
     found = model.scores([[table[field][row] for field in model.fields] for row in range(len(logged))])
