@@ -21,6 +21,7 @@ MOST_WARNINGS = 10  # Warnings in the note of the run; the report lists all.
 
 def make_report(
     task: str,
+    study: str,
     out: str,
     parent: str,
     mlflow_url: str,
@@ -44,6 +45,13 @@ def make_report(
     from effft.tracking.reading import open_reader
     from effft.tracking.tracker import tracked
 
+    if study:
+        from effft.reports.study import write_study
+
+        with Progress() as progress:
+            place = write_study(open_reader(tracking_uri), study, Path(out or "study"), experiment, progress)
+        click.echo(f"study: {place}")
+        return
     try:
         name = task_name(task)
     except InputError:
@@ -100,10 +108,16 @@ report = Command(
     callback=make_report,
     help="Read the runs of a task back from MLflow and write a report: one HTML page that needs no network, the same "
     "in Markdown, and CSV files. They are kept as artifacts of an MLflow run too.",
-    epilog=examples("effft report", "effft report --task overlap --out report-overlap", "effft report --parent RUN_ID"),
+    epilog=examples(
+        "effft report",
+        "effft report --task overlap --out report-overlap",
+        "effft report --parent RUN_ID",
+        "effft report --study reports/study/study.yaml --out reports/study",
+    ),
     params=[
         Option("task", "Task name, or the path of a task file (.yaml) or of data", "agreement"),
-        Option("out", "Folder to write to  [default: report-<task>]"),
+        Option("study", "A comparison file of several tasks: one folder of small files, with claims.yaml judged"),
+        Option("out", "Folder to write to  [default: report-<task>, or study]"),
         Option("parent", "Run id of a comparison or study, or several with commas: only its runs  [default: all]"),
         Option(
             "mlflow_url", "Server that the page's links to runs lead to  [default: the store's, else the local one]"

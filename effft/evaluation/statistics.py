@@ -117,12 +117,12 @@ def crossed_weights(seeds: Numbers, draws: Numbers, resamples: int = RESAMPLES, 
     """Bootstrap weights of runs, (resamples, runs), for results crossed over two seeds.
 
     Both factors are resampled and a run weighs the product (the pigeonhole bootstrap of Owen 2007, arXiv 0712.1111,
-    conservative for crossed effects). With one level of a factor only the other is resampled; where the runs do not
-    cross (as many draws as runs) that is resampling runs.
+    conservative for crossed effects). With one level of a factor only the other is resampled. Where every run has a
+    draw of its own nothing crosses, and the runs are resampled.
     """
     rng = np.random.default_rng(seed)
     weights = np.ones((resamples, len(seeds)))
-    for levels in (seeds, draws):
+    for levels in (draws,) if len(np.unique(draws)) == len(draws) else (seeds, draws):
         known, place = np.unique(levels, return_inverse=True)
         if len(known) > 1:
             size = len(known)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,8 +44,8 @@ class Pair:
         return f"{self.difference:+.3f}{'*' if self.p_holm < LEVEL else ''}{ends}"
 
 
-def difference(one: RunGroup, other: RunGroup, key: str) -> PairedDifference | None:
-    """One - other, for every (seed, data_seed) that both have.
+def paired_values(one: RunGroup, other: RunGroup, key: str) -> list[dict[Any, float]]:
+    """The values of both for every (seed, data_seed).
 
     Where the seed changes nothing in one of them, each is averaged over its seeds first: one pair for every draw.
     """
@@ -53,7 +54,12 @@ def difference(one: RunGroup, other: RunGroup, key: str) -> PairedDifference | N
     for group in (one, other):
         index = pd.MultiIndex.from_arrays([group.seeds * (not by_draw), group.draws])
         sides.append(pd.Series(group.values(key), index=index).dropna().groupby(level=[0, 1]).mean().to_dict())
-    return paired_difference(*sides)
+    return sides
+
+
+def difference(one: RunGroup, other: RunGroup, key: str) -> PairedDifference | None:
+    """One - other, for every (seed, data_seed) that both have."""
+    return paired_difference(*paired_values(one, other, key))
 
 
 def pairs_between(groups: Sequence[tuple[RunGroup, RunGroup]], splits: Sequence[str], metric: str) -> list[Pair]:

@@ -1,0 +1,210 @@
+"""A study of several tasks as one folder: the small files of every report, all runs as CSV, and what they say together.
+
+The tables are written between two marks of `README.md`, so that what people wrote around them stays.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from effft.config import Amount
+from effft.disk import written_whole
+from effft.errors import InputError
+from effft.evaluation.statistics import front
+from effft.progress import ProgressCallback, say, silent
+from effft.reports.blocks import Block, Table
+from effft.reports.claims import METRIC, claims_table, judge, read_claims
+from effft.reports.csv_files import RUN_COLUMNS, csv_text
+from effft.reports.data import CONTENTS, ReportData
+from effft.reports.groups import MEMORY, SHARE, RunGroup
+from effft.reports.page import markdown_blocks
+from effft.reports.pairwise import difference
+from effft.reports.report import build
+from effft.runs.grid import ComparedRun, comparison_of
+from effft.tracking.reading import RunReader
+
+BEGIN, END = "<!-- made by effft report --study -->", "<!-- end -->"
+OPERATIONS = "resources/train_flops"
+COSTS = {
+    "trained": ("resources/trainable_parameters", "{:,.0f}"),
+    "of all": (SHARE, "{:.2%}"),
+    "peak memory": (MEMORY, "{:,.0f} MB"),
+    "operations": (OPERATIONS, "{:.2g}"),
+}
+"""Costs that a busy machine does not distort -> their metric, and how it is written."""
+KEPT = ("accuracy", METRIC, "mcc", "examples")
+
+
+def write_study(
+    reader: RunReader, file: str, folder: Path, experiments: str = "", progress: ProgressCallback = silent
+) -> Path:
+    """Write everything of a study; `claims.yaml` beside its file is judged. Returns the README.
+
+    Args:
+        reader: Reads the store.
+        file: The comparison that was run.
+        folder: Where to.
+        experiments: Experiment of every task, with {task} for its name ('' = effft/{task}).
+        progress: Told the stages.
+
+    Raises:
+        InputError: The file is none of a comparison, or a file of claims is wrong; no task has an experiment.
+    """
+    planned = comparison_of(file).runs()
+    claims = Path(file).expanduser().with_name("claims.yaml")
+    asked = read_claims(claims) if claims.is_file() else []
+    reports = {}
+    for task in dict.fromkeys(run.config.task for run in planned):
+        try:
+            reports[task] = build(reader, task, experiments.format(task=task), "", "", progress)
+        except InputError as error:
+            say(f"{task} is left out: {error}")
+    if not any(report.runs for report in reports.values()):
+        raise InputError(
+            f"study={file}: the store has no finished run of its tasks; run `effft compare --study {file}`."
+        )
+    for task, report in reports.items():
+        report.write(folder / task, small=True)
+    tasks = {task: report.data for task, report in reports.items()}
+    with written_whole(folder / "runs.csv") as draft:
+        draft.write_text(study_csv(tasks), encoding="utf-8")
+    findings = judge(asked, tasks)
+    blocks: list[Block] = [claims_table(findings)] if findings else []
+    blocks += [*costs(tasks), *break_even(tasks), coverage(planned, tasks), contents(tasks)]
+    readme = folder / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else f"# Study\n\n{BEGIN}\n{END}\n"
+    before, _, rest = text.partition(BEGIN)
+    with written_whole(readme) as draft:
+        made = f"{BEGIN}\n\n{markdown_blocks(blocks)}\n\n{END}"
+        draft.write_text(before + made + rest.partition(END)[2], encoding="utf-8")
+    return readme
+
+
+def study_csv(tasks: Mapping[str, ReportData]) -> str:
+    """A line for every finished run of all tasks: seeds, scores of every split, and costs."""
+    frames = []
+    for task, data in tasks.items():
+        frame = pd.concat([data.scored, data.controls.assign(strategy="")])
+        keys = [f"{split}/{name}" for split in ("validation", *data.splits) for name in KEPT]
+        wanted = [f"metric:{key}" for key in (*keys, *(key for key, _ in COSTS.values()))]
+        columns = [c for c in (*RUN_COLUMNS, *CONTENTS, *wanted) if c in frame and c not in ("run_id", "name")]
+        frames.append(frame[columns].assign(task=task))
+    return csv_text(pd.concat(frames).rename(columns=lambda column: column.removeprefix("metric:")))
+
+
+def costs(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
+    """For every model: what a strategy trains and takes, and its balanced accuracy in domain on every task."""
+    for backbone in _backbones(tasks):
+        groups = {task: _smallest(data, backbone) for task, data in tasks.items()}
+        groups = {task: found for task, found in groups.items() if found}
+        fronts = {task: _on_front(found) for task, found in groups.items()}
+        names = dict.fromkeys(name for found in groups.values() for name in found)
+        rows = []
+        for name in names:
+            own = [found[name] for found in groups.values() if name in found]
+            cells = [form.format(np.median([g.median(key) for g in own])) for key, form in COSTS.values()]
+            for task, found in groups.items():
+                stat = found[name].stat(f"in_domain/{METRIC}") if name in found else None
+                cells.append(f"{stat}{' *' * (name in fronts[task])}" if stat else "-")
+            rows.append((name, *cells))
+        counts = ", ".join(f"{task} {next(iter(found.values())).amount.phrase}" for task, found in groups.items())
+        caption = (
+            f"{backbone}: costs (medians over tasks) and balanced accuracy in domain, mean ± sd [95 % interval] "
+            f"({counts}). A star: no other strategy takes fewer operations to train and does as well."
+        )
+        yield Table(("strategy", *COSTS, *groups), rows, caption)
+
+
+def _smallest(data: ReportData, backbone: str) -> dict[str, RunGroup]:
+    """The groups of a model at its smallest number of examples, best in domain first."""
+    amounts = data.amounts(backbone)
+    return {group.strategy: group for group in data.groups_on(backbone, amounts[0])} if amounts else {}
+
+
+def _on_front(groups: Mapping[str, RunGroup]) -> set[str]:
+    names = list(groups)
+    means = [stat.mean if (stat := groups[n].stat(f"in_domain/{METRIC}")) else float("-inf") for n in names]
+    return {names[place] for place in front([np.nan_to_num(groups[n].median(OPERATIONS)) for n in names], means)}
+
+
+def break_even(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
+    """For every model: from how many labels on a strategy is above the best that trains no part of the model."""
+    for backbone in _backbones(tasks):
+        cells: dict[str, dict[str, str]] = {}
+        for task, data in tasks.items():
+            frozen = [g for g in data.groups_on(backbone) if not g.trains or g.strategy == "probe"]
+            for amount in data.amounts(backbone):
+                bases = [group for group in frozen if group.amount == amount]
+                if not bases:
+                    continue
+                base = max(bases, key=lambda group: group.mean())
+                for group in data.groups_on(backbone, amount):
+                    found = difference(group, base, f"in_domain/{METRIC}") if group not in frozen else None
+                    if found and found.above_zero:
+                        low, high = found.interval
+                        text = f"{amount} ({found.mean:+.3f} [{low:+.3f}, {high:+.3f}] over {base.strategy})"
+                        cells.setdefault(group.strategy, {}).setdefault(task, text)
+                    elif found:
+                        cells.setdefault(group.strategy, {})
+        if cells:
+            shown = [task for task, data in tasks.items() if data.amounts(backbone)]
+            counts = "; ".join(f"{t} {', '.join(map(str, tasks[t].amounts(backbone)))}" for t in shown)
+            rows = [(name, *(own.get(task, "at none") for task in shown)) for name, own in cells.items()]
+            yield Table(
+                ("strategy", *shown),
+                rows,
+                f"{backbone}: labels per class from which on a strategy is above the best that leaves the model as it "
+                f"is (zero_shot, icl, probe): balanced accuracy in domain, 95 % interval of the pairs above 0, not "
+                f"corrected. Measured at: {counts}.",
+                left=tuple(range(1 + len(shown))),
+            )
+
+
+def coverage(planned: Sequence[ComparedRun], tasks: Mapping[str, ReportData]) -> Table:
+    """Of the runs that the file asks for, those that there are, and by strategy those that there are not."""
+    done = {key for task, data in tasks.items() for key in _made(task, data)}
+    cells: dict[tuple[str, str, Amount], Counter[str]] = {}
+    lacking: dict[tuple[str, str, Amount], Counter[str]] = {}
+    for run in planned:
+        c, control = run.config, run.control.replace("_", " ")
+        place, amount = (c.model, c.task, Amount.of(vars(c))), Amount.of(vars(c))
+        name = control or c.strategy
+        cells.setdefault(place, Counter())[name] += 1
+        key = (c.task, c.model, "" if control else c.strategy, amount, c.seed, c.data_seed, control)
+        if key not in done:
+            lacking.setdefault(place, Counter())[name] += 1
+    rows = []
+    for place, names in cells.items():
+        lost = lacking.get(place, Counter())
+        listed = ", ".join(name if count == names[name] else f"{name} ({count})" for name, count in lost.items())
+        made = names.total() - lost.total()
+        rows.append((place[0], place[1], str(place[2]), str(made), str(names.total()), listed or "-"))
+    heads = ("model", "task", "per label", "runs made", "asked for", "not run (of which so many, where some were)")
+    return Table(heads, rows, "What was run, and what did not fit.", left=(0, 1, 5))
+
+
+def _made(task: str, data: ReportData) -> Iterator[tuple[object, ...]]:
+    """Task, model, strategy, number of examples, seeds and control of every run."""
+    for frame, control in ((data.frame, False), (data.controls, True)):
+        names = [str(name).partition(" on ")[0] if control else "" for name in frame["variant"]]
+        strategies = frame["strategy"] if not control else [""] * len(frame)
+        columns = (frame[name] for name in ("amount", "seed", "data_seed"))
+        yield from zip([task] * len(frame), frame["backbone"], strategies, *columns, names, strict=True)
+
+
+def contents(tasks: Mapping[str, ReportData]) -> Table:
+    """Digests of what was read: the rows of a task, the weights of a model; and the commits of the code."""
+    rows = []
+    for task, data in tasks.items():
+        for backbone, frame in data.frame.groupby("backbone", sort=False):
+            digests = [", ".join(sorted(set(frame[name]) - {""})) for name in (*CONTENTS, "git_commit")]
+            rows.append((task, str(backbone), str(len(frame)), *digests))
+    heads = ("task", "model", "runs", "digest of the rows", "digest of the weights", "commit")
+    return Table(heads, rows, "What the numbers come from.", left=(0, 1, 3, 4, 5))
+
+
+def _backbones(tasks: Mapping[str, ReportData]) -> list[str]:
+    return list(dict.fromkeys(backbone for data in tasks.values() for backbone in data.backbones))

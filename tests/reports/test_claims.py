@@ -1,0 +1,114 @@
+"""Claims are judged by the pairs alone, and a study's folder says what was run and what was not."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from runs import InMemory, log, stored
+
+from effft.errors import InputError
+from effft.evaluation.statistics import PairedDifference, interval
+from effft.reports.claims import Claim, Finding, judge, p_value, read_claims
+from effft.reports.data import as_frame, select_runs
+from effft.reports.study import BEGIN, END, write_study
+from effft.tracking.reading import RunReader
+
+DISTANCES = st.lists(st.floats(0.001, 0.3), min_size=6, max_size=12)
+
+
+def claim(difference: str = "above", **more: object) -> Claim:
+    given_ = {"claim": "1", "one": "lora", "other": "vanilla", "measure": "in domain", "difference": difference}
+    return Claim.model_validate({**given_, **more})
+
+
+def finding(difference: str, values: list[float]) -> Finding:
+    found, asked = np.array(values), claim(difference)
+    p = p_value(found, asked.region)
+    return Finding(asked, "m", PairedDifference(found), ["dogs"], p, p)
+
+
+@given(DISTANCES)
+def test_pairs_that_agree_decide_and_five_never_do(values: list[float]) -> None:
+    assert finding("above", values).verdict == "holds"
+    assert finding("below", values).verdict == "does not hold"
+    assert finding("above", values[:5]).verdict == "cannot be told"
+    assert finding("comparable", [0.05 + value for value in values]).verdict == "does not hold"
+    assert finding("not above", [0.05 + value for value in values]).verdict == "does not hold"
+    assert finding("comparable", [min(value, 0.049) for value in values]).verdict == "holds"
+    assert finding("not above", [-value for value in values]).verdict == "holds"
+
+
+@given(st.lists(st.floats(-0.3, 0.3), min_size=2, max_size=9))
+def test_the_order_of_the_two_does_not_matter(values: list[float]) -> None:
+    turned = [-value for value in values]
+    assert finding("above", values).verdict == finding("below", turned).verdict
+    assert finding("comparable", values).p == pytest.approx(finding("comparable", turned).p)
+
+
+def test_more_spread_needs_more_pairs() -> None:
+    few, many = finding("above", [0.1, 0.2, 0.3]), finding("above", [-0.3, 0.2, 0.7])
+    assert int(few.pairs_needed) == 6  # with fewer, no sign-flip test can reach 0.05
+    assert int(many.pairs_needed) > 30
+    assert finding("above", [0.1, -0.1, 0.3, -0.2999]).pairs_needed == "over 1000"
+
+
+def test_draws_of_tasks_are_pairs_and_numbers_of_examples_are_not() -> None:
+    runs = []
+    for draw in range(4):
+        for per_label in (8, 16):
+            for name, score in (("lora", 0.7 + per_label / 1000), ("vanilla", 0.6 + draw / 100)):
+                scores = {"in_domain__balanced_accuracy": score}
+                runs.append(stored(name, draw, draw, per_label=per_label, backbone="m", **scores))
+    data = select_runs(as_frame(InMemory(runs).runs_of("")), "dogs")
+    (found,) = judge([claim(), claim(one="adaptive")], {"dogs": data})
+    assert found.difference.count == 4
+    assert found.difference.values == pytest.approx([0.112 - draw / 100 for draw in range(4)])
+    (both,) = judge([claim()], {"dogs": data, "cats": data})
+    assert (both.difference.count, list(both.tasks)) == (8, ["dogs", "cats"])
+    assert both.verdict == "holds"
+
+
+def test_runs_with_draws_of_their_own_are_resampled_as_runs() -> None:
+    values, places = np.array([0.6, 0.65, 0.7, 0.62, 0.71]), np.arange(5)
+    assert interval(values, places, places) == interval(values, 0 * places, places)
+
+
+def test_what_is_wrong_in_a_file_of_claims_is_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "claims.yaml"
+    for text, sentence in (("claims: [{claim: x}]", "one: Field required"), ("- x", "the key `claims`")):
+        file.write_text(text)
+        with pytest.raises(InputError, match=sentence):
+            read_claims(file)
+
+
+def test_a_study_is_a_folder(client: MlflowClient, tmp_path: Path) -> None:
+    home = str(client.create_experiment("effft/agreement"))
+    for strategy, seed in (("lora", 0), ("lora", 1), ("vanilla", 0)):
+        log(client, home, strategy, seed, seed, task="agreement", backbone="tiny-lm")
+    file, out = tmp_path / "study.yaml", tmp_path / "out"
+    file.write_text("grids: [{tasks: [agreement, cola], strategies: [lora, vanilla], per_label: [8], pairs: 2}]")
+    out.mkdir()
+    (out / "README.md").write_text(f"# Mine\n{BEGIN}\nold\n{END}\nlast words\n")
+    text = write_study(RunReader(client), str(file), out).read_text()
+    assert text.startswith("# Mine\n")
+    assert text.endswith("\nlast words\n")
+    assert "old" not in text
+    assert "| tiny-lm | agreement | 8 | 3 | 4 | vanilla (1) |" in text
+    assert "| tiny-lm | cola | 8 | 0 | 4 | lora, vanilla |" in text
+    with (out / "runs.csv").open() as lines:
+        assert [(row["task"], row["strategy"], row["seed"]) for row in csv.DictReader(lines)] == [
+            ("agreement", "lora", "0"), ("agreement", "lora", "1"), ("agreement", "vanilla", "0")
+        ]  # fmt: skip
+    assert (out / "agreement" / "report.md").is_file()
+    file.write_text("grids: [{tasks: [cola]}]")
+    with pytest.raises(InputError, match="no finished run of its tasks"):
+        write_study(RunReader(client), str(file), out)
+
+
+@pytest.fixture
+def client(tracking_uri: str) -> MlflowClient:
+    return MlflowClient(tracking_uri)
