@@ -105,16 +105,19 @@ def estimate(config: RunConfig, session: Skeletons, fold: Fold | None = None) ->
     learning = _learning(learner, plan, held.gradients) if plan.strategy.trains else Work(0, 0, 0.0)
     teaching = _teaching(plan, backbone) * scored_flops if taught else 0.0
     moved, total = (sum(sizes) for sizes in zip(*learner.groups.values(), strict=True))
-    train_flops, evaluation_flops = fits * (learning.flops + teaching), scored_flops * evaluated_tokens
+    trainings, members = fits * plan.trainings, config.ensemble or 1
+    train_flops = trainings * learning.flops + fits * teaching
+    evaluation_flops = members * scored_flops * evaluated_tokens
     threads = threads_of(config, backbone.width)
     rate = REACHED * matmul_rate(resolve_device(config.device), learner.precision_type, threads)
+    kept = 4 * moved * (1 + (config.soup or 1) + members) if plan.averages else 0
     training = held.weights + held.gradients + held.optimizer + learning.taken
     return Estimate(
         plan.strategy.name, precision, total, moved, held.weights, held.gradients, held.optimizer,
         max(learning.activations, live.peak),
-        max(held.loading, LIBRARIES + max(training, held.weights + live.peak)),
+        max(held.loading, LIBRARIES + kept + max(training, held.weights + live.peak)),
         train_flops, evaluation_flops,
-        train_flops / rate + fits * plan.resolved.steps * moved * UPDATE, evaluation_flops / rate,
+        train_flops / rate + trainings * plan.resolved.steps * moved * UPDATE, evaluation_flops / rate,
     )  # fmt: skip
 
 

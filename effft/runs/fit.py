@@ -128,7 +128,7 @@ def adapt(
     features = features or partial(plan.session.feature_cache.frozen_features, learner)
     if plan.starts_at_probe:
         solve_head(learner, features(items), config.seed)
-    if not strategy.takes_steps or not (config.soup or config.ensemble or config.interpolation is not None):
+    if not plan.averages:
         return Adapted(_train(plan, learner, items, tracker, progress, should_stop, features), lambda share: None)
     share = _share(plan, tracker, progress)
     start, tokens, members, count = weights_of(learner), 0, list[Weights](), config.ensemble or 1

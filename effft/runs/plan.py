@@ -77,6 +77,19 @@ class Plan:
         return Amount.of(vars(self.config))
 
     @property
+    def averages(self) -> bool:
+        """Whether more is kept of its trainings than where one ends."""
+        config = self.config
+        return self.strategy.takes_steps and bool(config.soup or config.ensemble or config.interpolation is not None)
+
+    @property
+    def trainings(self) -> int:
+        """Those of one fit: of a soup, for each member of an ensemble and each fold that chooses how far to go."""
+        config = self.config
+        folds = VALIDATION_FOLDS if config.interpolation == "folds" else 0
+        return (config.soup or 1) * ((config.ensemble or 1) + folds)
+
+    @property
     def labels_used(self) -> int:
         """Labels that shaped the model: of what it trained on, of what chose its epoch, of its demonstrations."""
         fitted = self.strategy.trains or self.strategy.parameters.get("calibration") == "fitted"

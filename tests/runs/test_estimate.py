@@ -90,6 +90,14 @@ def test_work_grows_with_epochs_and_rows_and_moving_parameters(place: Path) -> N
     assert every["vanilla"].gradients > every["adaptive"].gradients > every["probe"].gradients
 
 
+def test_soups_and_ensembles_train_and_answer_as_often_as_they_say(place: Path) -> None:
+    plain, soup = (estimated(place, "vanilla", "llama", **values) for values in ({}, {"soup": 3}))
+    both = estimated(place, "vanilla", "llama", soup=3, ensemble=2, interpolation="folds")
+    assert (soup.train_flops, soup.evaluation_flops) == (3 * plain.train_flops, plain.evaluation_flops)
+    assert (both.train_flops, both.evaluation_flops) == (21 * plain.train_flops, 2 * plain.evaluation_flops)
+    assert plain.peak < soup.peak < both.peak
+
+
 def test_operations_are_two_a_weight_and_token(place: Path) -> None:
     """Forward 2 a weight of a linear map, backward 4 where it moves (Kaplan et al. 2020, arXiv 2001.08361)."""
     said = estimated(place, "vanilla", "llama", epochs=1, batch_size=16)
