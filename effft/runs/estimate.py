@@ -88,6 +88,8 @@ def estimate(config: RunConfig, session: Skeletons, fold: Fold | None = None) ->
     plan = prepare_validation(config, session, fold) if fold else prepare(config, session)
     if plan.strategy.trainable.virtual_tokens:
         raise InputError(f"strategy {plan.strategy.name!r}: an estimate knows no virtual tokens; `effft run` tells.")
+    if plan.expert is not None:
+        raise InputError(f"strategy {plan.strategy.name!r}: an estimate knows one model a run; leave '+pet' out.")
     backbone = session.working_backbone(config, isinstance(plan.strategy.head, Verbalizer))
     taught = isinstance(plan.strategy.loss, DistillKL)
     reader = PromptEncoder(plan.strategy, plan.task, backbone, config.max_length, () if taught else plan.demonstrations)

@@ -22,16 +22,8 @@ from effft.models.description import resolve_device
 from effft.profiling.flops import counted
 from effft.profiling.resources import ResourceMeter, Workload, held_by, resources
 from effft.progress import ProgressCallback, silent
-from effft.runs.fit import (
-    StopCallback,
-    adapt,
-    build_learner,
-    calibration_of,
-    lm_head_of,
-    out_of_fold_scores,
-    shared_backbone,
-    training_items,
-)
+from effft.runs.fit import StopCallback, adapt, out_of_fold_scores, training_items
+from effft.runs.learners import build_learner, calibration_of, lm_head_of, shared_backbone
 from effft.runs.plan import Plan, prepare
 from effft.runs.session import Session
 from effft.strategies.calibration import Calibration, temperature, without_prior
@@ -111,7 +103,7 @@ def execute(
         )
         notes += estimate.notes
         _record(tracker, CROSS_VALIDATED, metrics, resolved.metric, estimate.table)
-    session.keep |= config.interpolation == "folds"
+    session.keep |= config.interpolation == "folds" or plan.expert is not None
     frozen = shared_backbone(plan)
     own = not session.keep or frozen is not None
     held = held_by(frozen or session.loaded_backbone(config, lm_head_of(plan))) if own else 0

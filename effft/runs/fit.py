@@ -1,4 +1,4 @@
-"""A plan becomes a fitted learner: built on a backbone, given its training items, adapted; also once for every fold."""
+"""A learner is given its training items and adapted, once or as often as asked for; also once for every fold."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -16,15 +16,14 @@ from effft.evaluation.evaluate import worst_slice
 from effft.evaluation.metric_keys import CROSS_VALIDATED
 from effft.evaluation.outcomes import outcomes_of
 from effft.evaluation.selection import BestEpoch
-from effft.models.backbone import Backbone
 from effft.progress import ProgressCallback, silent
-from effft.runs.plan import VALIDATION_FOLDS, Plan, on_part, prompt_encoders
+from effft.runs.learners import build_learner, calibration_of, shared_backbone
+from effft.runs.plan import VALIDATION_FOLDS, Plan, on_part
 from effft.strategies.batch import Item
-from effft.strategies.calibration import Calibration, calibrate
 from effft.strategies.learner import Learner
-from effft.strategies.parts import Contrastive, Verbalizer
+from effft.strategies.parts import Contrastive
 from effft.strategies.prompting import PromptEncoder
-from effft.strategies.scoring import FrozenFeatures, predict, predict_apart, score_examples
+from effft.strategies.scoring import FrozenFeatures, predict, score_examples
 from effft.strategies.weights import Weights, between, mean, set_weights, weights_of
 from effft.tracking.tracker import MemoryTracker, Tracker
 from effft.training.loop import Step, private_randomness, train
@@ -42,47 +41,25 @@ StopCallback = Callable[[int, float], bool]
 """Called with (epoch from 1, primary metric on validation) after every epoch; return True to stop training."""
 
 
-def lm_head_of(plan: Plan) -> bool:
-    """Whether the backbone needs its LM head."""
-    return isinstance(plan.strategy.head, Verbalizer)
-
-
-def shared_backbone(plan: Plan) -> Backbone | None:
-    """A frozen backbone that the run shares all weights with; None where it changes some, or no other run follows."""
-    if not (plan.session.keep and plan.strategy.trainable.shares_weights):
-        return None
-    return plan.session.frozen_backbone(plan.config, lm_head_of(plan), plan.resolved.precision)
-
-
-def build_learner(plan: Plan, frozen: Backbone | None) -> tuple[Learner, PromptEncoder | None]:
-    """The learner before training, and the encoder of its teacher's prompts where it has a teacher."""
-    config = plan.config
-    backbone = plan.session.working_backbone(config, lm_head_of(plan), frozen)
-    encoder, teacher = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)
-    generator = torch.Generator().manual_seed(config.seed)
-    learner = Learner(plan.strategy, plan.task, backbone, encoder, generator, plan.resolved.precision)
-    return learner, teacher
-
-
-def calibration_of(plan: Plan, learner: Learner, progress: ProgressCallback = silent) -> Calibration | None:
-    """What calibrates the scores of a learner that is ready to answer; None for nothing."""
-    if not isinstance(plan.strategy.head, Verbalizer):
-        return None
-
-    def score(examples: Sequence[Example], leave_out: bool) -> Tensor:
-        return predict_apart(learner, learner.items(examples, leave_out=leave_out), progress, "calibrate")
-
-    return calibrate(plan.strategy.head.calibration, plan.draw.train, plan.demo_seed, score)
-
-
 def training_items(plan: Plan, learner: Learner, teacher: PromptEncoder | None) -> list[Item]:
     """What the run trains on: the training examples that are not demonstrations in every prompt."""
     chosen = (teacher or learner.encoder).nearest
     demonstrated = {e.index for e in plan.demonstrations} if chosen is None else set()
     if teacher is not None:
         return teach(learner, teacher, plan.draw.train, plan.unlabelled, demonstrated)
+    if plan.expert is not None:
+        return learner.items(plan.draw.train) + _answered(plan.expert, learner, plan.unlabelled)
     rest = [e for e in plan.draw.train if e.index not in demonstrated]
     return learner.items(rest or plan.draw.train)
+
+
+def _answered(expert: Plan, learner: Learner, texts: Sequence[Example]) -> list[Item]:
+    """Unlabelled texts for the learner, with the scores of a model that is trained here, as the expert's plan says."""
+    reader, teacher = build_learner(expert, shared_backbone(expert))
+    adapt(expert, reader, training_items(expert, reader, teacher), MemoryTracker(), silent, None)
+    scores = score_examples(reader, texts).tolist()
+    items = learner.items(texts, labelled=False)
+    return [item._replace(teacher=tuple(row)) for item, row in zip(items, scores, strict=True)]
 
 
 def balanced_weights(labels: Sequence[Label], count: int) -> Tensor:
@@ -127,7 +104,7 @@ def adapt(
         learner.class_weights = balanced_weights([item.label for item in items], learner.score_shape[-1])
     features = features or partial(plan.session.feature_cache.frozen_features, learner)
     if plan.starts_at_probe:
-        solve_head(learner, features(items), config.seed)
+        solve_head(learner, features([item for item in items if item.label != UNLABELLED]), config.seed)
     if not plan.averages:
         return Adapted(_train(plan, learner, items, tracker, progress, should_stop, features), lambda share: None)
     share = _share(plan, tracker, progress)

@@ -27,7 +27,7 @@ from effft.models.quantization import check_quantize
 from effft.runs.demonstrations import capped_shots, choose_demonstrations
 from effft.runs.resolved import ResolvedSettings, metric_of, resolve
 from effft.runs.session import Session
-from effft.strategies.parts import DistillKL, Everything, Pattern, Verbalizer
+from effft.strategies.parts import ALL_PATTERNS, DistillKL, Everything, Pattern, Pet, Verbalizer
 from effft.strategies.prompting import MANY_UNKNOWN, PromptEncoder, check_pattern_name
 from effft.strategies.strategy import Strategy, compose
 from effft.tasks.loading import missing_ood
@@ -54,7 +54,8 @@ class Plan:
     config is what was asked for, resolved what is used. unlabelled: further texts that a distilled student learns from.
     evaluated: every split that is evaluated, by name. leaks: how many of a split's examples are in `train` too.
     folds: how the training examples are cross-validated; None where they are not. starts_at_probe: whether a classifier
-    that trains with the model starts at a solved probe of it, also in the folds, which have fewer examples.
+    that trains with the model starts at a solved probe of it, also in the folds, which have fewer examples. expert: how
+    the model trains that answers the unlabelled texts (PET).
     """
 
     config: RunConfig
@@ -70,6 +71,7 @@ class Plan:
     leaks: Mapping[str, int] = field(default_factory=dict)
     folds: Folds | None = None
     starts_at_probe: bool = False
+    expert: "Plan | None" = None
 
     @property
     def amount(self) -> Amount:
@@ -217,9 +219,17 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     draw, labelled = _draw(config, task, pool, fold, validates) if fold else drawn, drawn.train + drawn.validation
     strategy, notes = capped_shots(strategy, config, len(draw.train))
     unlabelled: tuple[Example, ...] = ()
-    if isinstance(strategy.loss, DistillKL):
+    if isinstance(strategy.loss, DistillKL | Pet):
         texts = session.split(config, "unlabelled") if task.unlabelled else pool
         unlabelled = draw_unlabelled(texts, labelled, strategy.loss.unlabelled, config.data_seed)
+    expert = None
+    if isinstance(strategy.loss, Pet):
+        expert = _prepare(_expert(config, strategy, task), session, fold, validates)
+    if expert and not unlabelled:
+        raise InputError(
+            f"strategy {strategy.name!r}: there is no text without a label; give the task an `unlabelled` file, lower "
+            "--rows, or leave '+pet' out."
+        )
     validation = ExampleSet("validation", draw.validation, pool.origin)
     evaluated = {"validation": validation} if validates else {}
     notes += draw_leakage(draw.train, evaluated)
@@ -248,8 +258,17 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     start = strategy.parameters.get("head_start")
     return Plan(
         config, strategy, task, session, draw, demos, unlabelled, evaluated, resolved, (*task.notes, *notes),
-        starts_at_probe=start == "probe" or (start == "auto" and few),
+        starts_at_probe=start == "probe" or (start == "auto" and few), expert=expert,
     )  # fmt: skip
+
+
+def _expert(config: RunConfig, strategy: Strategy, task: Task) -> RunConfig:
+    """The model that answers unlabelled texts for a classifier: the same parameters train, on all patterns."""
+    words = [word for word in strategy.name.split("+") if word not in ("pet", "vanilla", "classifier", "pattern")]
+    reader = compose("+".join([*words, "pbft"]))
+    own: dict[str, str | None] = {name: None for name in PART_FIELDS if name not in reader.parameters}
+    own |= {"pattern": ALL_PATTERNS} if len(task.patterns) > 1 else {}
+    return config.model_copy(update={"strategy": reader.name, **own})
 
 
 def _idle(config: RunConfig, strategy: Strategy) -> list[str]:
@@ -266,7 +285,8 @@ def on_part(plan: Plan, draw: Draw, seed: int) -> Plan:
     config = plan.config.model_copy(update={"seed": seed})
     backbone = plan.session.loaded_backbone(config, isinstance(strategy.head, Verbalizer))
     strategy, demonstrations, _ = choose_demonstrations(strategy, plan.task, backbone, config, draw.train)
-    return replace(plan, config=config, strategy=strategy, demonstrations=demonstrations, draw=draw)
+    expert = plan.expert and on_part(plan.expert, draw, seed)
+    return replace(plan, config=config, strategy=strategy, demonstrations=demonstrations, draw=draw, expert=expert)
 
 
 def prompt_encoders(

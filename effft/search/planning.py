@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from effft.config import DATA_FIELDS, PART_FIELDS, Amount, RunConfig, make_config
 from effft.errors import InputError, positive
-from effft.runs.fit import lm_head_of
+from effft.runs.learners import lm_head_of
 from effft.runs.plan import Plan, draws_validation, prepare_validation, prompt_encoders, with_amount
 from effft.runs.session import Session
 from effft.search import spaces

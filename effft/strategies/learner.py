@@ -367,7 +367,7 @@ class Learner:
             ce = (F.cross_entropy(scores[known], labels[known], reduction="none") * weights).sum() / counts.weight
         penalty = self.backbone.adapter.penalty() if self.backbone.adapter else None
         extra = 0.0 if penalty is None else penalty * len(scores) / counts.examples
-        if not isinstance(part, parts.DistillKL) or not counts.taught:
+        if not isinstance(part, parts.DistillKL | parts.Pet) or not counts.taught:
             return ce / max(1, counts.labelled) + extra
         kl = scores.sum() * 0
         if teacher is not None:

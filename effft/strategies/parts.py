@@ -459,6 +459,28 @@ class DistillKL(Part):
 
 
 @dataclass(frozen=True)
+class Pet(Part):
+    """PET: a model that reads all patterns trains on the labelled rows, and answers texts without a label.
+
+    A classifier learns from both: KL(answers || classifier), mixed with cross-entropy on the labelled rows.
+
+    Args:
+        temperature: divides the scores of both before they are compared.
+        kl_weight: share of the KL term.
+        unlabelled: how many texts are answered, of the task's `unlabelled` split, else of its pool.
+
+    References:
+        Schick and Schütze 2021, arXiv 2001.07676, sections 3.2 and 3.3.
+    """
+
+    about: ClassVar[str] = "KL to a model that reads all patterns"
+    space: ClassVar[Mapping[str, Dimension]] = {"temperature": Range(0.5, 4.0, log=True), "kl_weight": Range(0.0, 1.0)}
+    temperature: float = 2.0
+    kl_weight: float = 0.5
+    unlabelled: int = 256
+
+
+@dataclass(frozen=True)
 class Contrastive(Part):
     """Pairs of training texts: the cosine of their pooled states goes to 1 where they share a label, else to 0.
 

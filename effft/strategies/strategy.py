@@ -17,6 +17,7 @@ from effft.strategies.parts import (
     Nothing,
     Part,
     Pattern,
+    Pet,
     Plain,
     SolvedHead,
     TopLayers,
@@ -58,6 +59,11 @@ class Strategy:
                 f"{subject}: training with label_score=pmi reads one pattern; take another --pattern than all, or "
                 "--label-score sum."
             )
+        if isinstance(self.loss, Pet) and not isinstance(self.head, ClassifierHead):
+            raise InputError(
+                f"{subject}: the model that answers has the label words, what learns from it a new classifier; take "
+                "vanilla+pet or lora+pet."
+            )
         if isinstance(self.loss, Contrastive) and not self.solves_head:
             raise InputError(f"{subject}: pairs train no head, so it has to be solved; leave out --head-solver.")
         idle = isinstance(self.trainable, Nothing) and (
@@ -74,6 +80,11 @@ class Strategy:
 
     def check_task(self, task: Task) -> None:
         """Raise an InputError where a part cannot serve rows with several labels."""
+        if task.multi_label and isinstance(self.loss, Pet):
+            raise InputError(
+                f"strategy {self.name!r} learns one label a row, but a row of task {task.name!r} can have several; "
+                "leave '+pet' out."
+            )
         if task.multi_label and isinstance(self.loss, Contrastive):
             raise InputError(
                 f"strategy {self.name!r} tells pairs of one label from pairs of two, but a row of task {task.name!r} "
@@ -217,6 +228,11 @@ NAMES = {
     "distill": NamedParts(
         "context distillation, to be joined with a trainable: distill, lora+distill, adaptive+distill",
         PATTERN_AND_WORDS | {"loss": DistillKL()},
+        complete=False,
+    ),
+    "pet": NamedParts(
+        "a classifier learns from a model that reads all patterns (PET), to be joined: vanilla+pet, lora+pet",
+        {"loss": Pet()},
         complete=False,
     ),
     "pattern": NamedParts(

@@ -11,7 +11,7 @@ from place import make_place
 from effft.config import make_config
 from effft.errors import InputError
 from effft.runs.experiment import Result, run
-from effft.runs.fit import build_learner
+from effft.runs.learners import build_learner
 from effft.runs.plan import prepare
 from effft.runs.session import Session
 from effft.strategies.scoring import predict
