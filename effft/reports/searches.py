@@ -104,7 +104,7 @@ def _trial(run: StoredRun, metric: str) -> TrialRecord:
 
 def search_section(studies: Sequence[StudyRecord]) -> Iterator[Block]:
     """What each study recommends, a table, the history and the importances."""
-    told = {study.label: " ".join(study.sentences) for study in studies if study.sentences}
+    told = {s.label: " ".join(f"{line[0].upper()}{line[1:]}" for line in s.sentences) for s in studies if s.sentences}
     if told:
         yield told
     heads = (

@@ -405,7 +405,7 @@
     const shownKeys = [...data.splits, `validation/${data.metric}`].filter((k) => place[k] !== undefined);
     const runs = html("table", {}, html("thead", {}, html("tr", {}, ...["run in MLflow", "seed", "draw", ...shownKeys.map((k) => measure(k).title)].map((text) => html("th", { scope: "col" }, text)))), html("tbody", {}, ...group.runs.map((run) => html("tr", {}, html("td", {}, run.id ? html("a", { href: `${data.mlflow}/#/runs/${encodeURIComponent(run.id)}`, target: "_blank", rel: "noopener noreferrer" }, `${run.id.slice(0, 8)} ↗`) : "imported"), html("td", {}, String(run.seed)), html("td", {}, String(run.draw)), ...shownKeys.map((k) => html("td", {}, run.values[place[k]] === null ? "-" : shown(run.values[place[k]], measure(k))))))));
     const settings = html("dl", { class: "settings" }, ...Object.entries(group.settings).map(([name, value]) => html("div", {}, html("dt", {}, name.replace(/_/g, " ")), html("dd", {}, value))));
-    return html("tr", { class: "detail" }, html("td", { colspan: columns }, html("h4", {}, "Runs"), runs, html("h4", {}, "Settings of the first run"), settings));
+    return html("tr", { class: "detail" }, html("td", { colspan: columns }, html("h3", {}, "Runs"), runs, html("h3", {}, "Settings of the first run"), settings));
   };
   $$("tr[data-key]").forEach((row) => {
     const group = byKey.get(row.dataset.key), cell = row.cells[0];
