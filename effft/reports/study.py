@@ -20,9 +20,10 @@ from effft.reports.claims import METRIC, claims_table, judge, read_claims
 from effft.reports.csv_files import RUN_COLUMNS, csv_text
 from effft.reports.data import CONTENTS, ReportData
 from effft.reports.groups import MEMORY, SHARE, RunGroup
+from effft.reports.other_setting import setting_table
 from effft.reports.page import markdown_blocks
 from effft.reports.pairwise import difference
-from effft.reports.report import build
+from effft.reports.report import Report, build
 from effft.runs.grid import ComparedRun, comparison_of
 from effft.tracking.reading import RunReader
 
@@ -41,7 +42,10 @@ KEPT = ("accuracy", METRIC, "mcc", "examples")
 def write_study(
     reader: RunReader, file: str, folder: Path, experiments: str = "", progress: ProgressCallback = silent
 ) -> Path:
-    """Write everything of a study; `claims.yaml` beside its file is judged. Returns the README.
+    """Write everything of a study; returns the README.
+
+    `claims.yaml` beside its file is judged, and runs of `published.yaml` beside it, in experiments `...-published`, are
+    set against those of the study.
 
     Args:
         reader: Reads the store.
@@ -56,13 +60,9 @@ def write_study(
     planned = comparison_of(file).runs()
     claims = Path(file).expanduser().with_name("claims.yaml")
     asked = read_claims(claims) if claims.is_file() else []
-    reports = {}
-    for task in dict.fromkeys(run.config.task for run in planned):
-        try:
-            reports[task] = build(reader, task, experiments.format(task=task), "", "", progress)
-        except InputError as error:
-            say(f"{task} is left out: {error}")
-    if not any(report.runs for report in reports.values()):
+    names = experiments or "effft/{task}"
+    reports = _reports(reader, planned, names, progress)
+    if not reports:
         raise InputError(
             f"study={file}: the store has no finished run of its tasks; run `effft compare --study {file}`."
         )
@@ -73,6 +73,10 @@ def write_study(
         draft.write_text(study_csv(tasks), encoding="utf-8")
     findings = judge(asked, tasks)
     blocks: list[Block] = [claims_table(findings)] if findings else []
+    published = Path(file).expanduser().with_name("published.yaml")
+    if published.is_file():
+        others = _reports(reader, comparison_of(str(published)).runs(), f"{names}-published", progress)
+        blocks += filter(None, [setting_table(tasks, {task: other.data for task, other in others.items()})])
     blocks += [*costs(tasks), *break_even(tasks), coverage(planned, tasks), contents(tasks)]
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.is_file() else f"# Study\n\n{BEGIN}\n{END}\n"
@@ -81,6 +85,19 @@ def write_study(
         made = f"{BEGIN}\n\n{markdown_blocks(blocks)}\n\n{END}"
         draft.write_text(before + made + rest.partition(END)[2], encoding="utf-8")
     return readme
+
+
+def _reports(
+    reader: RunReader, planned: Sequence[ComparedRun], experiments: str, progress: ProgressCallback
+) -> dict[str, Report]:
+    """The report of every task that has runs; experiments: the names of theirs, with {task}."""
+    reports = {}
+    for task in dict.fromkeys(run.config.task for run in planned):
+        try:
+            reports[task] = build(reader, task, experiments.format(task=task), "", "", progress)
+        except InputError as error:
+            say(f"{task} is left out: {error}")
+    return {task: report for task, report in reports.items() if report.runs}
 
 
 def study_csv(tasks: Mapping[str, ReportData]) -> str:

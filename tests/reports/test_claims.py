@@ -13,7 +13,8 @@ from runs import InMemory, log, stored
 from effft.errors import InputError
 from effft.evaluation.statistics import PairedDifference, interval
 from effft.reports.claims import Claim, Finding, judge, p_value, read_claims
-from effft.reports.data import as_frame, select_runs
+from effft.reports.data import ReportData, as_frame, select_runs
+from effft.reports.other_setting import setting_table
 from effft.reports.study import BEGIN, END, write_study
 from effft.tracking.reading import RunReader
 
@@ -70,6 +71,26 @@ def test_draws_of_tasks_are_pairs_and_numbers_of_examples_are_not() -> None:
     (both,) = judge([claim()], {"dogs": data, "cats": data})
     assert (both.difference.count, list(both.tasks)) == (8, ["dogs", "cats"])
     assert both.verdict == "holds"
+
+
+def test_a_setting_is_set_against_another_on_the_same_draws() -> None:
+    def runs(lora: float, vanilla: float) -> ReportData:
+        scores = {"lora": lora, "vanilla": vanilla}
+        made = [
+            stored(name, draw, draw, in_domain__balanced_accuracy=score + draw / 100)
+            for draw in range(3)
+            for name, score in scores.items()
+        ]
+        return select_runs(as_frame(made), "dogs")
+
+    table = setting_table({"dogs": runs(0.8, 0.7)}, {"dogs": runs(0.5, 0.6)})
+    assert table is not None
+    lora, vanilla = table.rows
+    assert lora[2:6] == ("lora", "in domain", "+0.300 [+0.300, +0.300]", "3")
+    assert lora[8:] == ("+0.100 [+0.100, +0.100]", "-0.100 [-0.100, -0.100]")
+    assert (vanilla[4], vanilla[8:]) == ("+0.100 [+0.100, +0.100]", ("-", "-"))
+    assert "cannot pass" in table.caption
+    assert setting_table({"dogs": runs(0.8, 0.7)}, {}) is None
 
 
 def test_runs_with_draws_of_their_own_are_resampled_as_runs() -> None:
