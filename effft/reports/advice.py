@@ -78,7 +78,7 @@ def _use(data: ReportData, chosen: RunGroup, amount: Amount, others: Sequence[Ru
     reached = [f"{_interval(home)} {split_title(data.home)}"] if split != data.home else []
     reached += [f"{_interval(stat)} on {name} (OOD)" for name in data.sets if (stat := chosen.score(f"ood/{name}"))]
     if reached:
-        yield f"It reaches {_and(reached)}."
+        yield f"{chosen.variant} reaches {_and(reached)}."
 
 
 def _as_good(chosen: RunGroup, equal: Sequence[RunGroup], pairs: Sequence[Pair]) -> Iterator[str]:
