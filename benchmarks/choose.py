@@ -1,31 +1,49 @@
 """What `effft choose` costs against knowing: the test score of the best strategy minus that of the chosen one.
 
-Run: `python -m benchmarks.choose` (hours; `--quick` on built-in tasks alone, half an hour on a busy machine). Beside it
-the strategy that is best over all draws (known only afterwards), one drawn at random, and the best of a full
-cross-validation of every candidate, with its seconds. Every draw is a line of `--out`; draws that are there are not
-measured again. The second table says how often an answer with so much P(best) was the best of its finalists.
+Run: `python -m benchmarks.choose` (about an hour; what is measured already is not measured again). A draw is measured
+once: every candidate on every fold and seed, with its seconds of processor time, and its test score. The steps of a
+choice depend on its measurements alone, so they are then walked over the measured ones, with a clock that adds up
+their seconds, for as many minutes and rules as one likes. Left out there: tuning, and what follows the decision.
 """
 
 import argparse
 import json
-import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
-from effft.api import choose
-from effft.choice.candidates import candidates
+import numpy as np
+from scipy.stats import beta
+
+from effft.choice.answer import judge
+from effft.choice.candidates import Candidate, Limits, candidates, needs
+from effft.choice.decision import decide, fitting
+from effft.choice.ledger import Arm
+from effft.choice.plan import plan_choice
+from effft.choice.posterior import Unit
 from effft.config import RunConfig
+from effft.progress import ProgressCallback, silent
+from effft.runs.controls import majority
+from effft.runs.estimate import Skeletons
 from effft.runs.experiment import execute
-from effft.runs.plan import prepare
+from effft.runs.plan import prepare, prepare_validation
 from effft.runs.session import Session
 from effft.search.jobs import TrainingJob, measure
-from effft.search.settings import FOLDS
+from effft.search.settings import FOLDS, HELD_OUT_SEED_OFFSET
 from effft.tracking.tracker import MemoryTracker
 
-BINS = (0.0, 0.4, 0.6, 0.8, 1.01)
+SEEDS = (0, HELD_OUT_SEED_OFFSET)
+BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.01)
+SLOW = 10.0  # As for a model that takes ten times as long, for which the seconds of saving it count little.
+
+
+def values_of(task: str, rows: int, draw: int, epochs: int) -> dict[str, str]:
+    """Settings that all candidates share."""
+    return {"task": task, "rows": str(rows), "data_seed": str(draw), "epochs": str(epochs), "threads": "1"}
 
 
 def tested(config: RunConfig, session: Session, limit: int) -> float:
@@ -35,104 +53,151 @@ def tested(config: RunConfig, session: Session, limit: int) -> float:
     return result.metrics[f"in_domain/{result.primary}"]
 
 
-def draw(task: str, rows: int, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Test score, cross-validated score and seconds of every candidate; what was chosen, and what that scores."""
-    values: dict[str, Any] = {
-        "task": task,
-        "rows": str(rows),
-        "data_seed": str(seed),
-        "epochs": str(options.epochs),
-        "threads": "1",
-    }
-    session, test, validated, begun = Session(), {}, {}, time.monotonic()
-    names = [one for one in candidates(values, [options.model], session) if not one.control]
-    for one in names:
-        units = [(s, fold) for s in range(options.seeds) for fold in range(FOLDS)]
-        jobs = [TrainingJob(one.config.model_copy(update={"seed": s, "bootstrap": 0}), (f, FOLDS, s)) for s, f in units]
-        results = [measure(job, session) for job in jobs]
-        if not any(result.failure for result in results):
-            validated[one.label] = fmean(result.value for result in results)
-    seconds = time.monotonic() - begun
-    test = {one.label: tested(one.config, session, options.evaluation_limit) for one in names if one.label in validated}
-    with tempfile.TemporaryDirectory() as folder:
-        begun = time.monotonic()
-        answer = choose(
-            minutes=options.minutes, models=[options.model], storage=f"sqlite:///{folder}/optuna.db", no_tracking=True,
-            **{**values, "evaluation_limit": str(options.evaluation_limit)},
-        )  # fmt: skip
-        took = time.monotonic() - begun
-    chosen = next(one for one in answer.judged if one.arm.candidate == answer.candidate)
-    reached = {o.arm.candidate.label: tested(o.arm.candidate.config, session, options.evaluation_limit)
-               if o.arm.candidate.tuned else test[o.arm.candidate.label] for o in answer.judged}  # fmt: skip
+def pool(task: str, rows: int, draw: int, options: argparse.Namespace, session: Session) -> dict[str, Any]:
+    """Everything about a draw: of every candidate its estimate, its units and its test score."""
+    values = values_of(task, rows, draw, options.epochs)
+    arms: dict[str, Any] = {}
+    for one in candidates(values, [options.model], session):
+        if one.name in options.without.split(","):
+            continue
+        units, skeletons = [], Skeletons()
+        for seed in SEEDS:
+            for fold in range(FOLDS):
+                config, place = one.config.model_copy(update={"seed": seed, "bootstrap": 0}), (fold, FOLDS, seed)
+                begun = time.process_time()
+                if one.control:
+                    plan = prepare_validation(config, session, place)
+                    found = {"value": majority(plan)[f"validation/{plan.resolved.metric}"], "resources": {}}
+                else:
+                    result = measure(TrainingJob(config, place), session)
+                    found = {"value": result.value, "resources": result.resources, "answers": result.answers}
+                units.append({"unit": (seed, fold), "seconds": time.process_time() - begun, **found})
+        arms[one.name] = {"units": units, "estimate": needs(one, (0, FOLDS, 0), skeletons)}
+        if not one.control:
+            arms[one.name]["test"] = tested(one.config, session, options.evaluation_limit)
+    return {"task": task, "rows": rows, "draw": draw, "epochs": options.epochs, "arms": arms}
+
+
+class Measured:
+    """The measurements of a draw as the steps of a choice ask for them; spent: what they took, `SLOW` times slower."""
+
+    def __init__(self, arms: dict[str, Any]) -> None:
+        self.arms, self.spent = arms, 0.0
+        self.progress: ProgressCallback = silent
+
+    def measure(self, arm: Arm, unit: Unit, limit: float) -> None:
+        """As a `Ledger` does."""
+        found = next(one for one in self.arms[arm.candidate.name]["units"] if tuple(one["unit"]) == unit)
+        took, known = SLOW * found["seconds"], {"resources": found["resources"], "answers": found.get("answers", {})}
+        if self.spent + took > limit:
+            arm.add(unit, None, {"seconds": limit - self.spent, **known}, "it did not end within the minutes")
+        else:
+            arm.add(unit, found["value"], {"seconds": took, **known})
+        self.spent = min(limit, self.spent + took)
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """The estimates."""
+        found = self.arms[name.removeprefix("estimate/")]["estimate"]
+        return {**found, "seconds": SLOW * found["seconds"]}
+
+
+def replay(line: dict[str, Any], share: float, options: argparse.Namespace, session: Session) -> dict[str, Any]:
+    """What a choice decides in a share of the time of the full cross-validation, and what that scores in the test."""
+    arms, values = line["arms"], values_of(line["task"], line["rows"], line["draw"], line["epochs"])
+    total = SLOW * sum(one["seconds"] for arm in arms.values() for one in arm["units"])
+    plan = plan_choice(values, [options.model], Limits(share * total), "", session)
+    known = tuple(one for one in plan.candidates if one.name in arms)
+    plan = replace(plan, candidates=known, seeds=(1, 1), queries=0)
+    ledger, task, quiet = Measured(arms), session.task(plan.study.config), lambda told: None
+    made = decide(ledger, plan, *fitting(ledger, plan, quiet), lambda arm, end: [], task, quiet)
+    tests = {name: arm["test"] for name, arm in arms.items() if "test" in arm}
+    best = max(arms[one.arm.candidate.name]["test"] for one in made.judged)
+    units = [(seed, fold) for seed in SEEDS for fold in range(FOLDS)]
+    full = judge([_whole(one, arms) for one in known if not one.control], units, task, plan.study.metric)
     return {
-        "task": task, "rows": rows, "draw": seed, "minutes": options.minutes, "test": test, "validated": validated,
-        "seconds": seconds, "took": took, "chosen": answer.candidate.label, "reached": reached, "p_best": chosen.best,
+        "test": tests, "choose": made.best.arm.candidate.name, "full": full[0].arm.candidate.name, "share": share,
+        "used": ledger.spent / total, "units": made.units,
+        "told": [(one.best, tests[one.arm.candidate.name] >= best - 1e-9) for one in made.judged],
+        "told full": [(one.best, tests[one.arm.candidate.name] >= max(tests.values()) - 1e-9) for one in full],
     }  # fmt: skip
 
 
-def regrets(lines: list[dict[str, Any]]) -> str:
-    """A row for every task and number of rows."""
-    heads = ("task", "rows", "draws", "choose", "full cross-validation", "best constant", "random", "time of choose")
+def _whole(candidate: Candidate, arms: dict[str, Any]) -> Arm:
+    arm, ledger = Arm(candidate, 0.0), Measured(arms)
+    for unit in arms[candidate.name]["units"]:
+        ledger.measure(arm, tuple(unit["unit"]), float("inf"))
+    return arm
+
+
+def regrets(found: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    """A row for every task, number of rows and share of the time."""
+    heads = ("task", "rows", "draws", "time", "`choose`", "full cross-validation", "best constant", "random")
     rows = [f"| {' | '.join(heads)} |", "|---|---:|" + "---:|" * 6]
-    for task, count in dict.fromkeys((line["task"], line["rows"]) for line in lines):
-        here = [line for line in lines if (line["task"], line["rows"]) == (task, count)]
-        best = [max(line["test"].values()) for line in here]
-        means = {name: fmean(line["test"].get(name, -1.0) for line in here) for name in here[0]["test"]}
-        scores = {
-            "choose": [line["reached"][line["chosen"]] for line in here],
-            "full": [line["test"][max(line["validated"], key=line["validated"].__getitem__)] for line in here],
-            "constant": [line["test"].get(max(means, key=means.__getitem__), -1.0) for line in here],
-            "random": [fmean(line["test"].values()) for line in here],
-        }
-        cells = [f"{fmean(b - s for b, s in zip(best, own, strict=True)):+.3f}" for own in scores.values()]
-        times = f"{fmean(line['took'] for line in here):.0f} s of {60 * here[0]['minutes']:.0f} s; full "
-        times += f"{fmean(line['seconds'] for line in here):.0f} s"
-        rows.append(f"| {Path(task).stem} | {count} | {len(here)} | {' | '.join(cells)} | {times} |")
+    for key in dict.fromkeys((line["task"], line["rows"], one["share"]) for line, one in found):
+        here = [one for line, one in found if (line["task"], line["rows"], one["share"]) == key]
+        means = {name: fmean(one["test"][name] for one in here) for name in here[0]["test"]}
+        constant = max(means, key=means.__getitem__)
+        scores = [
+            [one["test"][one["choose"]] for one in here], [one["test"][one["full"]] for one in here],
+            [one["test"][constant] for one in here], [fmean(one["test"].values()) for one in here],
+        ]  # fmt: skip
+        best = np.array([max(one["test"].values()) for one in here])
+        lost = [best - np.array(own) for own in scores]
+        ends = [1.96 * np.std(own, ddof=1) / np.sqrt(len(own)) if len(own) > 1 else np.nan for own in lost]
+        cells = [f"{own.mean():.3f} ± {end:.3f}" for own, end in zip(lost, ends, strict=True)]
+        cells[2] += f" (`{constant}`)"
+        rows.append(f"| {key[0]} | {key[1]} | {len(here)} | {key[2]:.2f} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
-def calibration(lines: list[dict[str, Any]]) -> str:
-    """How often the recommended one was the best of its finalists in the test, by its P(best)."""
-    rows = ["| P(best) | answers | mean P(best) | were best |", "|---|---:|---:|---:|"]
+def calibration(told: list[tuple[float, bool]]) -> str:
+    """How often finalists with so much P(best) were the best of theirs in the test, with its 95 % interval."""
+    rows = ["| P(best) | finalists | mean P(best) | were best |", "|---|---:|---:|---:|"]
     for low, high in pairwise(BINS):
-        here = [line for line in lines if low <= line["p_best"] < high]
-        right = [line["reached"][line["chosen"]] >= max(line["reached"].values()) - 1e-9 for line in here]
+        here = [(p, right) for p, right in told if low <= p < high]
         if here:
-            mean = fmean(line["p_best"] for line in here)
-            rows.append(f"| {low} to {min(high, 1)} | {len(here)} | {mean:.2f} | {fmean(right):.2f} |")
+            hits, count = sum(right for _, right in here), len(here)
+            ends = beta.ppf([0.025, 0.975], [hits or 1e-9, hits + 1], [count - hits + 1, count - hits or 1e-9])
+            mean = fmean(p for p, _ in here)
+            share = f"{hits / count:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]"
+            rows.append(f"| {low} to {min(high, 1)} | {count} | {mean:.2f} | {share} |")
     return "\n".join(rows)
 
 
 def main() -> None:
     """Measure what is missing in the file of draws, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", default="agreement,overlap,sentiment,questions,cola")
-    parser.add_argument("--rows", default="16,64,256")
+    parser.add_argument("--tasks", default="agreement,overlap")
+    parser.add_argument("--rows", default="64,16,256")
     parser.add_argument("--model", default="tiny-lm")
-    parser.add_argument("--draws", type=int, default=30)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=3, help="of the full cross-validation")
-    parser.add_argument("--evaluation-limit", type=int, default=1000)
+    parser.add_argument("--draws", default="30,30,4", help="for each number of rows")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--without", default="setfit,bag of words")
+    parser.add_argument("--evaluation-limit", type=int, default=600)
+    parser.add_argument("--shares", default="0.33,1", help="of the time of the full cross-validation")
+    parser.add_argument("--from-draw", type=int, default=0, help="the first one that the tables count")
     parser.add_argument("--out", default="choose.jsonl")
-    parser.add_argument("--quick", action="store_true", help="built-in tasks, 16 and 64 rows, two draws, five epochs")
     options = parser.parse_args()
-    if options.quick:
-        vars(options).update(tasks="agreement,overlap", rows="16,64", draws=2, epochs=5, seeds=1, evaluation_limit=300)
     path = Path(options.out)
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     known = {(line["task"], line["rows"], line["draw"]) for line in lines}
-    for seed in range(options.draws):
-        for task in options.tasks.split(","):
-            for rows in map(int, options.rows.split(",")):
-                if (task, rows, seed) not in known:
-                    lines.append(draw(task, rows, seed, options))
+    draws, session = [int(number) for number in options.draws.split(",")], Session()
+    for draw in range(max(draws)):
+        for rows, most in zip(map(int, options.rows.split(",")), draws, strict=True):
+            for task in options.tasks.split(","):
+                if draw < most and (task, rows, draw) not in known:
+                    lines.append(pool(task, rows, draw, options, session))
                     with path.open("a") as file:
                         file.write(json.dumps(lines[-1]) + "\n")
-                    print(f"{task}, {rows} rows, draw {seed}: {lines[-1]['chosen']}", flush=True)
-    over = [line["took"] / (60 * line["minutes"]) for line in lines]
-    print(f"\nRegret, mean over draws:\n\n{regrets(lines)}\n\n{calibration(lines)}\n")
-    print(f"Time taken of the minutes given: median {median(over):.2f}, most {max(over):.2f}.")
+                    print(f"{task}, {rows} rows, draw {draw}", flush=True)
+    lines = [line for line in lines if line["draw"] >= options.from_draw]
+    shares = [float(share) for share in options.shares.split(",")]
+    found = [(line, replay(line, share, options, session)) for share in shares for line in lines]
+    print(f"\nRegret, mean and 95 % interval over draws:\n\n{regrets(found)}\n")
+    for share in shares:
+        here = [one for _, one in found if one["share"] == share]
+        print(f"P(best), {share} of the time:\n\n{calibration([pair for one in here for pair in one['told']])}\n")
+        print(f"Most of the time that was used: {max(one['used'] for one in here):.2f}.\n")
 
 
 if __name__ == "__main__":

@@ -211,6 +211,8 @@ def choose(
         check_target(target)
         check_storage(storage)
         progress("load", 0, 0)
+        if not given.keys() & {"data", "task"}:
+            say(f"neither --data nor --task is given, so this is about the built-in task {config.task!r}.")
         session = Session()
         plan = plan_choice(given, list(models) or [config.model], limits, study, session)
         return run_choice(plan, storage, target, session, began, progress, say)

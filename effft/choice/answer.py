@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effft.choice.ledger import Arm, Unit
-from effft.evaluation.statistics import Array, crossed_weights
+from effft.choice.ledger import Arm
+from effft.choice.posterior import Pooled, Unit, bounds_of, mixed, posterior
 from effft.reports.blocks import Table
+from effft.tasks.task import Task
 
 NOISE = 0.05
 """A finalist is within noise of the best unless it is at least as good in fewer of the bootstrap draws than this."""
@@ -24,9 +25,9 @@ Measured on the built-in tasks: at 16 rows cross-validation and test rank strate
 class Judged:
     """A finalist on the units that all finalists have.
 
-    best: share of the draws in which it is the best. regret: mean over the draws of what it is below the best.
-    low, high: 95 % interval of its mean. near: share of the draws in which it is at least as good as the one with the
-    highest mean.
+    mean: its score over all rows of these units. low, high: 95 % interval. best: share of the draws in which it is the
+    best. regret: mean over the draws of what it is below the best. near: share of the draws in which it is at least as
+    good as the one with the highest score.
     """
 
     arm: Arm
@@ -38,71 +39,38 @@ class Judged:
     near: float
 
     @property
-    def interval(self) -> tuple[float, float] | None:
-        """Its 95 % interval; None where too few units were measured."""
-        return None if np.isnan(self.low) else (self.low, self.high)
-
-    @property
     def score(self) -> str:
         """'0.870 [0.790, 0.930]'."""
-        return f"{self.mean:.3f}" + (f" [{self.low:.3f}, {self.high:.3f}]" if self.interval else "")
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
     @property
     def within_noise(self) -> bool:
-        """Whether it may be as good as the one with the highest mean."""
+        """Whether it may be as good as the one with the highest score."""
         return self.near >= NOISE
 
 
-def draws_of(scores: Array, folds: int) -> Array:
-    """Paired bootstrap draws of the means, (resamples, arms).
-
-    Units are resampled, the same for all arms. The deviations from the mean are widened, because units share most of
-    their training rows: of the variance of a unit, estimated with n - 1, a mean has not 1 / n but 1 / n + 1 / (folds -
-    1) (Nadeau and Bengio 2003, "Inference for the generalization error", section 3).
-
-    Args:
-        scores: (arms, units), at least 2 units.
-        folds: of which each unit validates one.
-    """
-    units = scores.shape[1]
-    weights = crossed_weights(np.arange(units), np.zeros(units, dtype=np.int64))
-    means = scores.mean(axis=1)
-    wider = np.sqrt((1 + units / (folds - 1)) * units / (units - 1))
-    result: Array = means + wider * ((weights / weights.sum(axis=1, keepdims=True)) @ scores.T - means)
-    return result
-
-
-def judge(arms: Sequence[Arm], units: Sequence[Unit], folds: int) -> list[Judged]:
-    """The finalists, the highest mean first, of equal means the cheaper. A draw that several win is shared.
-
-    units: that all of them were measured on. Where they are fewer than the folds nothing can be told: each may be the
-    best.
-    """
+def judge(arms: Sequence[Arm], units: Sequence[Unit], task: Task, metric: str) -> list[Judged]:
+    """The finalists, the highest score first, of equal ones the cheaper. A draw that several win is shared."""
     order = sorted(arms, key=lambda arm: arm.cost)
-    scores = np.array([[arm.scores[unit] for unit in units] for arm in order])
-    means = scores.mean(axis=1)
-    told = len(units) >= folds
-    draws = draws_of(scores, folds) if told else np.tile(means.max(), (1, len(order)))
-    highest = draws.max(axis=1, keepdims=True)
-    wins = draws >= highest - 1e-9
-    near = draws >= draws[:, [means.argmax()]] - 1e-9
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0) if told else np.full((2, len(order)), np.nan)
+    pooled = [Pooled({unit: arm.answers[unit] for unit in units}, task, metric) for arm in order]
+    scores, both = np.array([one.score for one in pooled]), posterior(pooled)
+    (low, high), draws = bounds_of(both), mixed(both)
+    wins, near = draws >= draws.max(axis=0) - 1e-9, draws >= draws[scores.argmax()] - 1e-9
     columns = zip(
-        order, means, low, np.minimum(high, 1), (wins / wins.sum(axis=1, keepdims=True)).mean(axis=0),
-        (highest - draws).mean(axis=0), near.mean(axis=0), strict=True,
+        order, scores, low, high, (wins / wins.sum(axis=0)).mean(axis=1),
+        (draws.max(axis=0) - draws).mean(axis=1), near.mean(axis=1), strict=True,
     )  # fmt: skip
-    found = [Judged(arm, *map(float, numbers)) for arm, *numbers in columns]
-    return sorted(found, key=lambda one: -one.mean)
+    return sorted((Judged(arm, *map(float, numbers)) for arm, *numbers in columns), key=lambda one: -one.mean)
 
 
 def chosen(judged: Sequence[Judged], rows: int, floor: float) -> Judged:
-    """The one with the highest mean; with few rows the cheapest that is within noise of it and not below the floor.
+    """The one with the highest score; with few rows the cheapest that is within noise of it and not below the floor.
 
     floor: mean of always answering the most frequent label.
     """
-    if rows >= FEW_ROWS or not judged[0].interval:
+    if rows >= FEW_ROWS:
         return judged[0]
-    safe = [one for one in judged if one.within_noise and one.mean >= floor] or judged[:1]
+    safe = [one for one in judged if one.within_noise and one.arm.mean >= floor] or judged[:1]
     return min(safe, key=lambda one: one.arm.cost)
 
 
@@ -120,24 +88,15 @@ def sentences(
     judged: Sequence[Judged], best: Judged, controls: Sequence[Arm], rows: int, metric: str, units: int
 ) -> Iterator[str]:
     """What to do, and how sure that is."""
-    name = best.arm.candidate.label
-    if not best.interval:
-        yield f"Use {name}: {metric} {best.score} on {units} of the folds; more --minutes are needed to tell more."
-    else:
-        yield (
-            f"Use {name}: {metric} {best.score} on {units} folds; it is the best with probability {best.best:.2f}, and "
-            f"the expected loss against the best is {best.regret:.3f}."
-        )
+    yield (
+        f"Use {best.arm.candidate.label}: {metric} {best.score} on {units} folds; it is the best with probability "
+        f"{best.best:.2f}, and the expected loss against the best is {best.regret:.3f}."
+    )
     near = [one for one in judged if one.within_noise]
-    if not best.interval:
-        names = ", ".join(one.arm.candidate.label for one in near)
-        yield f"Nothing tells {names} apart yet: they were not measured on every fold."
-        return
     cheap = min(near, key=lambda one: one.arm.cost)
-    names = ", ".join(one.arm.candidate.label for one in near)
     if len(near) > 1:
-        cost = f"{cheap.arm.candidate.label} ({price(cheap.arm)})"
-        yield f"Within noise of the best: {names}; the cheapest of them is {cost}."
+        names, cost = ", ".join(one.arm.candidate.label for one in near), price(cheap.arm)
+        yield f"Within noise of the best: {names}; the cheapest of them is {cheap.arm.candidate.label} ({cost})."
     else:
         yield f"Nothing else is within noise of it ({price(best.arm)})."
     if rows < FEW_ROWS:
@@ -146,8 +105,8 @@ def sentences(
             f"is recommended; label at least {FEW_ROWS} rows to tell strategies apart."
         )
     for arm in controls:
-        below = [one for one in judged if one.arm.scores.keys() >= arm.scores.keys() and one.mean <= arm.mean]
-        if arm.mean >= best.mean:
+        below = [one for one in judged if one.arm.scores.keys() >= arm.scores.keys() and one.arm.mean <= arm.mean]
+        if arm.mean >= best.arm.mean:
             yield (
                 f"No strategy is above {arm.candidate.label} ({arm.mean:.3f}): the model may not read these texts, or "
                 "the labels may not be in them."

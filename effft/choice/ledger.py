@@ -6,12 +6,13 @@ decisions, up to the first measurement that is missing.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 from effft.choice.candidates import CONTROLS, Candidate
+from effft.choice.posterior import Answers, Unit
 from effft.errors import RunError
 from effft.progress import ProgressCallback
 from effft.runs.plan import prepare_validation
@@ -21,12 +22,10 @@ from effft.search.settings import StudyPlan
 from effft.search.spaces import decoded
 from effft.search.storage import StoredStudy
 
-Unit = tuple[int, int]  # Seed and fold of one training; the seed cuts the folds.
-
 
 @dataclass(eq=False)
 class Arm:
-    """A candidate in the race. scores, seconds, resources: one for every unit that was measured.
+    """A candidate in the race. scores, answers, seconds, resources: one for every unit that was measured.
 
     guess: seconds of a unit as estimated; failure: why it is not in the race any more.
     """
@@ -34,9 +33,18 @@ class Arm:
     candidate: Candidate
     guess: float
     scores: dict[Unit, float] = field(default_factory=dict)
+    answers: dict[Unit, Answers] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     resources: list[dict[str, float]] = field(default_factory=list)
     failure: str = ""
+
+    def add(self, unit: Unit, score: float | None, measured: Mapping[str, Any], failure: str = "") -> None:
+        """Take in what was measured on a unit. score: None where it failed."""
+        self.failure = failure
+        self.seconds.append(measured["seconds"])
+        self.resources.append(measured["resources"])
+        if score is not None:
+            self.scores[unit], self.answers[unit] = score, measured["answers"]
 
     @property
     def mean(self) -> float:
@@ -57,6 +65,19 @@ class Arm:
         """Milliseconds a query; 0 where it is not known."""
         rates = [one["queries_per_second"] for one in self.resources if one.get("queries_per_second")]
         return 1000 / min(rates) if rates else 0.0
+
+
+class Measurements(Protocol):
+    """What the steps of a choice ask: a `Ledger`, or one that knows it all already. spent: seconds of the choice."""
+
+    spent: float
+    progress: ProgressCallback
+
+    def measure(self, arm: Arm, unit: Unit, limit: float, /) -> None:
+        """Measure an arm on a unit; a failure takes it out of the race, and so does passing the limit."""
+
+    def once(self, name: str, make: Callable[[], Any], /) -> Any:
+        """What `make` gave under this name."""
 
 
 class Ledger:
@@ -82,6 +103,15 @@ class Ledger:
         """Seconds that the choice has taken at this moment, those of earlier processes included."""
         return self.spent + time.monotonic() - self._mark
 
+    def until(self, limit: float) -> ProgressCallback:
+        """A callback that ends what calls it once the choice has taken so many seconds."""
+
+        def guard(stage: str, done: int, total: int) -> None:
+            if self.now() > limit:
+                raise RunError("it did not end within the minutes")
+
+        return guard
+
     def measure(self, arm: Arm, unit: Unit, limit: float) -> None:
         """Measure an arm on a unit; a failure takes it out of the race.
 
@@ -96,32 +126,25 @@ class Ledger:
             begun = time.monotonic()
             found = self._train(candidate, unit, limit)
             now, took = self.now(), time.monotonic() - begun
-            notes = {"measured": {"resources": found.resources, "seconds": took}, "spent": now}
+            notes = {
+                "measured": {"resources": found.resources, "answers": found.answers, "seconds": took}, "spent": now,
+            }  # fmt: skip
             notes |= {"failure": found.failure.removeprefix("RunError: ")} if found.failure else {}
             score = None if found.failure else found.value
             trial = self.stored.record(self.plan.space, values, score, took, **notes)
             self._mark = time.monotonic()
         self.spent = trial.user_attrs["spent"]
         measured = trial.user_attrs["measured"]
-        arm.seconds.append(measured["seconds"])
-        arm.resources.append(measured["resources"])
-        if trial.value is None:
-            arm.failure = trial.user_attrs["failure"]
-        else:
-            arm.scores[unit] = trial.value
+        arm.add(unit, trial.value, measured, trial.user_attrs.get("failure", ""))
 
     def _train(self, candidate: Candidate, unit: Unit, limit: float) -> JobResult:
         seed, fold = unit
         config = candidate.config.model_copy(update={"seed": seed, "bootstrap": 0, "log_model": False})
         place = (fold, self.plan.settings.folds, seed)
 
-        def guard(stage: str, done: int, total: int) -> None:
-            if self.now() > limit:
-                raise RunError("it did not end within the minutes")
-
         self.progress(f"{candidate.label}, seed {seed}, fold {fold}", 0, 0)
         if not candidate.control:
-            return measure(TrainingJob(config, place), self.session, guard)
+            return measure(TrainingJob(config, place), self.session, self.until(limit))
         try:
             metrics = CONTROLS[candidate.control](prepare_validation(config, self.session, place))
         except Exception as error:

@@ -5,10 +5,10 @@ from functools import partial
 
 import numpy as np
 
-from effft.choice.answer import Judged, draws_of
-from effft.choice.ledger import Arm, Ledger, Unit
+from effft.choice.answer import Judged
+from effft.choice.ledger import Arm, Ledger
 from effft.choice.plan import ChoicePlan
-from effft.progress import silent
+from effft.choice.posterior import Answers, Pooled, Unit, mixed, posterior
 from effft.reports.disagreement import Disagreement, disagreement_csv
 from effft.search.jobs import TrainingJob, measure
 from effft.tracking.tracker import Tracker
@@ -26,33 +26,31 @@ def half_units(arm: Arm, folds: int) -> list[Unit]:
     return [(seed, fold) for seed in seeds for fold in range(folds) if (seed, fold) in arm.scores]
 
 
-def forecast(ledger: Ledger, arm: Arm, rows: int, folds: int) -> list[str]:
-    """A sentence about more labels, from the scores on all rows and on half of them (drawn so that they nest).
+def forecast(ledger: Ledger, plan: ChoicePlan, arm: Arm) -> list[str]:
+    """A sentence about more labels, from the answers after all rows and after half of them (drawn so that they nest).
 
-    Over this short way the score is taken to be linear in the logarithm of the rows; the interval is of `draws_of`.
+    Over this short way the score is taken to be linear in the logarithm of the rows; the interval is of the difference
+    in `posterior`.
     """
-    units, gains = half_units(arm, folds), []
-    amount = (
-        {"per_label": arm.candidate.config.per_label // 2}
-        if arm.candidate.config.per_label
-        else {"rows": str(rows // 2)}
-    )
+    config, folds, rows, halves = arm.candidate.config, plan.folds, plan.rows, dict[Unit, Answers]()
+    guard = ledger.until(plan.limits.seconds)
+    amount = {"per_label": config.per_label // 2} if config.per_label else {"rows": str(rows // 2)}
 
-    def half(seed: int, fold: int) -> float | None:
-        config = arm.candidate.config.model_copy(update={"seed": seed, "bootstrap": 0, "log_model": False, **amount})
+    def half(seed: int, fold: int) -> Answers:
+        less = config.model_copy(update={"seed": seed, "bootstrap": 0, "log_model": False, **amount})
         ledger.progress(f"half of the rows, seed {seed}, fold {fold}", 0, 0)
-        found = measure(TrainingJob(config, (fold, folds, seed)), ledger.session, silent)
-        return None if found.failure else found.value
+        return measure(TrainingJob(less, (fold, folds, seed)), ledger.session, guard).answers
 
-    for unit in units:
-        score = ledger.once(f"half/{arm.candidate.label}/{unit[0]}/{unit[1]}", partial(half, *unit))
-        if score is not None:
-            gains.append(arm.scores[unit] - score)
-    if len(gains) < folds:
+    for unit in half_units(arm, folds):
+        if answers := ledger.once(f"half/{arm.candidate.label}/{unit[0]}/{unit[1]}", partial(half, *unit)):
+            halves[unit] = answers
+    if len(halves) < folds:
         return []
-    steps = np.log2((rows + MORE) / rows)
-    low, high = np.quantile(draws_of(np.array([gains]), folds)[:, 0], [0.025, 0.975]) * steps
-    gain = float(np.mean(gains))
+    task = ledger.session.task(config)
+    pooled = [Pooled(own, task, plan.study.metric) for own in ({u: arm.answers[u] for u in halves}, halves)]
+    steps, gain = np.log2((rows + MORE) / rows), pooled[0].score - pooled[1].score
+    draws = mixed(posterior(pooled))
+    low, high = np.quantile(steps * (draws[0] - draws[1]), [0.025, 0.975])
     return [
         f"{MORE} more labels would probably change that by {gain * steps:+.3f} [{low:+.3f}, {high:+.3f}]: from half of "
         f"the rows to all of them it changed by {gain:+.3f}."
@@ -85,9 +83,9 @@ def disagreements(ledger: Ledger, arms: list[Arm]) -> list[Disagreement]:
 def outlook(ledger: Ledger, plan: ChoicePlan, best: Arm, judged: Sequence[Judged], parent: Tracker) -> list[str]:
     """Sentences about more labels and about texts without labels, as far as there is time."""
     found: list[str] = []
-    end = plan.limits.seconds - plan.final_seconds(best.cost, best.latency)
+    end = plan.limits.seconds - plan.final_seconds(best.cost, best.latency, True)
     if plan.rows >= LEAST and ledger.spent + len(half_units(best, plan.folds)) * best.cost < end:
-        found += forecast(ledger, best, plan.rows, plan.folds)
+        found += forecast(ledger, plan, best)
     near = [one.arm for one in judged if one.within_noise]
     seconds = sum(1.2 * (arm.cost + plan.queries * arm.latency / 1000) for arm in near)
     if plan.unlabelled and len(near) > 1 and ledger.spent + seconds < end:

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from effft.choice.candidates import STAND_IN, Candidate, Limits, candidates
+from effft.choice.posterior import Unit
 from effft.config import PART_FIELDS, Amount, make_config
 from effft.errors import InputError
 from effft.evaluation.cross_validation import folds_of
 from effft.runs.plan import prepare, prepare_validation, with_amount
 from effft.runs.session import Session
-from effft.search.settings import FOLDS, Settings, StudyPlan
+from effft.search.settings import FOLDS, HELD_OUT_SEED_OFFSET, Settings, StudyPlan
 from effft.search.spaces import Space
 from effft.strategies.search_space import Choice, Range
 from effft.tasks.loading import content_digest
 
+SEEDS = 3, 5  # Seeds at most that the race goes over, and fresh ones.
 SAVING = 5.0  # Seconds that saving, logging and registering take beside the final training.
 
 
@@ -22,7 +24,7 @@ SAVING = 5.0  # Seconds that saving, logging and registering take beside the fin
 class ChoicePlan:
     """A choice that passed every check. rows: labelled ones; queries: texts that the final run will be evaluated on.
 
-    unlabelled: the sets of them that have no labels.
+    unlabelled: the sets of them that have no labels; seeds: that the race goes over, and fresh ones, at most.
     """
 
     study: StudyPlan
@@ -31,18 +33,32 @@ class ChoicePlan:
     rows: int
     queries: int
     unlabelled: tuple[str, ...]
+    seeds: tuple[int, int] = SEEDS
 
     @property
     def folds(self) -> int:
         """Parts that the rows are cut into."""
         return self.study.settings.folds
 
-    def final_seconds(self, cost: float, latency: float) -> float:
-        """What the final run of a candidate will take, its out-of-fold estimate included.
+    @property
+    def race_units(self) -> list[Unit]:
+        """What is measured in the race, in this order."""
+        return self._units(self.study.config.seed, self.seeds[0])
 
-        cost: seconds of a training; latency: milliseconds a query.
+    @property
+    def fresh_units(self) -> list[Unit]:
+        """What finalists are measured on beside these."""
+        return self._units(self.study.config.seed + HELD_OUT_SEED_OFFSET, self.seeds[1])
+
+    def _units(self, first: int, seeds: int) -> list[Unit]:
+        return [(first + seed, fold) for seed in range(seeds) for fold in range(self.folds)]
+
+    def final_seconds(self, cost: float, latency: float, estimated: bool) -> float:
+        """What the final run of a candidate will take.
+
+        cost: seconds of a training; latency: milliseconds a query; estimated: with an out-of-fold estimate.
         """
-        return SAVING + 1.2 * ((self.folds + 1) * cost + self.queries * latency / 1000)
+        return SAVING + 1.2 * ((1 + self.folds * estimated) * cost + self.queries * latency / 1000)
 
 
 def plan_choice(

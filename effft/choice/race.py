@@ -6,17 +6,17 @@ are left are measured equally often, then the worst one goes. Their shares of th
 
 from collections.abc import Callable, Iterable, Sequence
 
-from effft.choice.ledger import Arm, Ledger, Unit
+from effft.choice.ledger import Arm, Measurements
+from effft.choice.posterior import Unit
 from effft.evaluation.statistics import paired_difference
 
 FINALISTS = 3  # Arms that the race leaves; the cheapest safe one joins them.
-SEEDS = 3  # Seeds at most that the race goes over.
 SURE = 0.05  # P value of the paired test from which on an arm that is below the leader leaves before its phase ends.
 PAIRS = 6  # Common units before that test says anything.
 
 
 def race(
-    ledger: Ledger,
+    ledger: Measurements,
     arms: Sequence[Arm],
     units: Sequence[Unit],
     deadline: float,

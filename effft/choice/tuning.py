@@ -22,7 +22,7 @@ TRIALS = 20  # Trials at most.
 FEWEST = 5  # Trials that must fit for tuning to begin.
 
 
-def tune(ledger: Ledger, arm: Arm, storage: str, deadline: float, say: Callable[[str], None]) -> list[Arm]:
+def tune(ledger: Ledger, storage: str, say: Callable[[str], None], arm: Arm, deadline: float) -> list[Arm]:
     """An arm with the best configuration that a study finds; none where there is nothing to search, or no time.
 
     deadline: seconds of the choice at which no further trial begins.

@@ -26,10 +26,11 @@ class Outcomes(ABC):
 
     weights: rows in each cell, (cells,); a row that repeats of cross-validation answer differently counts in part for
     each answer. right, wrong: one pseudo-row that is answered rightly, or wrongly, spread over the labels; (cells,).
-    spread: of so many pseudo-rows each label has one.
+    spread: of so many pseudo-rows each label has one. places: the cell of every answer to a row, (repeats * rows,).
     """
 
     weights: Array
+    places: Labels
     right: Array
     wrong: Array
     spread: int
@@ -99,6 +100,7 @@ class ConfusionTable(Outcomes):
     def __init__(self, labels: Labels, answers: Labels, count: int, ordinal: bool = False) -> None:
         self.labels, self.answers, self.count, self.ordinal = labels, answers, count, ordinal
         self.weights = np.mean([confusion_of(labels, row, count) for row in np.atleast_2d(answers)], axis=0).ravel()
+        self.places = (labels * count + answers).ravel()
         self.spread, same = count, np.eye(count).ravel()
         self.right, self.wrong = same / count, (1 - same) / (count * max(1, count - 1))
 
@@ -152,7 +154,8 @@ class LabelSets(Outcomes):
         pairs = np.concatenate([pseudo, *(np.hstack([labels, each]) for each in repeats)])
         cells, places = np.unique(pairs, axis=0, return_inverse=True)
         places = places.ravel()
-        self.weights = np.bincount(places[4:], minlength=len(cells)) / len(repeats)
+        self.places = places[4:]
+        self.weights = np.bincount(self.places, minlength=len(cells)) / len(repeats)
         self.spread, pseudo_cells = 2, np.eye(len(cells))[places[:4]]
         self.right, self.wrong = pseudo_cells[[0, 3]].mean(axis=0), pseudo_cells[[1, 2]].mean(axis=0)
         self.truth, self.given = cells[:, :count].astype(float), cells[:, count:].astype(float)

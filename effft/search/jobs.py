@@ -1,7 +1,7 @@
 """The work of a trial, cut into units: one training and one validation each. Workers know nothing else."""
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
@@ -39,7 +39,8 @@ class TrainingJob:
 class JobResult:
     """value: the primary metric on validation; failure: why there is none.
 
-    curve: the metric after every epoch, where the unit has thresholds; stopped: it fell below one.
+    curve: the metric after every epoch, where the unit has thresholds; stopped: it fell below one. answers: the columns
+    row, label and answer of what was validated.
     """
 
     value: float
@@ -47,6 +48,7 @@ class JobResult:
     failure: str = ""
     curve: tuple[float, ...] = ()
     stopped: bool = False
+    answers: dict[str, list[object]] = field(default_factory=dict)
 
 
 def measure(unit: TrainingJob, session: "Session", progress: ProgressCallback = silent) -> JobResult:
@@ -70,7 +72,9 @@ def measure(unit: TrainingJob, session: "Session", progress: ProgressCallback = 
     except Exception as error:
         return failed_result(error)
     resources = {name: result.metrics[f"resources/{name}"] for name in REPORTED_RESOURCES}
-    return JobResult(result.metrics[f"validation/{result.primary}"], resources, "", tuple(curve), stopped)
+    value, table = result.metrics[f"validation/{result.primary}"], result.tables["validation"]
+    answers = {name: table[name] for name in ("row", "label", "answer")}
+    return JobResult(value, resources, "", tuple(curve), stopped, answers)
 
 
 def failed_result(error: Exception) -> JobResult:

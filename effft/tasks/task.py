@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from effft.data.examples import UNLABELLED, Example
+from effft.data.examples import UNLABELLED, Example, Label
 from effft.data.table import listed
 from effft.errors import InputError, lookup, nearest, quoted
 from effft.tasks.builtin.lexicon import DIFFICULTY_SETTINGS
@@ -201,6 +201,13 @@ class Task(StrictModel):
         """The same as text: the name, or, where a row can have several labels, a list of names in JSON."""
         names = self.named(label)
         return json.dumps(names, ensure_ascii=False) if self.multi_label else names[0]
+
+    def read(self, written: str) -> Label:
+        """The label that `written` made this text of."""
+        if not self.multi_label:
+            return self.labels.index(written)
+        names = json.loads(written)
+        return tuple(int(name in names) for name in self.labels)
 
     @property
     def default_amount(self) -> dict[str, int | str]:

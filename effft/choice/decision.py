@@ -1,0 +1,186 @@
+"""The steps of a choice: what fits, the first fold, the race, tuning, fresh seeds, the finalists judged.
+
+They are plain code that asks for measurements, so that they give the same answer wherever those come from.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+from effft.choice.answer import FEW_ROWS, Judged, chosen, judge
+from effft.choice.candidates import excess, needs
+from effft.choice.ledger import Arm, Measurements
+from effft.choice.plan import ChoicePlan
+from effft.choice.posterior import Unit
+from effft.choice.race import FINALISTS, race
+from effft.errors import InputError, RunError
+from effft.runs.estimate import Skeletons
+from effft.tasks.task import Task
+
+ESTIMATES = 0.3  # Share of the time after which nothing more is estimated.
+RACE, TUNE, CUT = 0.5, 0.75, 0.9
+"""Shares of the time after the estimates at which the race ends, tuning ends, and a training is cut off."""
+
+LONG_RACE = 0.8  # The share at which the race ends where nothing will be tuned.
+
+LEFT_TO_TUNE = 0.4  # Share of the time that must be left for tuning to begin.
+TUNED = 2  # Strategies that are tuned.
+SHORT = 1.0  # Seconds of a training below which its estimate does not tell how fast this machine is now.
+
+Say = Callable[[str], None]
+Tune = Callable[[Arm, float], list[Arm]]
+"""A tuned arm of an arm until the choice has taken so many seconds; [] where there is none."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """arms: all that were measured, tuned ones too; judged: the finalists, the best first; best: what to use.
+
+    dropped: why the others were left out; units: of folds and seeds that the finalists were judged on.
+    """
+
+    arms: list[Arm]
+    judged: list[Judged]
+    best: Judged
+    dropped: dict[str, str]
+    units: int
+
+    @property
+    def controls(self) -> list[Arm]:
+        """The rows that are no model."""
+        return [arm for arm in self.arms if arm.candidate.control and arm.scores]
+
+
+def fitting(ledger: Measurements, plan: ChoicePlan, say: Say) -> tuple[list[Arm], dict[str, str]]:
+    """The candidates that fit by their estimates, and of the others why they do not.
+
+    Raises:
+        InputError: none does.
+    """
+    skeletons, fold = Skeletons(), (0, plan.folds, plan.study.config.seed)
+    estimates: dict[str, dict[str, Any]] = {}
+    for candidate in plan.candidates:
+        ledger.progress(f"estimate {candidate.label}", 0, 0)
+        make = partial(needs, candidate, fold, skeletons)
+        if ledger.spent > ESTIMATES * plan.limits.seconds:
+            make = partial(dict, refused="no time was left to estimate it")
+        estimates[candidate.name] = ledger.once(f"estimate/{candidate.name}", make)
+    sizes = {c.config.model: estimates[c.name].get("parameters", 0.0) for c in plan.candidates if not c.control}
+    kept = 8 * sum(sizes.values())  # every model is loaded with and without its LM head, in fp32
+    arms, dropped = [], dict[str, str]()
+    for candidate in plan.candidates:
+        needed = estimates[candidate.name]
+        reason = excess(needed, plan.limits, plan.folds + 1, 0.0 if candidate.control else kept)
+        if not _left_out(candidate.label, reason, dropped, say):
+            arms.append(Arm(candidate, needed["seconds"]))
+    if all(arm.candidate.control for arm in arms):
+        reasons = "; ".join(f"{name}: {why.rstrip('.')}" for name, why in dropped.items())
+        raise InputError(f"nothing fits: {reasons} (flags --minutes, --memory, --latency, --models).")
+    return arms, dropped
+
+
+def decide(
+    ledger: Measurements,
+    plan: ChoicePlan,
+    arms: Sequence[Arm],
+    dropped: dict[str, str],
+    tune: Tune,
+    task: Task,
+    say: Say,
+) -> Decision:
+    """Race, tuning and fresh seeds of what fits.
+
+    Args:
+        ledger: Measures.
+        plan: The checked choice.
+        arms: What fits.
+        dropped: Why the others do not; what turns out not to fit is added.
+        tune: Tunes an arm.
+        task: Of the rows.
+        say: Called with a line for everything that is left out or leaves.
+
+    Raises:
+        RunError: nothing could be measured, or everything failed.
+    """
+    start, end = ledger.spent, plan.limits.seconds
+    race_end, tune_end, cut = (start + share * (end - start) for share in (RACE, TUNE, CUT))
+    measured = _first_fold(ledger, plan, arms, (race_end, tune_end), dropped, say)
+    tunes = plan.rows >= FEW_ROWS and ledger.spent + (plan.folds - 1) * sum(arm.cost for arm in measured) <= race_end
+    if not tunes:
+        race_end = start + LONG_RACE * (end - start)
+    left = race(ledger, measured, plan.race_units, race_end, cut, say)
+    if not left:
+        raise RunError("no strategy is left after the race; see its failures in the log.")
+    done, tuned = list(left[0].scores), list[Arm]()
+    if tunes and len(done) >= plan.folds and ledger.spent < (1 - LEFT_TO_TUNE) * end:
+        for place, arm in enumerate(left[:TUNED]):
+            tuned += tune(arm, ledger.spent + (tune_end - ledger.spent) / (min(TUNED, len(left)) - place))
+    controls = [arm for arm in measured if arm.candidate.control and not arm.failure]
+    floor = max((arm.mean for arm in controls if arm.candidate.control == "majority"), default=float("-inf"))
+    safe = [arm for arm in measured if not arm.candidate.control and not arm.failure and arm.mean >= floor] or left
+    finalists = list(dict.fromkeys([*left[:FINALISTS], min(safe, key=lambda arm: arm.cost), *tuned]))
+    for unit in done:  # the cheapest may have left the race early
+        _measure_all(ledger, [arm for arm in finalists if not arm.candidate.tuned], unit, cut)
+    fresh: list[Unit] = []
+    for unit in plan.fresh_units:
+        finalists = [arm for arm in finalists if not arm.failure]
+        known = len(done) + len(fresh) >= plan.folds  # the estimate of the final run comes after every fold of these
+        last = max((plan.final_seconds(arm.cost, arm.latency, known) for arm in finalists), default=0.0)
+        if ledger.spent + 1.1 * sum(arm.cost for arm in finalists) + last > end:
+            break
+        _measure_all(ledger, [*controls, *finalists], unit, cut)
+        fresh.append(unit)
+    finalists = [arm for arm in finalists if not arm.failure and (len(fresh) >= plan.folds or not arm.candidate.tuned)]
+    if not finalists:
+        raise RunError("every finalist failed on fresh seeds; see the failures in the log.")
+    used = fresh if any(arm.candidate.tuned for arm in finalists) else [*done, *fresh]
+    judged = judge(finalists, used, task, plan.study.metric)
+    return Decision([*measured, *tuned], judged, chosen(judged, plan.rows, floor), dropped, len(used))
+
+
+def _left_out(label: str, reason: str, dropped: dict[str, str], say: Say) -> bool:
+    """Whether there is a reason to leave something out, which is told and kept then."""
+    if reason:
+        dropped[label] = reason
+        say(f"{label} is left out: {reason.rstrip('.')}.")
+    return bool(reason)
+
+
+def _measure_all(ledger: Measurements, arms: Sequence[Arm], unit: Unit, cut: float) -> None:
+    for arm in arms:
+        if unit not in arm.scores and not arm.failure:
+            ledger.measure(arm, unit, cut)
+
+
+def _first_fold(
+    ledger: Measurements,
+    plan: ChoicePlan,
+    arms: Sequence[Arm],
+    ends: tuple[float, float],
+    dropped: dict[str, str],
+    say: Say,
+) -> list[Arm]:
+    """Every arm on one fold, by rising cost; what turns out not to fit is dropped. ends: of the race, of tuning.
+
+    Raises:
+        RunError: no model could be measured.
+    """
+    trainings = plan.folds + 1
+    measured, tried = list[Arm](), list[float]()
+    for arm in arms:
+        estimated, arm.guess = arm.guess, arm.guess * (median(tried) if tried else 1.0)
+        reason = excess({"seconds": arm.guess, "memory": 0.0, "latency": 0.0}, plan.limits, trainings, 0.0)
+        if not reason and ledger.spent + arm.guess > ends[0]:
+            reason = "no time was left to measure it"
+        if not reason:
+            ledger.measure(arm, plan.race_units[0], min(ends[1], ledger.spent + plan.limits.seconds / 2 / trainings))
+            tried += [arm.seconds[0] / estimated] if estimated >= SHORT else []
+            known = {"seconds": arm.cost, "memory": 1e6 * arm.resource("peak_memory_mb"), "latency": arm.latency}
+            reason = arm.failure or excess(known, plan.limits, trainings, 0.0)
+        if not _left_out(arm.candidate.label, reason, dropped, say):
+            measured.append(arm)
+    if all(arm.candidate.control for arm in measured):
+        raise RunError(f"no strategy could be measured: {'; '.join(dropped.values())}.")
+    return measured

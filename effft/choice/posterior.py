@@ -1,0 +1,86 @@
+"""What the rows that were validated on say of the score of each arm, and of the differences between arms."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from effft.evaluation.cross_validation import ROW_WEIGHT
+from effft.evaluation.metrics import WORST_SLICE
+from effft.evaluation.outcomes import Outcomes, outcomes_of
+from effft.evaluation.statistics import RESAMPLES, Array
+from effft.tasks.task import Task
+
+Unit = tuple[int, int]  # Seed and fold of one training; the seed cuts the folds.
+Answers = Mapping[str, Sequence[object]]  # The columns row, label and answer of what a unit was validated on.
+
+CHUNK = 100  # Draws that are in memory at a time.
+
+
+class Pooled:
+    """The answers of an arm on all its units together, one metric over all rows: each row counts once."""
+
+    def __init__(self, measured: Mapping[Unit, Answers], task: Task, metric: str) -> None:
+        columns = {
+            name: [value for own in measured.values() for value in own[name]] for name in ("row", "label", "answer")
+        }
+        labels, answers = (np.array([task.read(str(v)) for v in columns[name]]) for name in ("label", "answer"))
+        self.rows, self.metric = np.array(columns["row"]), metric
+        self.units = np.repeat(np.arange(len(measured)), [len(own["row"]) for own in measured.values()])
+        _, place, times = np.unique(self.rows, return_inverse=True, return_counts=True)
+        self.shares = 1 / times[place]
+        self.found: Outcomes = outcomes_of(task, labels, answers)
+        self.cells = np.eye(len(self.found.weights))[self.found.places]
+
+    def scores(self, weights: Array, pseudo: Array | float = 0.0) -> Array:
+        """The metric where the answers weigh so much, (draws, answers): (draws,).
+
+        pseudo: counts of cells to add, (draws, cells).
+        """
+        counts = (weights * self.shares) @ self.cells + pseudo
+        if self.metric == WORST_SLICE:
+            worst: Array = np.nanmin(self.found.recalls(counts), axis=1)
+            return worst
+        return self.found.metrics(counts)[self.metric]
+
+    @property
+    def score(self) -> float:
+        """The metric."""
+        return float(self.scores(np.ones((1, len(self.rows))))[0])
+
+
+def posterior(arms: Sequence[Pooled]) -> Array:
+    """Draws of the scores that the arms could have as well, (2, arms, draws).
+
+    The law of the out-of-fold estimate of a run (`Outcomes.posterior`): rows are drawn by the Bayesian bootstrap, the
+    same for all arms, and each arm has a pseudo-row of its own, which is answered rightly in [0] and wrongly in [1].
+    """
+    rows = np.unique(np.concatenate([arm.rows for arm in arms]))
+    places = [np.searchsorted(rows, arm.rows) for arm in arms]
+    rng, drawn = np.random.default_rng(0), list[Array]()
+    for _ in range(RESAMPLES // CHUNK):
+        weights = rng.gamma(ROW_WEIGHT, size=(CHUNK, len(rows)))
+        drawn.append(np.array([
+            [
+                arm.scores(weights[:, place], rng.gamma(cells, size=(CHUNK, len(cells))))
+                for arm, place in zip(arms, places, strict=True)
+                for cells in [arm.found.wrong if wrong else arm.found.right]
+            ]
+            for wrong in (False, True)
+        ]))  # fmt: skip
+    return np.concatenate(drawn, axis=2)
+
+
+def bounds_of(draws: Array) -> Array:
+    """The outer ends of the 95 % intervals of both kinds of draws, (2, arms)."""
+    ends = np.quantile(draws, [0.025, 0.975], axis=2)
+    return np.stack([ends[0].min(axis=0), ends[1].max(axis=0)])
+
+
+def mixed(draws: Array) -> Array:
+    """Draws in which each arm has one of its two pseudo-rows, (arms, draws).
+
+    So an arm can be the best in some that is right wherever another one is, but for a row.
+    """
+    wrong = np.random.default_rng(1).integers(2, size=draws.shape[1:])
+    found: Array = np.where(wrong, draws[1], draws[0])
+    return found
