@@ -114,7 +114,7 @@ def _cost(data: ReportData, chosen: RunGroup, groups: Sequence[RunGroup]) -> Ite
         reached = f"{idle.mean():.3f}" + (f" {split_title(data.home)}" if split != data.home else "")
         beside = f"; {_uninformed(*known)}" if known else ""
         by = "out of fold" if split == CROSS_VALIDATED else "on validation"
-        yield f"Of what trains nothing, {idle.variant} is best {by} and reaches {reached}{beside}."
+        yield f"Of what trains nothing, {idle.variant} is highest {by} and reaches {reached}{beside}."
 
 
 def _how_sure(data: ReportData, chosen: RunGroup, families: Sequence[Sequence[Pair]]) -> Iterator[str]:

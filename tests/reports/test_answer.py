@@ -79,7 +79,7 @@ def test_what_fails_is_said_of_no_more_strategies_than_it_holds_for(idle: str) -
     beside = "always the most frequent label has 0.600, guessing 0.500."
     assert said["What fails"].startswith(f"No {who} manages far: accuracy 0.520 to 0.520; {beside} Hardest slice: ")
     assert f"where no {who} has an accuracy above 0.100" in said["What fails"]
-    assert (f"icl is best on validation and reaches 0.600 in domain; {beside}" in said["Cost"]) == bool(idle)
+    assert (f"icl is highest on validation and reaches 0.600 in domain; {beside}" in said["Cost"]) == bool(idle)
 
 
 def test_no_test_score_chooses_where_nothing_was_validated() -> None:

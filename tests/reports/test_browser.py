@@ -171,7 +171,8 @@ def test_any_number_on_the_page_stands_in_the_files_beside_it(report: Report, vi
         key: r.dataset.key || '', quiet: r.matches('.q'), cells: [...r.cells].map((c) => c.textContent.trim())}))}))"""
 
     async def act(tab: Tab) -> Any:
-        return await tab.run(tables), await tab.run("[...document.querySelectorAll('dd')].map((d) => d.textContent)")
+        told = "[...document.querySelectorAll('dd, #notes li, .left-out')].map((d) => d.textContent)"
+        return await tab.run(tables), await tab.run(told)
 
     shown, sentences = visit(act)
     files = {name: list(csv.DictReader(io.StringIO(text))) for name, text in report.files.items() if "csv" in name}
@@ -211,7 +212,7 @@ def test_any_number_on_the_page_stands_in_the_files_beside_it(report: Report, vi
                     case "plain":
                         check(cell, everything)
     for sentence in sentences:
-        for number in re.findall(r"[-+]?\d\.\d{3}", sentence):
+        for number in re.findall(r"[-+]?\d+\.\d+(?: %)?", sentence.replace("p < 0.05", "")):
             check(number, everything)
     assert compared > 300
     data = json.loads(report.files["report.html"].partition('id="data">')[2].partition("</script>")[0])
