@@ -15,6 +15,7 @@ from effft.models.backbone import Backbone, can_pack_sequences
 from effft.models.forward.attention import use_own_attention
 from effft.models.forward.batching import by_budget
 from effft.models.forward.partial_forward import block_input, can_start_at_block, start_at_block
+from effft.models.forward.rms_norm import use_own_norms
 from effft.models.forward.shared_prefix import SharedPrefix, can_share
 from effft.models.heads import LinearClassifier, SigmoidClassifier, has_words, pool
 from effft.models.out_of_memory import run_in_parts
@@ -96,6 +97,7 @@ class Learner:
         self.packs_sequences = can_pack_sequences(backbone) and plain and not tree
         if self.packs_sequences or rounds:
             use_own_attention(backbone.model)
+            use_own_norms(backbone.model)
         if process_group().sharded:
             self._shard(precision == "bf16")
         elif rounds:

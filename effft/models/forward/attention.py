@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effft.models.forward import packed_attention
 from effft.models.forward.last_block import LastBlockState, last_block_state
+from effft.models.forward.packed_attention import LARGEST, LONGEST
 from effft.models.forward.sequence_packing import PackedSequences, current_packing
 
 ATTENTION_NAME = "effft"
@@ -19,12 +21,6 @@ SUPPORTED_TYPES = (*DECODERS, "bert")
 NARROW = 256
 """Hidden size below which a model is narrow: our calls cost more than padding does, bf16 is slower than fp32 (1.5 times
 at 128, on a CPU that has it), and so are two threads (20 times)."""
-
-LONGEST = 128
-"""Most keys for which plain products serve a pass with gradients: they store (heads, queries, keys) for it."""
-
-LARGEST = 1 << 22
-"""Most scores (batch x heads x queries x keys) for which plain products serve at all."""
 
 
 def implementation_of(config: Any) -> str:
@@ -67,6 +63,8 @@ def attend(
     if packing is None:
         return _attend(module, query, key, value, attention_mask, **options)
     causal = _is_causal(module, options)
+    if last_block is None and packed_attention.serves(packing, query, options):
+        return packed_attention.attend(packing, query, key, value, options.get("scaling"), causal), None
     keys, values = packing.to_groups(key), packing.to_groups(value)
     if last_block is not None:
         return _attend_at(last_block, packing, module, query, keys, values, causal, **options), None

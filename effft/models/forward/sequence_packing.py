@@ -99,15 +99,27 @@ class PackedSequences:
         members = self.owners == torch.arange(len(self.lengths), device=states.device).unsqueeze(1)
         return (members.to(states.dtype) @ states) / members.sum(dim=1, keepdim=True).to(states.dtype)
 
-    def to_groups(self, states: Tensor) -> list[Tensor]:
-        """(1, heads, tokens, size) -> (members, heads, length, size) of each group, padded with zeros."""
+    def to_padded(self, states: Tensor) -> Tensor:
+        """(1, heads, tokens, size) -> (padded tokens, heads x size): the groups one after another, zeros between."""
         _, heads, tokens, size = states.shape
         flat = states.transpose(1, 2).reshape(tokens, heads * size)
-        block = flat.new_zeros((self.padded_tokens, heads * size)).index_copy(0, self.padded_index, flat)
-        parts = torch.split(block, [len(group.members) * group.length for group in self.groups])
+        return flat.new_zeros((self.padded_tokens, heads * size)).index_copy_(0, self.padded_index, flat)
+
+    def from_padded(self, block: Tensor) -> Tensor:
+        """(padded tokens, width) -> (tokens, width)."""
+        return block.index_select(0, self.padded_index)
+
+    def parts(self, *blocks: Tensor) -> Iterator[tuple[Group, tuple[Tensor, ...]]]:
+        """Each group with its rows of the padded blocks."""
+        sizes = [len(group.members) * group.length for group in self.groups]
+        return zip(self.groups, zip(*(torch.split(block, sizes) for block in blocks), strict=True), strict=True)
+
+    def to_groups(self, states: Tensor) -> list[Tensor]:
+        """(1, heads, tokens, size) -> (members, heads, length, size) of each group, padded with zeros."""
+        heads, size = states.shape[1], states.shape[3]
         return [
             part.view(len(group.members), group.length, heads, size).transpose(1, 2)
-            for part, group in zip(parts, self.groups, strict=True)
+            for group, (part,) in self.parts(self.to_padded(states))
         ]
 
     def from_groups(self, states: Sequence[Tensor]) -> Tensor:
