@@ -24,6 +24,7 @@ from effft.reports.other_setting import setting_table
 from effft.reports.page import markdown_blocks
 from effft.reports.pairwise import difference
 from effft.reports.report import Report, build
+from effft.reports.variance import variance_table
 from effft.runs.grid import ComparedRun, comparison_of
 from effft.tracking.reading import RunReader
 
@@ -44,8 +45,8 @@ def write_study(
 ) -> Path:
     """Write everything of a study; returns the README.
 
-    `claims.yaml` beside its file is judged, and runs of `published.yaml` beside it, in experiments `...-published`, are
-    set against those of the study.
+    Beside its file, `claims.yaml` is judged; runs of `published.yaml`, in experiments `...-published`, are set against
+    those of the study; those of `variance.yaml`, in `...-variance`, say where the spread comes from.
 
     Args:
         reader: Reads the store.
@@ -61,6 +62,13 @@ def write_study(
     claims = Path(file).expanduser().with_name("claims.yaml")
     asked = read_claims(claims) if claims.is_file() else []
     names = experiments or "effft/{task}"
+
+    def beside(name: str) -> dict[str, ReportData]:
+        place = Path(file).expanduser().with_name(f"{name}.yaml")
+        runs = comparison_of(str(place)).runs() if place.is_file() else []
+        found = _reports(reader, runs, f"{names}-{name}", progress)
+        return {task: report.data for task, report in found.items()}
+
     reports = _reports(reader, planned, names, progress)
     if not reports:
         raise InputError(
@@ -73,11 +81,8 @@ def write_study(
         draft.write_text(study_csv(tasks), encoding="utf-8")
     findings = judge(asked, tasks)
     blocks: list[Block] = [claims_table(findings)] if findings else []
-    published = Path(file).expanduser().with_name("published.yaml")
-    if published.is_file():
-        others = _reports(reader, comparison_of(str(published)).runs(), f"{names}-published", progress)
-        blocks += filter(None, [setting_table(tasks, {task: other.data for task, other in others.items()})])
-    blocks += [*costs(tasks), *break_even(tasks), coverage(planned, tasks), contents(tasks)]
+    blocks += filter(None, [setting_table(tasks, beside("published")), *costs(tasks), *break_even(tasks)])
+    blocks += filter(None, [variance_table(beside("variance")), coverage(planned, tasks), contents(tasks)])
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.is_file() else f"# Study\n\n{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)

@@ -12,10 +12,12 @@ from runs import InMemory, log, stored
 
 from effft.errors import InputError
 from effft.evaluation.statistics import PairedDifference, interval
+from effft.reports.blocks import Table
 from effft.reports.claims import Claim, Finding, judge, p_value, read_claims
 from effft.reports.data import ReportData, as_frame, select_runs
 from effft.reports.other_setting import setting_table
 from effft.reports.study import BEGIN, END, write_study
+from effft.reports.variance import components, variance_table
 from effft.tracking.reading import RunReader
 
 DISTANCES = st.lists(st.floats(0.001, 0.3), min_size=6, max_size=12)
@@ -91,6 +93,25 @@ def test_a_setting_is_set_against_another_on_the_same_draws() -> None:
     assert (vanilla[4], vanilla[8:]) == ("+0.100 [+0.100, +0.100]", ("-", "-"))
     assert "cannot pass" in table.caption
     assert setting_table({"dogs": runs(0.8, 0.7)}, {}) is None
+
+
+@given(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1))
+def test_the_spread_is_told_apart_by_its_source(seed: float, draw: float) -> None:
+    seeds, draws = seed * np.arange(4)[:, None], draw * np.arange(3)[None, :]
+    found = components(0.5 + seeds + draws)
+    expected = np.std([0, 1, 2, 3], ddof=1) * abs(seed), np.std([0, 1, 2], ddof=1) * abs(draw), 0.0
+    assert (found.seed, found.draw, found.rest) == pytest.approx(expected, abs=1e-7)
+
+
+def test_only_seeds_that_meet_all_draws_are_decomposed() -> None:
+    def table(places: list[tuple[int, int]]) -> Table | None:
+        made = [stored("lora", s, d, in_domain__balanced_accuracy=0.5 + s / 10) for s, d in places]
+        return variance_table({"dogs": select_runs(as_frame(made), "dogs")})
+
+    crossed = table([(s, d) for s in range(3) for d in range(2)])
+    assert crossed is not None
+    assert crossed.rows[0][4:] == ("3 x 2", "0.600", "0.089", "0.100", "0.000", "0.000")
+    assert table([(0, 0), (1, 1), (2, 2)]) is None
 
 
 def test_runs_with_draws_of_their_own_are_resampled_as_runs() -> None:
