@@ -39,9 +39,7 @@ def choose(
     study: str,
     storage: str,
     as_json: bool,
-    tracking_uri: str,
-    experiment: str,
-    no_tracking: bool,
+    target: TrackingTarget,
     **given: Any,
 ) -> None:
     """Race the strategies on your rows within your minutes, and say which to use, how sure that is, and at what cost.
@@ -55,7 +53,6 @@ def choose(
     from effft.cli.tracking import ui_line
 
     names = split_names(models, "--models") if models else []
-    target = TrackingTarget(tracking_uri, experiment, no_tracking)
     with Progress() as progress:
         answer = choose_strategy(
             minutes=minutes, memory=memory, latency=latency, models=names, study=study, storage=storage,
@@ -68,4 +65,4 @@ def choose(
     print_table(answer.table.heads, answer.table.rows, answer.table.left)
     console().print("\n".join(answer.sentences), markup=False)
     if answer.run_id:
-        click.echo(f"view: {ui_line(tracking_uri)}")
+        click.echo(f"view: {ui_line(target.uri)}")

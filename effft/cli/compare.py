@@ -31,9 +31,7 @@ def compare_strategies(
     workers: int,
     out: str,
     as_json: bool,
-    tracking_uri: str,
-    experiment: str,
-    no_tracking: bool,
+    target: TrackingTarget,
     **given: Any,
 ) -> None:
     """Run several strategies on the same few-shot examples, and print one table: scores, gap, memory, time.
@@ -47,7 +45,7 @@ def compare_strategies(
     from effft.tracking import check_target
 
     limit = positive("minutes", minutes) if minutes else 0.0
-    comparison, target = comparison_of(**given), TrackingTarget(tracking_uri, experiment, no_tracking)
+    comparison = comparison_of(**given)
     if Path(out).is_file():
         raise InputError(f"out={out}: this is a file; name a folder (flag --out).")
     check_target(target)

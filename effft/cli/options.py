@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 from click.shell_completion import CompletionItem
 
-from effft.config import PART_FIELDS, SECTIONS, TRAINING_FIELDS, RunConfig
+from effft.config import PART_FIELDS, SECTIONS, TRAINING_FIELDS, RunConfig, TrackingTarget
 from effft.strategies.strategy import Strategy
 
 FIELDS = tuple(name for names in SECTIONS.values() for name in names)
@@ -50,6 +50,15 @@ class Command(click.Command):
     """A command whose help shows its options in sections."""
 
     context_class = Context
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call it; the options that say where runs are kept (`tracking_options`) are one `target` for it."""
+        assert self.callback is not None
+        given = dict(ctx.params)
+        if "no_tracking" in given:
+            place = (given.pop(name) for name in ("tracking_uri", "experiment", "no_tracking"))
+            given["target"] = TrackingTarget(*place)
+        return ctx.invoke(self.callback, **given)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """A section for every `Option.section`, in the order of the first option of each."""

@@ -29,9 +29,7 @@ FLUSH_EVERY = 50  # Steps between two writes to the tracking store.
         "effft run lora --model pretrained/model",
     ),
 )
-def pretrain(
-    out: str, recipe: str, seed: int, save_every: int, tracking_uri: str, experiment: str, no_tracking: bool
-) -> None:
+def pretrain(out: str, recipe: str, seed: int, save_every: int, target: TrackingTarget) -> None:
     """Pre-train a small causal language model on generated text, as the built-in tiny-lm was made.
 
     A command that was stopped continues from what is in the folder.
@@ -48,7 +46,6 @@ def pretrain(
     plan = read_recipe(Path(recipe) if recipe else DEFAULT)
     tags = {"kind": "pretraining", "seed": str(seed), "recipe": plan.digest}
     with Progress() as progress:
-        target = TrackingTarget(tracking_uri, experiment, no_tracking)
         tracker = open_tracker(target, EXPERIMENT, f"pretrain · seed {seed}", tags)
         with tracked(tracker):
             tracker.params({"out": out, "seed": seed, "save_every": save_every, "recipe_digest": plan.digest})
@@ -61,5 +58,5 @@ def pretrain(
                 if step.index % FLUSH_EVERY == 0:
                     tracker.flush()
     click.echo(f"the model is in {Path(out) / 'model'}; use it: effft run lora --model {shlex.quote(f'{out}/model')}")
-    if not no_tracking:
-        click.echo(f"view: {how_to_view(tracker, tracking_uri)}")
+    if not target.disabled:
+        click.echo(f"view: {how_to_view(tracker, target.uri)}")

@@ -29,9 +29,7 @@ def make_report(
     json: bool,
     export: str | None,
     import_: str,
-    tracking_uri: str,
-    experiment: str,
-    no_tracking: bool,
+    target: TrackingTarget,
 ) -> None:
     """Make the report, write it, log it, and tell where it is."""
     from effft.cli import live
@@ -49,7 +47,7 @@ def make_report(
         from effft.reports.study import write_study
 
         with Progress() as progress:
-            place = write_study(open_reader(tracking_uri), study, Path(out or "study"), experiment, progress)
+            place = write_study(open_reader(target.uri), study, Path(out or "study"), target.experiment, progress)
         click.echo(f"study: {place}")
         return
     try:
@@ -59,14 +57,14 @@ def make_report(
             raise
         name = task  # all its runs may come from elsewhere
     more = imported(Path(import_), name) if import_ else []
-    target = TrackingTarget(tracking_uri, experiment, no_tracking)
-    command = shlex.join(["effft", "report", "--task", task, *(["--parent", parent] if parent else [])])
+    again = ["--task", task, *(["--parent", parent] if parent else []), *(["--import", import_] if import_ else [])]
+    command = shlex.join(["effft", "report", *again])
     folder = Path(out or f"report-{name}")
 
     def make() -> "Report":
         with Progress() as progress:
             return build(
-                open_reader(tracking_uri), name, experiment, parent, command, progress, mlflow_url, watch, more
+                open_reader(target.uri), name, target.experiment, parent, command, progress, mlflow_url, watch, more
             )
 
     report = make() if not watch else live.watch(make, folder, watch)
@@ -78,8 +76,8 @@ def make_report(
         publish(report, page, tracker, stderr=json)
     if json:
         print_json({backbone: table.json() for backbone, table in report.tables.items()})
-    if not no_tracking:
-        click.echo(f"To look at it in MLflow: {ui_line(tracking_uri)}", err=json)
+    if not target.disabled:
+        click.echo(f"To look at it in MLflow: {ui_line(target.uri)}", err=json)
 
 
 def publish(report: "Report", page: Path, tracker: "Tracker", stderr: bool = False) -> None:

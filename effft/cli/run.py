@@ -69,9 +69,9 @@ def command_for(strategy: Strategy) -> Command:
     """`effft run <strategy>`. Options of other strategies are hidden; given a value, they are refused with a reason."""
     visible = fields_of(strategy)
 
-    def run_strategy(tracking_uri: str, experiment: str, no_tracking: bool, **values: str | None) -> None:
+    def run_strategy(target: TrackingTarget, **values: str | None) -> None:
         check_applicable(strategy, values)
-        run_once({**values, "strategy": strategy.name}, TrackingTarget(tracking_uri, experiment, no_tracking))
+        run_once({**values, "strategy": strategy.name}, target)
 
     call = f"effft run {strategy.name}"
     part = next((text for name, text in PART_EXAMPLES.items() if name in strategy.parameters), "--max-length 128")

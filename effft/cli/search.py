@@ -146,9 +146,7 @@ def search(
     study: str,
     storage: str,
     space: str,
-    tracking_uri: str,
-    experiment: str,
-    no_tracking: bool,
+    target: TrackingTarget,
     **given: Any,
 ) -> None:
     """Tune a strategy with Optuna on validation data alone, then measure the winner on fresh seeds, in domain and OOD.
@@ -183,7 +181,6 @@ def search(
     fixed = {name: value for name, value in values.items() if name in SEARCHED}
     values = {name: value for name, value in values.items() if name not in fixed}
     check_storage(storage)
-    target = TrackingTarget(tracking_uri, experiment, no_tracking)
     check_target(target)
     from effft.runs.session import Session
 

@@ -37,7 +37,7 @@ def exported(data: ReportData, form: str) -> dict[str, str]:
 
 def _peft(data: ReportData, group: RunGroup) -> Iterator[tuple[str, dict[str, Any]]]:
     """A file for every run. What a run did not measure is 0; memory at the 99th percentile is the peak."""
-    settings = _settings(group)
+    settings = group.settings
     for row, draw in zip(group.runs.to_dict("records"), group.draws, strict=True):
         get = partial(_number, row)
         seed = int(row["seed"]) if row["seed"] == row["seed"] else 0
@@ -148,12 +148,6 @@ def _ends(stat: Statistic) -> dict[str, Any]:
 FORMS: dict[str, Callable[[ReportData, RunGroup], Iterator[tuple[str, dict[str, Any]]]]]
 FORMS = {"peft": _peft, "eee": _every_eval_ever}
 """Name of a form -> what writes a group of runs in it."""
-
-
-def _settings(group: RunGroup) -> dict[str, str]:
-    names = [name for column in group.runs.columns if (name := str(column)).startswith("param:")]
-    values = {name.removeprefix("param:"): str(group.runs[name].iloc[0]) for name in names}
-    return {name: value for name, value in values.items() if value not in ("", "None")}
 
 
 def imported(place: Path, task: str) -> list[StoredRun]:

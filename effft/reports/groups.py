@@ -127,6 +127,13 @@ class RunGroup:
         column = f"param:{name}"
         return str(self.runs[column].iloc[0]) if column in self.runs else ""
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """All resolved settings of the first run that have a value."""
+        columns = [column for column in map(str, self.runs.columns) if column.startswith("param:")]
+        values = {column.removeprefix("param:"): str(self.runs[column].iloc[0]) for column in columns}
+        return {name: value for name, value in values.items() if value not in ("", "None")}
+
     def median(self, key: str) -> float:
         """The median of a metric over runs; NaN where it was not measured."""
         values = self.values(key)

@@ -47,7 +47,8 @@ class Measure:
 def measures(data: ReportData) -> list[Measure]:
     """All that some run has: the scores of the table first, then the costs, then the other metrics by name."""
     known = {name for name in metric_names(data.scored.dropna(axis=1, how="all")) if "/slice/" not in name}
-    found = [measure for measure in (*_scores(data), *_costs()) if measure.key in known]
+    costs = (Measure(key, title, unit, "cost", True) for key, (title, unit) in COSTS.items())
+    found = [measure for measure in (*_scores(data), *costs) if measure.key in known]
     have = {measure.key for measure in found} | {f"score/{split}" for split in data.splits}
     rest = sorted(key for key in known - have if not key.endswith(UNSHOWN) and "/total_parameters" not in key)
     return found + [Measure(key, _title(key), lower=any(word in key for word in LOWER)) for key in rest]
@@ -61,11 +62,6 @@ def _scores(data: ReportData) -> Iterator[Measure]:
         yield Measure(f"score/{OOD_MEAN}", f"OOD mean {metric}", kind="score")
     yield Measure(f"score/{GAP}", f"gap, in domain minus OOD, {metric}", kind="score", lower=True)
     yield Measure(f"score/{WORST_SLICE}", "worst slice, accuracy", kind="score")
-
-
-def _costs() -> Iterator[Measure]:
-    for key, (title, unit) in COSTS.items():
-        yield Measure(key, title, unit, "cost", True)
 
 
 def _title(key: str) -> str:

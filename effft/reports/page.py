@@ -46,14 +46,8 @@ def page_data(data: ReportData, mlflow_url: str) -> dict[str, object]:
 def _group(group: RunGroup, shown: Sequence[Measure]) -> dict[str, object]:
     fallen = {(seed, draw) for seed, draw, _ in group.fallen()}
     columns = [group.values(measure.key) for measure in shown]
-    names = (
-        zip(group.runs["run_id"], group.runs["seed"].fillna(0), group.draws, strict=True)
-        if "run_id" in group.runs
-        else ()
-    )
+    names = zip(group.runs["run_id"], group.runs["seed"].fillna(0), group.draws, strict=True)
     stats = [measure.of(group) for measure in shown]
-    columns_of_settings = [column for column in map(str, group.runs.columns) if column.startswith("param:")]
-    settings = {column.removeprefix("param:"): str(group.runs[column].iloc[0]) for column in columns_of_settings}
     return {
         "key": group.key,
         "backbone": group.backbone,
@@ -61,7 +55,7 @@ def _group(group: RunGroup, shown: Sequence[Measure]) -> dict[str, object]:
         "variant": group.variant,
         "look": look(group.strategy, group.variant),
         "stats": [stat and [stat.mean, stat.sd, stat.low, stat.high, stat.count] for stat in stats],
-        "settings": {name: value for name, value in settings.items() if value not in ("", "None")},
+        "settings": group.settings,
         "runs": [
             {"id": str(run), "seed": int(seed), "draw": int(draw), "fallen": (int(seed), int(draw)) in fallen}
             | {"values": [_short(float(column[place])) for column in columns]}
