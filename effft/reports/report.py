@@ -10,12 +10,13 @@ from effft.disk import written_whole
 from effft.errors import InputError, RunError
 from effft.progress import ProgressCallback, silent
 from effft.reports.advice import answer, oracle
-from effft.reports.blocks import Chart, Section, anchor
+from effft.reports.blocks import Block, Chart, Section, anchor
 from effft.reports.csv_files import measures_csv, pairs_csv, results_csv, runs_csv
 from effft.reports.data import ReportData, collect, select_runs
 from effft.reports.difficulty import difficulty_section
 from effft.reports.drawing import still_lines, stills
 from effft.reports.groups import MEMORY, QUERY_TIME
+from effft.reports.label_break_even import OVERTAKING, label_break_even
 from effft.reports.page import markdown, page, page_data
 from effft.reports.pairwise import Pair, pairs_of, pairs_section
 from effft.reports.published import published_section
@@ -222,7 +223,10 @@ def _sections(
         more = [further for table in tables.values() if (further := table.further())]
         yield Section("results", "Results", [*results, RESULTS.format(metric=data.primary), *more])
         if len({group.amount for group in data.groups}) > 1:
-            yield Section("learning", "Learning curves", [Chart("learning", "Score against examples", LEARNING)])
+            overtaken = [found for b in data.backbones if (found := label_break_even(data.groups_on(b), b))]
+            curves: list[Block] = [Chart("learning", "Score against examples", LEARNING)]
+            curves += [OVERTAKING, *overtaken] if overtaken else []
+            yield Section("learning", "Learning curves", curves)
         if any(group.median(QUERY_TIME) == group.median(QUERY_TIME) for group in data.groups):
             yield Section("even", "Break-even", [Chart("even", "Total time against queries", BREAK_EVEN)])
         sliced = [table for backbone in data.backbones for table in slice_tables(data, backbone, last[backbone])]
