@@ -113,7 +113,7 @@ def replay(line: dict[str, Any], share: float, options: argparse.Namespace, sess
     tests = {name: arm["test"] for name, arm in arms.items() if "test" in arm}
     best = max(arms[one.arm.candidate.name]["test"] for one in made.judged)
     units = [(seed, fold) for seed in SEEDS for fold in range(FOLDS)]
-    full = judge([_whole(one, arms) for one in known if not one.control], units, task, plan.study.metric)
+    full = judge([_whole(one, arms) for one in known if not one.control], units, FOLDS, task, plan.study.metric)
     return {
         "test": tests, "choose": made.best.arm.candidate.name, "full": full[0].arm.candidate.name, "share": share,
         "used": ledger.spent / total, "units": made.units,

@@ -49,12 +49,12 @@ class Judged:
         return self.near >= NOISE
 
 
-def judge(arms: Sequence[Arm], units: Sequence[Unit], task: Task, metric: str) -> list[Judged]:
+def judge(arms: Sequence[Arm], units: Sequence[Unit], folds: int, task: Task, metric: str) -> list[Judged]:
     """The finalists, the highest score first, of equal ones the cheaper. A draw that several win is shared."""
     order = sorted(arms, key=lambda arm: arm.cost)
     pooled = [Pooled({unit: arm.answers[unit] for unit in units}, task, metric) for arm in order]
-    scores, both = np.array([one.score for one in pooled]), posterior(pooled)
-    (low, high), draws = bounds_of(both), mixed(both)
+    scores = np.array([one.score for one in pooled])
+    (low, high), draws = bounds_of(posterior(pooled)), mixed(posterior(pooled, folds))
     wins, near = draws >= draws.max(axis=0) - 1e-9, draws >= draws[scores.argmax()] - 1e-9
     columns = zip(
         order, scores, low, high, (wins / wins.sum(axis=0)).mean(axis=1),

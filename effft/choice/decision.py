@@ -136,7 +136,7 @@ def decide(
     if not finalists:
         raise RunError("every finalist failed on fresh seeds; see the failures in the log.")
     used = fresh if any(arm.candidate.tuned for arm in finalists) else [*done, *fresh]
-    judged = judge(finalists, used, task, plan.study.metric)
+    judged = judge(finalists, used, plan.folds, task, plan.study.metric)
     return Decision([*measured, *tuned], judged, chosen(judged, plan.rows, floor), dropped, len(used))
 
 

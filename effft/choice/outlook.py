@@ -49,7 +49,7 @@ def forecast(ledger: Ledger, plan: ChoicePlan, arm: Arm) -> list[str]:
     task = ledger.session.task(config)
     pooled = [Pooled(own, task, plan.study.metric) for own in ({u: arm.answers[u] for u in halves}, halves)]
     steps, gain = np.log2((rows + MORE) / rows), pooled[0].score - pooled[1].score
-    draws = mixed(posterior(pooled))
+    draws = mixed(posterior(pooled, folds))
     low, high = np.quantile(steps * (draws[0] - draws[1]), [0.025, 0.975])
     return [
         f"{MORE} more labels would probably change that by {gain * steps:+.3f} [{low:+.3f}, {high:+.3f}]: from half of "

@@ -48,20 +48,29 @@ class Pooled:
         return float(self.scores(np.ones((1, len(self.rows))))[0])
 
 
-def posterior(arms: Sequence[Pooled]) -> Array:
+def posterior(arms: Sequence[Pooled], folds: int = 0) -> Array:
     """Draws of the scores that the arms could have as well, (2, arms, draws).
 
     The law of the out-of-fold estimate of a run (`Outcomes.posterior`): rows are drawn by the Bayesian bootstrap, the
     same for all arms, and each arm has a pseudo-row of its own, which is answered rightly in [0] and wrongly in [1].
+
+    Args:
+        arms: on the same units, in the same order.
+        folds: Of how many parts a unit validates one. Where given, units are drawn too, as their models differ and so
+            will that of all rows: n Dirichlet weights that give a mean the variance 1 / n + 1 / (folds - 1) of a unit,
+            as units share their rows (Nadeau and Bengio 2003, "Inference for the generalization error", section 3).
     """
-    rows = np.unique(np.concatenate([arm.rows for arm in arms]))
+    rows, units = np.unique(np.concatenate([arm.rows for arm in arms])), 1 + int(arms[0].units.max())
     places = [np.searchsorted(rows, arm.rows) for arm in arms]
     rng, drawn = np.random.default_rng(0), list[Array]()
     for _ in range(RESAMPLES // CHUNK):
-        weights = rng.gamma(ROW_WEIGHT, size=(CHUNK, len(rows)))
+        of_rows, of_units = rng.gamma(ROW_WEIGHT, size=(CHUNK, len(rows))), np.ones((CHUNK, units))
+        if folds and units > 1:
+            total = 1 / (1 / units + 1 / (folds - 1)) - 1
+            of_units = units * rng.dirichlet(np.full(units, total / units), size=CHUNK)
         drawn.append(np.array([
             [
-                arm.scores(weights[:, place], rng.gamma(cells, size=(CHUNK, len(cells))))
+                arm.scores(of_rows[:, place] * of_units[:, arm.units], rng.gamma(cells, size=(CHUNK, len(cells))))
                 for arm, place in zip(arms, places, strict=True)
                 for cells in [arm.found.wrong if wrong else arm.found.right]
             ]

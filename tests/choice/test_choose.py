@@ -108,7 +108,7 @@ def measured(right: "np.ndarray", task: Task) -> list[Arm]:
 
 
 def judged_of(right: "np.ndarray", task: Task) -> list[Judged]:
-    return judge(measured(right, task), UNITS[:4], task, "accuracy")
+    return judge(measured(right, task), UNITS[:4], 4, task, "accuracy")
 
 
 @settings(max_examples=15, deadline=None)
