@@ -13,6 +13,9 @@ from effft.tasks.task import Task
 NOISE = 0.05
 """A finalist is within noise of the best unless it is at least as good in fewer of the bootstrap draws than this."""
 
+LITTLE = 0.02
+"""With few rows the cheapest is recommended whose expected loss is at most so much above the least one."""
+
 FEW_ROWS = 32
 """Rows below which the ranking is mostly noise: nothing is tuned, and the cheapest safe strategy is recommended.
 
@@ -64,13 +67,14 @@ def judge(arms: Sequence[Arm], units: Sequence[Unit], folds: int, task: Task, me
 
 
 def chosen(judged: Sequence[Judged], rows: int, floor: float) -> Judged:
-    """The one with the highest score; with few rows the cheapest that is within noise of it and not below the floor.
+    """The one with the highest score; with few rows the cheapest that costs little more and is not below the floor.
 
     floor: mean of always answering the most frequent label.
     """
     if rows >= FEW_ROWS:
         return judged[0]
-    safe = [one for one in judged if one.within_noise and one.arm.mean >= floor] or judged[:1]
+    least = min(one.regret for one in judged)
+    safe = [one for one in judged if one.regret <= least + LITTLE and one.arm.mean >= floor] or judged[:1]
     return min(safe, key=lambda one: one.arm.cost)
 
 
@@ -101,8 +105,8 @@ def sentences(
         yield f"Nothing else is within noise of it ({price(best.arm)})."
     if rows < FEW_ROWS:
         yield (
-            f"With {rows} rows the ranking is mostly noise, so the cheapest strategy that is within noise of the best "
-            f"is recommended; label at least {FEW_ROWS} rows to tell strategies apart."
+            f"With {rows} rows the ranking is mostly noise, so the cheapest is recommended whose expected loss is at "
+            f"most {LITTLE} above the least; label at least {FEW_ROWS} rows to tell strategies apart."
         )
     for arm in controls:
         below = [one for one in judged if one.arm.scores.keys() >= arm.scores.keys() and one.arm.mean <= arm.mean]
