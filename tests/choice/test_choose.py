@@ -158,12 +158,14 @@ def test_what_is_right_wherever_another_is_may_still_be_worse(task: Task) -> Non
     assert 0.05 < second.best < 0.4
 
 
-def test_few_rows_take_the_cheapest_that_is_safe(task: Task) -> None:
-    rng = np.random.default_rng(1)
-    judged = judged_of(rng.random((3, 24)) < [[0.4], [0.85], [0.9]], task)
-    assert judged[0].arm.candidate.name == "arm 2"
-    assert chosen(judged, 64, 0.5).arm.candidate.name == "arm 2"
-    assert chosen(judged, 16, 0.5).arm.candidate.name == "arm 1", "arm 0 is cheaper, but below always the same answer"
+def test_few_rows_take_the_cheapest_that_costs_little(task: Task) -> None:
+    right = np.arange(60) >= np.array([[30], [10], [9]])
+    judged = judged_of(right, task)
+    assert chosen(judged, 64, 0.0).arm.candidate.name == "arm 2"
+    assert chosen(judged, 16, 0.0).arm.candidate.name == "arm 1", "a row less, and cheaper"
+    equal = judged_of(np.tile(right[2], (3, 1)), task)
+    assert chosen(equal, 16, 0.0).arm.candidate.name == "arm 0", "the cheapest of equal ones"
+    assert chosen(equal, 16, 0.99).arm.candidate.name == "arm 0", "where nothing is above always the same answer"
 
 
 # ---- whole choices ------------------------------------------------------------------------------------------------
