@@ -3,6 +3,8 @@
 import click
 
 from effft.cli.options import Command, examples, option
+from effft.errors import InputError, UnavailableError
+from effft.tasks.task import load_task
 
 
 @click.command(
@@ -16,10 +18,8 @@ def fetch(tasks: tuple[str, ...], model: str | None, revision: str | None) -> No
     Afterwards the same commands work with HF_HUB_OFFLINE=1. Weights in `.bin` files are converted too.
     """
     from effft.cli.output import Progress
-    from effft.errors import InputError, UnavailableError
     from effft.models.files import check_name, commit_of, model_folder, with_weights
     from effft.tasks.loading import missing_ood, read_split
-    from effft.tasks.task import load_task
 
     if not tasks and not model:
         raise InputError(

@@ -8,7 +8,10 @@ import click
 from effft.cli.options import Command, Option, examples, option
 from effft.config import DATA_FIELDS, PART_FIELDS, make_config
 from effft.data.examples import UNLABELLED
-from effft.errors import InputError
+from effft.errors import InputError, lookup
+from effft.strategies.parts import DistillKL, Verbalizer
+from effft.strategies.strategy import AXES, NAMED, PARTS, PEFT_PARTS, SUMMARY, compose
+from effft.tasks.task import known_tasks, load_task
 
 if TYPE_CHECKING:
     from effft.data.examples import Example
@@ -36,7 +39,6 @@ def tasks(json: bool) -> None:
     A task of your own is a YAML file: --task my.yaml.
     """
     from effft.cli.output import print_json, print_table
-    from effft.tasks.task import known_tasks, load_task
 
     records = []
     for task in map(load_task, known_tasks()):
@@ -55,7 +57,6 @@ def strategies() -> None:
     """List the strategies, the four choices each is made of, and the names that join by '+'."""
     from effft.cli.output import print_table
     from effft.cli.run import COMPOSED
-    from effft.strategies.strategy import AXES, NAMED, PARTS, PEFT_PARTS, SUMMARY, compose
 
     rows = [[name, *(part.about for part in compose(name).parts)] for name in (*NAMED, *COMPOSED)]
     joined = [f"- {name}: {SUMMARY[name]}" for name in PARTS if name not in NAMED]
@@ -94,8 +95,6 @@ def show(task: str | None, strategy: str, split: str, examples: int, **values: s
 
 def prompt_lines(plan: "Plan", split: str, count: int) -> Iterator[str]:
     """The head, then `count` examples of a split."""
-    from effft.errors import lookup
-
     splits = {"train": plan.draw.train} | {n: s.examples for n, s in plan.evaluated.items()}
     split = split or ("in_domain" if plan.task.in_domain else "train")
     examples = lookup("split", split, splits)
@@ -114,7 +113,6 @@ def prompt_lines(plan: "Plan", split: str, count: int) -> Iterator[str]:
 
 def encoders(plan: "Plan") -> "Iterator[tuple[str, PromptEncoder]]":
     """The encoder of the strategy's prompts; with distillation, the student's and the teacher's."""
-    from effft.strategies.parts import DistillKL, Verbalizer
     from effft.strategies.prompting import PromptEncoder
 
     backbone = plan.session.loaded_backbone(plan.config, isinstance(plan.strategy.head, Verbalizer))

@@ -12,6 +12,7 @@ import click
 
 from effft.cli.options import Command, Option, examples, tracking_uri_option
 from effft.config import Amount
+from effft.disk import written_whole
 from effft.errors import InputError, RunError, positive
 from effft.evaluation.metric_keys import CROSS_VALIDATED
 
@@ -150,7 +151,6 @@ def _answer_texts(model: "SavedModel", texts: tuple[str, ...]) -> None:
 def _answer_file(folder: Path, path: Path, output: str, device: str, error: float | None) -> None:
     """Answer the rows of a file; everything about the files is checked before the model is loaded."""
     from effft.cli.output import Progress
-    from effft.disk import written_whole
     from effft.serving.batch_prediction import answer_file, answer_format, open_input
     from effft.serving.manifest import read_manifest
 

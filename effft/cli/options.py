@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from effft.config import PART_FIELDS, SECTIONS, TRAINING_FIELDS, RunConfig, TrackingTarget
 from effft.strategies.strategy import Strategy
+from effft.tasks.task import known_tasks
 
 FIELDS = tuple(name for names in SECTIONS.values() for name in names)
 FILE_FIELDS = ("task", "data", "test", "ood", "model", "data_dir")
@@ -186,8 +187,6 @@ def _type_of(name: str) -> Any:
 
 def _complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of tasks for `--task`, else files."""
-    from effft.tasks.task import known_tasks
-
     known = known_tasks() if param.name == "task" else ()
     return [CompletionItem(name) for name in known if name.startswith(incomplete)] or [
         CompletionItem(incomplete, type="file")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from effft.config import Amount
-from effft.evaluation.metric_keys import CROSS_VALIDATED
+from effft.evaluation.metric_keys import CROSS_VALIDATED, bounds
 from effft.progress import shown_on
 from effft.reports.blocks import Table
 
@@ -93,7 +93,6 @@ def print_json(value: object) -> None:
 
 def score_text(result: "Result", split: str) -> str:
     """The primary metric of a split with its interval: '0.612  [0.551, 0.668]   majority 0.500, chance 0.500'."""
-    from effft.evaluation.metric_keys import bounds
     from effft.evaluation.statistics import chance_remark, reference_scores
 
     metrics = result.metrics
@@ -107,7 +106,6 @@ def score_text(result: "Result", split: str) -> str:
 
 def further_text(result: "Result", split: str) -> str:
     """The metrics that only some tasks have: 'quadratic kappa 0.71 [0.60, 0.80], mean absolute error 0.42 [...]'."""
-    from effft.evaluation.metric_keys import bounds
     from effft.evaluation.metrics import FURTHER_METRICS
 
     shown = []

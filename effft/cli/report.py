@@ -9,6 +9,7 @@ import click
 
 from effft.cli.options import Command, Option, examples, tracking_options
 from effft.config import TrackingTarget
+from effft.errors import InputError
 
 if TYPE_CHECKING:
     from effft.reports.report import Report
@@ -35,7 +36,6 @@ def make_report(
     from effft.cli import live
     from effft.cli.output import Progress, print_json
     from effft.cli.tracking import ui_line
-    from effft.errors import InputError
     from effft.reports.exchange import exported, imported
     from effft.reports.report import build
     from effft.tasks.from_data import task_name

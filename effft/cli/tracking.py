@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import click
+from click.shell_completion import get_completion_class
 
 from effft.cli.options import Command, Option, examples, tracking_uri_option
 from effft.errors import InputError
@@ -108,8 +109,6 @@ def resend(file: str, tracking_uri: str) -> None:
 )
 def completion(shell: str) -> None:
     """Print the completion script of a shell."""
-    from click.shell_completion import get_completion_class
-
     from effft.cli.app import app
 
     complete = get_completion_class(shell)
