@@ -225,7 +225,7 @@ def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
         differing = [column for column in settings if group[column].nunique() > 1]
         for place, values in zip(group.index, group[differing].to_numpy(), strict=True) if differing else ():
             given = [f"{settings[c]}={value}" for c, value in zip(differing, values, strict=True) if value != ""]
-            frame.loc[place, "variant"] += f" [{', '.join(given)}]"
+            frame.loc[place, "variant"] += f" [{', '.join(given)}]" if given else ""
     if "param:calibration" in frame:
         frame.loc[frame["param:calibration"] == "batch", "variant"] += TRANSDUCTIVE
     return frame

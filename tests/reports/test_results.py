@@ -80,6 +80,19 @@ def test_stored_runs_differ_in_demo_seed_as_in_seeds_and_say_what_they_read() ->
     assert plain.repeats == 1
 
 
+def test_a_setting_that_only_some_runs_have_is_named_where_it_is() -> None:
+    runs = [
+        StoredRun(
+            run_id=str(place), name="", status="FINISHED", started=place,
+            tags={"strategy": "vanilla", "backbone": "m", "per_label": "8", "seed": "0", "data_seed": "0"},
+            params=params, given={}, metrics={"in_domain/mcc": 0.5},
+        )
+        for place, params in enumerate([{"epochs": "20"}, {"epochs": "20", "soup": "3"}])
+    ]  # fmt: skip
+    names = {group.variant for group in group_runs(with_variants(as_frame(runs)), ["in_domain/mcc"])}
+    assert names == {"vanilla", "vanilla [soup=3]"}
+
+
 def test_a_single_run_has_no_spread() -> None:
     (row,) = outcomes_table([outcome("lora")]).rows
     assert str(row.group.score("in_domain")) == "0.500"
