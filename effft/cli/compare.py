@@ -135,9 +135,11 @@ def write_readme(folder: Path, reports: "Sequence[Report]", runs: int, minutes: 
         "and differences as CSV files, and the still figures. The interactive pages are in `report-<task>/`, the runs "
         "in MLflow."
     )
+    reference = click.get_current_context().info_name == "reference"
+    title = "Reference comparison of the built-in tasks" if reference else "Comparison"
     folder.mkdir(parents=True, exist_ok=True)
     with written_whole(folder / "README.md") as draft:
-        draft.write_text(f"# Reference comparison of the built-in tasks\n\n{fill(about, 110)}\n", encoding="utf-8")
+        draft.write_text(f"# {title}\n\n{fill(about, 110)}\n", encoding="utf-8")
 
 
 def options(preset: str = "", out: str = "", workers: int = 1) -> list[click.Parameter]:
