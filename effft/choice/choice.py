@@ -10,6 +10,7 @@ from effft.choice.candidates import Candidate
 from effft.choice.decision import decide, fitting
 from effft.choice.ledger import Arm, Ledger
 from effft.choice.outlook import outlook
+from effft.choice.page import answer_page
 from effft.choice.plan import SAVING, ChoicePlan
 from effft.choice.tuning import tune
 from effft.config import TrackingTarget
@@ -94,9 +95,13 @@ def run_choice(
             run_id, late = _train(ledger, plan, best.arm, target, parent)
             found += late
             if run_id:
-                found += register_once(stored, run_id, plan.study.name, target, best.mean, CROSS_VALIDATED)
+                told = register_once(stored, run_id, plan.study.name, target, best.mean, CROSS_VALIDATED)
+                found += [line[:1].upper() + line[1:] for line in told]
             overview = table(made.arms, made.judged, dropped, metric)
             parent.text("answer.md", markdown_blocks([found, overview]))
+            lead = f"{plan.rows} rows, {plan.folds} folds, {plan.limits.seconds / 60:g} minutes"
+            shown = answer_page(f"Choose: {plan.study.task}", lead, found, overview, made.arms, made.judged)
+            parent.text("answer.html", shown)
             parent.metrics({"best": best.best, "regret": best.regret, f"choice/{metric}": best.mean})
             parent.note("\n\n".join(found))
             parent.flush()

@@ -250,7 +250,9 @@ def test_a_killed_choice_gives_the_undisturbed_answer(template_store: Path, back
     run = client.get_run(last["run_id"])
     parent = client.get_run(run.data.tags["mlflow.parentRunId"])
     assert (parent.data.tags["kind"], parent.info.status, run.info.status) == ("choice", "FINISHED", "FINISHED")
-    assert {"answer.md", "disagreement.csv"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"answer.md", "answer.html", "disagreement.csv"} <= {
+        file.path for file in client.list_artifacts(parent.info.run_id)
+    }
     version = client.get_model_version_by_alias("effft-rows", "champion")
     assert (version.run_id, version.tags["chosen_on"]) == (last["run_id"], "cross_validated")
 
