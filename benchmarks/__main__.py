@@ -1,6 +1,7 @@
-"""`python -m benchmarks`: effft and the plain script in turn, in fresh processes, and one table.
+"""`python -m benchmarks`: effft and the plain script in turn, in fresh processes, and a table for each shape.
 
-`--quick` for less of everything, `--rows lora,icl` for some, `--threads 1` on a busy machine, `--cuda` on a GPU.
+`--quick` for less of everything, `--rows lora,icl` for some, `--minutes 24` to begin no row that would not fit,
+`--threads 1` on a busy machine. `python -m benchmarks.gpu` is for a GPU, `benchmarks.answer` for searches.
 """
 
 import json
@@ -9,6 +10,7 @@ import platform
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -36,44 +38,55 @@ PARTS = dict.fromkeys(ROWS, ("train",)) | {
 }
 """Which times of a row stand in the table."""
 
+QUICK = {"epochs": 5, "trials": 5, "evaluation": 30}
+"""What `--quick` divides by how much."""
+
+SHAPES = "opt-125m,smollm2-135m"
 SIDES = ("ours", "fp32", "bf16")
 Results = dict[str, dict[str, list[dict[str, Any]]]]  # Row -> side -> what each run measured.
 
 
 @click.command(help=__doc__)
 @click.option("--rows", default=",".join(ROWS), help="which rows, comma-separated")
-@click.option("--repeats", default=2, help="runs of each side, interleaved")
-@click.option("--quick", is_flag=True, help="one repeat, a fifth of the epochs, trials and queries")
+@click.option("--repeats", default=3, help="runs of each side, interleaved")
+@click.option("--quick", is_flag=True, help="a fifth of the epochs and trials, a thirtieth of the queries")
+@click.option("--minutes", default=0.0, help="begin no row that would not fit into so many (0 = all)")
 @click.option("--threads", default=os.cpu_count() or 1, help="CPU threads of both sides")
-@click.option("--shape", default="opt-125m", help="architecture (benchmarks/material.py)")
-@click.option("--cuda", is_flag=True, help="on the GPU (not measured yet)")
+@click.option("--shapes", default=SHAPES, help="architectures, comma-separated (benchmarks/shapes.yaml)")
 @click.option("--note", default="", help="a sentence about the machine's load, for the results")
 @click.option("--out", default=str(HERE), help="folder of results.md and results.json")
 @click.option("--keep", default=KEEP, help="where models and data are made")
 def main(
-    rows: str, repeats: int, quick: bool, threads: int, shape: str, cuda: bool, note: str, out: str, keep: str
+    rows: str, repeats: int, quick: bool, minutes: float, threads: int, shapes: str, note: str, out: str, keep: str
 ) -> None:
-    """Run, and write results.md and results.json."""
-    model, task = make_material(Path(keep), shape)
-    about = {"machine": _machine(threads), "shape": shape, "note": note, "rates": "" if cuda else _rates(threads)}
-    about["command"] = " ".join(f"--{k} {v}" for k, v in (("rows", rows), ("repeats", repeats), ("shape", shape)))
-    results: Results = {}
-    for row in rows.split(","):
+    """Run, and write results.md and results.json after every row."""
+    began, longest = time.monotonic(), dict[str, float]()
+    material = {shape: make_material(Path(keep), shape) for shape in shapes.split(",")}
+    about = {"machine": _machine(threads), "note": note, "rates": _rates(threads)}
+    about["command"] = " ".join(sys.argv[1:])
+    results: dict[str, Results] = {shape: {} for shape in material}
+    for _, row, shape in ((r, row, s) for r in range(repeats) for row in rows.split(",") for s in material):
+        start = time.monotonic()
+        needed = 1.3 * longest.get(row, max(longest.values(), default=0.0))  # the second shape is the slower
+        if minutes and start + needed > began + 60 * minutes:
+            click.echo(f"{shape} {row}: left out, no time", err=True)
+            continue
         size = dict(ROWS[row])
         if quick:
-            size |= {name: max(1, size[name] // 5) for name in ("epochs", "trials", "evaluation") if name in size}
-        job = size | {"work": row, "model": str(model), "task": str(task), "threads": threads, "cuda": cuda}
+            size |= {name: max(1, size[name] // part) for name, part in QUICK.items() if name in size}
+        model, task = material[shape]
+        job = size | {"work": row, "model": str(model), "task": str(task), "threads": threads, "cuda": False}
         job |= {"out": str(Path(keep) / "out")} | drawn(str(task), row, size)
-        results[row] = {side: [] for side in SIDES}
-        for _ in range(1 if quick else repeats):
-            for side in SIDES:
-                measured = _run(side, job)
-                results[row][side].append(measured)
-                shown = {key: value for key, value in measured.items() if key != "losses"}
-                click.echo(f"{row:10} {side:5} {json.dumps(shown)}", err=True)
-        Path(out, "results.json").write_text(json.dumps({"about": about, "rows": results}, indent=1) + "\n")
-        Path(out, "results.md").write_text(table(about, results))
-    click.echo(table(about, results))
+        sides = results[shape].setdefault(row, {side: [] for side in SIDES})
+        for side in SIDES:
+            measured = _run(side, job)
+            sides[side].append(measured)
+            shown = {key: value for key, value in measured.items() if key != "losses"}
+            click.echo(f"{shape} {row:10} {side:5} {json.dumps(shown)}", err=True)
+        longest[row] = max(longest.get(row, 0.0), time.monotonic() - start)
+        Path(out, "results.json").write_text(json.dumps({"about": about, "shapes": results}, indent=1) + "\n")
+        Path(out, "results.md").write_text(page(about, results))
+    click.echo(page(about, results))
 
 
 def drawn(task: str, work: str, size: dict[str, Any]) -> dict[str, Any]:
@@ -138,35 +151,40 @@ def _rates(threads: int) -> str:
     return f"A large product: {', '.join(rates)} TFLOP/s."
 
 
-def table(about: dict[str, str], results: Results) -> str:
-    """The Markdown page: medians, ratios, memory, losses."""
-    lines = [
-        "# Benchmarks",
-        "",
-        f"{about['shape']} architecture, random weights, sentences of about 30 tokens, batch 32. {about['machine']}.",
-        f"{about['rates']} `python -m benchmarks {about['command']}`. {about['note']}",
-        "",
-        "| work | part | ours s | Trainer fp32 s | Trainer bf16 s | over fp32 | over bf16 | peak MB (ours, fp32, bf16) "
-        "| loss differences |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row, sides in results.items():
-        if any(not runs for runs in sides.values()):
-            continue
-        for part in PARTS[row]:
-            seconds = {side: median(run[part] for run in runs) for side, runs in sides.items()}
-            peaks = ", ".join(f"{median(r['peak_bytes'] for r in sides[s]) / 1e6:,.0f}" for s in SIDES)
-            ours = seconds["ours"]
-            lines.append(
-                f"| {row} | {part} | {ours:.1f} | {seconds['fp32']:.1f} | {seconds['bf16']:.1f} "
-                f"| {seconds['fp32'] / ours:.1f} | {seconds['bf16'] / ours:.1f} | {peaks} | {loss_differences(sides)} |"
-            )
-    lines += ["", "Loss differences: the same examples, order and start on both sides, no dropout; mean difference of"]
-    lines += ["the training losses over all steps, ours and bf16 against fp32; of the search, of the validation"]
-    lines += ["accuracies of the trials. Peak memory is above the start of the process, workers included."]
-    if "context_distillation" in results:
-        lines += ["", "context_distillation: the plain script asks its teacher once and keeps the scores."]
-    return "\n".join(lines) + "\n"
+HEADINGS = (
+    "work", "part", "ours s", "Trainer fp32 s", "Trainer bf16 s", "over fp32", "over bf16", "runs", "matmul share",
+    "peak MB (ours, fp32, bf16)", "loss differences",
+)  # fmt: skip
+
+BELOW = """
+Loss differences: the same examples, order and start on both sides, no dropout; mean difference of the training losses
+over all steps, ours and bf16 against fp32; of the search, of the validation accuracies of the trials. Peak memory is
+above the start of the process, workers included. Matmul share: operations of the linear maps over the seconds and over
+the rate of a large product, ours. context_distillation: the plain script asks its teacher once and keeps the scores.
+
+No GPU was at hand; `python -m benchmarks.gpu` is the same for one, tested on a CPU.
+"""
+
+
+def page(about: dict[str, str], results: dict[str, Results]) -> str:
+    """The Markdown page: for each shape medians, ratios, memory, losses."""
+    lines = ["# Benchmarks", "", f"Random weights, sentences of about 30 tokens, batch 32. {about['machine']}."]
+    lines += [f"{about['rates']} `python -m benchmarks {about['command']}`. {about['note']}"]
+    for shape, rows in results.items():
+        lines += ["", f"## {shape}", "", "| " + " | ".join(HEADINGS) + " |", "|---" * len(HEADINGS) + "|"]
+        lines += [line(row, part, sides) for row, sides in rows.items() for part in PARTS[row] if all(sides.values())]
+    return "\n".join(lines) + "\n" + BELOW
+
+
+def line(row: str, part: str, sides: dict[str, list[dict[str, Any]]]) -> str:
+    """A row of the table."""
+    seconds = {side: median(run[part] for run in runs) for side, runs in sides.items()}
+    peaks = ", ".join(f"{median(r['peak_bytes'] for r in sides[s]) / 1e6:,.0f}" for s in SIDES)
+    ours, shares = seconds["ours"], [run[f"{part}_share"] for run in sides["ours"] if f"{part}_share" in run]
+    cells = [row, part, f"{ours:.1f}", f"{seconds['fp32']:.1f}", f"{seconds['bf16']:.1f}"]
+    cells += [f"{seconds['fp32'] / ours:.1f}", f"{seconds['bf16'] / ours:.1f}", str(len(sides["ours"]))]
+    cells += [f"{median(shares):.2f}" if shares else "-", peaks, loss_differences(sides)]
+    return "| " + " | ".join(cells) + " |"
 
 
 def loss_differences(sides: dict[str, list[dict[str, Any]]]) -> str:

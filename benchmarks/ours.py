@@ -43,6 +43,8 @@ def train(job: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     return {
         "train": metrics["resources/train_seconds"],
         "evaluation": metrics["resources/evaluation_seconds"],
+        "train_share": metrics["resources/train_matmul_share"],
+        "evaluation_share": metrics["resources/evaluation_matmul_share"],
         "losses": losses if job["work"] != "icl" else [],
         "precision": plan.resolved.precision,
     }

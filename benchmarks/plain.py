@@ -113,14 +113,15 @@ def build(job: dict[str, Any]) -> tuple[Any, Any]:
     if work in ("lora", "context_distillation", "search"):
         from peft import LoraConfig, get_peft_model
 
-        targets = ["q_proj", "k_proj", "v_proj", "out_proj"]
+        targets = ["q_proj", "k_proj", "v_proj", "out_proj" if model.config.model_type == "opt" else "o_proj"]
         kind = "CAUSAL_LM" if work in WORDED else "SEQ_CLS"
         rank = job.get("rank", 8)
         model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, task_type=kind, target_modules=targets))
     if work == "adaptive":
         for parameter in model.base_model.parameters():
             parameter.requires_grad = False
-        for layer in model.base_model.decoder.layers[-2:]:
+        body = model.base_model
+        for layer in getattr(body, "decoder", body).layers[-2:]:
             for parameter in layer.parameters():
                 parameter.requires_grad = True
     same_start(model)
