@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.material import SHOTS, UNLABELLED, PeakMemory
-from effft.config import make_config
+from effft.config import RunConfig, make_config
 from effft.runs.experiment import execute
 from effft.runs.plan import prepare
 from effft.runs.session import Session
@@ -20,29 +20,40 @@ from effft.tracking.tracker import MemoryTracker
 def main() -> None:
     """Work, and tell what `benchmarks.plain` tells."""
     job = json.loads(sys.argv[1])
-    values = {"task": job["task"], "model": job["model"], "per_label": job["per_label"]}
-    values |= {"device": "cuda" if job["cuda"] else "cpu"}
     with PeakMemory() as memory:
-        told = search(job, values) if job["work"] == "search" else train(job, values)
+        told = search(job) if job["work"] == "search" else train(job)
     print(json.dumps(told | {"peak_bytes": memory.peak}))
 
 
-def train(job: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """One run."""
-    values |= {
+def common(job: dict[str, Any]) -> dict[str, Any]:
+    """What every job gives."""
+    device = "cuda" if job["cuda"] else "cpu"
+    return {"task": job["task"], "model": job["model"], "per_label": job["per_label"], "device": device}
+
+
+def config_of(job: dict[str, Any]) -> RunConfig:
+    """The job as effft is asked for it."""
+    values = common(job) | {
         "strategy": job["work"], "evaluation_limit": job["evaluation"], "bootstrap": 0, "threads": job["threads"],
     }  # fmt: skip
     if job["work"] != "icl":
         values |= {"batch_size": 32, "epochs": job["epochs"], "learning_rate": job["rate"], "warmup": 0.0}
     if job["work"] == "context_distillation":
         values |= {"unlabelled": UNLABELLED, "teacher_shots": SHOTS}
+    return make_config(values)
+
+
+def train(job: dict[str, Any]) -> dict[str, Any]:
+    """One run."""
     tracker = MemoryTracker()
-    plan = prepare(make_config(values), Session(keep=False))
+    plan = prepare(config_of(job), Session(keep=False))
     metrics = execute(plan, tracker).metrics
     losses = [values["train/loss"] for _, values in tracker.history if "train/loss" in values]
     return {
         "train": metrics["resources/train_seconds"],
         "evaluation": metrics["resources/evaluation_seconds"],
+        "train_flops": metrics["resources/train_flops"],
+        "evaluation_flops": metrics["resources/evaluation_flops"],
         "train_share": metrics["resources/train_matmul_share"],
         "evaluation_share": metrics["resources/evaluation_matmul_share"],
         "losses": losses if job["work"] != "icl" else [],
@@ -50,7 +61,7 @@ def train(job: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def search(job: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+def search(job: dict[str, Any]) -> dict[str, Any]:
     """A study: the product's driver, executor and storage."""
     from effft.search.driver import Driver
     from effft.search.mlflow_log import Logbook
@@ -59,7 +70,7 @@ def search(job: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     from effft.search.storage import open_study
     from effft.search.study import open_executor
 
-    values |= {"strategy": "lora", "threads": max(1, job["threads"] // job["workers"])}
+    values = common(job) | {"strategy": "lora", "threads": max(1, job["threads"] // job["workers"])}
     asked = {"batch_size": 32, "epochs": job["epochs"], "warmup": 0.0, "weight_decay": 0.0, "lora_modules": "attention"}
     asked |= {"alpha_ratio": 2, "learning_rate": "1e-5:1e-1:log", "rank": "1:64"}
     settings = Settings(len(job["trials"]), len(job["folds"]), pruner="none", workers=job["workers"])

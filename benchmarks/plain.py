@@ -220,6 +220,7 @@ def shown(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path, texts: 
 
 def icl(job: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[str, Any]:
     """The queries of the evaluation."""
+    model.to("cuda" if job["cuda"] else "cpu")
     rows = range(job["evaluation"] + 2 * job["per_label"])
     start = time.perf_counter()
     shown(job, model, tokenizer, folder, [f"{text} ?" for text, _ in read(folder / "test.csv", rows)])
