@@ -14,6 +14,7 @@ from effft.reports.pairwise import LEVEL, Pair, pairs_between
 from effft.reports.searches import StudyRecord
 from effft.strategies.strategy import SUMMARY
 
+FEW = 5  # Pairs below which an interval is called rough.
 MOST = 8  # Names in one sentence; the others are counted.
 HALF = 0.5  # Share of the way from chance to the score in domain below which an OOD set counts as not managed.
 
@@ -85,7 +86,9 @@ def _as_good(chosen: RunGroup, equal: Sequence[RunGroup], pairs: Sequence[Pair])
     if not any(pair.pairs > 1 for pair in pairs):
         return  # nothing has an interval
     if not equal:
-        yield "None, by the intervals of the paired differences."
+        most = max(pair.pairs for pair in pairs)
+        rough = f", which are rough with {most} pairs" if most < FEW else ""
+        yield f"None, by the intervals of the paired differences{rough}."
         return
     gaps = [next(pair.text for pair in pairs if pair.other == group.variant) for group in equal]
     names, them = _and([group.variant for group in equal]), "it" if len(equal) == 1 else "them"

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
+
 from effft.disk import written_whole
 from effft.errors import InputError, RunError
 from effft.progress import ProgressCallback, silent
@@ -189,10 +191,15 @@ def _lead(data: ReportData) -> str:
         return "No finished run of this task has been measured yet."
     return (
         f"{len(frame)} finished runs of {frame['strategy'].nunique()} strategies on {', '.join(data.backbones)}; "
-        f"{frame['seed'].nunique()} seeds and {frame['data_seed'].nunique()} draws of the shots; metric {data.primary}"
+        f"{_count(frame, 'seed', 'seed')} and {_count(frame, 'data_seed', 'draw')} of the shots; metric {data.primary}"
         + (f" ({METRICS[data.primary]})" if data.primary in METRICS else "")
         + (". In domain: examples like those that were trained on; OOD, out of domain: others." if data.sets else ".")
     )
+
+
+def _count(frame: pd.DataFrame, column: str, word: str) -> str:
+    count = frame[column].nunique()
+    return f"{count} {word}{'s' * (count != 1)}"
 
 
 def _sections(

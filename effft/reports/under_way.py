@@ -16,7 +16,7 @@ def under_way(reader: RunReader, task: str) -> Iterator[Block]:
             runs = reader.children(parent)
             yield _sentence(parent, runs)
             if runs:
-                yield _cells(runs)
+                yield _cells(runs, parent.tags.get("strategies", ""))
 
 
 def _sentence(parent: StoredRun, runs: list[StoredRun]) -> str:
@@ -31,12 +31,14 @@ def _sentence(parent: StoredRun, runs: list[StoredRun]) -> str:
     return f"{text}."
 
 
-def _cells(runs: list[StoredRun]) -> Table:
+def _cells(runs: list[StoredRun], planned: str) -> Table:
+    """planned: the strategies, comma-separated; those that have no run yet have empty cells."""
     cells: dict[tuple[str, Amount], Counter[str]] = {}
     for run in runs:
         place = run.tags.get("strategy", run.name), Amount.of(run.tags)
         cells.setdefault(place, Counter())["run now" if run.status == "RUNNING" else "ended"] += 1
-    names, amounts = dict.fromkeys(name for name, _ in cells), sorted({amount for _, amount in cells})
+    names = dict.fromkeys([*filter(None, planned.split(",")), *(name for name, _ in cells)])
+    amounts = sorted({amount for _, amount in cells})
     rows = [
         [
             name,

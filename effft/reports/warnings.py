@@ -12,7 +12,7 @@ from effft.reports.results import identical_results, remarks
 MOST = 12
 """Names of one kind that are listed; the others are counted."""
 LEAK = re.compile(r"(\d+) of the training texts also occur in ([^\s]+?)\.(?=\s|$)")
-STATUSES = {"RUNNING": "not ended yet", "FAILED": "failed", "KILLED": "were stopped", "SCHEDULED": "never started"}
+STATUSES = {"RUNNING": "not ended yet", "FAILED": "failed", "KILLED": "stopped", "SCHEDULED": "never started"}
 
 
 def find_warnings(data: ReportData) -> list[str]:
@@ -49,10 +49,10 @@ def _chance(data: ReportData) -> Iterator[str]:
 
 def _unlike(data: ReportData) -> Iterator[str]:
     if strange := int((data.frame["kind"] == IMPORTED).sum()):
-        yield f"{strange} runs were imported from files of another project; their data and settings may differ."
+        yield f"{_runs(strange)} imported from files of another project: data and settings may differ."
     repeats = sum(group.repeats for group in data.groups)
     if repeats:
-        yield f"{repeats} runs have the seeds and settings of a later run; only the later run counts."
+        yield f"{_runs(repeats)} left out: a later run has the same seeds and settings."
     if len(data.backbones) > 1:
         yield f"The runs use {len(data.backbones)} backbones ({', '.join(data.backbones)}); no mean mixes them."
     variants: dict[tuple[str, str], set[str]] = {}
@@ -74,17 +74,16 @@ def _leaks(data: ReportData) -> Iterator[str]:
     for count, split in LEAK.findall("\n".join(data.frame["notes"])):
         leaks.setdefault(split, []).append(int(count))
     for split, counts in leaks.items():
-        yield f"Training texts also occur in {split}, in {len(counts)} runs ({min(counts)} to {max(counts)} texts)."
+        yield f"Training texts also occur in {split}, in {_runs(len(counts))} ({min(counts)} to {max(counts)} texts)."
 
 
 def _left_out(data: ReportData) -> Iterator[str]:
     for reason, rows in data.left_out.items():
-        why = f"{STATUSES[reason]} and are left out" if reason in STATUSES else f"left out, {reason}"
-        yield f"{len(rows)} runs {why}: {_some(list(rows['name']), '; ')}."
+        yield f"{_runs(len(rows))} left out, {STATUSES.get(reason, reason)}: {_some(list(rows['name']), '; ')}."
     alone = without_curve(data)
     if len(alone):
         words = difficulty_words(alone, data.frame)
-        yield f"{len(alone)} runs at another difficulty of the task ({words}) have nothing to stand beside: left out."
+        yield f"{_runs(len(alone))} left out, at another difficulty of the task with nothing to stand beside ({words})."
 
 
 def _missing(data: ReportData) -> Iterator[str]:
@@ -115,6 +114,10 @@ def _lost(group: RunGroup, seeds: set[tuple[int, int]]) -> int:
 
 def _seeds(group: RunGroup) -> set[tuple[int, int]]:
     return set(zip(group.seeds.tolist(), group.draws.tolist(), strict=True))
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count:,} runs"
 
 
 def _median(group: RunGroup) -> str:

@@ -367,6 +367,7 @@
     return count;
   };
   const tools = (table) => {
+    if (table.tBodies[0].rows.length < 2 && !table.matches(".results")) return;
     const status = html("span", { role: "status" }), bar = html("div", { class: "tools" }), heads = [...table.tHead.rows[0].cells];
     if (table.tBodies[0].rows.length > 5 && !table.matches(".pairs")) {
       const box = html("input", { type: "search", placeholder: "Filter rows", "aria-label": "Filter rows", oninput: () => { const count = sift(table); status.textContent = box.value ? `${count} rows` : ""; } });

@@ -17,7 +17,10 @@ from effft.tracking.reading import StoredRun
 
 def store(ended: int, status: str = "RUNNING") -> InMemory:
     """A comparison of four runs, some of which have ended; the next one runs while the comparison does."""
-    tags, begun = {"kind": "comparison", "task": "dogs"}, int(1000 * time.time()) - 600_000 * ended
+    tags, begun = (
+        {"kind": "comparison", "task": "dogs", "strategies": "lora,icl"},
+        int(1000 * time.time()) - 600_000 * ended,
+    )
     parent = StoredRun("p" * 32, "compare lora", status, begun, {}, {"runs": "4"}, {}, tags)
     runs = [stored("lora", seed) for seed in range(ended)]
     runs += [replace(stored("lora", 9), status="RUNNING", metrics={})] * (status == "RUNNING")
@@ -39,7 +42,7 @@ def test_it_is_made_again_until_the_comparison_ends(tmp_path: Path, capsys: pyte
     assert "compare lora: 1 of 4 runs have ended, 1 run now; about 30 minutes left." in pages[0]
     assert '<meta http-equiv="refresh" content="5">' in pages[1]
     assert "compare lora: 3 of 4 runs have ended, 1 run now; about 10 minutes left." in pages[2]
-    assert "| lora | 3 ended, 1 run now |" in pages[2]
+    assert "| lora | 3 ended, 1 run now |\n| icl | - |" in pages[2], "what is planned has an empty cell"
     assert "Under way" not in last.files["report.md"]
     assert 'http-equiv="refresh"' not in last.files["report.html"]
     assert capsys.readouterr().err.count("live: http://127.0.0.1:") == 1

@@ -64,10 +64,8 @@ def test_one_run_of_another_difficulty_is_said_and_left_out(client: MlflowClient
     log(client, home, "lora", 0, settings=difficulty(0.5) | {"resolved.lexicon_size": 8})
     made = build(RunReader(client), "dogs")
     assert made.runs == 1
-    assert (
-        "1 runs at another difficulty of the task (overlap strength 0.5; lexicon size 8) have nothing"
-        in made.warnings[0]
-    )
+    assert "1 run left out, at another difficulty of the task" in made.warnings[0]
+    assert "(overlap strength 0.5; lexicon size 8)" in made.warnings[0]
 
 
 def test_runs_of_one_other_difficulty_are_the_report(client: MlflowClient, home: str) -> None:

@@ -125,7 +125,7 @@ def test_results_of_peft_become_rows_of_a_report(tracking_uri: str, tmp_path: Pa
     (row,) = csv.DictReader(io.StringIO((tmp_path / "out" / "results.csv").read_text()))
     assert (row["strategy"], row["per_label"]) == ("lora/llama-3.2-3B-rank32", "20000 rows")
     assert float(row["mean"]) == 0.482
-    assert "1 runs were imported" in (tmp_path / "out" / "report.md").read_text()
+    assert "1 run imported from files" in (tmp_path / "out" / "report.md").read_text()
     (again,) = imported(tmp_path / "out" / "peft", "gsm8k")
     assert again.metrics["resources/peak_memory_mb"] == 22273.851392
 
