@@ -8,6 +8,8 @@ one-sided tests do (Schuirmann 1987). All tests of one family are corrected toge
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from effft.errors import InputError
-from effft.evaluation.statistics import PairedDifference, holm, sign_flip, smallest_p
+from effft.evaluation.statistics import PairedDifference, holm, reference_scores, sign_flip, smallest_p
 from effft.reports.blocks import Table
 from effft.reports.data import ReportData
 from effft.reports.groups import MEMORY, OOD_MEAN, RunGroup
@@ -66,14 +68,30 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class Finding:
-    """What the runs on one backbone say. p: of the claim or of its contrary; p_holm: corrected over the family."""
+    """What the runs on one backbone say.
+
+    Args:
+        difference: Over the pairs of `tasks`; over those at chance where there are no others.
+        tasks: On which one of the two strategies is above chance.
+        at_chance: On which neither is, at some number of examples: alike because neither works.
+        p: Of the claim or of its contrary; 1 where all is at chance.
+        p_holm: Corrected over the family.
+    """
 
     claim: Claim
     backbone: str
     difference: PairedDifference
     tasks: Sequence[str]
+    at_chance: Sequence[str]
     p: float
     p_holm: float = 1.0
+
+    @property
+    def text(self) -> str:
+        """Mean and interval of the difference, in MB where it is one of memory."""
+        form, unit = ("{:+.0f}", " MB") if self.claim.measure == "memory" else ("{:+.3f}", "")
+        low, high = (form.format(end) for end in self.difference.interval)
+        return f"{form.format(self.difference.mean)}{unit} [{low}, {high}]"
 
     @property
     def inside(self) -> bool:
@@ -99,16 +117,16 @@ class Finding:
 
 
 def read_claims(path: Path) -> list[Claim]:
-    """The claims of a file: a list below the key `claims`.
+    """The comparisons of a file: below the key `claims` a list of a `claim` in words and what is `compared` for it.
 
     Raises:
         InputError: What is wrong in it.
     """
     found = read_values(path, "file of claims")
     try:
-        return [Claim.model_validate(one) for one in found["claims"]]
+        return [Claim(claim=one["claim"], **compared) for one in found["claims"] for compared in one["compared"]]
     except (KeyError, TypeError):
-        raise InputError(f"{path}: a file of claims has the key `claims` with a list.") from None
+        raise InputError(f"{path}: a file of claims has a list `claims`, each with `claim` and `compared`.") from None
     except ValidationError as error:
         fault = error.errors()[0]
         raise InputError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}.") from None
@@ -118,7 +136,7 @@ def judge(claims: Sequence[Claim], tasks: Mapping[str, ReportData]) -> list[Find
     """What the runs of all tasks together say of every claim, on every backbone that has both strategies.
 
     A pair is a draw of the examples of one task; where there are several numbers of examples, their mean, as draws
-    nest.
+    nest. Where neither strategy is above chance a task says nothing.
     """
     found = [finding for claim in claims for finding in _findings(claim, tasks)]
     corrected = holm([finding.p for finding in found])
@@ -129,14 +147,27 @@ def _findings(claim: Claim, tasks: Mapping[str, ReportData]) -> Iterator[Finding
     backbones = dict.fromkeys(backbone for data in tasks.values() for backbone in data.backbones)
     for backbone in backbones:
         units: dict[tuple[Any, ...], list[float]] = {}
+        idle: dict[tuple[Any, ...], list[float]] = {}
         for task, data in tasks.items():
             for one, other in _pairs(data, backbone, claim):
+                known = units if any(_above_chance(group, claim.measure, data) for group in (one, other)) else idle
                 for key, value in differences(one, other, claim.measure, data).items():
-                    units.setdefault((task, *key), []).append(value)
-        if units:
-            values = np.array([np.mean(own) for own in units.values()])
-            names = list(dict.fromkeys(unit[0] for unit in units))
-            yield Finding(claim, backbone, PairedDifference(values), names, p_value(values, claim.region))
+                    known.setdefault((task, *key), []).append(value)
+        if found := units or idle:
+            values = np.array([np.mean(own) for own in found.values()])
+            names, at_chance = (list(dict.fromkeys(unit[0] for unit in known)) for known in (units, idle))
+            p = p_value(values, claim.region) if units else 1.0
+            yield Finding(claim, backbone, PairedDifference(values), names, at_chance, p)
+
+
+def _above_chance(group: RunGroup, measure: str, data: ReportData) -> bool:
+    """Whether its interval lies above guessing on one of the splits that count; True for memory."""
+    splits = {"in domain": data.splits[:1], "OOD": data.splits[1:]}.get(measure, ())
+    for split in splits:
+        stat, known = group.stat(f"{split}/{METRIC}"), reference_scores(METRIC, partial(group.mean_of, split))
+        if stat and (known is None or stat.interval[0] > known[1]):
+            return True
+    return not splits
 
 
 def _pairs(data: ReportData, backbone: str, claim: Claim) -> Iterator[tuple[RunGroup, RunGroup]]:
@@ -180,19 +211,30 @@ def published_difference(claim: Claim) -> str:
     return f"{np.mean(found):+.3f} ({min(found):+.3f} to {max(found):+.3f})" if found else "-"
 
 
+def claims_points(findings: Sequence[Finding]) -> list[str]:
+    """Every claim with its verdicts, each with the difference, its interval and the corrected p."""
+    points = []
+    for claim, group in groupby(findings, key=lambda finding: finding.claim.claim):
+        found = [
+            f"{one.claim.one} - {one.claim.other} on {one.backbone} ({one.claim.measure}, {one.text}, p "
+            f"{one.p_holm:.3f}): {one.verdict}{'' if one.tasks else ', both are at chance'}"
+            for one in group
+        ]
+        points.append(f"{claim}. {'; '.join(found)}.")
+    return points
+
+
 def claims_table(findings: Sequence[Finding]) -> Table:
     """A row for every claim, comparison and backbone."""
-    heads = ("claim", "compared", "on", "by the claim", "published", "model", "tasks", "difference [95 %]", "pairs",
-             "p", "p (Holm)", "pairs needed", "verdict")  # fmt: skip
-    rows = []
-    for finding in findings:
-        claim, found = finding.claim, finding.difference
-        compared = f"{claim.one} - {claim.other}"
-        form = "{:+.0f}" if claim.measure == "memory" else "{:+.3f}"
-        low, high = found.interval
-        text = f"{form.format(found.mean)} [{form.format(low)}, {form.format(high)}]"
-        region = claim.difference + (f" {claim.margin:g}" if claim.difference in ("comparable", "not above") else " 0")
-        rows.append((claim.claim, compared, claim.measure, region, published_difference(claim),
-                     finding.backbone, ", ".join(finding.tasks), text, str(found.count), f"{finding.p:.3f}",
-                     f"{finding.p_holm:.3f}", finding.pairs_needed, finding.verdict))  # fmt: skip
-    return Table(heads, rows, left=(0, 1, 2, 3, 5, 6, 12))
+    heads = ("claim", "compared", "on", "by the claim", "published", "model", "tasks", "both at chance",
+             "difference [95 %]", "pairs", "p", "p (Holm)", "pairs needed", "verdict")  # fmt: skip
+    rows: list[tuple[str, ...]] = []
+    for place, finding in enumerate(findings):
+        claim, told = finding.claim, place and findings[place - 1].claim.claim == finding.claim.claim
+        margin = f"{claim.margin:g}" if claim.difference in ("comparable", "not above") else "0"
+        tasks = [", ".join(names) or "-" for names in (finding.tasks, finding.at_chance)]
+        rows.append(("" if told else claim.claim, f"{claim.one} - {claim.other}", claim.measure,
+                     f"{claim.difference} {margin}", published_difference(claim), finding.backbone, *tasks,
+                     finding.text, str(finding.difference.count), f"{finding.p:.3f}", f"{finding.p_holm:.3f}",
+                     finding.pairs_needed, finding.verdict))  # fmt: skip
+    return Table(heads, rows, left=(0, 1, 2, 3, 5, 6, 7, 13))

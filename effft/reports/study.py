@@ -16,7 +16,7 @@ from effft.errors import InputError
 from effft.evaluation.statistics import front
 from effft.progress import ProgressCallback, say, silent
 from effft.reports.blocks import Block, Table
-from effft.reports.claims import METRIC, claims_table, judge, read_claims
+from effft.reports.claims import METRIC, claims_points, claims_table, judge, read_claims
 from effft.reports.csv_files import RUN_COLUMNS, csv_text
 from effft.reports.data import CONTENTS, ReportData
 from effft.reports.groups import MEMORY, SHARE, RunGroup
@@ -80,7 +80,7 @@ def write_study(
     with written_whole(folder / "runs.csv") as draft:
         draft.write_text(study_csv(tasks), encoding="utf-8")
     findings = judge(asked, tasks)
-    blocks: list[Block] = [claims_table(findings)] if findings else []
+    blocks: list[Block] = [claims_points(findings), claims_table(findings)] if findings else []
     blocks += filter(None, [setting_table(tasks, beside("published")), *costs(tasks), *break_even(tasks)])
     blocks += filter(None, [variance_table(beside("variance")), coverage(planned, tasks), contents(tasks)])
     readme = folder / "README.md"

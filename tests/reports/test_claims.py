@@ -31,7 +31,7 @@ def claim(difference: str = "above", **more: object) -> Claim:
 def finding(difference: str, values: list[float]) -> Finding:
     found, asked = np.array(values), claim(difference)
     p = p_value(found, asked.region)
-    return Finding(asked, "m", PairedDifference(found), ["dogs"], p, p)
+    return Finding(asked, "m", PairedDifference(found), ["dogs"], [], p, p)
 
 
 @given(DISTANCES)
@@ -73,6 +73,23 @@ def test_draws_of_tasks_are_pairs_and_numbers_of_examples_are_not() -> None:
     (both,) = judge([claim()], {"dogs": data, "cats": data})
     assert (both.difference.count, list(both.tasks)) == (8, ["dogs", "cats"])
     assert both.verdict == "holds"
+
+
+def test_a_task_on_which_neither_works_says_nothing() -> None:
+    def runs(score: float) -> ReportData:
+        made = [
+            stored(name, draw, draw, in_domain__balanced_accuracy=score + draw / 500, in_domain__labels=2)
+            for draw in range(12)
+            for name in ("lora", "vanilla")
+        ]
+        return select_runs(as_frame(made), "dogs")
+
+    works, fails = {"dogs": runs(0.7)}, {"cats": runs(0.49)}
+    (one,), (none,) = (judge([claim("comparable")], tasks) for tasks in (works, fails))
+    (both,) = judge([claim("comparable")], works | fails)
+    assert (one.verdict, none.verdict, both.verdict) == ("holds", "cannot be told", "holds")
+    assert (none.tasks, none.at_chance, both.tasks, both.at_chance) == ([], ["cats"], ["dogs"], ["cats"])
+    assert both.difference.count == 12
 
 
 def test_a_setting_is_set_against_another_on_the_same_draws() -> None:
@@ -121,7 +138,8 @@ def test_runs_with_draws_of_their_own_are_resampled_as_runs() -> None:
 
 def test_what_is_wrong_in_a_file_of_claims_is_a_sentence(tmp_path: Path) -> None:
     file = tmp_path / "claims.yaml"
-    for text, sentence in (("claims: [{claim: x}]", "one: Field required"), ("- x", "the key `claims`")):
+    cases = {"claims: [{claim: x, compared: [{one: lora}]}]": "other: Field required", "- x": "with `claim` and"}
+    for text, sentence in cases.items():
         file.write_text(text)
         with pytest.raises(InputError, match=sentence):
             read_claims(file)
