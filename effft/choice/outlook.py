@@ -29,8 +29,8 @@ def half_units(arm: Arm, folds: int) -> list[Unit]:
 def forecast(ledger: Ledger, plan: ChoicePlan, arm: Arm) -> list[str]:
     """A sentence about more labels, from the answers after all rows and after half of them (drawn so that they nest).
 
-    Over this short way the score is taken to be linear in the logarithm of the rows; the interval is of the difference
-    in `posterior`.
+    Over this short way the score is taken to be linear in the logarithm of the rows, up to 1; the interval is of the
+    difference in `posterior`.
     """
     config, folds, rows, halves = arm.candidate.config, plan.folds, plan.rows, dict[Unit, Answers]()
     guard = ledger.until(plan.limits.seconds)
@@ -48,12 +48,12 @@ def forecast(ledger: Ledger, plan: ChoicePlan, arm: Arm) -> list[str]:
         return []
     task = ledger.session.task(config)
     pooled = [Pooled(own, task, plan.study.metric) for own in ({u: arm.answers[u] for u in halves}, halves)]
-    steps, gain = np.log2((rows + MORE) / rows), pooled[0].score - pooled[1].score
+    steps, (whole, part) = np.log2((rows + MORE) / rows), (one.score for one in pooled)
     draws = mixed(posterior(pooled, folds))
-    low, high = np.quantile(steps * (draws[0] - draws[1]), [0.025, 0.975])
+    low, high = np.quantile(np.minimum(steps * (draws[0] - draws[1]), 1 - draws[0]), [0.025, 0.975])
     return [
-        f"{MORE} more labels would probably change that by {gain * steps:+.3f} [{low:+.3f}, {high:+.3f}]: from half of "
-        f"the rows to all of them it changed by {gain:+.3f}."
+        f"{MORE} more labels would probably change that by {min(steps * (whole - part), 1 - whole):+.3f} [{low:+.3f}, "
+        f"{high:+.3f}]: from half of the rows to all of them it changed by {whole - part:+.3f}."
     ]
 
 
