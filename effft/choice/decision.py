@@ -168,7 +168,7 @@ def _first_fold(
         RunError: no model could be measured.
     """
     trainings = plan.folds + 1
-    measured, tried = list[Arm](), list[float]()
+    measured, tried, loaded = list[Arm](), list[float](), set[str]()
     for arm in arms:
         estimated, arm.guess = arm.guess, arm.guess * (median(tried) if tried else 1.0)
         reason = excess({"seconds": arm.guess, "memory": 0.0, "latency": 0.0}, plan.limits, trainings, 0.0)
@@ -176,7 +176,9 @@ def _first_fold(
             reason = "no time was left to measure it"
         if not reason:
             ledger.measure(arm, plan.race_units[0], min(ends[1], ledger.spent + plan.limits.seconds / 2 / trainings))
-            tried += [arm.seconds[0] / estimated] if estimated >= SHORT else []
+            if estimated >= SHORT and arm.candidate.config.model in loaded:
+                tried.append(arm.seconds[0] / estimated)
+            loaded.add("" if arm.candidate.control else arm.candidate.config.model)  # the first time takes longer
             known = {"seconds": arm.cost, "memory": 1e6 * arm.resource("peak_memory_mb"), "latency": arm.latency}
             reason = arm.failure or excess(known, plan.limits, trainings, 0.0)
         if not _left_out(arm.candidate.label, reason, dropped, say):
