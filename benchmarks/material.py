@@ -5,7 +5,9 @@ import random
 import tempfile
 import threading
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
@@ -102,6 +104,15 @@ def _write(path: Path, size: int, seed: int) -> None:
             right = row % 2
             start = [rng.choice(known[:50] if right else known[50:100]) for _ in range(3)]
             out.writerow([" ".join(start + rng.choices(known, k=length - 4)), "right" if right else "left"])
+
+
+def complete_trials(trials: Any, began: datetime, rate: str) -> list[tuple[float, float, float, int]]:
+    """Seconds since the beginning, value, learning rate and rank of Optuna's complete trials."""
+    return [
+        ((t.datetime_complete - began).total_seconds(), t.value, t.params[rate], 2 ** t.params["log2_rank"])
+        for t in trials
+        if t.state.name == "COMPLETE"
+    ]
 
 
 class PeakMemory:

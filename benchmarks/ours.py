@@ -7,9 +7,10 @@ import tempfile
 import time
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from benchmarks.material import SHOTS, UNLABELLED, PeakMemory
+from benchmarks.material import SHOTS, UNLABELLED, PeakMemory, complete_trials
 from effft.config import RunConfig, make_config
 from effft.runs.experiment import execute
 from effft.runs.plan import prepare
@@ -40,6 +41,8 @@ def config_of(job: dict[str, Any]) -> RunConfig:
         values |= {"batch_size": 32, "epochs": job["epochs"], "learning_rate": job["rate"], "warmup": 0.0}
     if job["work"] == "context_distillation":
         values |= {"unlabelled": UNLABELLED, "teacher_shots": SHOTS}
+    if "rank" in job:
+        values |= {"rank": job["rank"], "alpha": 2 * job["rank"]}
     return make_config(values)
 
 
@@ -54,6 +57,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
         "evaluation": metrics["resources/evaluation_seconds"],
         "train_flops": metrics["resources/train_flops"],
         "evaluation_flops": metrics["resources/evaluation_flops"],
+        "accuracy": metrics["in_domain/accuracy"],
         "train_share": metrics["resources/train_matmul_share"],
         "evaluation_share": metrics["resources/evaluation_matmul_share"],
         "losses": losses if job["work"] != "icl" else [],
@@ -62,7 +66,10 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def search(job: dict[str, Any]) -> dict[str, Any]:
-    """A study: the product's driver, executor and storage."""
+    """A study: the product's driver, executor and storage.
+
+    With a number of trials instead of their list, effft's own sampler proposes and its own pruner stops.
+    """
     from effft.search.driver import Driver
     from effft.search.mlflow_log import Logbook
     from effft.search.planning import plan_study
@@ -70,23 +77,29 @@ def search(job: dict[str, Any]) -> dict[str, Any]:
     from effft.search.storage import open_study
     from effft.search.study import open_executor
 
-    values = common(job) | {"strategy": "lora", "threads": max(1, job["threads"] // job["workers"])}
+    given, seed = job["trials"], job.get("seed", 0)
+    values = common(job) | {"strategy": "lora", "threads": max(1, job["threads"] // job["workers"]), "seed": seed}
     asked = {"batch_size": 32, "epochs": job["epochs"], "warmup": 0.0, "weight_decay": 0.0, "lora_modules": "attention"}
-    asked |= {"alpha_ratio": 2, "learning_rate": "1e-5:1e-1:log", "rank": "1:64"}
-    settings = Settings(len(job["trials"]), len(job["folds"]), pruner="none", workers=job["workers"])
+    asked |= {"alpha_ratio": 2, "learning_rate": "1e-5:1e-1:log", "rank": "1:64:log2"}
+    settings = Settings(len(given) if isinstance(given, list) else given, len(job["folds"]), workers=job["workers"])
+    if isinstance(given, list):
+        settings = replace(settings, pruner="none")
     fixed, ranges = ({name: str(value) for name, value in given.items()} for given in (values, asked))
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
+        start, began = time.perf_counter(), datetime.now()
         session = Session()
-        guesses = ({"learning_rate": rate, "log2_rank": int(math.log2(rank))} for rate, rank in job["trials"])
-        plan = replace(plan_study(fixed, ranges, settings, "benchmark", session), guesses=tuple(guesses))
+        plan = plan_study(fixed, ranges, settings, "benchmark", session)
+        if isinstance(given, list):
+            guesses = ({"learning_rate": rate, "log2_rank": int(math.log2(rank))} for rate, rank in given)
+            plan = replace(plan, guesses=tuple(guesses))
         with (
             open_study(f"sqlite:///{folder}/optuna.db", plan) as stored,
             closing(open_executor(plan, session)) as executor,
         ):
             Driver(stored, plan, executor, Logbook(MemoryTracker(), plan), lambda *_: None).run()
         seconds = time.perf_counter() - start
-    return {"search": seconds, "losses": [trial.value for trial in stored.trials]}
+    known = complete_trials(stored.trials, began, "learning_rate")
+    return {"search": seconds, "losses": [trial.value for trial in stored.trials], "known": known}
 
 
 if __name__ == "__main__":

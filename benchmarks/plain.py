@@ -5,11 +5,13 @@
 
 import csv
 import json
+import math
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,7 +29,7 @@ from transformers import (
     set_seed,
 )
 
-from benchmarks.material import PeakMemory
+from benchmarks.material import PeakMemory, complete_trials
 
 WORDED = ("pbft", "icl", "context_distillation")  # Work that answers through the LM head.
 
@@ -113,7 +115,10 @@ def build(job: dict[str, Any]) -> tuple[Any, Any]:
     if work in ("lora", "context_distillation", "search"):
         from peft import LoraConfig, get_peft_model
 
-        targets = ["q_proj", "k_proj", "v_proj", "out_proj" if model.config.model_type == "opt" else "o_proj"]
+        last = "out_proj" if model.config.model_type == "opt" else "o_proj"
+        targets = ["q_proj", "k_proj", "v_proj", last]
+        if model.config.model_type == "bert":
+            targets = ["query", "key", "value", "attention.output.dense"]
         kind = "CAUSAL_LM" if work in WORDED else "SEQ_CLS"
         rank = job.get("rank", 8)
         model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, task_type=kind, target_modules=targets))
@@ -241,23 +246,37 @@ def validate(job: dict[str, Any], fold: dict[str, list[int]]) -> float:
 
 
 def search(job: dict[str, Any]) -> dict[str, Any]:
-    """Optuna asks; every fold of a trial is a fresh model in a Trainer."""
+    """Optuna asks; every fold of a trial is a fresh model in a Trainer.
+
+    With a number of trials instead of their list, TPE proposes and the median pruner stops, as Optuna's guide shows.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    given = job["trials"]
 
     def objective(trial: optuna.Trial) -> float:
-        own = {"rate": trial.suggest_float("rate", 1e-5, 1e-1, log=True), "rank": trial.suggest_int("rank", 1, 64)}
-        return fmean(validate(job | own, fold) for fold in job["folds"])
+        rate = trial.suggest_float("rate", 1e-5, 1e-1, log=True)
+        own = {"rate": rate, "rank": 2 ** trial.suggest_int("log2_rank", 0, 6)}
+        scores = []
+        for step, fold in enumerate(job["folds"]):
+            scores.append(validate(job | own, fold))
+            trial.report(fmean(scores), step)
+            if isinstance(given, int) and trial.should_prune():
+                raise optuna.TrialPruned
+        return fmean(scores)
 
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        study = optuna.create_study(direction="maximize", storage=f"sqlite:///{folder}/optuna.db")
-        for rate, rank in job["trials"]:
-            study.enqueue_trial({"rate": rate, "rank": rank})
-        study.optimize(objective, n_trials=len(job["trials"]))
+        start, began = time.perf_counter(), datetime.now()
+        sampler, pruner = optuna.samplers.TPESampler(seed=job.get("seed", 0)), optuna.pruners.MedianPruner()
+        storage = f"sqlite:///{folder}/optuna.db"
+        study = optuna.create_study(storage=storage, sampler=sampler, pruner=pruner, direction="maximize")
+        for rate, rank in () if isinstance(given, int) else given:
+            study.enqueue_trial({"rate": rate, "log2_rank": int(math.log2(rank))})
+        study.optimize(objective, n_trials=given if isinstance(given, int) else len(given))
         seconds = time.perf_counter() - start
-    return {"search": seconds, "losses": [t.value for t in study.trials]}
+    known = complete_trials(study.trials, began, "rate")
+    return {"search": seconds, "losses": [trial.value for trial in study.trials], "known": known}
 
 
 if __name__ == "__main__":
