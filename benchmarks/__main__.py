@@ -62,7 +62,7 @@ def main(
     """Run, and write results.md and results.json after every row."""
     began, longest = time.monotonic(), dict[str, float]()
     material = {shape: make_material(Path(keep), shape) for shape in shapes.split(",")}
-    about = {"machine": _machine(threads), "note": note, "rates": _rates(threads)}
+    about = {"machine": machine_name(threads), "note": note, "rates": matmul_rates(threads)}
     about["command"] = " ".join(sys.argv[1:])
     results: dict[str, Results] = {shape: {} for shape in material}
     for _, row, shape in ((r, row, s) for r in range(repeats) for row in rows.split(",") for s in material):
@@ -79,7 +79,7 @@ def main(
         job |= {"out": str(Path(keep) / "out")} | drawn(str(task), row, size)
         sides = results[shape].setdefault(row, {side: [] for side in SIDES})
         for side in SIDES:
-            measured = _run(side, job)
+            measured = run_side(side, job)
             sides[side].append(measured)
             shown = {key: value for key, value in measured.items() if key != "losses"}
             click.echo(f"{shape} {row:10} {side:5} {json.dumps(shown)}", err=True)
@@ -119,7 +119,8 @@ def trials(count: int) -> list[tuple[float, int]]:
     return [(10 ** rng.uniform(-4, -2.5), 2 ** rng.randint(0, 5)) for _ in range(count)]
 
 
-def _run(side: str, job: dict[str, Any]) -> dict[str, Any]:
+def run_side(side: str, job: dict[str, Any]) -> dict[str, Any]:
+    """What a side measured, in a process of its own."""
     module = "benchmarks.ours" if side == "ours" else "benchmarks.plain"
     environment = os.environ | {"OMP_NUM_THREADS": str(job["threads"]), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
@@ -132,7 +133,8 @@ def _run(side: str, job: dict[str, Any]) -> dict[str, Any]:
     return measured
 
 
-def _machine(threads: int) -> str:
+def machine_name(threads: int) -> str:
+    """Processor, cores and versions."""
     import torch
 
     ask = getattr(torch.cpu, "get_capabilities", None)
@@ -140,7 +142,7 @@ def _machine(threads: int) -> str:
     return f"{name}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}"
 
 
-def _rates(threads: int) -> str:
+def matmul_rates(threads: int) -> str:
     """The matmul rates of this machine, which bound every ratio here."""
     import torch
 

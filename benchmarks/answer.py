@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from benchmarks.__main__ import HERE, _machine, _rates, _run, drawn
+from benchmarks.__main__ import HERE, drawn, machine_name, matmul_rates, run_side
 from benchmarks.material import KEEP, TASK
 
 SIZE: dict[str, Any] = {"per_label": 16, "epochs": 10, "folds": 4, "workers": 1, "evaluation": 500, "rate": 5e-4}
@@ -44,9 +44,9 @@ def main(
     size = SIZE | {"epochs": epochs, "trials": same}
     job = size | {"work": "search", "model": str(Path(model).resolve()), "task": str(task), "threads": threads}
     job |= {"cuda": False, "out": str(Path(keep) / "out")} | drawn(str(task), "search", size)
-    found: dict[str, Any] = {"same": {}, "own": {"ours": [], "bf16": []}, "machine": _machine(threads)}
+    found: dict[str, Any] = {"same": {}, "own": {"ours": [], "bf16": []}, "machine": machine_name(threads)}
     for side in ("ours", "bf16", "fp32") if same else ():
-        found["same"][side] = _run(side, job | {"trials": job["trials"][:same]})
+        found["same"][side] = run_side(side, job | {"trials": job["trials"][:same]})
         click.echo(f"{time.monotonic() - began:5.0f} s  {side}: {found['same'][side]['search']:.1f} s", err=True)
     tested: dict[str, float] = {}
 
@@ -54,17 +54,17 @@ def main(
         """Of this configuration on test, trained on all rows."""
         key = f"{rate:.6g} {rank}"
         if key not in tested:
-            tested[key] = _run("ours", job | {"work": "lora", "rate": rate, "rank": rank})["accuracy"]
+            tested[key] = run_side("ours", job | {"work": "lora", "rate": rate, "rank": rank})["accuracy"]
         return tested[key]
 
     mark = max((accuracy(*one) for one in wide(drawn_at_random)), default=0.0)
     click.echo(f"{time.monotonic() - began:5.0f} s  best of {drawn_at_random} random trials: {mark:.3f}", err=True)
     for seed in range(seeds):
         for side, known in found["own"].items():
-            told = _run(side, job | {"trials": own, "seed": seed})
+            told = run_side(side, job | {"trials": own, "seed": seed})
             known.append({"seconds": reached(told["known"], mark, accuracy), "whole": told["search"], "seed": seed})
             click.echo(f"{time.monotonic() - began:5.0f} s  {side}: {known[-1]}", err=True)
-    found |= {"mark": mark, "tested": tested, "rates": _rates(threads), "size": job | {"folds": 4, "rows": 0}}
+    found |= {"mark": mark, "tested": tested, "rates": matmul_rates(threads), "size": job | {"folds": 4, "rows": 0}}
     Path(out, "answer.json").write_text(json.dumps(found, indent=1) + "\n")
     text = page(found, note, drawn_at_random, own)
     Path(out, "answer.md").write_text(text)
