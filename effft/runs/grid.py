@@ -212,26 +212,27 @@ class Comparison(BaseModel):
         """The comparison with what the command line gives.
 
         Args:
-            tasks: Only the grids that name one stay; where none does, the first one stays, with these tasks.
-            strategies: Replace those of the first grid; the other grids keep what is named here. () = as in the file.
+            tasks: Where grids name them all, every grid keeps its own; else they replace those of the first grid.
+                () = as in the file.
+            strategies: Likewise, of the grids that are left.
             settings: Replace settings of all grids. A model that grids name among their `models` keeps these grids.
             fields: Other fields of every grid; None = as in the file.
         """
         given = {name: value for name, value in fields.items() if value is not None}
         given |= {"pairs": 0} if given.keys() & {"seeds", "data_seeds"} else {}
         given |= {"models": ()} if "model" in settings else {}
-        kept: Sequence[Grid] = self.grids
-        for key, values in (("models", [settings.get("model")]), ("tasks", tasks)):
-            kept = [grid for grid in kept if {*values} & {*getattr(grid, key)}] or kept
+        kept = [grid for grid in self.grids if settings.get("model") in grid.models] or list(self.grids)
+        for key, values in (("tasks", tasks), ("strategies", strategies)):
+            named = {*values} <= {value for grid in kept for value in getattr(grid, key)}
+            for place, grid in enumerate(kept if values else ()):
+                own = values if place == 0 and not named else [v for v in values if v in getattr(grid, key)]
+                kept[place] = grid.model_copy(update={key: tuple(own)})
+            kept = [grid for grid in kept if getattr(grid, key)]
         grids = []
-        for place, grid in enumerate(kept):
-            chosen = {"tasks": tuple(tasks) or grid.tasks, "strategies": tuple(strategies) or grid.strategies}
-            if place:
-                chosen = {key: tuple(v for v in values if v in getattr(grid, key)) for key, values in chosen.items()}
-            own = {"settings": grid.settings | dict(settings)}
-            own |= {"preferred": {name: value for name, value in grid.preferred.items() if name not in settings}}
-            if all(chosen.values()):
-                grids.append(grid.model_copy(update={**given, **chosen, **own}))
+        for grid in kept:
+            changed = {"settings": grid.settings | dict(settings)}
+            changed |= {"preferred": {name: value for name, value in grid.preferred.items() if name not in settings}}
+            grids.append(grid.model_copy(update={**given, **changed}))
         return self.model_copy(update={"grids": tuple(grids)})
 
 

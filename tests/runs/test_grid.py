@@ -94,6 +94,9 @@ grids:
     part = comparison_of(str(file), model="an/encoder").runs()
     assert [(run.variant, run.config.seed) for run in part] == [("lora", 0), ("lora", 1), ("lora", 2)]
     assert {run.config.task for run in comparison_of(str(file), task="mnli").runs()} == {"mnli"}
+    (pbft,) = comparison_of(str(file), "pbft").grids
+    assert (pbft.strategies, pbft.models) == (("pbft",), ("a/one", "a/two"))
+    assert [grid.strategies for grid in comparison_of(str(file), "lora,probe").grids] == [("lora", "probe"), ("lora",)]
     other = comparison_of(str(file), model="other", seeds=1).runs()
     assert [(run.variant, run.config.model) for run in other] == [("lora", "other"), ("pbft", "other")]
 
