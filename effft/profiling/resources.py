@@ -94,7 +94,7 @@ def held_by(backbone: Backbone) -> int:
 
 
 class Workload(NamedTuple):
-    """What a run did. tokens: those that training read; flops: of the linear maps (`effft.profiling.flops`)."""
+    """What a run did. tokens: those that training read; flops: of the linear maps (`effft.models.flops`)."""
 
     tokens: int
     train_flops: int

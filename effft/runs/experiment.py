@@ -2,7 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from effft.evaluation.forgetting import Forgetting
 from effft.evaluation.metric_keys import CROSS_VALIDATED, collect, headlines, home_split, ood_sets, to_table
 from effft.evaluation.remarks import cut_note, cut_share
 from effft.models.description import resolve_device
-from effft.profiling.flops import counted
+from effft.models.flops import counted
 from effft.profiling.resources import ResourceMeter, Workload, held_by, resources
 from effft.progress import ProgressCallback, silent
 from effft.runs.fit import StopCallback, adapt, out_of_fold_scores, training_items
@@ -83,7 +84,8 @@ def execute(
     process_group().must_agree("settings and examples", plan.fingerprint)
     notes = list(plan.notes)
     metrics: dict[str, float] = {}
-    tables, evaluation_flops = {}, 0
+    tables, cache = {}, session.feature_cache
+    flops_of = {"train": 0, "evaluation": 0}
     cross_validation_seconds = {}
     scale, curve, prior = 1.0, None, Calibration(1.0, (0.0,) * plan.task.score_shape[-1])
     if plan.folds is not None:
@@ -107,11 +109,22 @@ def execute(
     frozen = shared_backbone(plan)
     own = not session.keep or frozen is not None
     held = held_by(frozen or session.loaded_backbone(config, lm_head_of(plan))) if own else 0
+    cache.start_run()
     with ResourceMeter(resolve_device(config.device), held) as meter:
+
+        @contextmanager
+        def stage(name: str) -> Iterator[None]:
+            """Measure what runs inside; states that were computed before count as if they had been here."""
+            cache.start_stage()
+            with meter.stage(name), counted(learner.backbone.model, learner.head) as flops:
+                yield
+            meter.seconds[name] += cache.saved().seconds
+            flops_of[name] += flops.total + cache.saved().flops
+
         with meter.stage("load"):
             learner, teacher = build_learner(plan, frozen)
         forgetting = Forgetting(learner) if config.forgetting else None
-        with meter.stage("train"), counted(learner.backbone.model, learner.head) as trained:
+        with stage("train"):
             items = training_items(plan, learner, teacher)
             prompts = [item.prompt for item in items]
             notes += cut_note("train", prompts, learner.encoder)
@@ -119,16 +132,15 @@ def execute(
             learner.calibration, learner.risk_curve = calibration_of(plan, learner, progress), curve
             if curve is not None:
                 learner.calibration = (learner.calibration or prior).scaled(scale)
-        features = partial(session.feature_cache.frozen_features, learner) if session.keep else learner.frozen_features
+        features = partial(cache.frozen_features, learner) if session.keep else learner.frozen_features
         calibrations: dict[str, Calibration | None] = {}
         patterns: list[Mapping[str, object]] = []
         for name, split in plan.evaluated.items():
             slices = plan.task.split("train" if name == "validation" else name).slices
-            with meter.stage("evaluation"), counted(learner.backbone.model, learner.head) as flops:
+            with stage("evaluation"):
                 result = evaluate(
                     learner, name, split.examples, resolved.metric, slices, config.bootstrap, progress, features
                 )
-            evaluation_flops += flops.total
             leaks = {f"{name}/leaks": float(plan.leaks[name])} if name in plan.leaks else {}
             split_metrics = collect(result.metrics, leaks)
             metrics = collect(metrics, split_metrics)
@@ -149,7 +161,9 @@ def execute(
         closing |= forgetting.metrics()
         notes += forgetting.notes
     total = process_group().total
-    work = Workload(tokens, int(total(trained.total)), int(total(evaluation_flops)), resolved.threads)
+    meter.peak_bytes = cache.peak_of_run(meter.peak_bytes)
+    train_flops, evaluation_flops = (int(total(flops_of[name])) for name in ("train", "evaluation"))
+    work = Workload(tokens, train_flops, evaluation_flops, resolved.threads)
     closing |= resources(learner, meter, work)
     queries = sum(map(len, plan.evaluated.values()))
     closing["resources/queries_per_second"] = queries / meter.seconds.get("evaluation", 1.0)

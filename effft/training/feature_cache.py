@@ -3,14 +3,17 @@
 import hashlib
 import logging
 import tempfile
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from effft.models.flops import counted
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
 
@@ -20,11 +23,21 @@ MEMORY = 1 << 30
 """Bytes of states in memory; the least recently used sets go to files, which are mapped, not read."""
 
 
+@dataclass
+class Cost:
+    """What states took to compute: seconds, operations of the linear maps, peak memory of the run that did."""
+
+    seconds: float = 0.0
+    flops: int = 0
+    peak_bytes: int = 0
+
+
 class FeatureCache:
     """States by backbone, revision, layer, precision and prompts.
 
     A set of prompts is cached as a whole: the last bits of a prompt's states depend on what it was batched with, and
-    a run must give the same numbers whether or not another ran before it.
+    a run must give the same numbers whether or not another ran before it. That holds for its costs too: what a stage
+    of it found counts as if that stage had computed it (`saved`, `peak_of_run`).
 
     Attributes:
         computed: sets of prompts that were computed, not found.
@@ -35,6 +48,10 @@ class FeatureCache:
         self.computed = 0
         self._sets: OrderedDict[str, list[Tensor]] = OrderedDict()
         self._files: dict[str, Path] = {}
+        self._costs: dict[str, Cost] = {}
+        self._of_run: set[str] = set()
+        self._of_stage: set[str] = set()
+        self._saved = Cost()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def frozen_features(self, learner: Learner, items: Sequence[Item]) -> list[Item]:
@@ -45,10 +62,37 @@ class FeatureCache:
         states = self._find(key)
         if states is None:
             self.computed += 1
-            states = [item.state for item in learner.frozen_features(items) if item.state is not None]
+            start = time.perf_counter()
+            with counted(learner.backbone.model) as flops:
+                states = [item.state for item in learner.frozen_features(items) if item.state is not None]
+            self._costs[key] = Cost(time.perf_counter() - start, flops.total)
             self._sets[key] = states
             self._spill()
+        elif key not in self._of_stage:
+            self._saved.seconds += self._costs[key].seconds
+            self._saved.flops += self._costs[key].flops
+        self._of_run.add(key)
+        self._of_stage.add(key)
         return [item._replace(state=state) for item, state in zip(items, states, strict=True)]
+
+    def start_run(self) -> None:
+        """Forget which sets the run before had."""
+        self._of_run = set()
+
+    def start_stage(self) -> None:
+        """From here on, a set counts as saved the first time it is found."""
+        self._of_stage, self._saved = set(), Cost()
+
+    def saved(self) -> Cost:
+        """What the sets took that were found in this stage."""
+        return self._saved
+
+    def peak_of_run(self, peak_bytes: int) -> int:
+        """The peak of a run that ends, or that of the run which computed what this one found, where it was higher."""
+        for cost in (self._costs[key] for key in self._of_run):
+            cost.peak_bytes = cost.peak_bytes or peak_bytes
+            peak_bytes = max(peak_bytes, cost.peak_bytes)
+        return peak_bytes
 
     def _find(self, key: str) -> list[Tensor] | None:
         if key in self._sets:

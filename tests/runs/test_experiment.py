@@ -60,7 +60,7 @@ def test_every_strategy_tells_the_same(place: Path) -> None:
 
 @pytest.mark.parametrize("strategy", NAMED)
 def test_same_arguments_same_numbers(place: Path, strategy: str) -> None:
-    first, again = (go(place, strategy, session=Session())[0] for _ in range(2))  # kept states would save operations
+    first, again = (go(place, strategy, session=Session())[0] for _ in range(2))
     assert numbers(first) == numbers(again)
     assert first.tables == again.tables
 
@@ -79,11 +79,7 @@ def test_a_session_changes_no_number(place: Path, strategy: str) -> None:
         run(config.model_copy(update={"seed": seed, "learning_rate": rate}), MemoryTracker(), shared)
     computed = shared.feature_cache.computed
     together = run(config, MemoryTracker(), shared)
-    work = {"resources/train_flops", "resources/evaluation_flops"}  # kept states are not computed again
-    assert all(together.metrics[key] < alone.metrics[key] for key in work)
-    assert {k: v for k, v in numbers(together).items() if k not in work} == {
-        k: v for k, v in numbers(alone).items() if k not in work
-    }
+    assert numbers(together) == numbers(alone)  # the operations too, though kept states are not computed again
     assert shared.feature_cache.computed == computed == 4  # training, validation, and the two evaluation sets
 
 

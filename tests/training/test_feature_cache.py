@@ -7,8 +7,9 @@ import torch
 from backbones import save_backbone
 from helpers import EXAMPLES, learner_on
 
+from effft.models.flops import counted
 from effft.strategies.strategy import compose
-from effft.training.feature_cache import FeatureCache
+from effft.training.feature_cache import Cost, FeatureCache
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +46,23 @@ def test_where_nothing_is_frozen_nothing_is_kept(folder: Path) -> None:
     learner = learner_on(folder, compose("lora"))
     assert store.frozen_features(learner, learner.items(EXAMPLES)) == learner.items(EXAMPLES)
     assert store.computed == 0
+
+
+@pytest.mark.parametrize("spec", ["probe", "adaptive"])
+def test_what_an_earlier_run_computed_costs_a_stage_as_much(folder: Path, spec: str) -> None:
+    store = FeatureCache()
+    learner = learner_on(folder, compose(spec).with_parameters({"layers": 1} if spec == "adaptive" else {}))
+    items = learner.items(EXAMPLES)
+    with counted(learner.backbone.model) as flops:
+        store.frozen_features(learner, items)
+    assert store.saved() == Cost()
+    assert store.peak_of_run(1000) == 1000
+    store.start_run()
+    for _ in range(2):
+        store.start_stage()
+        store.frozen_features(learner, items)
+        seconds = store.saved().seconds
+        store.frozen_features(learner, items)  # what a stage asks for twice it computes once
+        assert store.saved().seconds == seconds > 0
+        assert store.saved().flops == flops.total > 0
+    assert [store.peak_of_run(peak) for peak in (900, 1100)] == [1000, 1100]

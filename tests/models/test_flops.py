@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from effft.config import RunConfig
 from effft.models.backbone import load
-from effft.profiling.flops import counted
+from effft.models.flops import counted
 from effft.runs.experiment import execute
 from effft.runs.plan import prepare
 from effft.runs.session import Session
