@@ -1,6 +1,7 @@
 """The answer of a report in sentences made from its numbers: what to use, its cost, how sure that is, what fails."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from effft.reports.data import ReportData, metric_names, split_title
 from effft.reports.groups import HOME, MEMORY, OOD_MEAN, QUERY_TIME, SHARE, TUNED, RunGroup
 from effft.reports.pairwise import LEVEL, Pair, pairs_between
 from effft.reports.searches import StudyRecord
+from effft.reports.slices import ENOUGH, slice_size
 from effft.strategies.strategy import SUMMARY
 
 FEW = 5  # Pairs below which an interval is called rough.
@@ -52,7 +54,7 @@ def answer(data: ReportData, backbone: str, studies: Sequence[StudyRecord]) -> d
         others = [group for group in groups if group is not chosen]
         pairs = pairs_between([(chosen, other) for other in others], [data.home], data.primary)
         equal = {pair.other for pair in pairs if pair.pairs > 1 and pair.low <= 0}
-        found["Use"] = _use(data, chosen, amount, others)
+        found["Use"] = chain(_usefulness(data, chosen, groups), _use(data, chosen, amount, others))
         found["As good"] = _as_good(chosen, [group for group in others if group.variant in equal], pairs)
         found["Cost"] = _cost(data, chosen, groups)
         ood = [pairs_between([(chosen, other) for other in others], [split], data.primary) for split in data.splits[1:]]
@@ -60,8 +62,30 @@ def answer(data: ReportData, backbone: str, studies: Sequence[StudyRecord]) -> d
     else:
         found["Use"] = iter([f"No run has a score on {chosen_on(data)}, and nothing here is chosen by a test score."])
     found["What fails"] = _fails(data, groups, chosen)
+    controls = [g for g in data.groups_in(data.controls) if (g.backbone, g.amount) == (backbone, amount)]
+    found["Controls"] = _controls(data, controls, groups)
     found["Tuning adds"] = _tuning(data, groups, studies)
     return {name: text for name, sentences in found.items() if (text := " ".join(sentences))}
+
+
+def _usefulness(data: ReportData, chosen: RunGroup, groups: Sequence[RunGroup]) -> Iterator[str]:
+    """That the choice, or all, are not told from an answer without knowledge in domain; nothing where it is."""
+    known = data.references([chosen], data.home)
+    if known is None or not _no_better(data, chosen, data.home, max(known)):
+        return
+    than = "chance" if known[1] >= known[0] else f"always the most frequent label ({known[0]:.3f})"
+    where = f"better than {than} {split_title(data.home)} at {chosen.amount.phrase}"
+    able = [group for group in groups if not _no_better(data, group, data.home, max(known))]
+    if able:
+        reached = _some([f"{group.variant} ({_interval(group.score(HOME))})" for group in able])
+        by = "out of fold" if chosen_on(data) == CROSS_VALIDATED else "on validation"
+        verb = "are" if able[1:] else "is"
+        yield f"{chosen.variant}, the highest {by}, is not {where}; by the interval only {reached} {verb}."
+        return
+    cheapest = min(groups, key=lambda group: np.nan_to_num(group.median(MEMORY), nan=np.inf))
+    memory = cheapest.median(MEMORY)
+    cost = f"; if one must be used, {cheapest.variant} is the cheapest ({size(memory)})" if memory == memory else ""
+    yield f"Nothing here is {where}{cost}."
 
 
 def _use(data: ReportData, chosen: RunGroup, amount: Amount, others: Sequence[RunGroup]) -> Iterator[str]:
@@ -69,7 +93,8 @@ def _use(data: ReportData, chosen: RunGroup, amount: Amount, others: Sequence[Ru
     score, home = chosen.stat(f"{split}/{data.primary}"), chosen.score(HOME)
     assert score is not None
     assert home is not None
-    by = "out of fold" if split == CROSS_VALIDATED else "on validation"
+    by, rows = "out of fold" if split == CROSS_VALIDATED else "on validation", chosen.median("validation/examples")
+    by += f" ({rows:.0f} examples)" if split != CROSS_VALIDATED and rows == rows else ""
     yield f"{chosen.variant}, with {amount.examples}: the highest {data.primary} {by}, {score.mean:.3f}."
     if chosen.strategy in SUMMARY:
         yield f"({chosen.strategy}: {SUMMARY[chosen.strategy]}.)"
@@ -90,9 +115,8 @@ def _as_good(chosen: RunGroup, equal: Sequence[RunGroup], pairs: Sequence[Pair])
         rough = f", which are rough with {most} pairs" if most < FEW else ""
         yield f"None, by the intervals of the paired differences{rough}."
         return
-    gaps = [next(pair.text for pair in pairs if pair.other == group.variant) for group in equal]
-    names, them = _and([group.variant for group in equal]), "it" if len(equal) == 1 else "them"
-    yield f"{names}: {chosen.variant} minus {them} is {_and(gaps)} on the same seeds and shots."
+    gaps = [f"{g.variant} {next(pair.text for pair in pairs if pair.other == g.variant)}" for g in equal]
+    yield f"{_and(gaps)}: {chosen.variant} minus {'it' if len(equal) == 1 else 'each'}, on the same seeds and shots."
     for key, word in ((MEMORY, "needs less memory"), ("resources/train_seconds", "trains faster")):
         less = [group for group in equal if group.median(key) < chosen.median(key)]
         if less:
@@ -129,7 +153,7 @@ def _how_sure(data: ReportData, chosen: RunGroup, families: Sequence[Sequence[Pa
     draws = len(set(chosen.draws.tolist()))
     yield f"{runs} runs, {draws} draw{'s' * (draws > 1)} of the examples."
     for split, pairs in zip(data.splits, families, strict=True):
-        place = split_title(split) if split == data.home else f"on {split.removeprefix('ood/')} (OOD)"
+        place = _place(data, split)
         yield from _told_apart(f"{place[0].upper()}{place[1:]}", pairs)
     single = dict.fromkeys(pair.other for pairs in families for pair in pairs if pair.pairs < 2)
     if single:
@@ -173,17 +197,41 @@ def _fails(data: ReportData, groups: Sequence[RunGroup], chosen: RunGroup | None
                 scores = f"{data.primary} {least:.3f} to {most:.3f}"
                 yield f"{nobody.capitalize()} manages {name}: {scores}; {_uninformed(*known)}."
     hard = [
-        (max(means), f"{parts.slice_label} ({split_title(split)})")
+        (max(means), f"{parts.slice_label} ({split_title(split)}, {slice_size(groups, key)[0]:.0f} examples)")
         for split in data.splits
         for key, parts in slices_with(metric_names(data.frame), split, "accuracy").items()
-        if not parts.slice[1:] and (means := [stat.mean for group in trained if (stat := group.stat(key))])
+        if not parts.slice[1:]
+        and slice_size(groups, key)[0] >= ENOUGH
+        and (means := [stat.mean for group in trained if (stat := group.stat(key))])
     ]
     if hard:
         top, name = min(hard)
-        yield f"Hardest slice: {name}, where {nobody} has an accuracy above {top:.3f}."
-    chance = [group.variant for group in trained if _at_chance(data, group)]
-    if chance:
-        yield f"In domain no better than chance: {_some(chance)}."
+        yield f"Hardest slice of {ENOUGH} examples or more: {name}, where {nobody} has an accuracy above {top:.3f}."
+    guessed = []
+    for split in data.splits:
+        known = data.references(list(groups), split)
+        names = [g.variant for g in trained if known and _no_better(data, g, split, known[1])]
+        every = f"all {len(names)}" + (" that train" if len(trained) < len(groups) else "")
+        if names:
+            guessed.append(
+                f"{_place(data, split)} {every if names[1:] and len(names) == len(trained) else _some(names)}"
+            )
+    if guessed:
+        yield f"No better than chance: {'; '.join(guessed)}."
+
+
+def _controls(data: ReportData, controls: Sequence[RunGroup], groups: Sequence[RunGroup]) -> Iterator[str]:
+    """The controls that some strategy is not told from, or lies below, in domain."""
+    for control in controls:
+        pairs = pairs_between([(control, group) for group in groups], [data.home], data.primary)
+        ends = [(pair.low, pair.high) if pair.pairs > 1 else (pair.difference, pair.difference) for pair in pairs]
+        above, same = sum(low > 0 for low, _ in ends), sum(low <= 0 <= high for low, high in ends)
+        said = [
+            f"{word} {count} of {len(pairs)}" for word, count in (("above", above), ("not told from", same)) if count
+        ]
+        if said and (stat := control.score(HOME)):
+            strategies = "strategy" if len(pairs) == 1 else "strategies"
+            yield f"{control.variant} reaches {_interval(stat)} {split_title(data.home)}: {_and(said)} {strategies}."
 
 
 def _uninformed(majority: float, chance: float) -> str:
@@ -192,9 +240,10 @@ def _uninformed(majority: float, chance: float) -> str:
     return f"{most} {chance:.3f}"
 
 
-def _at_chance(data: ReportData, group: RunGroup) -> bool:
-    stat, known = group.score(HOME), data.references([group], data.home)
-    return stat is not None and known is not None and stat.interval[0] <= known[1]
+def _no_better(data: ReportData, group: RunGroup, split: str, reference: float) -> bool:
+    """Whether the interval of a score does not lie above the reference."""
+    limits = data.limits(group, split)
+    return limits is not None and limits[1] <= reference
 
 
 def _tuning(data: ReportData, groups: Sequence[RunGroup], studies: Sequence[StudyRecord]) -> Iterator[str]:
@@ -207,6 +256,10 @@ def _tuning(data: ReportData, groups: Sequence[RunGroup], studies: Sequence[Stud
     for study in studies:
         if study.sentences:
             yield f"{study.label}: {study.sentences[0]}"
+
+
+def _place(data: ReportData, split: str) -> str:
+    return split_title(split) if split == data.home else f"on {split.removeprefix('ood/')} (OOD)"
 
 
 def _interval(stat: object) -> str:

@@ -112,6 +112,17 @@ class ReportData:
         """Numbers of examples, ascending."""
         return sorted({group.amount for group in self.groups if group.backbone == backbone})
 
+    def limits(self, group: RunGroup, split: str) -> tuple[float, float, float] | None:
+        """A score and its interval: over runs, of a single run over its examples, else the score itself."""
+        stat = group.score(split)
+        if stat is None:
+            return None
+        if stat.low is not None:
+            return stat.mean, *stat.interval
+        ends = (group.stat(f"{split}/{self.primary}_{end}") for end in ("low", "high"))
+        low, high = (end.mean if end else stat.mean for end in ends)
+        return stat.mean, low, high
+
     def references(self, groups: list[RunGroup], split: str) -> tuple[float, float] | None:
         """What always answering the most frequent label, and guessing, score; None where no run logged it."""
         for group in groups:

@@ -241,17 +241,11 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> ResultsTable:
 
 
 def remarks(data: ReportData, group: RunGroup) -> Iterator[str]:
-    """'in domain at chance', 'ood/x below majority': which scores knowing nothing would reach too.
-
-    The interval is that over runs; for a single run, its own over examples; else the score itself.
-    """
+    """'in domain at chance', 'ood/x below majority': which scores knowing nothing would reach too."""
     for split in data.splits:
-        stat, known = group.score(split), data.references([group], split)
-        if stat is not None and known is not None:
-            ends = [group.stat(f"{split}/{data.primary}_{end}") for end in ("low", "high")]
-            low, high = (end.mean if end else stat.mean for end in ends) if stat.low is None else stat.interval
-            if remark := chance_remark(stat.mean, low, high, *known):
-                yield f"{split_title(split)} {remark}"
+        limits, known = data.limits(group, split), data.references([group], split)
+        if limits and known and (remark := chance_remark(*limits, *known)):
+            yield f"{split_title(split)} {remark}"
     if group.copies:
         yield f"{group.copies} identical result{'s' * (group.copies > 1)} counted once"
 

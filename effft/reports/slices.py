@@ -11,23 +11,27 @@ from effft.reports.data import ReportData, metric_names, split_title
 from effft.reports.groups import RunGroup
 
 MOST = 200  # Slices in one table: those on which the strategies differ most; the file measures.csv has all.
+ENOUGH = 30  # Examples from which on a slice is named as the hardest, and stands before smaller ones.
 
 
 def slice_tables(data: ReportData, backbone: str, amount: Amount) -> Iterator[Table]:
-    """A table for every split that has slices: those of a dimension together, the most contested first."""
+    """A table for every split that has slices: those of a dimension together, large and contested ones first."""
     groups, names = data.groups_on(backbone, amount), metric_names(data.frame)
     for split in data.splits:
         judged = [place for place, group in enumerate(groups) if group.trains] or range(len(groups))
-        rows: list[tuple[str, float, list[str]]] = []
+        rows: list[tuple[str, tuple[bool, float], list[str]]] = []
         for key, parts in slices_with(names, split, "accuracy").items():
             means = [stat.mean if (stat := group.stat(key)) else None for group in groups]
             if known := [mean for place in judged if (mean := means[place]) is not None]:
                 dimension = ", ".join(name for name, _ in parts.slice)
                 value = ", ".join(value or "(blank)" for _, value in parts.slice)
                 cells = ["-" if mean is None else f"{mean:.2f}" for mean in means]
-                rows.append((dimension, max(known) - min(known), [value, _examples(groups, key), *cells]))
-        kept = sorted(rows, key=lambda row: -row[1])[:MOST]
-        kept.sort(key=lambda row: (row[0].count(","), row[0], -row[1]))
+                least, most = slice_size(groups, key)
+                count = "-" if np.isnan(least) else f"{least:.0f}" if least == most else f"{least:.0f} to {most:.0f}"
+                order = (not least >= ENOUGH, min(known) - max(known))
+                rows.append((dimension, order, [value, count, *cells]))
+        kept = sorted(rows, key=lambda row: row[1])[:MOST]
+        kept.sort(key=lambda row: (row[0].count(","), row[0], row[1]))
         if kept:
             more = f" The {MOST} with the widest spread of {len(rows)}; measures.csv has all." if rows[MOST:] else ""
             on = f" on {backbone}" if len(data.backbones) > 1 else ""
@@ -41,8 +45,8 @@ def slice_tables(data: ReportData, backbone: str, amount: Amount) -> Iterator[Ta
             )
 
 
-def _examples(groups: Sequence[RunGroup], key: str) -> str:
-    """How many examples a slice has, '90 to 400' where the runs were not measured on equally many."""
+def slice_size(groups: Sequence[RunGroup], key: str) -> tuple[float, float]:
+    """How many examples a slice has, least and most over the runs; NaN where none logged it."""
     counts = np.concatenate([group.values(key.removesuffix("accuracy") + "examples") for group in groups])
-    least, most = (f"{end(counts):.0f}" for end in (np.nanmin, np.nanmax)) if (counts == counts).any() else ("-", "-")
-    return least if least == most else f"{least} to {most}"
+    known = counts[counts == counts]
+    return (float(known.min()), float(known.max())) if len(known) else (np.nan, np.nan)

@@ -1,5 +1,6 @@
 """What the report recommends: by validation alone, and nothing as better that the paired test does not tell apart."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -8,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import InMemory, stored
 
+from effft.config import Amount
 from effft.errors import InputError
 from effft.reports.advice import answer, choose
 from effft.reports.colors import MARKS, NAMED, OTHERS, colour, mark
 from effft.reports.data import ReportData, as_frame, select_runs
 from effft.reports.report import build
+from effft.reports.slices import slice_tables
 from effft.strategies.strategy import NAMED as NAMED_STRATEGIES
 from effft.tracking.reading import StoredRun
 
@@ -37,7 +40,7 @@ def test_the_choice_follows_validation_whatever_the_tests_say(validation: list[f
     chosen = choose(data, data.groups)
     assert chosen is not None
     assert chosen.variant == names[int(np.argmax(validation))]
-    assert answer(data, "m", [])["Use"].startswith(f"{chosen.variant}, with 8 examples per label")
+    assert f"{chosen.variant}, with 8 examples per label: the highest" in answer(data, "m", [])["Use"]
 
 
 def test_better_is_said_of_what_the_test_tells_apart_and_of_nothing_else() -> None:
@@ -50,7 +53,7 @@ def test_better_is_said_of_what_the_test_tells_apart_and_of_nothing_else() -> No
     assert "better" not in few["How sure"]
     assert "In domain: above probe by the interval of the paired difference (3 pairs are too few" in few["How sure"]
     same = answer(data_of(*runs_of("lora", [0.8, 0.9], 0.9), *runs_of("pbft", [0.9, 0.8])), "m", [])
-    assert same["As good"].startswith("pbft: lora minus it is +0.000 [-0.100, +0.100]")
+    assert same["As good"].startswith("pbft +0.000 [-0.100, +0.100]: lora minus it, on the same seeds")
     assert "above" not in same["How sure"]
     assert "In domain: not told apart from pbft." in same["How sure"]
 
@@ -66,6 +69,69 @@ def test_how_sure_speaks_of_every_ood_set_too() -> None:
     assert "; worse than pbft by the paired test" in said["How sure"]
 
 
+def at(level: float, **more: float) -> dict[str, float]:
+    """Metrics of a run with this score everywhere, where guessing has 0.5 and the most frequent label 0.6."""
+    scores = {"in_domain__accuracy": level, "ood__far__accuracy": level, "validation__accuracy": 0.9}
+    splits = ("in_domain", "ood__far")
+    return scores | {f"{s}__{n}": v for s in splits for n, v in (("majority", 0.6), ("chance", 0.5))} | more
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.sampled_from([0.5, 0.58, 0.7, 0.9]), min_size=2, max_size=3))
+def test_what_knows_nothing_is_not_recommended(levels: list[float]) -> None:
+    names = ("lora", "pbft", "probe")[: len(levels)]
+    highest = {name: 0.9 - place / 10 for place, name in enumerate(names)}
+    data = data_of(
+        *(
+            stored(name, seed, **at(level + seed / 100, validation__accuracy=highest[name]))
+            for name, level in zip(names, levels, strict=True)
+            for seed in (0, 1)
+        )
+    )
+    said, able = answer(data, "m", []), [name for name, level in zip(names, levels, strict=True) if level > 0.6]
+    than = "better than always the most frequent label (0.600) in domain at 8 per label"
+    if not able:
+        assert said["Use"].startswith(f"Nothing here is {than}; if one must be used, lora is the cheapest (4.5 MB).")
+    elif "lora" in able:
+        assert said["Use"].startswith("lora, with 8 examples per label: the highest accuracy on validation (50 ex")
+    else:
+        assert said["Use"].startswith(f"lora, the highest on validation, is not {than}; by the interval only {able[0]}")
+    guessing = [name for name, level in zip(names, levels, strict=True) if level == 0.5]
+    for place in ("in domain", "on far (OOD)"):
+        words = f"all {len(names)}" if guessing == [*names] else " and ".join(guessing)
+        assert (f"{place} {words}" in said["What fails"].partition("No better than chance: ")[2]) == bool(guessing)
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [(0.7, "not told from 2 of 2"), (0.95, "above 2 of 2"), (0.8, "above 1 of 2 and not told from 1 of 2"), (0.4, "")],
+)
+def test_a_control_that_ties_or_beats_strategies_is_told(score: float, words: str) -> None:
+    scores = {"lora": (0.9, 0.7), "pbft": (0.71, 0.69), "bag of words": (score, score)}
+    runs = [stored(name, seed, **at(pair[seed])) for name, pair in scores.items() for seed in (0, 1)]
+    runs = [replace(run, tags={**run.tags, "kind": "control"}) if "bag" in run.name else run for run in runs]
+    said = answer(data_of(*(replace(run, name=run.name.replace(" ", " · ", 1)) for run in runs)), "m", [])
+    assert said.get("Controls", "") == (
+        words and f"bag reaches {score:.3f} [{score:.3f}, {score:.3f}] in domain: {words} strategies."
+    )
+
+
+def test_only_a_slice_with_enough_examples_is_the_hardest() -> None:
+    few = {"ood/far/slice/topic.a/examples": 7.0}
+    many = {"ood/far/slice/topic.b/accuracy": 0.2, "ood/far/slice/topic.b/examples": 60.0}
+    runs = [
+        stored(name, seed, **at(0.9, **few, **many) | {"ood/far/slice/topic.a/accuracy": contested})
+        for name, contested in (("lora", 0.0), ("pbft", 0.1))
+        for seed in (0, 1)
+    ]
+    said = answer(data_of(*runs), "m", [])["What fails"]
+    assert "Hardest slice of 30 examples or more: topic = b (ood/far, 60 examples)" in said
+    assert [row[:2] for table in slice_tables(data_of(*runs), "m", Amount(8)) for row in table.rows][-2:] == [
+        ["b", "60"],
+        ["a", "7"],
+    ]
+
+
 @pytest.mark.parametrize("idle", ["", "icl"])
 def test_what_fails_is_said_of_no_more_strategies_than_it_holds_for(idle: str) -> None:
     known = {
@@ -77,7 +143,7 @@ def test_what_fails_is_said_of_no_more_strategies_than_it_holds_for(idle: str) -
     said = answer(data_of(*runs), "m", [])
     who = "strategy that trains" if idle else "strategy"
     beside = "always the most frequent label has 0.600, guessing 0.500."
-    assert said["What fails"].startswith(f"No {who} manages far: accuracy 0.520 to 0.520; {beside} Hardest slice: ")
+    assert said["What fails"].startswith(f"No {who} manages far: accuracy 0.520 to 0.520; {beside} Hardest slice of ")
     assert f"where no {who} has an accuracy above 0.100" in said["What fails"]
     assert (f"icl is highest on validation and reaches 0.600 in domain; {beside}" in said["Cost"]) == bool(idle)
 
