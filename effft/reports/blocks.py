@@ -18,6 +18,7 @@ class Table:
         quiet: Numbers of the rows that are references.
         kind: How the page shows it: 'results', 'slices', 'pairs', 'plain'.
         keys: For every row the group or the strategy that it is about, '' for none.
+        middle: Of slices, the accuracy without a colour: red below, blue above.
         where: Which choice on the page shows it: {'backbone': 'tiny-lm', 'amount': '32'}; {} always.
     """
 
@@ -28,6 +29,7 @@ class Table:
     quiet: Sequence[int] = ()
     kind: str = "plain"
     keys: Sequence[str] = ()
+    middle: float = 0.5
     where: Mapping[str, str] = field(default_factory=dict)
 
 

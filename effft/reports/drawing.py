@@ -93,13 +93,13 @@ def _memory(data: ReportData, backbone: str, amount: Amount) -> str:
     still = Still(f"{data.home_title} against peak memory (MB), {amount.phrase}", 4.4)
     steps = pareto(groups, MEMORY)
     x, y = [group.median(MEMORY) for group in steps], [group.mean() for group in steps]
-    still.axes.plot(x, y, color=GUIDE, linestyle=":", drawstyle="steps-post", label="front")
+    still.axes.plot(x, y, color=GUIDE, linestyle="--", drawstyle="steps-post", label="front")
     for group in groups:
         if stat := group.score(data.home):
             at = group.median(MEMORY), stat.mean
             still.point(*at, group.strategy, group.variant, group.variant, yerr=stat.interval)
     _log(still.axes.xaxis, still.axes.set_xscale)
-    still.axes.set_xlabel("peak memory (MB)")
+    still.axes.set_xlabel("peak memory (MB), logarithmic")
     still.axes.set_ylabel(f"{split_title(data.home)} {data.primary}")
     still.canvas.legend(loc="outside right upper", frameon=False)
     return still.svg()
@@ -125,6 +125,7 @@ def _log(axis: Any, set_scale: Any) -> None:
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     set_scale("log")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 30 * low else (1, 1.5, 2, 3, 5, 7)))
     axis.set_major_formatter(EngFormatter(sep=""))
     axis.set_minor_formatter(NullFormatter())

@@ -100,12 +100,19 @@ def page(
         policy=f"script-src 'sha256-{_digest(js)}'; style-src 'sha256-{_digest(css)}'; img-src data:",
         anchor=anchor,
         breakable=breakable,
+        shade=shade,
         plain=plain,
     )
 
 
 def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def shade(value: float, middle: float) -> int:
+    """The colour of a share: 0 (reddest) to 10 (bluest), 5 at the middle."""
+    part = (value - middle) / ((1 - middle if value > middle else middle) or 1)
+    return round(5 + 5 * part)
 
 
 def breakable(text: str) -> tuple[str, str]:

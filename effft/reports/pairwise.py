@@ -95,11 +95,14 @@ def pairs_section(data: ReportData, pairs: list[Pair]) -> list[Block]:
         here = [pair for pair in pairs if (pair.backbone, pair.amount) == (data.backbones[place], amount)]
         counts = sorted({pair.pairs for pair in here})
         number = f"{counts[0]} to {counts[-1]}" if counts[1:] else str(counts[0])
-        clear = sum(pair.p_holm < LEVEL for pair in here)
-        line = f"{clear} of {len(here)} differences hold at {LEVEL} after Holm's correction, {number} pairs each."
-        if smallest_p(counts[-1]) > LEVEL / len(here):
-            line += " None can hold with so few pairs: run more seeds and data_seeds."
-        blocks += [_triangle(data, [p for p in here if p.split == split], line) for split in _splits(here)]
+        few = " None can hold with so few pairs: run more seeds and data_seeds."
+        more = few if smallest_p(counts[-1]) > LEVEL / len(here) else ""
+        for split in _splits(here):
+            own = [pair for pair in here if pair.split == split]
+            total = f" over all {len(here)}" if len(own) < len(here) else ""
+            clear = f"{sum(pair.p_holm < LEVEL for pair in own)} of {len(own)} differences hold at {LEVEL}"
+            line = f"{clear} after Holm's correction{total}, {number} pairs each.{more}"
+            blocks.append(_triangle(data, own, line))
     return blocks
 
 

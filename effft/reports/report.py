@@ -1,5 +1,6 @@
 """The report of a task: what its runs say, as a page, as Markdown, as CSV files and as still figures."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from effft.reports.warnings import find_missing, find_warnings
 from effft.strategies.strategy import SUMMARY
 from effft.tracking.reading import RunReader, StoredRun
 
+SEEDS = ["seed", "data_seed"]
 RESULTS = (
     "Mean ± standard deviation over distinct runs of {metric}, with a 95 % bootstrap interval over seed x data_seed; "
     "gap is in domain minus the mean of the OOD sets (out of domain); costs are medians. Majority: always the most "
@@ -51,17 +53,18 @@ METRICS = {
 """Metrics in words, for who has not met them."""
 
 SCORES = (
-    "Small dots are single runs, the mark is their mean with its 95 % interval over seed x data_seed; a ring is a run "
-    "far below the others of its strategy. Dotted: chance; dashed: always the most frequent label."
+    "Small dots are single runs, the mark is their mean with its 95 % interval over seed x data_seed. Dotted: "
+    "chance; dashed: always the most frequent label."
 )
+RING = " A ring is a run far below the others of its strategy."
 TRADE = (
     "The dashed line joins the strategies that no other beats in both. Bars are 95 % intervals, dots are single runs; "
     "a cost is the median of its runs. Any two numbers can be set against each other."
 )
 LEARNING = "Means over distinct runs against the number of labelled examples."
 SLICES = (
-    "Accuracy, mean over distinct runs; below 0.5 red, above it blue; n is the number of examples. In each group those "
-    "slices come first on which the strategies that train differ most."
+    "Accuracy, mean over distinct runs; n is the number of examples. In each group those slices come first on which "
+    "the strategies that train differ most, and those of fewer than 30 examples last."
 )
 BREAK_EVEN = (
     "Seconds of training and answering together: training time + queries x time per query. Where two lines cross, the "
@@ -166,6 +169,7 @@ def build(
     sections += _sections(data, tables, pairs, (warnings, missing), studies)
     day = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     title, lead = f"{task}: which strategy works best, and at what cost", _lead(data)
+    command = portable(command)
     foot = f"Made {day} from {experiment} by effft." + (f" Again: {command}" if command else "")
     charts = [block for section in sections for block in section.blocks if isinstance(block, Chart)]
     still = {name: svg for b in data.backbones for name, svg in stills(data, b, data.amounts(b)[-1]).items()}
@@ -185,16 +189,34 @@ def build(
     return Report(data, files, tables, [*warnings, *missing], bool(running))
 
 
+def portable(command: str) -> str:
+    """A command line without the folders of this machine: paths below the working folder, of others the last part."""
+
+    def short(found: re.Match[str]) -> str:
+        path = Path(found[2])
+        return found[1] + (str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name)
+
+    return re.sub(r"(?<![^\s='\"])((?:sqlite:///)?)(/[^\s'\"]+)", short, command)
+
+
 def _lead(data: ReportData) -> str:
     frame = data.frame
     if not len(frame):
         return "No finished run of this task has been measured yet."
     return (
         f"{len(frame)} finished runs of {frame['strategy'].nunique()} strategies on {', '.join(data.backbones)}; "
-        f"{_count(frame, 'seed', 'seed')} and {_count(frame, 'data_seed', 'draw')} of the shots; metric {data.primary}"
+        f"{_seeds(frame)} of the shots; metric {data.primary}"
         + (f" ({METRICS[data.primary]})" if data.primary in METRICS else "")
         + (". In domain: examples like those that were trained on; OOD, out of domain: others." if data.sets else ".")
     )
+
+
+def _seeds(frame: pd.DataFrame) -> str:
+    """'5 seeds and 2 draws' where each was run with each, else '5 pairs of seed and draw'."""
+    pairs, seeds, draws = (len(frame[names].drop_duplicates()) for names in (SEEDS, SEEDS[:1], SEEDS[1:]))
+    if pairs < seeds * draws:
+        return f"{pairs} pairs of a seed and a draw"
+    return f"{_count(frame, 'seed', 'seed')} and {_count(frame, 'data_seed', 'draw')}"
 
 
 def _count(frame: pd.DataFrame, column: str, word: str) -> str:
@@ -218,7 +240,8 @@ def _sections(
         still = [(f"overview-{b}-{last[b].name}.svg", f"cost-{b}-peak-memory-mb.svg") for b in data.backbones]
         costs = any(group.median(MEMORY) == group.median(MEMORY) for group in data.groups)
         names = dict.fromkeys(group.strategy for group in data.groups if group.strategy in SUMMARY)
-        about = SCORES + (f" Strategies: {'; '.join(f'{name} ({SUMMARY[name]})' for name in names)}." if names else "")
+        about = SCORES + RING * any(group.fallen() for group in data.groups)
+        about += f" Strategies: {'; '.join(f'{name} ({SUMMARY[name]})' for name in names)}." if names else ""
         scores = Chart("scores", "Scores of every strategy", about, still=anchor(still[0][0]))
         yield Section("scores", "Scores", [scores])
         trade = Chart("trade", "Score against cost", TRADE, still=anchor(still[0][1]) if costs else "")

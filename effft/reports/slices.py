@@ -34,6 +34,16 @@ def slice_tables(data: ReportData, backbone: str, amount: Amount) -> Iterator[Ta
         kept.sort(key=lambda row: (row[0].count(","), row[0], row[1]))
         if kept:
             more = f" The {MOST} with the widest spread of {len(rows)}; measures.csv has all." if rows[MOST:] else ""
+            majority = next((m for group in groups if (m := group.mean_of(split, "majority"))), None)
+            below = [
+                g.variant for g in groups if majority and (mean := g.mean_of(split, "accuracy")) and mean < majority
+            ]
+            if majority:
+                more += f" Always the most frequent label of the split has {majority:.3f}: red below it, blue above."
+            else:
+                more += " Red below 0.5, blue above."
+            if below:
+                more += f" On the whole split below it: {', '.join(below) if len(below) < len(groups) else 'all'}."
             on = f" on {backbone}" if len(data.backbones) > 1 else ""
             yield Table(
                 ("slice", "n", *(group.variant for group in groups)),
@@ -41,6 +51,7 @@ def slice_tables(data: ReportData, backbone: str, amount: Amount) -> Iterator[Ta
                 f"{split_title(split).capitalize() if split == data.home else split}, {amount.examples}{on}.{more}",
                 kind="slices",
                 keys=[dimension for dimension, _, _ in kept],
+                middle=majority or 0.5,
                 where={"backbone": backbone, "split": split},
             )
 

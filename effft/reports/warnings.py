@@ -12,6 +12,7 @@ from effft.reports.results import identical_results, remarks
 MOST = 12
 """Names of one kind that are listed; the others are counted."""
 LEAK = re.compile(r"(\d+) of the training texts also occur in ([^\s]+?)\.(?=\s|$)")
+POOL = " also stand in train and "  # of what a run notes of evaluation examples in the file that shots are drawn from
 STATUSES = {"RUNNING": "not ended yet", "FAILED": "failed", "KILLED": "stopped", "SCHEDULED": "never started"}
 
 
@@ -70,6 +71,8 @@ def _unlike(data: ReportData) -> Iterator[str]:
 
 
 def _leaks(data: ReportData) -> Iterator[str]:
+    notes = dict.fromkeys(line for note in data.frame["notes"] for line in note.splitlines())
+    yield from (line for line in notes if POOL in line)
     leaks: dict[str, list[int]] = {}
     for count, split in LEAK.findall("\n".join(data.frame["notes"])):
         leaks.setdefault(split, []).append(int(count))

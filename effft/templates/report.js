@@ -70,11 +70,11 @@
     const known = values.filter((value) => value > 0), least = Math.min(...known), most = Math.max(...known);
     const zero = known.length < values.length, start = Math.log10(least) - (zero ? 0.6 : 0.08), end = Math.log10(most) + 0.08;
     const span = line(start, end, a, b), apart = Math.abs(b - a) / (end - start);
-    const steps = apart > 130 ? [1, 2, 5] : [1], every = Math.max(1, Math.ceil(42 / apart));
+    const steps = apart > 450 ? [1, 1.5, 2, 3, 5, 7] : apart > 130 ? [1, 2, 5] : [1], every = Math.max(1, Math.ceil(42 / apart));
     const ticks = [];
     for (let power = Math.floor(start); power <= end; power++) if (power % every === 0) for (const step of steps) ticks.push(step * 10 ** power);
     if (ticks.filter((tick) => Math.log10(tick) >= start && Math.log10(tick) <= end).length < 2) ticks.push(least, most);
-    return Object.assign((value) => (value > 0 ? span(Math.log10(value)) : a), { ticks: ticks.filter((t) => Math.log10(t) >= start && Math.log10(t) <= end), text: short, zero });
+    return Object.assign((value) => (value > 0 ? span(Math.log10(value)) : a), { ticks: ticks.filter((t) => Math.log10(t) >= start && Math.log10(t) <= end), text: short, zero, log: ", logarithmic" });
   };
   const scale = (m, values, a, b) => (m.kind === "cost" && values.some((value) => value > 0) ? logarithmic : linear)(values, a, b);
 
@@ -122,8 +122,8 @@
     for (const tick of x.ticks) parts.push(svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: box.top, y2: box.bottom }), svg("text", { class: "tick", x: x(tick), y: box.bottom + 16, "text-anchor": "middle" }, x.text(tick)));
     if (x.zero) parts.push(svg("text", { class: "tick", x: box.left, y: box.bottom + 16, "text-anchor": "middle" }, "0"));
     for (const tick of y ? y.ticks : []) parts.push(svg("line", { class: "grid", x1: box.left, x2: box.right, y1: y(tick), y2: y(tick) }), svg("text", { class: "tick", x: box.left - 7, y: y(tick) + 4, "text-anchor": "end" }, y.text(tick)));
-    if (names[0]) parts.push(svg("text", { x: (box.left + box.right) / 2, y: box.bottom + 36, "text-anchor": "middle", class: "note" }, names[0]));
-    if (names[1]) parts.push(svg("text", { x: 0, y: box.top - 12, class: "note" }, `${names[1]} ↑`));
+    if (names[0]) parts.push(svg("text", { x: (box.left + box.right) / 2, y: box.bottom + 36, "text-anchor": "middle", class: "note" }, names[0] + (x.log || "")));
+    if (names[1]) parts.push(svg("text", { x: 0, y: box.top - 12, class: "note" }, `${names[1]}${y.log || ""} ↑`));
     return parts;
   };
   const spread = (places, gap, low, high) => {

@@ -132,6 +132,14 @@ def test_only_a_slice_with_enough_examples_is_the_hardest() -> None:
     ]
 
 
+def test_slices_say_who_is_below_the_most_frequent_label_on_the_whole() -> None:
+    levels = {"lora": 0.9, "pbft": 0.55}
+    tables = slice_tables(data_of(*(stored(name, 0, **at(level)) for name, level in levels.items())), "m", Amount(8))
+    (table,) = tables
+    assert table.middle == 0.6
+    assert table.caption.endswith("has 0.600: red below it, blue above. On the whole split below it: pbft.")
+
+
 @pytest.mark.parametrize("idle", ["", "icl"])
 def test_what_fails_is_said_of_no_more_strategies_than_it_holds_for(idle: str) -> None:
     known = {

@@ -21,7 +21,8 @@ from effft.cli.app import app
 from effft.errors import InputError, RunError
 from effft.evaluation.metric_keys import headlines, to_table
 from effft.evaluation.statistics import front, holm, interval, sign_flip
-from effft.reports.report import Report, build
+from effft.reports.page import shade
+from effft.reports.report import Report, build, portable
 from effft.tracking.reading import RunReader
 from effft.tracking.sanitize import table_json
 from effft.tracking.tracker import GIVEN_TAG, METRICS_TAG
@@ -53,7 +54,7 @@ def test_it_has_every_part(client: MlflowClient, home: str) -> None:
     names = {"report.html", "report.md", "runs.csv", "results.csv", "differences.csv"}
     assert names <= set(made.files)
     text = made.files["report.md"]
-    for words in ("In short", "**Use.**", "**As good.**", "majority", "chance", "gap", "pairs each", "far below"):
+    for words in ("In short", "**Use.**", "**As good.**", "majority", "chance", "gap", "pairs each"):
         assert words in text
     page = made.files["report.html"]
     assert all(word in page for word in ("Learning curves", "Slices", "trainable parameters", "prefers-color-scheme"))
@@ -65,6 +66,53 @@ def test_it_has_every_part(client: MlflowClient, home: str) -> None:
     assert float(lora["low"]) < float(lora["mean"]) < float(lora["high"])
     assert lora["distinct_runs"] == "6"
     assert len(list(csv.DictReader(io.StringIO(made.files["runs.csv"])))) == 36
+
+
+def test_a_ring_is_explained_only_where_one_is_drawn(client: MlflowClient, home: str) -> None:
+    for seed in range(5):
+        log(client, home, "lora", seed, seed)
+    text = report(client).files["report.md"]
+    assert "A ring is" not in text
+    assert "5 pairs of a seed and a draw of the shots" in text
+    log(client, home, "lora", 5, 5, score=0.2)
+    assert "A ring is" in report(client).files["report.md"]
+
+
+def test_the_differences_of_a_table_are_counted_in_it(client: MlflowClient, home: str) -> None:
+    for strategy in ("lora", "vanilla", "probe"):
+        for seed in (0, 1):
+            log(client, home, strategy, seed)
+    text = report(client).files["report.md"]
+    assert "2 seeds and 1 draw of the shots" in text
+    for place in ("in domain", "ood/far"):
+        assert re.search(f"{place}, 8 examples per label. 0 of 3 differences hold at 0.05 after .* over all 6, 2", text)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_slices_are_red_below_the_middle_and_blue_above_it(one: float, other: float, middle: float) -> None:
+    low, high = sorted((one, other))
+    assert 0 <= shade(low, middle) <= shade(high, middle) <= 10
+    assert shade(middle, middle) == 5
+    assert (shade(low, middle) - 5) * (low - middle) >= 0
+
+
+def test_slices_stand_beside_the_most_frequent_label(client: MlflowClient, home: str) -> None:
+    for seed in (0, 1):
+        log(client, home, "lora", seed)
+    text = report(client).files["report.md"]
+    assert "the most frequent label of the split has 0.500: red below it, blue above." in text
+    assert "On the whole split" not in text
+
+
+@given(st.sampled_from(["sqlite:///", ""]), st.lists(st.from_regex(r"[\w.-]+", fullmatch=True), min_size=1, max_size=3))
+def test_a_page_names_no_folder_of_the_machine(kind: str, parts: list[str]) -> None:
+    elsewhere, here = f"/{'/'.join(['data', *parts])}", f"{Path.cwd()}/{'/'.join(parts)}"
+    wanted = f"effft compare --preset {kind}{Path(elsewhere).name} --seed 1/2"
+    assert portable(f"effft compare --preset {kind}{elsewhere} --seed 1/2") == wanted
+    assert (
+        portable(f"x --tracking-uri {kind}{here}") == f"x --tracking-uri {kind}{'/'.join(map(str, Path(*parts).parts))}"
+    )
+    assert portable("x --tracking-uri http://host:5000/a") == "x --tracking-uri http://host:5000/a"
 
 
 def test_unlike_things_are_never_averaged(client: MlflowClient, home: str) -> None:
@@ -92,8 +140,9 @@ def test_unlike_things_are_never_averaged(client: MlflowClient, home: str) -> No
 
 
 def test_copies_and_leaks_are_faults(client: MlflowClient, home: str) -> None:
+    pool = "6 examples of in_domain also stand in train and are left out"
     for seed in (0, 1, 2):
-        log(client, home, "lora", seed, score=0.7, notes="3 of the training texts also occur in ood/far.")
+        log(client, home, "lora", seed, score=0.7, notes=f"3 of the training texts also occur in ood/far.\n{pool}.")
     log(client, home, "vanilla", 0)
     log(client, home, "vanilla", 1)
     log(client, home, "probe", 1)
@@ -101,6 +150,7 @@ def test_copies_and_leaks_are_faults(client: MlflowClient, home: str) -> None:
     said = " ".join(made.warnings)
     assert "2 runs have exactly the results of another run" in said
     assert "Training texts also occur in ood/far, in 3 runs" in said
+    assert said.count(f"{pool}.") == 1
     assert "seeds that others have are missing for probe (1)" in said
     row = next(r for r in csv.DictReader(io.StringIO(made.files["results.csv"])) if r["strategy"] == "lora")
     assert row["distinct_runs"] == "1"
