@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
-from runs import log
+from runs import InMemory, log, stored
 
 from effft.cli.app import app
 from effft.errors import InputError, RunError
@@ -113,6 +113,14 @@ def test_a_page_names_no_folder_of_the_machine(kind: str, parts: list[str]) -> N
         portable(f"x --tracking-uri {kind}{here}") == f"x --tracking-uri {kind}{'/'.join(map(str, Path(*parts).parts))}"
     )
     assert portable("x --tracking-uri http://host:5000/a") == "x --tracking-uri http://host:5000/a"
+
+
+def test_memory_stands_on_an_axis_that_says_that_it_is_logarithmic() -> None:
+    costs = {"lora": 68.0, "vanilla": 342.0}
+    runs = [stored(name, 0, resources__peak_memory_mb=cost) for name, cost in costs.items()]
+    still = build(InMemory(runs), "dogs").files["cost-m-peak-memory-mb.svg"]
+    assert "peak memory (MB), logarithmic" in still
+    assert len(re.findall(r'<g id="xtick_', still)) >= 4
 
 
 def test_unlike_things_are_never_averaged(client: MlflowClient, home: str) -> None:
