@@ -76,8 +76,8 @@ def at(level: float, **more: float) -> dict[str, float]:
     return scores | {f"{s}__{n}": v for s in splits for n, v in (("majority", 0.6), ("chance", 0.5))} | more
 
 
-@settings(max_examples=12, deadline=None)
-@given(st.lists(st.sampled_from([0.5, 0.58, 0.7, 0.9]), min_size=2, max_size=3))
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from([0.5, 0.58, 0.9]), min_size=2, max_size=3))
 def test_what_knows_nothing_is_not_recommended(levels: list[float]) -> None:
     names = ("lora", "pbft", "probe")[: len(levels)]
     highest = {name: 0.9 - place / 10 for place, name in enumerate(names)}
@@ -91,11 +91,18 @@ def test_what_knows_nothing_is_not_recommended(levels: list[float]) -> None:
     said, able = answer(data, "m", []), [name for name, level in zip(names, levels, strict=True) if level > 0.6]
     than = "better than always the most frequent label (0.600) in domain at 8 per label"
     if not able:
-        assert said["Use"].startswith(f"Nothing here is {than}; if one must be used, lora is the cheapest (4.5 MB).")
+        start, _, rest = said["Use"].partition("; if one must be used, ")
+        assert start == f"Nothing here is {than}"
+        cheapest, _, rest = rest.partition(" is the cheapest (4.5 MB).")
+        assert rest
+        assert levels[names.index(cheapest)] == max(levels[:2])  # these two take as much, the third takes 5.5
     elif "lora" in able:
         assert said["Use"].startswith("lora, with 8 examples per label: the highest accuracy on validation (50 ex")
     else:
-        assert said["Use"].startswith(f"lora, the highest on validation, is not {than}; by the interval only {able[0]}")
+        start, _, rest = said["Use"].partition("; by the interval only ")
+        assert start == f"lora, the highest on validation, is not {than}"
+        told = rest.partition(" are. " if able[1:] else " is. ")[0]
+        assert [name for name in names if f"{name} (0." in told] == able
     guessing = [name for name, level in zip(names, levels, strict=True) if level == 0.5]
     for place in ("in domain", "on far (OOD)"):
         words = f"all {len(names)}" if guessing == [*names] else " and ".join(guessing)
