@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 from effft.config import RunConfig, make_config
 from effft.distributed.process_group import is_shard, join_process_group, process_group
 from effft.models.backbone import Backbone
-from effft.runs import fit
+from effft.runs import fit, learners
 from effft.runs.experiment import execute
 from effft.runs.plan import prepare
 from effft.runs.session import Session
@@ -59,20 +60,20 @@ def in_float64() -> Iterator[None]:
 
 
 @contextmanager
-def noted(found: list[Any], name: str) -> Iterator[None]:
-    """While open, what `fit.<name>` is called with (and returns) is kept."""
-    real = getattr(fit, name)
+def noted(found: list[Any], module: ModuleType, name: str) -> Iterator[None]:
+    """While open, what `<module>.<name>` is called with (and returns) is kept."""
+    real = getattr(module, name)
 
     def noting(*given: Any) -> Any:
         made = real(*given)
         found.append((given, made))
         return made
 
-    setattr(fit, name, noting)
+    setattr(module, name, noting)
     try:
         yield
     finally:
-        setattr(fit, name, real)
+        setattr(module, name, real)
 
 
 def whole(parameter: torch.Tensor) -> torch.Tensor:
@@ -84,12 +85,12 @@ def fitted(place: Path, strategy: str, kind: str, **values: object) -> tuple[dic
     """The moved parameters, and the metrics by step and seed of the training."""
     base = {"task": str(place / "task.yaml"), "model": str(place / kind), "per_label": 5, "epochs": 3, "bootstrap": 0}
     config = make_config({"threads": 1, "precision": "fp32", **base, "strategy": strategy, **values})
-    learners: list[Any] = []
+    made: list[Any] = []
     seeds: list[Any] = []
     tracker = MemoryTracker()
-    with noted(learners, "Learner"), noted(seeds, "private_randomness"):
+    with noted(made, learners, "Learner"), noted(seeds, fit, "private_randomness"):
         execute(prepare(config, Exact(keep=False)), tracker)
-    learner: Learner = learners[0][1]
+    learner: Learner = made[0][1]
     weights = {name: whole(p) for name, p in learner.trainable_parameters.items()}
     told = [(step, values) for step, values in tracker.history]
     return weights, {"history": told, "seeds": [given[0] for given, _ in seeds]}
