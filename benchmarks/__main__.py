@@ -61,6 +61,7 @@ def main(
 ) -> None:
     """Run, and write results.md and results.json after every row."""
     began, longest = time.monotonic(), dict[str, float]()
+    Path(out).mkdir(parents=True, exist_ok=True)
     material = {shape: make_material(Path(keep), shape) for shape in shapes.split(",")}
     about = {"machine": machine_name(threads), "note": note, "rates": matmul_rates(threads)}
     about["command"] = " ".join(sys.argv[1:])

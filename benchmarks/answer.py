@@ -40,6 +40,7 @@ def main(
     note: str, out: str, keep: str,
 ) -> None:  # fmt: skip
     """Run both, and write the tables."""
+    Path(out).mkdir(parents=True, exist_ok=True)
     began, task = time.monotonic(), write_rows(Path(keep) / "sentiment", data_dir)
     size = SIZE | {"epochs": epochs, "trials": same}
     job = size | {"work": "search", "model": str(Path(model).resolve()), "task": str(task), "threads": threads}

@@ -43,6 +43,7 @@ UNWANTED = ("mlflow", "optuna", "datasets")
 def main(device: str, quick: bool, minutes: float, out: str, keep: str) -> None:
     """Measure, print, write."""
     clock = Clock(60 * minutes - RESERVED)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "rows": []}
     found |= {"torch": torch.__version__, "peak_tflops": matmul_peak(device, 1024 if quick else 8192) / 1e12}
 
