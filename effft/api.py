@@ -16,7 +16,7 @@ from effft.progress import ProgressCallback, say, silent
 from effft.runs.compare import PlannedComparison
 from effft.runs.experiment import Result, execute
 from effft.runs.grid import comparison_of
-from effft.runs.plan import prepare
+from effft.runs.plan import check_saved, prepare
 from effft.runs.session import Session
 from effft.tracking import check_target, open_tracker
 from effft.tracking.tracker import Tracker, tracked
@@ -85,6 +85,8 @@ def track_run(
     keep: a new folder for the adapted model.
     """
     progress("load", 0, 0)
+    if keep:
+        check_saved(config)
     plan = prepare(config, Session(keep=False))
     tracker = open_tracker(target, plan.experiment, plan.name, plan.tags)
     with tracked(tracker):

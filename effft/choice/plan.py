@@ -9,7 +9,7 @@ from effft.choice.posterior import Unit
 from effft.config import PART_FIELDS, Amount, make_config
 from effft.errors import InputError
 from effft.evaluation.cross_validation import folds_of
-from effft.runs.plan import prepare, prepare_validation, with_amount
+from effft.runs.plan import check_saved, prepare, prepare_validation, with_amount
 from effft.runs.session import Session
 from effft.search.settings import FOLDS, HELD_OUT_SEED_OFFSET, Settings, StudyPlan
 from effft.search.spaces import Space
@@ -80,6 +80,7 @@ def plan_choice(
     own = {key: value for key, value in values.items() if key not in PART_FIELDS}
     for model in models:
         config = make_config({**own, "strategy": STAND_IN, "model": model})
+        check_saved(config)
         config = with_amount(config, session.task(config))
         if config.per_label == 1:
             raise InputError("per_label=1: a choice needs at least 2 examples per label (flag --per-label).")

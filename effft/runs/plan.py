@@ -213,6 +213,8 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     check_quantize(config.quantize, strategy.name, frozen, resolve_device(config.device), config.log_model)
     if isinstance(strategy.input, Pattern):
         check_pattern_name(task, strategy.input.pattern)
+    if config.log_model:
+        check_saved(config)
     pool = session.split(config, "train")
     validates |= draws_validation(config, task)
     drawn = _draw(config, task, pool, None, validates)
@@ -260,6 +262,19 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
         config, strategy, task, session, draw, demos, unlabelled, evaluated, resolved, (*task.notes, *notes),
         starts_at_probe=start == "probe" or (start == "auto" and few), expert=expert,
     )  # fmt: skip
+
+
+def check_saved(config: RunConfig) -> None:
+    """Check that the model of a run can be saved; of a search and a choice the last run saves it, whatever they say.
+
+    Raises:
+        InputError: It is an ensemble.
+    """
+    if config.ensemble:
+        raise InputError(
+            f"ensemble={config.ensemble}: several models are not saved as one; leave it out, or take --soup, whose "
+            "weights are averaged."
+        )
 
 
 def _expert(config: RunConfig, strategy: Strategy, task: Task) -> RunConfig:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from effft.config import DATA_FIELDS, PART_FIELDS, Amount, RunConfig, make_config
 from effft.errors import InputError, positive
 from effft.runs.learners import lm_head_of
-from effft.runs.plan import Plan, draws_validation, prepare_validation, prompt_encoders, with_amount
+from effft.runs.plan import Plan, check_saved, draws_validation, prepare_validation, prompt_encoders, with_amount
 from effft.runs.session import Session
 from effft.search import spaces
 from effft.search.settings import FOLDS, Settings, StudyPlan
@@ -49,6 +49,7 @@ def plan_study(
     fixed = {k: v for k, v in requested.items() if k not in ranges and v != ""}
     ratio = fixed.pop("alpha_ratio", "")
     config = make_config({**values, **fixed})
+    check_saved(config)
     config = _measurable(with_amount(config, session.task(config)), session)
     if settings.folds and config.per_label and settings.folds > config.per_label:
         raise InputError(

@@ -300,6 +300,7 @@ def test_the_minutes_are_kept_beside_others_at_work(template_store: Path, backbo
         (["--latency", "0.000001ms"], "nothing fits"),
         (["--models", "no/such/model"], "no/such/model"),
         (["--rows", "3"], "--rows"),
+        (["--ensemble", "2"], "ensemble=2: several models are not saved as one"),
         (["--per-label", "1"], "per_label=1: a choice needs at least 2"),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 from runs import InMemory, log, stored
 
+from effft.cli.exit_codes import run_command_line
 from effft.errors import InputError
 from effft.evaluation.statistics import PairedDifference, interval
 from effft.reports.blocks import Table
@@ -172,3 +173,11 @@ def test_a_study_is_a_folder(client: MlflowClient, tmp_path: Path) -> None:
 @pytest.fixture
 def client(tracking_uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri)
+
+
+@pytest.mark.parametrize(
+    "words", [["--watch", "5"], ["--export", "peft"], ["--parent", "x"], ["--import", "x.json"], ["--json"]]
+)
+def test_what_is_for_one_task_is_refused_beside_a_study(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["report", "--study", "study.yaml", *words]) == 2
+    assert f"{words[0]}: only for the report of one task" in capsys.readouterr().err

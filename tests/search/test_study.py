@@ -142,6 +142,7 @@ def test_the_same_seed_is_the_same_study_also_when_interrupted(search: Callable[
         (["--storage", "sqlite:////nowhere/x.db"], "cannot be opened"),
         (["--storage", "nonsense"], "cannot be opened"),
         (["--alpha-ratio", "-1"], "above 0"),
+        (["--ensemble", "2"], "ensemble=2: several models are not saved as one"),
     ],
 )
 def test_bad_input_is_one_sentence(
