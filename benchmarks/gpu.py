@@ -64,12 +64,13 @@ def main(device: str, quick: bool, minutes: float, out: str, keep: str) -> None:
             if not clock.has(clock.longest):
                 note("left out", shape=shape, work=work)
                 continue
-            with clock.measured():
+            with clock:
                 note("strategy", shape=shape, **compare(job, found["peak_tflops"] * 1e12))
+        steps: list[float] = []  # the first is that of one trial
         for trials in PACKED if shape != "opt-1.3b" and clock.has(10) else ():
-            with clock.measured():
-                seconds = [step_seconds(model, count, device) for count in (1, trials)]
-            note("packed", shape=shape, trials=trials, step=seconds[1], times_faster=trials * seconds[0] / seconds[1])
+            with clock:
+                steps.append(step_seconds(model, trials, device))
+            note("packed", shape=shape, trials=trials, step=steps[-1], times_faster=trials * steps[0] / steps[-1])
     found["imported"] = [name for name in UNWANTED if name in sys.modules]
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "tests"]
     try:
@@ -80,7 +81,7 @@ def main(device: str, quick: bool, minutes: float, out: str, keep: str) -> None:
 
 
 class Clock:
-    """What is left of the time, and how long the longest measurement took."""
+    """What is left of the time, and how long the longest measurement took, each in a `with` of it."""
 
     def __init__(self, total: float) -> None:
         self.total, self.longest, self._began, self._start = total, 0.0, time.monotonic(), 0.0
@@ -93,10 +94,6 @@ class Clock:
     def has(self, seconds: float) -> bool:
         """Whether so many are left."""
         return self.seconds + seconds < self.total
-
-    def measured(self) -> "Clock":
-        """A context around one measurement."""
-        return self
 
     def __enter__(self) -> None:
         self._start = time.monotonic()

@@ -60,9 +60,13 @@ class PairedDifference:
         """P value of the sign-flip test of no difference."""
         return sign_flip(self.values)
 
-    def __str__(self) -> str:
+    def text(self, form: str = "+.3f", unit: str = "") -> str:
+        """'+0.053 [+0.021, +0.085]'."""
         low, high = self.interval
-        return f"{self.mean:+.4f} [{low:+.4f}, {high:+.4f}], {self.count} pairs"
+        return f"{self.mean:{form}}{unit} [{low:{form}}, {high:{form}}]"
+
+    def __str__(self) -> str:
+        return f"{self.text('+.4f')}, {self.count} pairs"
 
 
 def paired_difference(ours: Mapping[Key, float], theirs: Mapping[Key, float]) -> PairedDifference | None:

@@ -44,6 +44,11 @@ def chosen_on(data: ReportData) -> str:
     return CROSS_VALIDATED if data.home == CROSS_VALIDATED else "validation"
 
 
+def _by(data: ReportData) -> str:
+    """That split in words."""
+    return "out of fold" if chosen_on(data) == CROSS_VALIDATED else "on validation"
+
+
 def answer(data: ReportData, backbone: str, studies: Sequence[StudyRecord]) -> dict[str, str]:
     """Name -> sentences, at the largest number of examples."""
     amount = max(data.amounts(backbone))
@@ -78,9 +83,8 @@ def _usefulness(data: ReportData, chosen: RunGroup, groups: Sequence[RunGroup]) 
     able = [group for group in groups if not _no_better(data, group, data.home, max(known))]
     if able:
         reached = _some([f"{group.variant} ({_interval(group.score(HOME))})" for group in able])
-        by = "out of fold" if chosen_on(data) == CROSS_VALIDATED else "on validation"
         verb = "are" if able[1:] else "is"
-        yield f"{chosen.variant}, the highest {by}, is not {where}; by the interval only {reached} {verb}."
+        yield f"{chosen.variant}, the highest {_by(data)}, is not {where}; by the interval only {reached} {verb}."
         return
     cheapest = min(groups, key=lambda group: np.nan_to_num(group.median(MEMORY), nan=np.inf))
     memory = cheapest.median(MEMORY)
@@ -93,7 +97,7 @@ def _use(data: ReportData, chosen: RunGroup, amount: Amount, others: Sequence[Ru
     score, home = chosen.stat(f"{split}/{data.primary}"), chosen.score(HOME)
     assert score is not None
     assert home is not None
-    by, rows = "out of fold" if split == CROSS_VALIDATED else "on validation", chosen.median("validation/examples")
+    by, rows = _by(data), chosen.median("validation/examples")
     by += f" ({rows:.0f} examples)" if split != CROSS_VALIDATED and rows == rows else ""
     yield f"{chosen.variant}, with {amount.examples}: the highest {data.primary} {by}, {score.mean:.3f}."
     if chosen.strategy in SUMMARY:
@@ -140,8 +144,7 @@ def _cost(data: ReportData, chosen: RunGroup, groups: Sequence[RunGroup]) -> Ite
         known, split = data.references([idle], data.home), chosen_on(data)
         reached = f"{idle.mean():.3f}" + (f" {split_title(data.home)}" if split != data.home else "")
         beside = f"; {_uninformed(*known)}" if known else ""
-        by = "out of fold" if split == CROSS_VALIDATED else "on validation"
-        yield f"Of what trains nothing, {idle.variant} is highest {by} and reaches {reached}{beside}."
+        yield f"Of what trains nothing, {idle.variant} is highest {_by(data)} and reaches {reached}{beside}."
 
 
 def _how_sure(data: ReportData, chosen: RunGroup, families: Sequence[Sequence[Pair]]) -> Iterator[str]:

@@ -89,9 +89,7 @@ class Finding:
     @property
     def text(self) -> str:
         """Mean and interval of the difference, in MB where it is one of memory."""
-        form, unit = ("{:+.0f}", " MB") if self.claim.measure == "memory" else ("{:+.3f}", "")
-        low, high = (form.format(end) for end in self.difference.interval)
-        return f"{form.format(self.difference.mean)}{unit} [{low}, {high}]"
+        return self.difference.text(*(("+.0f", " MB") if self.claim.measure == "memory" else ()))
 
     @property
     def inside(self) -> bool:
@@ -143,9 +141,13 @@ def judge(claims: Sequence[Claim], tasks: Mapping[str, ReportData]) -> list[Find
     return [replace(finding, p_holm=p) for finding, p in zip(found, corrected, strict=True)]
 
 
+def backbones_of(tasks: Mapping[str, ReportData]) -> list[str]:
+    """The models of all tasks, each once."""
+    return list(dict.fromkeys(backbone for data in tasks.values() for backbone in data.backbones))
+
+
 def _findings(claim: Claim, tasks: Mapping[str, ReportData]) -> Iterator[Finding]:
-    backbones = dict.fromkeys(backbone for data in tasks.values() for backbone in data.backbones)
-    for backbone in backbones:
+    for backbone in backbones_of(tasks):
         units: dict[tuple[Any, ...], list[float]] = {}
         idle: dict[tuple[Any, ...], list[float]] = {}
         for task, data in tasks.items():

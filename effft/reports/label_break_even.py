@@ -8,6 +8,7 @@ from effft.reports.groups import HOME, RunGroup
 from effft.reports.pairwise import MOST, difference
 
 KEY = f"score/{HOME}"
+Pair = tuple[RunGroup, RunGroup]  # At one number of examples.
 HEADS = ("strategy", "beats", "by the mean from", "surely from", "by its worst run from")
 OVERTAKING = (
     "The least number of examples from which on the first is above the second wherever both were measured: by the mean "
@@ -26,19 +27,19 @@ def label_break_even(groups: Sequence[RunGroup], backbone: str) -> Table | None:
     for (one, ours), (other, theirs) in permutations(list(curves.items())[:MOST], 2):
         pairs = [(ours[a], theirs[a]) for a in sorted(ours) if a in theirs and difference(ours[a], theirs[a], KEY)]
         if len(pairs) > 1 and not _mean_above(*pairs[0]):
-            found = [_from(pairs, above) for above in (_mean_above, _surely_above, _worst_above)]
-            if found[0] != "-":
-                rows.append([one, other, *found])
+            found = [first_above(pairs, above) for above in (_mean_above, surely_above, _worst_above)]
+            if found[0]:
+                rows.append([one, other, *(pair[0].amount.phrase if pair else "-" for pair in found)])
     return Table(HEADS, rows, f"{backbone}: from how many examples on", left=(0, 1)) if rows else None
 
 
-def _from(pairs: Sequence[tuple[RunGroup, RunGroup]], above: Callable[[RunGroup, RunGroup], bool]) -> str:
-    """The amount of the first pair from which on all are above; '-' where the last one is not."""
-    found = "-"
-    for one, other in reversed(pairs):
-        if not above(one, other):
+def first_above(pairs: Sequence[Pair], above: Callable[[RunGroup, RunGroup], bool]) -> Pair | None:
+    """The first pair from which on all are above, of pairs by rising number of examples; None where the last is not."""
+    found = None
+    for pair in reversed(pairs):
+        if not above(*pair):
             break
-        found = one.amount.phrase
+        found = pair
     return found
 
 
@@ -47,8 +48,9 @@ def _mean_above(one: RunGroup, other: RunGroup) -> bool:
     return gap is not None and gap.mean > 0
 
 
-def _surely_above(one: RunGroup, other: RunGroup) -> bool:
-    gap = difference(one, other, KEY)
+def surely_above(one: RunGroup, other: RunGroup, key: str = KEY) -> bool:
+    """Whether the whole interval of the paired difference lies above 0."""
+    gap = difference(one, other, key)
     return gap is not None and gap.above_zero
 
 

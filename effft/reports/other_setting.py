@@ -34,7 +34,7 @@ def setting_table(tasks: Mapping[str, ReportData], others: Mapping[str, ReportDa
         here, there = (
             _against_base(group, measure, data) for group, data in ((one, tasks[task]), (other, others[task]))
         )
-        rows.append((f"{task}, {one.amount.phrase}", one.backbone, one.strategy, measure, _text(pairs),
+        rows.append((f"{task}, {one.amount.phrase}", one.backbone, one.strategy, measure, pairs.text(),
                      str(pairs.count), f"{pairs.p:.3f}", f"{p:.3f}", here, there))  # fmt: skip
     heads = ("task", "model", "strategy", "on", "here - published setting", "pairs", "p", "p (Holm)",
              f"here - {BASE} here", f"there - {BASE} there")  # fmt: skip
@@ -59,9 +59,4 @@ def _difference(one: RunGroup, other: RunGroup, measure: str, data: ReportData) 
 def _against_base(group: RunGroup, measure: str, data: ReportData) -> str:
     bases = [g for g in data.groups_on(group.backbone, group.amount) if g.strategy == BASE]
     found = _difference(group, bases[0], measure, data) if len(bases) == 1 and group.strategy != BASE else None
-    return _text(found) if found else "-"
-
-
-def _text(found: PairedDifference) -> str:
-    low, high = found.interval
-    return f"{found.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return found.text() if found else "-"

@@ -5,6 +5,7 @@ The tables are written between two marks of `README.md`, so that what people wro
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from effft.errors import InputError
 from effft.evaluation.statistics import front
 from effft.progress import ProgressCallback, say, silent
 from effft.reports.blocks import Block, Table
-from effft.reports.claims import METRIC, claims_points, claims_table, judge, read_claims
+from effft.reports.claims import METRIC, backbones_of, claims_points, claims_table, judge, read_claims
 from effft.reports.csv_files import RUN_COLUMNS, csv_text
 from effft.reports.data import CONTENTS, ReportData
 from effft.reports.groups import MEMORY, SHARE, RunGroup
+from effft.reports.label_break_even import Pair, first_above, surely_above
 from effft.reports.other_setting import setting_table
 from effft.reports.page import markdown_blocks
 from effft.reports.pairwise import difference
@@ -29,6 +31,7 @@ from effft.runs.grid import ComparedRun, comparison_of
 from effft.tracking.reading import RunReader
 
 BEGIN, END = "<!-- made by effft report --study -->", "<!-- end -->"
+SCORE = f"in_domain/{METRIC}"
 OPERATIONS = "resources/train_flops"
 COSTS = {
     "trained": ("resources/trainable_parameters", "{:,.0f}"),
@@ -119,7 +122,7 @@ def study_csv(tasks: Mapping[str, ReportData]) -> str:
 
 def costs(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
     """For every model: what a strategy trains and takes, and its balanced accuracy in domain on every task."""
-    for backbone in _backbones(tasks):
+    for backbone in backbones_of(tasks):
         groups = {task: _smallest(data, backbone) for task, data in tasks.items()}
         groups = {task: found for task, found in groups.items() if found}
         fronts = {task: _on_front(found) for task, found in groups.items()}
@@ -129,7 +132,7 @@ def costs(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
             own = [found[name] for found in groups.values() if name in found]
             cells = [form.format(np.median([g.median(key) for g in own])) for key, form in COSTS.values()]
             for task, found in groups.items():
-                stat = found[name].stat(f"in_domain/{METRIC}") if name in found else None
+                stat = found[name].stat(SCORE) if name in found else None
                 cells.append(f"{stat}{' *' * (name in fronts[task])}" if stat else "-")
             rows.append((name, *cells))
         counts = ", ".join(f"{task} {next(iter(found.values())).amount.phrase}" for task, found in groups.items())
@@ -148,29 +151,27 @@ def _smallest(data: ReportData, backbone: str) -> dict[str, RunGroup]:
 
 def _on_front(groups: Mapping[str, RunGroup]) -> set[str]:
     names = list(groups)
-    means = [stat.mean if (stat := groups[n].stat(f"in_domain/{METRIC}")) else float("-inf") for n in names]
+    means = [stat.mean if (stat := groups[n].stat(SCORE)) else float("-inf") for n in names]
     return {names[place] for place in front([np.nan_to_num(groups[n].median(OPERATIONS)) for n in names], means)}
 
 
 def break_even(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
     """For every model: from how many labels on a strategy is above the best that trains no part of the model."""
-    for backbone in _backbones(tasks):
+    for backbone in backbones_of(tasks):
         cells: dict[str, dict[str, str]] = {}
         for task, data in tasks.items():
-            frozen = [g for g in data.groups_on(backbone) if not g.trains or g.strategy == "probe"]
-            for amount in data.amounts(backbone):
-                bases = [group for group in frozen if group.amount == amount]
-                if not bases:
-                    continue
-                base = max(bases, key=lambda group: group.mean())
-                for group in data.groups_on(backbone, amount):
-                    found = difference(group, base, f"in_domain/{METRIC}") if group not in frozen else None
-                    if found and found.above_zero:
-                        low, high = found.interval
-                        text = f"{amount} ({found.mean:+.3f} [{low:+.3f}, {high:+.3f}] over {base.strategy})"
-                        cells.setdefault(group.strategy, {}).setdefault(task, text)
-                    elif found:
-                        cells.setdefault(group.strategy, {})
+            groups = sorted(data.groups_on(backbone), key=lambda group: group.amount)
+            frozen = [group for group in groups if not group.trains or group.strategy == "probe"]
+            bases = {group.amount: group for group in sorted(frozen, key=lambda group: group.mean())}
+            pairs: dict[str, list[Pair]] = {}
+            for group in groups:
+                if group not in frozen and group.amount in bases and difference(group, bases[group.amount], SCORE):
+                    pairs.setdefault(group.strategy, []).append((group, bases[group.amount]))
+            for name, own in pairs.items():
+                own_cells = cells.setdefault(name, {})
+                first = first_above(own, partial(surely_above, key=SCORE))
+                if first and (gap := difference(*first, SCORE)):
+                    own_cells[task] = f"{first[0].amount} ({gap.text()} over {first[1].strategy})"
         if cells:
             shown = [task for task, data in tasks.items() if data.amounts(backbone)]
             counts = "; ".join(f"{t} {', '.join(map(str, tasks[t].amounts(backbone)))}" for t in shown)
@@ -226,7 +227,3 @@ def contents(tasks: Mapping[str, ReportData]) -> Table:
             rows.append((task, str(backbone), str(len(frame)), *digests))
     heads = ("task", "model", "runs", "digest of the rows", "digest of the weights", "commit")
     return Table(heads, rows, "What the numbers come from.", left=(0, 1, 3, 4, 5))
-
-
-def _backbones(tasks: Mapping[str, ReportData]) -> list[str]:
-    return list(dict.fromkeys(backbone for data in tasks.values() for backbone in data.backbones))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from effft.config import make_config
 from effft.reports.groups import RunGroup
-from effft.reports.label_break_even import label_break_even
+from effft.reports.label_break_even import first_above, label_break_even
 from effft.reports.results import outcomes_table
 from effft.runs.compare import Outcome
 from effft.runs.experiment import Result
@@ -49,3 +49,13 @@ def test_at_most_one_of_two_overtakes_and_surely_not_before_by_the_mean(
     for _, _, mean, surely, _ in rows:
         assert int(mean.split()[0]) > 8, "with fewest examples it is not above"
         assert surely == "-" or int(surely.split()[0]) >= int(mean.split()[0])
+
+
+@given(st.lists(st.booleans(), max_size=6))
+def test_the_first_pair_above_is_one_from_which_on_all_are(above: list[bool]) -> None:
+    groups = groups_of({"probe": {rows: [0.5] for rows in range(8, 8 + len(above))}}) if above else []
+    pairs = [(group, group) for group in sorted(groups, key=lambda group: group.amount)]
+    told = {id(group): value for (group, _), value in zip(pairs, above, strict=True)}
+    found = first_above(pairs, lambda one, _: told[id(one)])
+    place = next(n for n in range(len(above) + 1) if all(above[n:]))
+    assert found == (pairs[place] if place < len(above) else None)
