@@ -20,6 +20,11 @@ for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     # OPT-125M took 900 MB instead of 500 after eight updates. torch reads this when it is loaded, so it stands here.
     os.environ.setdefault(_cache, "64")
 
+# How long a thread of OpenMP waits for the others before it sleeps; read when torch is loaded. By default 14 ms at
+# every barrier where another job has one of the cores: LoRA on MiniLM took 280 s, not 7 (now 19).
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+    os.environ["GOMP_SPINCOUNT"] = "3000"
+
 
 def __getattr__(name: str) -> Any:
     """A name of the Python interface, imported now."""

@@ -80,7 +80,7 @@ class ModelSettings(Settings):
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; map or map:8GB spreads the layers over all devices (strategies that do not train)."""
     threads: types.Threads = 0
-    """CPU threads; 0 takes one for a narrow model and all cores otherwise."""
+    """CPU threads; 0 takes one for a narrow model, else OMP_NUM_THREADS or all cores that the process may use."""
 
 
 class PartSettings(Settings):

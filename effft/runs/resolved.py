@@ -94,7 +94,13 @@ def metric_of(config: RunConfig, task: Task, pool: ExampleSet) -> tuple[str, lis
 
 
 def threads_of(config: RunConfig, width: int) -> int:
-    """CPU threads: as asked, else one for a narrow model, a share for a wide one."""
+    """CPU threads: as asked; else one for a narrow model, OMP_NUM_THREADS or a share of the cores for a wide one."""
     if config.threads:
         return config.threads
-    return 1 if width < NARROW else max(1, (os.cpu_count() or 1) // process_group().local_size)
+    if width < NARROW:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and process_group().size == 1:  # `torchrun` sets it to 1, whatever there is
+        cores = min(cores, max(1, int(asked)))
+    return max(1, cores // process_group().local_size)
