@@ -12,19 +12,26 @@ from effft.models.forward.attention import SUPPORTED_TYPES
 
 
 class LinearClassifier(nn.Module):
-    """One linear layer on one pooled hidden state; weights N(0, 0.02), bias zero, drawn from `generator`."""
+    """One linear layer on one pooled hidden state; weights N(0, 0.02), bias zero, drawn from `generator`.
 
-    def __init__(self, width: int, labels: int, generator: torch.Generator) -> None:
+    unit_length: it reads the direction of the state alone.
+    """
+
+    def __init__(self, width: int, labels: int, generator: torch.Generator, unit_length: bool = False) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, labels)
+        self.linear, self.unit_length = nn.Linear(width, labels), unit_length
         with torch.no_grad():
             self.linear.weight.copy_(torch.empty(labels, width).normal_(0, 0.02, generator=generator))
             self.linear.bias.zero_()
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(batch, width) -> scores (batch, labels)."""
-        scores: Tensor = self.linear(pooled)
+        scores: Tensor = self.linear(self.direction(pooled))
         return scores
+
+    def direction(self, pooled: Tensor) -> Tensor:
+        """What the layer reads of the states (batch, width)."""
+        return F.normalize(pooled, dim=-1) if self.unit_length else pooled
 
 
 class SigmoidClassifier(LinearClassifier):

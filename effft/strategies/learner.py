@@ -72,7 +72,8 @@ class Learner:
         self.head: LinearClassifier | None = None
         if isinstance(strategy.head, parts.ClassifierHead | parts.SolvedHead):
             kind = SigmoidClassifier if task.multi_label else LinearClassifier
-            self.head = kind(backbone.width, len(task.labels), generator).to(backbone.device)
+            by_cosine = isinstance(strategy.loss, parts.Contrastive)  # which says nothing about lengths
+            self.head = kind(backbone.width, len(task.labels), generator, by_cosine).to(backbone.device)
             how = strategy.head.pooling
             self.pooling = ("last" if backbone.decoder else "mean") if how == "auto" else how
         self.label_tokens = encoder.label_tokens

@@ -81,8 +81,9 @@ def _of_label(rows: Rows, label: int) -> Rows:
 
 
 def _states(learner: Learner, items: Sequence[Item]) -> NDArray[np.float64]:
-    """(items, width), finite."""
-    states: NDArray[np.float64] = learner.pooled_states(items).double().numpy()
+    """(items, width), finite, as the head reads them."""
+    assert learner.head is not None
+    states: NDArray[np.float64] = learner.head.direction(learner.pooled_states(items).double()).numpy()
     if not np.isfinite(states).all():
         raise RunError(
             "the states that the classifier reads are not finite; nothing was updated yet, so try --precision "

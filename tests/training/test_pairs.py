@@ -15,6 +15,7 @@ from effft.strategies.batch import Item
 from effft.strategies.prompting import EncodedPrompt
 from effft.strategies.strategy import compose
 from effft.training.pairs import Pairs, pair_count
+from effft.training.solved_head import solve_head
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(0, 9))
@@ -47,3 +48,15 @@ def test_the_loss_is_the_squared_error_of_the_cosine_however_a_step_is_cut(tmp_p
     errors = torch.stack([(cosine - pair.label) ** 2 for cosine, pair in zip(cosines, pairs, strict=True)])
     torch.testing.assert_close(whole, errors.mean(), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(cut, whole, rtol=1e-9, atol=1e-9)
+
+
+def test_the_head_reads_directions_alone_as_the_loss_does(tmp_path: Path) -> None:
+    learner = learner_on(save_backbone(tmp_path, "bert"), compose("setfit"), dtype=torch.float64)
+    assert learner.head is not None
+    items = learner.items(EXAMPLES)
+    solve_head(learner, items, seed=0)
+    states, lengths = learner.pooled_states(items).double(), torch.linspace(0.1, 10, len(items)).unsqueeze(1)
+    head = learner.head.double()
+    torch.testing.assert_close(head(states * lengths), head(states), rtol=1e-9, atol=1e-9)
+    with torch.no_grad():
+        torch.testing.assert_close(learner.scores(learner.collate(items)), head(states), rtol=1e-9, atol=1e-9)
