@@ -112,6 +112,8 @@ def predict(
         raise InputError("predict answers --text ..., or the rows of --input FILE; give one of the two.")
     if output and not input:
         raise InputError("--output belongs to --input; the answer to --text is printed.")
+    if blank := [number for number, one in enumerate(text, 1) if not one.strip()]:
+        raise InputError(f"--text number {blank[0]} is empty, so there is nothing to classify; give it a text.")
     error = positive("abstain", abstain, 1, "a number above 0 and below 1") if abstain else None
     folder = _fetch(model, tracking_uri)
     if input:

@@ -13,7 +13,7 @@ FLAGS = {"nf4": "is_loaded_in_4bit", "int8": "is_loaded_in_8bit"}
 """Value of `quantize` -> the attribute by which transformers and peft recognise such a model."""
 
 
-def check_quantize(how: str, strategy: str, frozen: bool, device: torch.device, saves: bool) -> None:
+def check_quantize(how: str, strategy: str, frozen: bool, device: torch.device) -> None:
     """Check that a run can use a quantized backbone.
 
     Args:
@@ -21,7 +21,6 @@ def check_quantize(how: str, strategy: str, frozen: bool, device: torch.device, 
         strategy: for messages.
         frozen: whether every pre-trained parameter is frozen.
         device: of the run.
-        saves: whether the run saves its model.
 
     Raises:
         InputError: the strategy, the device, the installation or the launcher does not allow it.
@@ -34,8 +33,6 @@ def check_quantize(how: str, strategy: str, frozen: bool, device: torch.device, 
         problem += "take lora, probe, context_distillation, icl or zero_shot, or"
     elif process_group().sharded:
         problem = "not together with FSDP2; take deploy/accelerate/ddp.yaml, or"
-    elif saves:
-        problem = "a saved model needs the backbone in full precision; leave --log-model out, or"
     elif device.type != "cuda":
         problem = f"needs a CUDA device, and this run is on {device.type};"
     elif find_spec("bitsandbytes") is None:

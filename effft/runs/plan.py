@@ -210,7 +210,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
         check_name(config.model)
     check_device_map(config.device, strategy.name, strategy.trains)
     frozen = strategy.trainable.shares_weights
-    check_quantize(config.quantize, strategy.name, frozen, resolve_device(config.device), config.log_model)
+    check_quantize(config.quantize, strategy.name, frozen, resolve_device(config.device))
     if isinstance(strategy.input, Pattern):
         check_pattern_name(task, strategy.input.pattern)
     if config.log_model:
@@ -268,8 +268,13 @@ def check_saved(config: RunConfig) -> None:
     """Check that the model of a run can be saved; of a search and a choice the last run saves it, whatever they say.
 
     Raises:
-        InputError: It is an ensemble.
+        InputError: It is an ensemble, or quantized.
     """
+    if config.quantize != "none":
+        raise InputError(
+            f"quantize={config.quantize}: a saved model needs the backbone in full precision; leave --log-model out "
+            "where it was given, else --quantize: a search, a choice and effft.adapt always save their model."
+        )
     if config.ensemble:
         raise InputError(
             f"ensemble={config.ensemble}: several models are not saved as one; leave it out, or take --soup, whose "

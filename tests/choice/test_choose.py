@@ -301,6 +301,7 @@ def test_the_minutes_are_kept_beside_others_at_work(template_store: Path, backbo
         (["--models", "no/such/model"], "no/such/model"),
         (["--rows", "3"], "--rows"),
         (["--ensemble", "2"], "ensemble=2: several models are not saved as one"),
+        (["--quantize", "nf4"], "quantize=nf4: a saved model needs the backbone in full precision"),
         (["--per-label", "1"], "per_label=1: a choice needs at least 2"),
     ],
 )

@@ -14,7 +14,7 @@ from effft.models import backbone
 from effft.models.backbone import LoadOptions, load
 from effft.models.precision import store_in_bf16
 from effft.models.quantization import check_quantize, elements, quantization_options
-from effft.runs.plan import prepare
+from effft.runs.plan import check_saved, prepare
 from effft.runs.session import Session
 
 CUDA = torch.device("cuda")
@@ -36,14 +36,14 @@ def test_without_a_gpu_it_is_refused(strategy: str, how: str) -> None:
 def test_the_missing_package_and_the_saved_model_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(InputError, match=r"pip install '.\[big\]'"):
-        check_quantize("nf4", "lora", True, CUDA, False)
+        check_quantize("nf4", "lora", True, CUDA)
     with pytest.raises(InputError, match="needs the backbone in full precision"):
-        check_quantize("nf4", "lora", True, CUDA, True)
+        check_saved(make_config({"strategy": "lora", "quantize": "nf4"}))
     monkeypatch.delitem(sys.modules, "bitsandbytes")
     (tmp_path / "bitsandbytes.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    check_quantize("nf4", "lora", True, CUDA, False)
-    check_quantize("none", "vanilla", False, torch.device("cpu"), True)
+    check_quantize("nf4", "lora", True, CUDA)
+    check_quantize("none", "vanilla", False, torch.device("cpu"))
 
 
 def test_transformers_is_asked_for_the_bits() -> None:

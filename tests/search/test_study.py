@@ -143,6 +143,7 @@ def test_the_same_seed_is_the_same_study_also_when_interrupted(search: Callable[
         (["--storage", "nonsense"], "cannot be opened"),
         (["--alpha-ratio", "-1"], "above 0"),
         (["--ensemble", "2"], "ensemble=2: several models are not saved as one"),
+        (["--quantize", "nf4"], "quantize=nf4: a saved model needs the backbone in full precision"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -54,6 +54,12 @@ def test_one_text_answers_null(saved: Path) -> None:
     assert json.loads(out)["label_name"] in ("without", "with_dog")
 
 
+def test_an_empty_text_is_a_sentence(saved: Path) -> None:
+    code, _, said = predicted(saved, "--text", " ")
+    assert code != 0
+    assert "--text number 1 is empty" in said
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
