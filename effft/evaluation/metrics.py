@@ -23,6 +23,9 @@ ORDINAL_METRICS = {
 }
 """What is measured beside these where the order of the labels means something."""
 
+RANGES = {"mcc": (-1, 1), "quadratic_kappa": (-1, 1)}
+"""Least and highest value of a primary metric; of others 0 and 1."""
+
 MULTI_LABEL_METRICS = {
     "macro_f1": "mean F1 over the labels that occur or are answered",
     "micro_f1": "F1 of all yes and no of all labels together",

@@ -1,7 +1,8 @@
-"""Every bootstrap interval over runs, every test and every correction. Pure functions of arrays, with fixed seeds."""
+"""Every interval over runs, every test and every correction. Pure functions of arrays, with fixed seeds."""
 
 import itertools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -17,7 +18,6 @@ RESAMPLES = 2000
 EXACT = 14
 """Pairs up to which all sign flips are listed (2 ** 14); above that they are drawn."""
 FLIPS = 20_000
-PAIR_RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,15 @@ class PairedDifference:
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """95 % percentile bootstrap over the pairs (Efron 1979); infinitely wide for a single pair."""
+        """Student's 95 % interval; infinitely wide for a single pair.
+
+        Percentiles of a bootstrap over so few pairs hold the true mean too rarely: in 83 of 100 cases at five normal
+        differences, in 48 at two.
+        """
         if self.count < 2:
             return float("-inf"), float("inf")
-        means = np.random.default_rng(0).choice(self.values, size=(PAIR_RESAMPLES, self.count)).mean(axis=1)
-        low, high = np.quantile(means, [0.025, 0.975])
-        return float(low), float(high)
+        half = float(student(self.count) * self.values.std(ddof=1) / math.sqrt(self.count))
+        return self.mean - half, self.mean + half
 
     @property
     def above_zero(self) -> bool:
@@ -67,6 +70,13 @@ class PairedDifference:
 
     def __str__(self) -> str:
         return f"{self.text('+.4f')}, {self.count} pairs"
+
+
+def student(count: int) -> float:
+    """Standard errors on either side of a mean of `count` values, for 95 %."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(count - 1, 0.975))
 
 
 def paired_difference(ours: Mapping[Key, float], theirs: Mapping[Key, float]) -> PairedDifference | None:
@@ -126,23 +136,36 @@ def crossed_weights(seeds: Numbers, draws: Numbers, resamples: int = RESAMPLES, 
     """
     rng = np.random.default_rng(seed)
     weights = np.ones((resamples, len(seeds)))
-    for levels in (draws,) if len(np.unique(draws)) == len(draws) else (seeds, draws):
-        known, place = np.unique(levels, return_inverse=True)
-        if len(known) > 1:
-            size = len(known)
-            weights *= rng.multinomial(size, np.full(size, 1 / size), size=resamples)[:, place]
+    for size, place in _resampled(seeds, draws):
+        weights *= rng.multinomial(size, np.full(size, 1 / size), size=resamples)[:, place]
     weights[weights.sum(axis=1) == 0] = 1.0  # a sparse design may miss every run
     return weights
 
 
 def interval(values: Array, seeds: Numbers, draws: Numbers, weights: Array | None = None) -> tuple[float, float] | None:
-    """95 % percentile interval of the mean; None for fewer than two runs."""
-    if len(values) < 2:
+    """Student's 95 % interval of the mean; None for fewer than two runs.
+
+    Its standard error is the spread of the bootstrap's means, which is too small by n / (n - 1) in its square for n
+    levels; n is the smaller number where two are crossed. Where every run has a draw of its own it is the usual one.
+    """
+    sizes = [size for size, _ in _resampled(seeds, draws)]
+    if not sizes:
         return None
+    if len(sizes) == 1 and sizes[0] == len(values):
+        return PairedDifference(values).interval
     weights = crossed_weights(seeds, draws) if weights is None else weights
     means = (weights * values).sum(axis=1) / weights.sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+    half = student(min(sizes)) * float(means.std()) * math.sqrt(min(sizes) / (min(sizes) - 1))
+    mean = float(values.mean())
+    return mean - half, mean + half
+
+
+def _resampled(seeds: Numbers, draws: Numbers) -> Iterator[tuple[int, Numbers]]:
+    """(number of levels, level of each run) of the factors that are resampled."""
+    for levels in (draws,) if len(np.unique(draws)) == len(draws) else (seeds, draws):
+        known, place = np.unique(levels, return_inverse=True)
+        if len(known) > 1:
+            yield len(known), place
 
 
 def sign_flip(differences: Array, seed: int = 0) -> float:

@@ -16,7 +16,6 @@ from effft.reports.searches import StudyRecord
 from effft.reports.slices import ENOUGH, slice_size
 from effft.strategies.strategy import SUMMARY
 
-FEW = 5  # Pairs below which an interval is called rough.
 MOST = 8  # Names in one sentence; the others are counted.
 HALF = 0.5  # Share of the way from chance to the score in domain below which an OOD set counts as not managed.
 
@@ -115,9 +114,7 @@ def _as_good(chosen: RunGroup, equal: Sequence[RunGroup], pairs: Sequence[Pair])
     if not any(pair.pairs > 1 for pair in pairs):
         return  # nothing has an interval
     if not equal:
-        most = max(pair.pairs for pair in pairs)
-        rough = f", which are rough with {most} pairs" if most < FEW else ""
-        yield f"None, by the intervals of the paired differences{rough}."
+        yield "None, by the intervals of the paired differences."
         return
     gaps = [f"{g.variant} {next(pair.text for pair in pairs if pair.other == g.variant)}" for g in equal]
     yield f"{_and(gaps)}: {chosen.variant} minus {'it' if len(equal) == 1 else 'each'}, on the same seeds and shots."

@@ -11,6 +11,7 @@ import pandas as pd
 from effft.config import Amount
 from effft.errors import InputError, nearest
 from effft.evaluation.metric_keys import CROSS_VALIDATED, home_split, ood_sets
+from effft.evaluation.metrics import RANGES
 from effft.evaluation.statistics import reference_scores
 from effft.reports.groups import (
     OOD_MEAN,
@@ -96,7 +97,7 @@ class ReportData:
     def groups_in(self, frame: pd.DataFrame) -> list[RunGroup]:
         """The groups of some runs."""
         keys = [*(f"{split}/{self.primary}" for split in self.splits), *RESULT]
-        return group_runs(with_scores(frame, self.primary, self.splits), keys)
+        return group_runs(with_scores(frame, self.primary, self.splits), keys, RANGES.get(self.primary, (0, 1))[0])
 
     @cached_property
     def backbones(self) -> list[str]:

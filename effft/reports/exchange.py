@@ -17,6 +17,7 @@ from typing import Any
 
 from effft.disk import read_text
 from effft.errors import InputError
+from effft.evaluation.metrics import RANGES
 from effft.redaction import redact
 from effft.reports.blocks import anchor
 from effft.reports.data import IMPORTED, VERSIONS, ReportData, split_title
@@ -26,7 +27,6 @@ from effft.version import __version__
 
 LARGEST = 1 << 26  # Bytes of a file that is imported.
 SCHEMA = "0.3.0"  # Of Every Eval Ever.
-RANGES = {"mcc": (-1, 1), "quadratic_kappa": (-1, 1), "mean_absolute_error": (0, "Infinity")}  # Others: 0 to 1.
 
 
 def exported(data: ReportData, form: str) -> dict[str, str]:
@@ -141,7 +141,7 @@ def _every_eval_ever(data: ReportData, group: RunGroup) -> Iterator[tuple[str, d
 def _ends(stat: Statistic) -> dict[str, Any]:
     if stat.low is None or stat.high is None:
         return {}
-    how = {"confidence_level": 0.95, "method": "bootstrap over seed x data_seed"}
+    how = {"confidence_level": 0.95, "method": "Student's t over seed x data_seed"}
     return {"confidence_interval": {"lower": stat.low, "upper": stat.high, **how}}
 
 

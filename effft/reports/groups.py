@@ -1,5 +1,6 @@
 """Which runs belong together: they differ in nothing but their two seeds. And what a mean over them is."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ import pandas as pd
 
 from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, Amount, RunConfig
 from effft.evaluation.metric_keys import slices_with
+from effft.evaluation.metrics import METRICS, RANGES
 from effft.evaluation.statistics import Array, Numbers, crossed_weights, interval
 from effft.strategies.parts import TRANSDUCTIVE
 from effft.strategies.strategy import compose
@@ -46,7 +48,7 @@ TUNED = " tuned"
 
 @dataclass(frozen=True)
 class Statistic:
-    """A number over distinct runs. low, high: 95 % bootstrap over seed x data_seed; None for a single run."""
+    """A number over distinct runs. low, high: 95 % interval over seed x data_seed; None for a single run."""
 
     mean: float
     sd: float | None
@@ -77,6 +79,7 @@ class RunGroup:
         runs: Its distinct runs.
         repeats: Runs left out because a later run has the same seeds and settings.
         copies: Runs left out because another run has exactly the same results.
+        lowest: What the primary metric cannot be below; intervals end there, and at 1.
     """
 
     backbone: str
@@ -86,6 +89,7 @@ class RunGroup:
     runs: pd.DataFrame
     repeats: int = 0
     copies: int = 0
+    lowest: float = -1.0
 
     @property
     def key(self) -> str:
@@ -152,9 +156,17 @@ class RunGroup:
         if not len(kept):
             return None
         bounds = interval(kept, self.seeds[known], self.draws[known], self.weights[:, known] if known.all() else None)
-        low, high = bounds or (None, None)
+        least, most = self._range(key)
+        low, high = (max(bounds[0], least), min(bounds[1], most)) if bounds else (None, None)
         sd = float(kept.std(ddof=1)) if len(kept) > 1 else None
         return Statistic(float(kept.mean()), sd, low, high, len(kept))
+
+    def _range(self, key: str) -> tuple[float, float]:
+        """Where an interval ends, whatever Student's law says: nowhere for costs and differences."""
+        metric = key.rpartition("/")[2]
+        if key.startswith("score/"):
+            return (-math.inf, math.inf) if metric == GAP else (self.lowest, 1)
+        return RANGES.get(metric, (0, 1)) if metric in METRICS or metric in RANGES else (-math.inf, math.inf)
 
     def score(self, split: str) -> Statistic | None:
         """The primary metric on a split, or HOME, OOD_MEAN, GAP; None when no run has it."""
@@ -231,12 +243,12 @@ def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def group_runs(frame: pd.DataFrame, keys: Sequence[str]) -> list[RunGroup]:
+def group_runs(frame: pd.DataFrame, keys: Sequence[str], lowest: float = -1.0) -> list[RunGroup]:
     """The groups in the order of their first runs. keys: the metrics that make two results the same or not."""
     columns, groups = [column for key in keys if (column := f"metric:{key}") in frame.columns], []
     for (backbone, amount, variant), rows in frame.groupby(["backbone", "amount", "variant"], sort=False):
         assert isinstance(amount, Amount)
-        group = RunGroup(str(backbone), str(variant), str(rows["strategy"].iloc[0]), amount, rows)
+        group = RunGroup(str(backbone), str(variant), str(rows["strategy"].iloc[0]), amount, rows, lowest=lowest)
         seeds = pd.DataFrame({"seed": group.seeds, "data_seed": rows["data_seed"]})
         latest = rows[~seeds.duplicated(keep="last")]
         distinct = latest.drop_duplicates(columns) if columns else latest

@@ -22,7 +22,7 @@ MOST = 16  # Strategies in one table; a larger one cannot be read.
 class Pair:
     """One strategy against another on one split: mean difference over pairs of runs, p before and after Holm.
 
-    low, high: 95 % bootstrap over the pairs, NaN for a single one.
+    low, high: Student's 95 % interval over the pairs, NaN for a single one.
     """
 
     backbone: str
@@ -84,8 +84,9 @@ def pairs_section(data: ReportData, pairs: list[Pair]) -> list[Block]:
     if not pairs:
         return ["There are no two strategies on the same shots."]
     blocks: list[Block] = [
-        f"Row minus column in {data.primary}, mean over runs with the same seed and the same shots, with its 95 % "
-        f"bootstrap interval over these pairs. A star marks a difference that holds at {LEVEL} (two-sided sign-flip "
+        f"Row minus column in {data.primary}, mean over runs with the same seed and the same shots, with "
+        "Student's 95 % interval over these pairs. A star marks a difference that holds at "
+        f"{LEVEL} (two-sided sign-flip "
         "permutation test, Holm's correction over the tables of one number of examples). Only seeds that both have "
         "count, so a difference need not be that of the two means. Pairs of one draw share their examples, so with few "
         "data_seeds p is optimistic."

@@ -33,10 +33,10 @@ from effft.tracking.reading import RunReader, StoredRun
 
 SEEDS = ["seed", "data_seed"]
 RESULTS = (
-    "Mean ± standard deviation over distinct runs of {metric}, with a 95 % bootstrap interval over seed x data_seed; "
+    "Mean ± standard deviation over distinct runs of {metric}, with a 95 % interval over seed x data_seed (Student's); "
     "gap is in domain minus the mean of the OOD sets (out of domain); costs are medians. Majority: always the most "
     "frequent label; chance: guessing. “At chance” means that the interval (of a single run, that over its examples) "
-    "holds chance. An interval from fewer than 5 runs is rough."
+    "holds chance."
 )
 CHOICES = (
     "For every strategy: the OOD score of the run that validation chooses, and of the run that its OOD score would "

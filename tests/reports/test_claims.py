@@ -137,6 +137,25 @@ def test_runs_with_draws_of_their_own_are_resampled_as_runs() -> None:
     assert interval(values, places, places) == interval(values, 0 * places, places)
 
 
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+def test_an_interval_of_few_pairs_holds_the_true_difference_as_often_as_it_says(count: int) -> None:
+    draws, place = np.random.default_rng(0).normal(0.03, 0.05, size=(2000, count)), np.arange(count)
+    pairs = [PairedDifference(values).interval for values in draws]
+    cells = [interval(values, place, place) or (0, 0) for values in draws]
+    for ends in (pairs, cells):
+        assert 0.935 < np.mean([low <= 0.03 <= high for low, high in ends]) < 0.965
+
+
+def test_an_interval_of_crossed_seeds_and_draws_holds_the_true_mean() -> None:
+    rng, held = np.random.default_rng(0), []
+    seeds, draws = (level.ravel() for level in np.meshgrid(np.arange(3), np.arange(5)))
+    for _ in range(400):
+        noise = rng.normal(0, 0.05, 3)[seeds] + rng.normal(0, 0.05, 5)[draws] + rng.normal(0, 0.05, 15)
+        low, high = interval(0.7 + noise, seeds, draws) or (0, 0)
+        held.append(low <= 0.7 <= high)
+    assert np.mean(held) > 0.93
+
+
 def test_what_is_wrong_in_a_file_of_claims_is_a_sentence(tmp_path: Path) -> None:
     file = tmp_path / "claims.yaml"
     cases = {"claims: [{claim: x, compared: [{one: lora}]}]": "other: Field required", "- x": "with `claim` and"}
