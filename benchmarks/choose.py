@@ -97,7 +97,9 @@ class Measured:
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """An estimate; its seconds are those of the second unit, as this is not about how good estimates are."""
-        found = self.arms[name.removeprefix("estimate/")]
+        found = self.arms.get(name.removeprefix("estimate/"))
+        if found is None:
+            return make()
         return {**found["estimate"], "seconds": SLOW * found["units"][1]["seconds"]}
 
 

@@ -180,7 +180,7 @@ def choose(
     Args:
         data: As for `adapt`.
         minutes: What everything may take, the final training included.
-        memory: What a training may take, such as '8GB'.
+        memory: What the process may take, such as '8GB'.
         latency: What a query may take, such as '50ms'.
         models: Models to choose from; `model` where none is given.
         ood: As for `adapt`.

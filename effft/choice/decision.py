@@ -16,9 +16,12 @@ from effft.choice.plan import ChoicePlan
 from effft.choice.posterior import Unit
 from effft.choice.race import FINALISTS, race
 from effft.errors import InputError, RunError
+from effft.models.description import resolve_device
+from effft.profiling.resources import memory_in_use
 from effft.runs.estimate import Skeletons
 from effft.tasks.task import Task
 
+HELD = "memory/held"  # Name in the ledger: bytes that the process holds beside a training.
 ESTIMATES = 0.3  # Share of the time after which nothing more is estimated.
 RACE, TUNE, CUT = 0.5, 0.75, 0.9
 """Shares of the time after the estimates at which the race ends, tuning ends, and a training is cut off."""
@@ -68,7 +71,9 @@ def fitting(ledger: Measurements, plan: ChoicePlan, say: Say) -> tuple[list[Arm]
             make = partial(dict, refused="no time was left to estimate it")
         estimates[candidate.name] = ledger.once(f"estimate/{candidate.name}", make)
     sizes = {c.config.model: estimates[c.name].get("parameters", 0.0) for c in plan.candidates if not c.control}
-    kept = 8 * sum(sizes.values())  # every model is loaded with and without its LM head, in fp32
+    device = resolve_device(plan.study.config.device)
+    # Every model is loaded with and without its LM head, in fp32; one of the two stands in memory already.
+    kept = ledger.once(HELD, lambda: memory_in_use(device) + 4 * sum(sizes.values()))
     arms, dropped = [], dict[str, str]()
     for candidate in plan.candidates:
         needed = estimates[candidate.name]
@@ -167,7 +172,7 @@ def _first_fold(
     Raises:
         RunError: no model could be measured.
     """
-    trainings = plan.folds + 1
+    trainings, kept = plan.folds + 1, ledger.once(HELD, float)
     measured, tried, loaded = list[Arm](), list[float](), set[str]()
     for arm in arms:
         estimated, arm.guess = arm.guess, arm.guess * (median(tried) if tried else 1.0)
@@ -180,7 +185,7 @@ def _first_fold(
                 tried.append(arm.seconds[0] / estimated)
             loaded.add("" if arm.candidate.control else arm.candidate.config.model)  # the first time takes longer
             known = {"seconds": arm.cost, "memory": 1e6 * arm.resource("peak_memory_mb"), "latency": arm.latency}
-            reason = arm.failure or excess(known, plan.limits, trainings, 0.0)
+            reason = arm.failure or excess(known, plan.limits, trainings, 0.0 if arm.candidate.control else kept)
         if not _left_out(arm.candidate.label, reason, dropped, say):
             measured.append(arm)
     if all(arm.candidate.control for arm in measured):

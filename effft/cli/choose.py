@@ -17,7 +17,7 @@ SHARED = tuple(name for name in FIELDS if name not in (*PART_FIELDS, "log_model"
     cls=Command,
     params=[
         Option("minutes", "Minutes that everything may take, the final training included", "20"),
-        Option("memory", "Memory that a training may take, such as 8GB  [default: no limit]"),
+        Option("memory", "Memory that the process may take, such as 8GB  [default: no limit]"),
         Option("latency", "Time that a query may take, such as 50ms  [default: no limit]"),
         Option("models", "Models to choose from, comma-separated  [default: --model]"),
         Option("study", "Name of the study in the storage  [default: task/choose/rows/models/seeds]"),

@@ -62,9 +62,7 @@ class ResourceMeter:
             self.peak_bytes = torch.cuda.max_memory_allocated(self.device) - self._start
 
     def _now(self) -> int:
-        if self.device.type == "cuda":
-            return torch.cuda.memory_allocated(self.device)
-        return int(psutil.Process().memory_info().rss)
+        return memory_in_use(self.device)
 
     def _sample_until_stopped(self) -> None:
         while not self._stop.wait(INTERVAL):
@@ -83,6 +81,13 @@ class ResourceMeter:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes that tensors take on a CUDA device, or this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
 
 
 def held_by(backbone: Backbone) -> int:

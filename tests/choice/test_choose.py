@@ -330,3 +330,16 @@ def test_labels_that_cannot_be_measured_are_refused(
     assert run_command_line([*command(data, backbone), "--tracking-uri", tracking_uri]) == 2
     assert "label" in capsys.readouterr().err
     assert not (tmp_path / "optuna.db").exists()
+
+
+@pytest.mark.slow
+def test_the_memory_is_kept_by_the_whole_process(backbone: str, tmp_path: Path) -> None:
+    code = "import resource, sys; from effft.cli.exit_codes import run_command_line as run; code = run(sys.argv[1:])"
+    code += "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000, 'MB'); sys.exit(code)"
+    rows = write_rows(tmp_path / "rows.csv", {"yes": 20, "no": 20})
+    words = command(rows, backbone, "--minutes", "0.6", "--memory", "1100MB", "--no-tracking")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0 or "no time was left" in done.stderr
+    assert int(done.stdout.split()[-2]) <= 1100
