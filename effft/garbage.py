@@ -1,6 +1,7 @@
 """When Python looks for reference cycles: hardly ever while libraries load, whose million objects all stay."""
 
 import gc
+from functools import cache
 
 WHILE_LOADING = 100_000
 """New objects between two collections at the start; with Python's 700 they take a sixth of the time of a short run."""
@@ -18,6 +19,13 @@ def leave_libraries_out() -> None:
     if gc.get_threshold()[0] == WHILE_LOADING:  # this process is ours, so that nothing but libraries was loaded before
         gc.freeze()
         gc.set_threshold(*USUAL)
-    elif not gc.get_freeze_count():
+    else:
+        _freeze_once()
+
+
+@cache
+def _freeze_once() -> None:
+    """Unless something is frozen already; asked once a process, as the answer counts its million objects."""
+    if not gc.get_freeze_count():
         gc.collect()
         gc.freeze()

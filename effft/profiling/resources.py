@@ -27,10 +27,13 @@ class ResourceMeter:
 
     Args:
         held: bytes that the run holds already (its backbone, loaded to check the plan) and that count as its own.
+        afresh: give back what earlier runs of this process freed, so that their peak is not our start; without it
+            `peak_bytes` is what this run needs beyond them.
     """
 
     device: torch.device
     held: int = 0
+    afresh: bool = True
     seconds: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     _start: int = 0
@@ -48,7 +51,8 @@ class ResourceMeter:
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
             leave_libraries_out()
-            release_memory()  # what earlier runs of this process freed, so that their peak is not our start
+            if self.afresh:
+                release_memory()
         self._start = self._now() - self.held
         self._thread = threading.Thread(target=self._sample_until_stopped, daemon=True)
         self._thread.start()

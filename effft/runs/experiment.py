@@ -59,6 +59,7 @@ def execute(
     progress: ProgressCallback = silent,
     should_stop: StopCallback | None = None,
     keep: Path | None = None,
+    afresh: bool = True,
 ) -> Result:
     """Adapt, evaluate, and record everything; the same plan gives the same numbers, bit for bit on a CPU.
 
@@ -68,6 +69,7 @@ def execute(
         progress: Called with the stage and the steps done.
         should_stop: Scores the validation draw after every epoch, whatever `selection` is, and may end the training.
         keep: A new folder for the adapted model.
+        afresh: As for a `ResourceMeter`.
 
     Raises:
         RunError: The loss is not finite.
@@ -104,7 +106,7 @@ def execute(
     own = not session.keep or frozen is not None
     held = held_by(frozen or session.loaded_backbone(config, lm_head_of(plan))) if own else 0
     cache.start_run()
-    with ResourceMeter(resolve_device(config.device), held) as meter:
+    with ResourceMeter(resolve_device(config.device), held, afresh) as meter:
 
         @contextmanager
         def stage(name: str) -> Iterator[None]:

