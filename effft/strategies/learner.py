@@ -183,7 +183,7 @@ class Learner:
 
     @cached_property
     def _active(self) -> list[nn.Module]:
-        """The modules in whose dropout training differs; found once, as a walk through the model takes 3 % of a step."""
+        """The modules that are in training mode while it trains; found once, as a walk through the model takes time."""
         self.backbone.model.eval()
         body = self.backbone.body
         whole = [m for m in (body, *self.backbone.layout.blocks) if all(p.requires_grad for p in m.parameters())]
