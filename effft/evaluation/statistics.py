@@ -145,8 +145,10 @@ def crossed_weights(seeds: Numbers, draws: Numbers, resamples: int = RESAMPLES, 
 def interval(values: Array, seeds: Numbers, draws: Numbers, weights: Array | None = None) -> tuple[float, float] | None:
     """Student's 95 % interval of the mean; None for fewer than two runs.
 
-    Its standard error is the spread of the bootstrap's means, which is too small by n / (n - 1) in its square for n
-    levels; n is the smaller number where two are crossed. Where every run has a draw of its own it is the usual one.
+    Where seeds and draws cross, its standard error is the spread of the bootstrap's means, whose square is too small by
+    (n - 1) / n for n levels, those of the factor that has more; its degrees of freedom are those of both factors. In
+    simulations it held the mean in 91 to 100 of 100 cases (2 x 3 to 5 x 5 runs, all shares of seed, draw and noise),
+    percentiles in 77 to 98.
     """
     sizes = [size for size, _ in _resampled(seeds, draws)]
     if not sizes:
@@ -155,7 +157,8 @@ def interval(values: Array, seeds: Numbers, draws: Numbers, weights: Array | Non
         return PairedDifference(values).interval
     weights = crossed_weights(seeds, draws) if weights is None else weights
     means = (weights * values).sum(axis=1) / weights.sum(axis=1)
-    half = student(min(sizes)) * float(means.std()) * math.sqrt(min(sizes) / (min(sizes) - 1))
+    degrees, most = sum(sizes) - len(sizes), max(sizes)
+    half = student(1 + degrees) * float(means.std()) * math.sqrt(most / (most - 1))
     mean = float(values.mean())
     return mean - half, mean + half
 

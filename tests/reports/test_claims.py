@@ -146,11 +146,16 @@ def test_an_interval_of_few_pairs_holds_the_true_difference_as_often_as_it_says(
         assert 0.935 < np.mean([low <= 0.03 <= high for low, high in ends]) < 0.965
 
 
-def test_an_interval_of_crossed_seeds_and_draws_holds_the_true_mean() -> None:
+@pytest.mark.parametrize("by", [(0.01, 0.05, 0.05), (0.05, 0.05, 0.05), (0, 0.05, 0.02)])
+@pytest.mark.parametrize("levels", [(2, 3), (3, 5)])
+def test_an_interval_of_crossed_seeds_and_draws_holds_the_true_mean(
+    levels: tuple[int, int], by: tuple[float, float, float]
+) -> None:
     rng, held = np.random.default_rng(0), []
-    seeds, draws = (level.ravel() for level in np.meshgrid(np.arange(3), np.arange(5)))
+    seeds, draws = (level.ravel() for level in np.meshgrid(*map(np.arange, levels)))
     for _ in range(400):
-        noise = rng.normal(0, 0.05, 3)[seeds] + rng.normal(0, 0.05, 5)[draws] + rng.normal(0, 0.05, 15)
+        noise = rng.normal(0, by[0], levels[0])[seeds] + rng.normal(0, by[1], levels[1])[draws]
+        noise += rng.normal(0, by[2], len(seeds))
         low, high = interval(0.7 + noise, seeds, draws) or (0, 0)
         held.append(low <= 0.7 <= high)
     assert np.mean(held) > 0.93
