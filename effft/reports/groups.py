@@ -157,9 +157,10 @@ class RunGroup:
             return None
         bounds = interval(kept, self.seeds[known], self.draws[known], self.weights[:, known] if known.all() else None)
         least, most = self._range(key)
-        low, high = (max(bounds[0], least), min(bounds[1], most)) if bounds else (None, None)
+        mean = float(kept.mean())  # of ones, a bit above 1 at times
+        low, high = (min(mean, max(bounds[0], least)), max(mean, min(bounds[1], most))) if bounds else (None, None)
         sd = float(kept.std(ddof=1)) if len(kept) > 1 else None
-        return Statistic(float(kept.mean()), sd, low, high, len(kept))
+        return Statistic(mean, sd, low, high, len(kept))
 
     def _range(self, key: str) -> tuple[float, float]:
         """Where an interval ends, whatever Student's law says: nowhere for costs and differences."""
