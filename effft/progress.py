@@ -23,15 +23,19 @@ class Display(Protocol):
 
 
 _displays: list[Display] = []
+_said: list[set[str]] = []
+"""For every display, what is said once and was said there."""
 
 
 @contextmanager
 def shown_on(display: Display) -> Iterator[None]:
     """While open, downloads are shown here, from however deep below they start."""
     _displays.append(display)
+    _said.append(set())
     try:
         yield
     finally:
+        _said.pop(_displays.index(display))
         _displays.remove(display)
 
 
@@ -44,3 +48,10 @@ def say(text: str) -> None:
     """Show a line, where somebody looks and it is not empty."""
     if text and (display := current_display()):
         display.line(text)
+
+
+def say_once(text: str) -> None:
+    """Show a line that every run of a comparison would repeat, where somebody looks and did not see it yet."""
+    if _said and text not in _said[-1]:
+        _said[-1].add(text)
+        say(text)

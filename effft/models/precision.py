@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from effft.distributed.process_group import process_group
 from effft.models.backbone import Backbone
 from effft.models.forward.attention import NARROW
+from effft.progress import say_once
 
 
 def native_bf16(device: torch.device) -> bool:
@@ -21,6 +22,8 @@ def native_bf16(device: torch.device) -> bool:
 def choose_precision(precision: str, backbone: Backbone, native: Callable[[torch.device], bool] = native_bf16) -> str:
     """'bf16' or 'fp32': as asked; for 'auto' bf16 where the hardware multiplies it natively and the model is wide."""
     if precision != "auto":
+        if precision == "bf16" and not native(backbone.device):
+            _tell_emulated(backbone.device.type)
         return precision
     if backbone.has_device_map:
         return "bf16" if next(backbone.model.parameters()).dtype == torch.bfloat16 else "fp32"
@@ -28,6 +31,13 @@ def choose_precision(precision: str, backbone: Backbone, native: Callable[[torch
     faster = backbone.width >= NARROW and native(device)
     # the processes of a run may be on different machines, so all take the first one's answer
     return "bf16" if process_group().from_first_process(float(faster)) else "fp32"
+
+
+def _tell_emulated(device: str) -> None:
+    say_once(
+        f"precision=bf16: this {device} has no bf16 arithmetic and emulates it, at up to a hundred times the time; "
+        "leave precision out, in the study's file as well, for what the hardware is good at, or take fp32."
+    )
 
 
 def store_in_bf16(modules: nn.Module, kept: Collection[int] = ()) -> dict[int, Tensor]:

@@ -32,6 +32,7 @@ class Part:
         about: what `effft strategies` prints.
         in_name: what the name of a run says of the part, with its parameters in braces.
         base_rate: for the trainable axis, the default learning rate at width 768.
+        width_power: the power of 1 / width with which that rate falls in wider models; see `rate_at`.
         rate_share, epochs: for the loss axis, what the learning rate of the trainable is multiplied by, and the default
             number of passes.
         texts: for the loss axis, how many texts an example of a step has.
@@ -42,6 +43,7 @@ class Part:
     about: ClassVar[str] = ""
     in_name: ClassVar[str] = ""
     base_rate: ClassVar[float] = 1e-3
+    width_power: ClassVar[float] = 1.0
     rate_share: ClassVar[float] = 1.0
     epochs: ClassVar[int] = 20
     texts: ClassVar[int] = 1
@@ -53,10 +55,9 @@ class Part:
         """What the name of a run says of this part; '' for nothing."""
         return self.in_name.format(**vars(self))
 
-    @property
-    def default_rate(self) -> float:
-        """The default learning rate at width 768, with these parameters."""
-        return self.base_rate
+    def rate_at(self, width: int) -> float:
+        """The default learning rate of a backbone of hidden size `width`, with these parameters."""
+        return scaled_rate(self.base_rate, width, self.width_power)
 
     @property
     def searched(self) -> Mapping[str, Dimension]:
@@ -92,6 +93,17 @@ class Part:
             InputError: this backbone cannot serve the part's parameters.
         """
         raise TypeError(f"{type(self).__name__} is no choice of what trains")
+
+
+def scaled_rate(rate: float, width: int, power: float) -> float:
+    """A rate at width 768 for another width: as 1 / width below, where it is measured, to the power given above.
+
+    With Adam the best rate of a matrix whose sides both grow goes as 1 / width (power 1), that of a vector (a bias, a
+    norm, a scale, an embedding) does not depend on it (power 0; Yang et al. 2022, arXiv 2203.03466, appendix B). For
+    LoRA, powers of 0.08 (Qwen) and 0.78 (Llama) are reported (Schulman et al. 2025, "LoRA Without Regret"); 0.5 gives
+    the 2e-4 of Dettmers et al. 2023, arXiv 2305.14314, at width 4,096.
+    """
+    return rate * (768 / width) ** (power if width > 768 else 1)
 
 
 # ---- input: how an example becomes text -------------------------------------------------------------------------
@@ -326,6 +338,7 @@ class LoRA(Part):
 
     about: ClassVar[str] = "low-rank deltas (LoRA)"
     base_rate: ClassVar[float] = 5e-4
+    width_power: ClassVar[float] = 0.5
     in_name: ClassVar[str] = "r{rank}"
     keeps_weights: ClassVar[bool] = True
     space: ClassVar[Mapping[str, Dimension]] = {
@@ -397,6 +410,7 @@ class BitFit(Part):
     """
 
     about: ClassVar[str] = "bias terms"
+    width_power: ClassVar[float] = 0.0
 
     def open(self, backbone: "Backbone", generator: "torch.Generator") -> "list[nn.Parameter]":
         """Every bias of the body, or the zero biases added to its blocks."""

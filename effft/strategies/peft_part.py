@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from effft.errors import InputError, nearest
-from effft.strategies.parts import Part
+from effft.strategies.parts import Part, scaled_rate
 from effft.strategies.peft_types import TYPES, UNFIT, UNLISTED, PeftType
 from effft.strategies.search_space import Dimension
 
@@ -48,10 +48,9 @@ class Peft(Part):
         """The type, where the name of the strategy does not say it."""
         return self.peft_type
 
-    @property
-    def default_rate(self) -> float:
+    def rate_at(self, width: int) -> float:
         """The type's."""
-        return self.facts.rate
+        return scaled_rate(self.facts.rate, width, self.facts.width_power)
 
     @property
     def searched(self) -> Mapping[str, Dimension]:

@@ -23,6 +23,8 @@ class PeftType:
     Attributes:
         about: what trains.
         rate: the default learning rate at width 768.
+        width_power: the power of 1 / width with which it falls in wider models: 0 for vectors (scales, norms, biases,
+            embeddings), see `effft.strategies.parts.scaled_rate`.
         merges: whether it can be added to the weights; None: it is tried.
         starts_equal: whether it changes nothing at first, up to rounding.
         conv1d: whether it works on GPT-2's linear maps, which are of the class Conv1D.
@@ -47,6 +49,7 @@ class PeftType:
     ranks: PowersOfTwo = RANKS
     options: Mapping[str, object] = field(default_factory=dict)
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    width_power: float = 0.5
 
     @property
     def virtual(self) -> bool:
@@ -68,10 +71,12 @@ TYPES = {
     "adamss": PeftType(
         "low-rank deltas in subspaces of the weights", 2e-3, bf16="never", options={"r": 100}, limits=SIDE,
     ),
-    "beft": PeftType("biases of the linear maps"),
+    "beft": PeftType("biases of the linear maps", width_power=0),
     "boft": PeftType("butterfly rotations of the weights", limits={"boft_block_size": "divisor"}),
     "c3a": PeftType("circular convolutions", 5e-2, options=ZERO, limits={"block_size": "divisor"}),
-    "cartridge": PeftType("keys and values of virtual tokens", 1e-2, False, False, True, place="keys", options=TOKENS),
+    "cartridge": PeftType(
+        "keys and values of virtual tokens", 1e-2, False, False, True, place="keys", options=TOKENS, width_power=0,
+    ),
     "deft": PeftType("projections of the weights and deltas in their place", 3e-4, conv1d=True, rank=R, limits=SIDE),
     "delora": PeftType("low-rank deltas of bounded norm", rank=R, options={"delora_lambda": 1}, limits=SIDE),
     "fourierft": PeftType(
@@ -84,9 +89,9 @@ TYPES = {
     "gralora": PeftType("low-rank deltas in blocks of the weights", 3e-4, conv1d=True, limits=SIDE),
     "hira": PeftType("low-rank deltas times the weights (high rank)", conv1d=True, rank=R, limits=SIDE),
     "hra": PeftType("reflections of the weights (Householder)", rank=R, limits=SIDE),
-    "ia3": PeftType("scales of keys, values and feed-forward states", 5e-3, conv1d=True, place="ia3"),
+    "ia3": PeftType("scales of keys, values and feed-forward states", 5e-3, conv1d=True, place="ia3", width_power=0),
     "lily": PeftType("low-rank deltas whose halves layers share", merges=False, rank=R, limits=SIDE),
-    "ln_tuning": PeftType("the norms", 1e-3, conv1d=True, bf16="with", place="norms"),
+    "ln_tuning": PeftType("the norms", 1e-3, conv1d=True, bf16="with", place="norms", width_power=0),
     "loha": PeftType("products of two low-rank deltas", 2e-3, rank=R, limits=SIDE),
     "lokr": PeftType("Kronecker products", 2e-3, rank=R, limits=SIDE),
     "lora": PeftType(
@@ -100,17 +105,21 @@ TYPES = {
     ),
     "peanut": PeftType("deltas that a small network makes of the weights", 3e-4, rank=R, limits=SIDE),
     "prefix_tuning": PeftType(
-        "keys and values of virtual tokens", 1e-2, False, False, True, place="keys", options=TOKENS,
+        "keys and values of virtual tokens", 1e-2, False, False, True, place="keys", options=TOKENS, width_power=0,
     ),
-    "prompt_tuning": PeftType("embeddings of virtual tokens", 1e-2, False, False, True, place="tokens", options=TOKENS),
+    "prompt_tuning": PeftType(
+        "embeddings of virtual tokens", 1e-2, False, False, True, place="tokens", options=TOKENS, width_power=0,
+    ),
     "psoft": PeftType("rotations in the main directions of the weights", rank=R, limits=SIDE),
-    "pvera": PeftType("VeRA with noise in training", 5e-3, conv1d=True, rank=R, ranks=SHARED_RANKS),
+    "pvera": PeftType(
+        "VeRA with noise in training", 5e-3, conv1d=True, rank=R, ranks=SHARED_RANKS, width_power=0,
+    ),
     "randlora": PeftType("sums of random low-rank deltas, scaled", 1e-4, conv1d=True, rank=R, limits=SIDE),
     "road": PeftType("rotations of pairs of outputs", 5e-3, limits={"group_size": "divisor"}),
     "shira": PeftType("some entries of the weights", rank=R, limits={"r": "sparse"}),
     "supertuning": PeftType("the largest entries of the weights"),
     "tinylora": PeftType("a few numbers in the main directions of the weights", 1e-3, conv1d=True),
-    "trainable_tokens": PeftType("embeddings of chosen tokens", conv1d=True, place="embedding"),
+    "trainable_tokens": PeftType("embeddings of chosen tokens", conv1d=True, place="embedding", width_power=0),
     "unilora": PeftType(
         "one vector that all low-rank deltas are made of", 5e-3, starts_equal=False, conv1d=True, rank=R,
     ),
@@ -118,7 +127,9 @@ TYPES = {
         "a bank of vectors that all low-rank deltas are made of",
         5e-3, starts_equal=False, conv1d=True, rank=R, limits={"vector_length": "divisor"},
     ),
-    "vera": PeftType("scales of shared random low-rank deltas", 5e-3, conv1d=True, rank=R, ranks=SHARED_RANKS),
+    "vera": PeftType(
+        "scales of shared random low-rank deltas", 5e-3, conv1d=True, rank=R, ranks=SHARED_RANKS, width_power=0,
+    ),
     "waveft": PeftType("some wavelet coefficients of the deltas", 1e-4, conv1d=True, limits={"n_frequency": "area"}),
 }  # fmt: skip
 """Name, in lower case, -> facts."""

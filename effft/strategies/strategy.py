@@ -161,11 +161,8 @@ class Strategy:
         return Strategy("+".join(words), **changed)
 
     def default_learning_rate(self, width: int) -> float:
-        """The rate when none is given, for a backbone of hidden size `width`.
-
-        With Adam the best rate of a matrix goes as 1 / width (Yang et al. 2022, arXiv 2203.03466).
-        """
-        return self.trainable.default_rate * self.loss.rate_share * 768 / width
+        """The rate when none is given, for a backbone of hidden size `width`."""
+        return self.trainable.rate_at(width) * self.loss.rate_share
 
     def space(self, width: int) -> dict[str, Dimension]:
         """Where a search looks: the union of the parts' spaces; a decade on each side of the default learning rate.

@@ -192,3 +192,11 @@ def test_distillation_reads_teacher_with_and_student_without_demonstrations(fold
 
 def test_small_task_is_valid() -> None:
     assert small_task().ordered_label_words == (" No", " Yes")
+
+
+def test_the_default_rate_falls_with_the_width_as_what_trains_asks() -> None:
+    falls = {"vanilla": 4, "adaptive": 4, "pbft": 4, "lora": 2, "context_distillation": 2, "bitfit": 1}
+    for name, divisor in falls.items():
+        rates = {width: compose(name).default_learning_rate(width) for width in (384, 768, 3072)}
+        assert rates[384] == pytest.approx(2 * rates[768])
+        assert rates[3072] == pytest.approx(rates[768] / divisor)

@@ -96,6 +96,16 @@ def test_the_documentation_has_the_same_table() -> None:
         assert f"| `{kind}` | {facts.about} | {facts.rate:g} | {marks} | {rank} |" in DOCUMENTATION
 
 
+@pytest.mark.parametrize("kind", [kind for kind, facts in TYPES.items() if facts.place != "tokens"])
+def test_the_rate_of_vectors_alone_does_not_fall_with_the_width(folders: dict[str, Path], kind: str) -> None:
+    trainable = strategy_of(kind).trainable
+    assert trainable.rate_at(384) == pytest.approx(2 * trainable.rate_at(768))
+    assert trainable.rate_at(3072) == pytest.approx(trainable.rate_at(768) / 4 ** TYPES[kind].width_power)
+    if TYPES[kind].width_power == 0 and TYPES[kind].place in ("linear", "ia3", "norms"):
+        backbone = load(str(folders["llama"]))
+        assert all(max(p.shape) == p.numel() for p in trainable.open(backbone, torch.Generator()))
+
+
 class Unlisted(Peft):
     """A type that the table does not have."""
 
