@@ -59,6 +59,7 @@ def check_task(folder: Path, content: bytes) -> None:
 
 @FEW
 @given(content=task_texts())
+@pytest.mark.slow
 def test_a_few_task_files(folder: Path, content: bytes) -> None:
     check_task(folder, content)
 

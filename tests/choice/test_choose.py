@@ -136,6 +136,7 @@ def test_equal_folds_have_the_interval_of_their_rows(task: Task) -> None:
     assert one.high == pytest.approx(known["cross_validated/accuracy_high"], abs=0.015)
 
 
+@pytest.mark.slow
 def test_equal_arms_share_and_a_gap_is_sure(task: Task) -> None:
     """Of arms whose true scores are equal each is the best equally often, and seldom surely."""
     rng = np.random.default_rng(0)
@@ -296,8 +297,8 @@ def test_the_minutes_are_kept_beside_others_at_work(template_store: Path, backbo
         (["--minutes", "soon"], "minutes=soon"),
         (["--memory", "8 apples"], "memory=8 apples: must be a number above 0 with a unit (KB, MB, GB, TB)"),
         (["--latency", "50"], "(flag --latency)"),
-        (["--memory", "1MB"], "nothing fits"),
-        (["--latency", "0.000001ms"], "nothing fits"),
+        pytest.param(["--memory", "1MB"], "nothing fits", marks=pytest.mark.slow),
+        pytest.param(["--latency", "0.000001ms"], "nothing fits", marks=pytest.mark.slow),
         (["--models", "no/such/model"], "no/such/model"),
         (["--rows", "3"], "--rows"),
         (["--ensemble", "2"], "ensemble=2: several models are not saved as one"),
@@ -315,6 +316,7 @@ def test_bad_input_is_a_sentence_before_training(
 
 
 @pytest.mark.usefixtures("tracking_uri")
+@pytest.mark.slow
 def test_without_data_the_task_is_named(backbone: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line([*command(None, backbone), "--latency", "0.000001ms"]) == 2
     assert (

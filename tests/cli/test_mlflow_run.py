@@ -52,6 +52,7 @@ def rows(project: Path, query: str) -> list[tuple[object, ...]]:
         return store.execute(query).fetchall()
 
 
+@pytest.mark.slow
 def test_mlflow_run_makes_one_finished_run(project: Path) -> None:
     done = mlflow_run(project, "rank=4")  # declared, as per_label is; epochs and the rest are passed through
     assert done.returncode == 0, done.stderr

@@ -158,7 +158,14 @@ def lines_on_terminal(words: list[str], folder: Path, columns: int = 80) -> list
     return re.sub(r"\x1b\[[0-9;]*m", "", text.decode()).splitlines()
 
 
-@pytest.mark.parametrize("command", ["tasks", "strategies", "estimate --strategies context_distillation,lora+pbft"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "tasks",
+        "strategies",
+        pytest.param("estimate --strategies context_distillation,lora+pbft", marks=pytest.mark.slow),
+    ],
+)
 def test_tables_are_readable_at_80_columns(command: str, tmp_path: Path) -> None:
     lines = lines_on_terminal(command.split(), tmp_path)
     assert max(map(len, lines)) <= 80
@@ -166,6 +173,7 @@ def test_tables_are_readable_at_80_columns(command: str, tmp_path: Path) -> None
     assert whole <= {word.rstrip(",") for line in lines for word in line.split()}, "a name is broken"
 
 
+@pytest.mark.slow
 def test_json_is_the_only_thing_on_stdout(
     tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,7 @@ def test_output_that_nobody_takes(tmp_path: Path, redirection: str, code: int) -
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "<&- >&- 2>&-"])
+@pytest.mark.slow
 def test_a_run_goes_on_and_its_results_are_kept(tmp_path: Path, redirection: str, tracking_uri: str) -> None:
     done = shell(f"{RUN.replace('--no-tracking', '')} {redirection}", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -43,6 +44,7 @@ def test_a_run_goes_on_and_its_results_are_kept(tmp_path: Path, redirection: str
         assert store.execute(query).fetchall() == [("FINISHED", 1)]
 
 
+@pytest.mark.slow
 def test_an_encoding_without_our_characters(tmp_path: Path) -> None:
     done = shell(RUN, tmp_path, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr

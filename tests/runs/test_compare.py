@@ -105,6 +105,7 @@ def test_everything_is_checked_before_anything_runs(
     assert tracked_runs(tracking_uri) == {}
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_goes_on(place: Path, tmp_path: Path) -> None:
     job, parent = planned(place, "lora", "probe", "vanilla"), MemoryTracker()
     file = ResultsFile(tmp_path / "results.jsonl")
@@ -121,6 +122,7 @@ def test_an_interrupted_comparison_goes_on(place: Path, tmp_path: Path) -> None:
     assert numbers(found) == numbers(whole)
 
 
+@pytest.mark.slow
 def test_the_same_command_continues_under_the_same_run(place: Path, tracking_uri: str) -> None:
     command = [*words(place, "lora,vanilla"), "--tracking-uri", tracking_uri]
     assert run_command_line(command) == 0
@@ -167,6 +169,7 @@ def test_worker_processes_give_the_same_numbers(place: Path, tracking_uri: str) 
     assert {run.info.status for run in runs["run"]} == {"FINISHED"}
 
 
+@pytest.mark.slow
 def test_controls_know_less(place: Path) -> None:
     parent = MemoryTracker()
     controls = ("bag_of_words", "random_weights", "swapped_label_words")
@@ -217,6 +220,7 @@ def test_controls_start_from_the_same_random_weights(place: Path) -> None:
     assert control_config(config, "random_weights", Session()) == other
 
 
+@pytest.mark.slow
 def test_minutes_leave_whole_rounds_of_seeds(place: Path, tmp_path: Path) -> None:
     runs = planned(place, "probe", "zero_shot", "lora", seeds=2, data_seeds=2).runs
     file = ResultsFile(tmp_path / "results.jsonl")

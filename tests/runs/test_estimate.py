@@ -58,6 +58,7 @@ def estimated(place: Path, strategy: str, model: str, **values: object) -> Estim
 
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("spec", ["vanilla", "lora+pbft"])
+@pytest.mark.slow
 def test_counts_are_those_of_the_learner(place: Path, kind: str, spec: str) -> None:
     said = estimated(place, spec, kind, epochs=1, evaluation_limit=4)
     sizes = learner_on(place / kind, compose(spec)).groups.values()

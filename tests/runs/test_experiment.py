@@ -41,6 +41,7 @@ def numbers(result: Result) -> dict[str, float]:
     return {key: value for key, value in result.metrics.items() if not key.endswith(clock)}
 
 
+@pytest.mark.slow
 def test_every_strategy_tells_the_same(place: Path) -> None:
     keys, params, history = set(), set(), set()
     for strategy in (*NAMED, "lora+pbft"):
@@ -85,6 +86,7 @@ def test_a_session_changes_no_number(place: Path, strategy: str) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("strategy", ["lora", "lora+pbft", "probe"])
+@pytest.mark.slow
 def test_shared_weights_change_no_number(place: Path, strategy: str, precision: str) -> None:
     """Runs of one process share the weights that none of them moves, in bf16 one rounded copy."""
     config = make_config(

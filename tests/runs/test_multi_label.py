@@ -55,6 +55,7 @@ def go(place: Path, strategy: str = "lora", keep: Path | None = None, **values: 
     return execute(prepare(make_config({**given, **values}), SESSION), MemoryTracker(), keep=keep)
 
 
+@pytest.mark.slow
 def test_a_file_is_estimated_out_of_fold_and_its_model_answers_the_same(place: Path, tmp_path: Path) -> None:
     result = go(place, keep=tmp_path / "kept")
     metrics, table = result.metrics, result.tables["cross_validated"]

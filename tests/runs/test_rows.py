@@ -66,6 +66,7 @@ def test_the_kept_model_answers_as_the_estimate_says(place: Path, tmp_path: Path
     np.testing.assert_allclose(kept, scores, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_run_uses_all_rows_and_estimates_out_of_fold(place: Path) -> None:
     result, tracker = go(place, "probe", epochs=4, learning_rate=0.1)
     metrics = result.metrics
@@ -88,6 +89,7 @@ def test_a_run_uses_all_rows_and_estimates_out_of_fold(place: Path) -> None:
     ("probe", "bert", {"per_label": 5}, 10),
     ("context_distillation", "llama", {"rows": 20, "teacher_shots": 4, "cross_validation": "3x1"}, 20),
 ])  # fmt: skip
+@pytest.mark.slow
 def test_every_kind_of_strategy_is_cross_validated(
     place: Path, strategy: str, model: str, more: dict[str, object], used: int
 ) -> None:
@@ -109,6 +111,7 @@ def test_the_estimate_is_what_the_predictions_say(place: Path) -> None:
         assert result.metrics[f"cross_validated/slice/label.{name}/accuracy"] == pytest.approx(recall)
 
 
+@pytest.mark.slow
 def test_few_rows_of_a_label_are_named_with_their_own_interval(place: Path) -> None:
     result, _ = go(place, "probe", rows=40)
     assert [note for note in result.notes if note.startswith("label 'rare' has only 5 rows: its recall is")]

@@ -57,6 +57,7 @@ def test_several_workers_answer_in_order() -> None:
     assert os.getpid() not in pids
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     jobs = [(str(tmp_path / "once"), 1), (str(tmp_path / "never"), 0), (str(tmp_path / "always"), 99)]
     with Runner(die, 2) as runner:
@@ -66,6 +67,7 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "always").stat().st_size == ATTEMPTS
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_driver(tmp_path: Path) -> None:
     code = f"from test_runner import Runner, wait; list(Runner(wait, 2).as_completed([{str(tmp_path / 'pid')!r}]))"
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])

@@ -69,6 +69,7 @@ def study(plan: StudyPlan, url: str, make: Callable[[], Unordered]) -> Trials:
 
 @given(st.integers(0, 99), st.sampled_from(["tpe", "random", "nsga2", "gp"]), st.integers(1, 3), st.integers(0, 3))
 @settings(max_examples=5, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@pytest.mark.slow
 def test_kills_and_the_order_of_results_change_nothing(
     plan: StudyPlan, tmp_path_factory: pytest.TempPathFactory, seed: int, sampler: str, width: int, objectives: int
 ) -> None:

@@ -57,6 +57,7 @@ def warmed(place: Path) -> Session:
     return session
 
 
+@pytest.mark.slow
 def test_a_session_travels(tmp_path: Path) -> None:
     """What another machine gets has the task, the training split and the weights: it opens no file of ours."""
     place = make_place(tmp_path, "gpt2")

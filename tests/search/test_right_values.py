@@ -58,6 +58,7 @@ def search(tracking_uri: str, backbone: Path) -> Callable[..., int]:
     return go
 
 
+@pytest.mark.slow
 def test_kind_2_changed_data_and_weights_are_refused(
     search: Callable[..., int], backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +83,7 @@ def test_kind_2_changed_data_and_weights_are_refused(
     assert "--study NAME" in error
 
 
+@pytest.mark.slow
 def test_kind_2_another_task_of_the_same_name_is_not_given_the_first_ones_result(
     search: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +98,7 @@ def test_kind_2_another_task_of_the_same_name_is_not_given_the_first_ones_result
     assert search(*words, "--study", "mail") == 0
 
 
+@pytest.mark.slow
 def test_kind_4_a_range_without_the_default_says_so_and_measures_the_true_default(
     backbone: Path, tmp_path: Path
 ) -> None:
@@ -122,6 +125,7 @@ def test_kind_4_duplicate_guesses_are_tried_once() -> None:
     assert len(plan_study(values, {}, Settings(folds=2), "s", Session()).guesses) == 3
 
 
+@pytest.mark.slow
 def test_kind_10_progress_never_passes_its_total(backbone: Path, tmp_path: Path) -> None:
     values = {"strategy": "probe", "task": str(make_task(tmp_path / "task", "dog")), "model": str(backbone)}
     settings, lines, steps = Settings(trials=3, folds=2, reseeds=2, seeds=2), list[str](), list[tuple[str, int, int]]()
@@ -137,6 +141,7 @@ def test_kind_10_progress_never_passes_its_total(backbone: Path, tmp_path: Path)
     assert lines.index(next(line for line in lines if line.startswith("trial "))) > 0
 
 
+@pytest.mark.slow
 def test_kind_10_one_number_in_terminal_registry_mlflow_and_report(
     search: Callable[..., int], tracking_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

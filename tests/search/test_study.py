@@ -60,6 +60,7 @@ def study_of(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/optuna.db")
 
 
+@pytest.mark.slow
 def test_a_study_end_to_end(search: Callable[..., int], tracking_uri: str, tmp_path: Path) -> None:
     assert search("--trials", "2") == 0
     assert search("--trials", "3") == 0  # goes on
@@ -158,6 +159,7 @@ def test_bad_input_is_one_sentence(
     assert client.search_runs(ids) == []
 
 
+@pytest.mark.slow
 def test_another_study_of_the_same_name_is_refused(
     search: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,6 +170,7 @@ def test_another_study_of_the_same_name_is_refused(
     assert "study 'mine' exists with" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_five_failures_in_a_row_stop_the_study(
     search: Callable[..., int], capsys: pytest.CaptureFixture[str], tracking_uri: str
 ) -> None:

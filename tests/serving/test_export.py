@@ -54,6 +54,7 @@ def scores_of_the_card(folder: Path, texts: list[str]) -> np.ndarray:
 @pytest.mark.parametrize("task", ["task", "pairs"])
 @pytest.mark.parametrize("kind", ["llama", "bert"])
 @pytest.mark.parametrize("strategy", ["vanilla", "lora", "pbft", "icl"])
+@pytest.mark.slow
 def test_kind_6_the_cards_code_gives_the_saved_models_scores(
     place: Path, tmp_path: Path, strategy: str, kind: str, task: str, precision: str
 ) -> None:

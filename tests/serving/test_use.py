@@ -117,6 +117,7 @@ def test_no_column_is_lost_and_no_name_stands_for_two_things(lora: tuple[Path, R
     assert "make it first" in str(CliRunner().invoke(app, words).exception)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_leaves_the_old_answers(lora: tuple[Path, Result], tmp_path: Path) -> None:
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text("text\n" + "a dog runs\n" * 2000)
