@@ -30,6 +30,7 @@ def frames(place: Path) -> dict[str, pd.DataFrame]:
     return {name: pd.read_csv(place / f"{name}.csv") for name in ("train", "test", "far")}
 
 
+@pytest.mark.slow
 def test_a_data_frame_gives_what_its_file_gives(place: Path, frames: dict[str, pd.DataFrame], tmp_path: Path) -> None:
     flags = {**SHORT, "model": str(place / "llama")}
     made = effft.adapt("probe", frames["train"], test=frames["test"], ood={"far": frames["far"]}, **flags)

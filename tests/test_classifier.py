@@ -28,6 +28,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_backbone(tmp_path_factory.mktemp("backbones") / "llama", "llama"))
 
 
+@pytest.mark.slow
 def test_it_fits_predicts_and_comes_back_from_a_pickle(llama: str, tmp_path: Path) -> None:
     classifier = effft.Classifier("vanilla", llama, epochs=3, threads=1).fit(TEXTS, LABELS)
     assert list(classifier.classes_) == ["meow", "woof"]

@@ -67,6 +67,7 @@ SCORES = st.lists(st.floats(0, 1), min_size=len(UNITS), max_size=len(UNITS))
 
 
 @given(st.lists(st.tuples(SCORES, st.floats(0.1, 10)), min_size=1, max_size=9), st.floats(0, 500))
+@pytest.mark.slow
 def test_a_race_keeps_pairs_whole_and_its_time(rows: list[tuple[list[float], float]], more: float) -> None:
     known = {f"arm {place}": row for place, row in enumerate(rows)}
     ledger = Told(known)
@@ -115,6 +116,7 @@ def judged_of(right: "np.ndarray", task: Task) -> list[Judged]:
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 4), st.integers(8, 40), st.integers(0, 99))
+@pytest.mark.slow
 def test_the_probabilities_are_of_one_best(task: Task, arms: int, rows: int, seed: int) -> None:
     judged = judged_of(np.random.default_rng(seed).random((arms, rows)) < 0.7, task)
     assert sum(one.best for one in judged) == pytest.approx(1)

@@ -27,6 +27,7 @@ def store(ended: int, status: str = "RUNNING") -> InMemory:
     return InMemory([parent, *(replace(r, tags={**r.tags, "mlflow.parentRunId": parent.run_id}) for r in runs)])
 
 
+@pytest.mark.slow
 def test_it_is_made_again_until_the_comparison_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stages = iter([store(1), store(3), store(4, "FINISHED")])
     pages: list[str] = []

@@ -185,6 +185,7 @@ def test_json_is_the_only_thing_on_stdout(
         assert isinstance(json.loads(capsys.readouterr().out), dict | list), command
 
 
+@pytest.mark.slow
 def test_the_ui_takes_a_free_port_of_this_machine_alone_and_prints_links(tmp_path: Path, tracking_uri: str) -> None:
     MlflowClient(tracking_uri).create_experiment("effft/dogs", tags={"mlflow.sharedViewState.effft-dogs": "{}"})
     command = [sys.executable, "-m", "effft", "ui", "--tracking-uri", tracking_uri]

@@ -60,6 +60,7 @@ def test_mlflow_takes_a_key_of_any_text(pairs: tuple[tuple[str, str], ...]) -> N
 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(PAIRS, min_size=2, max_size=6, unique=True))
+@pytest.mark.slow
 def test_kind_1_no_two_slices_share_a_key(slices: list[tuple[tuple[str, str], ...]]) -> None:
     keys = {str(MetricKey("in_domain", "accuracy", pairs)) for pairs in slices}
     assert len(keys | {"in_domain/accuracy"}) == len(slices) + 1

@@ -33,6 +33,7 @@ def test_kind_5_perfect_answers_score_one(labels: list[int]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, LABELS - 1), st.integers(0, LABELS - 1)), min_size=1, max_size=40))
+@pytest.mark.slow
 def test_the_bootstrap_computes_the_same_metrics(pairs: list[tuple[int, int]]) -> None:
     truth, answers = np.array(pairs).T
     expected = four_metrics(truth, answers, LABELS)
@@ -65,6 +66,7 @@ ROW = st.lists(st.integers(0, 1), min_size=6, max_size=6)
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(ROW, min_size=1, max_size=30))
+@pytest.mark.slow
 def test_metrics_of_several_labels_are_those_of_scikit_learn(rows: list[list[int]]) -> None:
     truth, answers = np.hsplit(np.array(rows), 2)
     found, known = LabelSets(truth, answers), (truth | answers).any(axis=0)
@@ -82,6 +84,7 @@ def test_metrics_of_several_labels_are_those_of_scikit_learn(rows: list[list[int
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(5, 300), st.floats(0, 1), st.integers(2, 5))
+@pytest.mark.slow
 def test_the_outer_ends_of_the_posterior_are_clopper_and_pearson_s(rows: int, share: float, count: int) -> None:
     right = round(share * rows)
     labels = np.arange(rows) % count

@@ -44,6 +44,7 @@ def test_a_backbone_s_linear_maps(kind: str, tmp_path: Path) -> None:
     assert ours.total == wanted
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_computed(tmp_path: Path) -> None:
     def run(strategy: str, epochs: int) -> dict[str, float]:
         config = RunConfig(

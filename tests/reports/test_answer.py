@@ -33,6 +33,7 @@ def runs_of(strategy: str, scores: list[float], validation: float = 0.5) -> list
 
 @settings(max_examples=12)
 @given(st.permutations([0.5, 0.6, 0.7]), st.permutations([0.51, 0.61, 0.71]))
+@pytest.mark.slow
 def test_the_choice_follows_validation_whatever_the_tests_say(validation: list[float], test: list[float]) -> None:
     names = ("lora", "pbft", "probe")
     runs = [run for n, v, t in zip(names, validation, test, strict=True) for run in runs_of(n, [t, t + 0.01], v)]
@@ -78,6 +79,7 @@ def at(level: float, **more: float) -> dict[str, float]:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from([0.5, 0.58, 0.9]), min_size=2, max_size=3))
+@pytest.mark.slow
 def test_what_knows_nothing_is_not_recommended(levels: list[float]) -> None:
     names = ("lora", "pbft", "probe")[: len(levels)]
     highest = {name: 0.9 - place / 10 for place, name in enumerate(names)}

@@ -36,6 +36,7 @@ def finding(difference: str, values: list[float]) -> Finding:
 
 
 @given(DISTANCES)
+@pytest.mark.slow
 def test_pairs_that_agree_decide_and_five_never_do(values: list[float]) -> None:
     assert finding("above", values).verdict == "holds"
     assert finding("below", values).verdict == "does not hold"

@@ -33,6 +33,7 @@ def difficulty(strength: float, asked: bool = True) -> dict[str, object]:
     return own | ({"overlap_strength": strength} if asked else {})
 
 
+@pytest.mark.slow
 def test_difficulty_settings_make_a_curve_and_no_mean(client: MlflowClient, home: str) -> None:
     for strategy in ("vanilla", "pbft", "lora"):
         for seed in (0, 1):
@@ -120,6 +121,7 @@ def test_a_search_without_an_end_or_a_final_run_is_told(client: MlflowClient, ho
     assert "What mattered" not in made.files["report.html"]
 
 
+@pytest.mark.slow
 def test_a_tuned_comparison_is_reported_with_its_own_studies(client: MlflowClient, home: str) -> None:
     place = str(client.create_experiment("effft/dogs/search"))
     study(client, place, "mine")

@@ -74,6 +74,7 @@ def test_what_does_not_match_is_not_beside(client: MlflowClient, other: dict[str
     assert beside(client, strategy, str(other.pop("task", "cola")), **other) == ""
 
 
+@pytest.mark.slow
 def test_a_rank_or_a_depth_stands_beside_its_own(client: MlflowClient) -> None:
     text = beside(client, "lora", rank="4")
     assert "| lora r4 / lora | 32 |" in text

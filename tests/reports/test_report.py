@@ -68,6 +68,7 @@ def test_it_has_every_part(client: MlflowClient, home: str) -> None:
     assert len(list(csv.DictReader(io.StringIO(made.files["runs.csv"])))) == 36
 
 
+@pytest.mark.slow
 def test_a_ring_is_explained_only_where_one_is_drawn(client: MlflowClient, home: str) -> None:
     for seed in range(5):
         log(client, home, "lora", seed, seed)
@@ -126,6 +127,7 @@ def test_memory_stands_on_an_axis_that_says_that_it_is_logarithmic() -> None:
     assert len(re.findall(r'<g id="xtick_', still)) >= 4
 
 
+@pytest.mark.slow
 def test_unlike_things_are_never_averaged(client: MlflowClient, home: str) -> None:
     log(client, home, "lora", 0, backbone="one")
     log(client, home, "lora", 1, backbone="two")
@@ -176,6 +178,7 @@ def test_what_is_at_or_below_chance_is_a_warning(client: MlflowClient, home: str
     assert "In domain below chance: vanilla at 8 per label." in said
 
 
+@pytest.mark.slow
 def test_other_weights_or_data_of_the_same_name_are_never_averaged(client: MlflowClient, home: str) -> None:
     for digest in ("1" * 16, "2" * 16):
         for seed in (0, 1):
@@ -301,6 +304,7 @@ def test_the_command_writes_and_keeps_it(client: MlflowClient, home: str, tracki
     assert f"(#/experiments/{home}/runs?viewStateShareKey=effft-dogs" in run.data.tags["mlflow.note.content"]
 
 
+@pytest.mark.slow
 def test_slices_and_intervals_come_from_the_table_of_metrics_to_the_bit(client: MlflowClient, home: str) -> None:
     """Runs of today keep them in an artifact, older ones among their metrics: the report is the same."""
     for seed in (0, 1):

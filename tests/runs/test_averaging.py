@@ -40,6 +40,7 @@ def answers(result: Result) -> list[object]:
     [("vanilla", "bf16", "last"), ("lora+pbft", "fp32", "last"), ("setfit", "fp32", "last"),
      ("bitfit", "bf16", "validation")],
 )  # fmt: skip
+@pytest.mark.slow
 def test_one_of_one_at_the_end_is_the_plain_run(place: Path, strategy: str, precision: str, selection: str) -> None:
     usual = {"precision": precision, "selection": selection, "steps": 3 if strategy == "setfit" else 0}
     one_of_one = go(place, strategy, **usual, interpolation=1, soup=1, ensemble=1)
@@ -57,6 +58,7 @@ def test_without_a_step_on_the_way_it_is_untrained(place: Path, strategy: str) -
     assert answers(start) != answers(go(place, strategy))
 
 
+@pytest.mark.slow
 def test_folds_choose_a_share_that_gives_the_same_run(place: Path) -> None:
     tracker = MemoryTracker()
     chosen = go(place, "vanilla", tracker, interpolation="folds", soup=2)

@@ -71,6 +71,7 @@ def numbers(found: dict[int, Outcome]) -> list[dict[str, float]]:
     return [{k: v for k, v in r.metrics.items() if not k.endswith(clock)} for r in results if r is not None]
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_keeps_the_table(
     place: Path, tracking_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +90,7 @@ def test_the_command_prints_and_keeps_the_table(
     assert list(tmp_path.glob("effft-compare-*")) == []
 
 
+@pytest.mark.slow
 def test_failures_are_listed_and_do_not_stop_the_others(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [*words(place, "vanilla,zero_shot", "--json", model="broken"), "--no-tracking"]
     assert run_command_line(command) == 1
@@ -191,6 +193,7 @@ def test_controls_know_less(place: Path) -> None:
     assert {tag["backbone"] for tag in tags} == {str(place / "llama")}
 
 
+@pytest.mark.slow
 def test_controls_are_rows_of_the_report(place: Path, tracking_uri: str, tmp_path: Path) -> None:
     grid = {"tasks": [str(place / "task.yaml")], "strategies": ["icl"], "per_label": [4], "seeds": 1}
     grid |= {"controls": ["bag_of_words", "swapped_label_words"], "settings": settings(place)}

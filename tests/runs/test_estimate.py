@@ -91,6 +91,7 @@ def test_work_grows_with_epochs_and_rows_and_moving_parameters(place: Path) -> N
     assert every["vanilla"].gradients > every["adaptive"].gradients > every["probe"].gradients
 
 
+@pytest.mark.slow
 def test_soups_and_ensembles_train_and_answer_as_often_as_they_say(place: Path) -> None:
     plain, soup = (estimated(place, "vanilla", "llama", **values) for values in ({}, {"soup": 3}))
     both = estimated(place, "vanilla", "llama", soup=3, ensemble=2, interpolation="folds")
@@ -129,6 +130,7 @@ def test_live_counts_what_is_alive_at_once() -> None:
     assert live.now == 0
 
 
+@pytest.mark.slow
 def test_the_command(place: Path) -> None:
     words = ["estimate", "--task", str(place / "task.yaml"), "--model", str(place / "gpt2"), "--per-label", "8"]
     words += ["--strategies", "vanilla,lora,icl", "--epochs", "1"]
@@ -141,6 +143,7 @@ def test_the_command(place: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "least", "most"), [("llama", 1.0, 1.6), ("bert", 3.0, 5.0)])
+@pytest.mark.slow
 def test_label_words_of_several_tokens_cost_what_is_read_for_them(
     place: Path, kind: str, least: float, most: float
 ) -> None:

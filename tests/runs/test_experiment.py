@@ -67,6 +67,7 @@ def test_same_arguments_same_numbers(place: Path, strategy: str) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["probe", "adaptive"])
+@pytest.mark.slow
 def test_a_session_changes_no_number(place: Path, strategy: str) -> None:
     """Kept states of earlier runs (other rates, other seeds) leave a run as it is alone."""
     config = make_config(
@@ -105,6 +106,7 @@ def test_shared_weights_change_no_number(place: Path, strategy: str, precision: 
 
 
 @pytest.mark.parametrize("strategy", ["vanilla", "lora", "bitfit"])
+@pytest.mark.slow
 def test_other_seeds_other_numbers(place: Path, strategy: str) -> None:
     first, tracker = go(place, strategy)
     assert go(place, strategy, seed=1)[0].tables != first.tables
@@ -118,6 +120,7 @@ def test_a_run_learns(place: Path) -> None:
     assert result.metrics["in_domain/mcc"] > 0.5
 
 
+@pytest.mark.slow
 def test_an_encoder_does_it_too(place: Path) -> None:
     for strategy in ("pbft", "lora", "icl"):
         result, _ = go(place, strategy, "bert")
@@ -162,6 +165,7 @@ def test_texts_are_cut_and_said(place: Path) -> None:
     assert any("lost their end" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_a_sentence(place: Path) -> None:
     save_backbone(place / "broken", "llama", std=2e18)  # attention overflows
     tracker = MemoryTracker()

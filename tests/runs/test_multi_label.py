@@ -118,6 +118,7 @@ def test_the_loss_is_binary_cross_entropy_and_its_weights_balance_yes_and_no(pla
         pytest.param("lora+distill", {"teacher_shots": 2, "unlabelled": 4, "rows": "20"}, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_verbalizer_asks_about_each_label(
     place: Path, tmp_path: Path, strategy: str, values: dict[str, object]
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_fold_has_a_model_of_its_own_that_reads_its_rows_alone(place: Path) ->
     assert part.expert.draw.train == plan.draw.train[:5]
 
 
+@pytest.mark.slow
 def test_the_answers_are_learned_and_the_same_each_time(place: Path) -> None:
     one, other = (go(place, "vanilla+pet", kl_weight=weight).tables["in_domain"] for weight in (0, 1))
     assert one["score_without"] != other["score_without"]

@@ -100,6 +100,7 @@ def test_every_kind_of_strategy_is_cross_validated(
     assert metrics["ood/same/gap"] == pytest.approx(gap)
 
 
+@pytest.mark.slow
 def test_the_estimate_is_what_the_predictions_say(place: Path) -> None:
     """One repeat: scikit-learn's numbers on the logged out-of-fold answers."""
     result, tracker = go(place, "probe", cross_validation="4x1")
@@ -140,6 +141,7 @@ def test_what_cannot_be_is_said_before_anything_trains(place: Path, values: dict
         prepare(make_config(given | values), SESSION)
 
 
+@pytest.mark.slow
 def test_macro_f1_where_one_label_is_most_rows_and_no_metric_is_named(place: Path) -> None:
     result, _ = go(place, "probe", cross_validation="2x1")
     assert result.primary == "macro_f1"
@@ -149,6 +151,7 @@ def test_macro_f1_where_one_label_is_most_rows_and_no_metric_is_named(place: Pat
     assert re.fullmatch(r"rare \d\.\d\d \(8\), common \d\.\d\d \(56\)", panel["cross_validated recall"])
 
 
+@pytest.mark.slow
 def test_balanced_weights_move_answers_to_the_rare_label(place: Path) -> None:
     plain, balanced = (
         go(place, "probe", cross_validation="2x1", epochs=20, learning_rate=0.05, class_weights=weights)[0].tables

@@ -45,6 +45,7 @@ def test_one_worker_is_this_process() -> None:
         assert in_order(runner, [1, 2]) == [(2, os.getpid()), (4, os.getpid())]
 
 
+@pytest.mark.slow
 def test_several_workers_answer_in_order() -> None:
     with Runner(double, 2) as runner:
         answers = in_order(runner, range(5))

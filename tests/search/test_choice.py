@@ -111,6 +111,7 @@ def test_a_better_trial_beats_the_default(plan: StudyPlan) -> None:
     assert value == 1.0
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_default_that_wins_are_made_once() -> None:
     settings = Settings(trials=3, folds=0, reseeds=1, seeds=2, pruner="none")
     values = {
@@ -163,6 +164,7 @@ def test_bars_are_medians_of_enough_trials(curves: list[list[float]]) -> None:
         assert sum(v > bar for v in reached) <= len(reached) / 2
 
 
+@pytest.mark.slow
 def test_a_training_below_its_bar_ends_there() -> None:
     config = RunConfig(strategy="probe", head_solver="gradient", per_label=8, epochs=4, bootstrap=0, task="agreement")
     session = Session()

@@ -44,6 +44,7 @@ def search(tracking_uri: str, backbone: Path) -> Callable[..., int]:
 
 @pytest.mark.parametrize("fold", [None, (0, 2, 0)])
 @pytest.mark.parametrize("strategy", ["lora", "adaptive", "icl"])
+@pytest.mark.slow
 def test_a_trial_opens_no_source_but_train(strategy: str, fold: tuple[int, int, int] | None, tmp_path: Path) -> None:
     place = make_place(tmp_path, "gpt2")
     for file in ("test.csv", "far.csv"):

@@ -27,6 +27,7 @@ def predicted(saved: Path, *more: str) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr + str(done.exception or "")
 
 
+@pytest.mark.slow
 def test_the_least_sure_answers_are_withheld(saved: Path) -> None:
     risk = read_manifest(saved / "model").risk
     assert risk is not None

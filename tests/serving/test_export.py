@@ -66,6 +66,7 @@ def test_kind_6_the_cards_code_gives_the_saved_models_scores(
 @pytest.mark.parametrize("how", ["auto", "pmi"])
 @pytest.mark.parametrize("kind", ["llama", "bert"])
 @pytest.mark.parametrize("strategy", ["lora+pbft", "icl"])
+@pytest.mark.slow
 def test_the_card_scores_words_of_several_tokens(
     place: Path, tmp_path: Path, strategy: str, kind: str, how: str
 ) -> None:
@@ -84,6 +85,7 @@ def test_the_card_scores_words_of_several_tokens(
         ("t5", "pbft", {"pattern": "slot"}),
     ],
 )
+@pytest.mark.slow
 def test_the_card_of_an_encoder_decoder(
     place: Path, tmp_path: Path, kind: str, strategy: str, values: dict[str, object]
 ) -> None:
@@ -95,6 +97,7 @@ def test_the_card_of_an_encoder_decoder(
     ("strategy", "large"),
     [("vanilla", False), ("lora", False), ("icl", False), pytest.param("lora", True, marks=pytest.mark.slow)],
 )
+@pytest.mark.slow
 def test_kind_8_a_run_on_an_adapter(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, large: bool
 ) -> None:

@@ -120,6 +120,7 @@ def test_kind_3_predict_answers_as_the_run_did(place: Path, tmp_path: Path, stra
         )
 
 
+@pytest.mark.slow
 def test_pyfunc_answers_as_the_run_did(place: Path, tmp_path: Path, tracking_uri: str) -> None:
     import mlflow
 

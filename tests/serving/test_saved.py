@@ -57,6 +57,7 @@ def test_same_scores(place: Path, tmp_path: Path, strategy: str, kind: str) -> N
         ("batch", {"cross_validation": "2x1"}),
     ],
 )
+@pytest.mark.slow
 def test_same_scores_of_chosen_demonstrations(
     place: Path, tmp_path: Path, calibration: str, shown: dict[str, object]
 ) -> None:
@@ -81,6 +82,7 @@ def test_same_scores_elsewhere(place: Path, tmp_path: Path, strategy: str, kind:
 
 
 @pytest.mark.parametrize("strategy", ["pbft", "icl"])
+@pytest.mark.slow
 def test_requests_at_the_same_time(place: Path, tmp_path: Path, strategy: str) -> None:
     rows, _ = logged(saved(place, tmp_path / "one", strategy), "in_domain")
     model = SavedModel.load(tmp_path / "one")
@@ -92,6 +94,7 @@ def test_requests_at_the_same_time(place: Path, tmp_path: Path, strategy: str) -
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_safetensors_and_json_only(place: Path, tmp_path: Path) -> None:
     for strategy in ("vanilla", "lora", "icl"):
         saved(place, tmp_path / strategy, strategy)

@@ -160,6 +160,7 @@ def registered(place: Path, tracking_uri: str) -> tuple[str, Result]:
     return tracking_uri, result
 
 
+@pytest.mark.slow
 def test_models_and_predict_by_name(registered: tuple[str, Result]) -> None:
     uri, result = registered
     listed = CliRunner().invoke(app, ["models", "--tracking-uri", uri])

@@ -61,6 +61,7 @@ def test_a_classifier_pools_the_encoder(folders: dict[str, Path], kind: str) -> 
 
 
 @pytest.mark.parametrize("kind", ENCODER_DECODERS)
+@pytest.mark.slow
 def test_lora_adapts_both_halves(folders: dict[str, Path], kind: str) -> None:
     from peft import LoraConfig, get_peft_model
 

@@ -89,6 +89,7 @@ def test_the_pattern_stays_and_the_text_loses_what_is_asked(tmp_path: Path, how:
 
 
 @pytest.mark.parametrize("name", ["probe", "lora+pbft"])
+@pytest.mark.slow
 def test_a_run_says_what_was_cut_and_its_saved_model_reads_the_same_windows(tmp_path: Path, name: str) -> None:
     make_place(tmp_path, "bert")
     tracker = Copying(to=tmp_path / "model")

@@ -33,6 +33,7 @@ def test_scores_are_the_mean_over_patterns(tmp_path: Path, name: str, score: str
 
 
 @pytest.mark.parametrize("strategy", ["zero_shot", "icl", "adaptive+pbft", "lora+distill"])
+@pytest.mark.slow
 def test_a_run_reads_every_pattern_and_tells_their_spread(tmp_path: Path, strategy: str) -> None:
     make_place(tmp_path, "bert")
     tracker = Copying(to=tmp_path / "model")
@@ -52,6 +53,7 @@ def test_a_run_reads_every_pattern_and_tells_their_spread(tmp_path: Path, strate
     np.testing.assert_allclose(scores, logged, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_epoch_of_training_reads_every_example_in_every_pattern(tmp_path: Path) -> None:
     make_place(tmp_path, "bert")
     first, both = Copying(to=tmp_path / "a"), Copying(to=tmp_path / "b")

@@ -153,6 +153,7 @@ def test_champions_are_compared_within_one_metric_and_one_content_of_the_task() 
     assert not reason_against(version("0.9", task_digest="a"), old)
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_a_sentence(place: Path, tracking_uri: str) -> None:
     run_id, _ = logged(place, tracking_uri, "zero_shot", log_model=False)
     with pytest.raises(InputError, match="logged no model; run it with --log-model true"):

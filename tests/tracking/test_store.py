@@ -31,6 +31,7 @@ def test_a_store_in_the_middle_of_its_migration_is_not_ready(tmp_path: Path) -> 
     assert not is_ready(tmp_path / "mlflow.db")
 
 
+@pytest.mark.slow
 def test_a_fresh_store_appears_whole(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     (tmp_path / "mlflow.db.draft-1").write_text("left by a process that was killed")

@@ -93,6 +93,7 @@ def losses(folder: Path, room: int) -> tuple[list[float], list[int]]:
     return [s.loss for s in steps], [s.budget for s in steps]
 
 
+@pytest.mark.slow
 def test_short_memory_halves_the_budget_and_changes_no_update(folder: Path) -> None:
     full, at_ease = losses(folder, 1 << 20)
     tight, budgets = losses(folder, 24)

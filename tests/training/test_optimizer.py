@@ -89,6 +89,7 @@ def test_words_without_a_gradient_are_not_moved(tmp_path: Path, kind: str, spec:
 
 @settings(max_examples=30)
 @given(st.integers(0, 1000), st.sampled_from([0.0, 0.1]), st.sampled_from([1, 7, 1000]))
+@pytest.mark.slow
 def test_touched_rows_move_as_the_whole_matrix(seed: int, decay: float, at_once: int) -> None:
     """Against torch's AdamW on all rows, in fp32: twenty updates, some without a gradient."""
     rng = torch.Generator().manual_seed(seed)
