@@ -165,6 +165,8 @@ class TrainingSettings(Settings):
     """Optimizer steps; above 0 they replace --epochs."""
     batch_size: types.Positive = 16
     """Examples per optimizer step."""
+    order_seed: types.Seed | None = None
+    """Seed of the order in which examples come; without it --seed decides that too."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """Learning rate after the warm-up."""
     warmup: types.Fraction = 0.1

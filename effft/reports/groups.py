@@ -18,13 +18,15 @@ from effft.strategies.strategy import compose
 NO_SETTING = {
     "seed", "data_seed", "per_label", "rows", "train_digest", "validation_digest", "task_digest", "model_digest",
     "steps", "device", "threads", "task", "model", "strategy", "log_model", "processes", "data_dir", "bootstrap",
-    "metric", "cross_validation", "width", "shots", "teacher_shots", "demo_seed", *DATA_FIELDS, *DIFFICULTY_FIELDS,
+    "metric", "cross_validation", "width", "shots", "teacher_shots", "demo_seed", "order_seed",
+    *DATA_FIELDS, *DIFFICULTY_FIELDS,
 }  # fmt: skip
 """Resolved values that do not make two runs different; demonstrations count as they were asked for (`GIVEN_SHOTS`)."""
 
 GIVEN_SHOTS = ("given:shots", "given:teacher_shots")
 
-DEMO_SEED = "given:demo_seed"
+OTHER_SEEDS = {"given:demo_seed": 0x1E3779B97F4A7C15, "given:order_seed": 0x42B2AE3D27D4EB4F}
+"""Seeds that count with the run's own where they were asked for -> a factor that keeps their sums apart."""
 
 DEFAULTS = {
     "param:class_weights": "none", "param:label_score": "auto", "param:calibration": "none", "param:chat": "off",
@@ -106,10 +108,16 @@ class RunGroup:
 
     @property
     def seeds(self) -> Numbers:
-        """One number for a run's seed and the demo_seed that it was asked for; a seed that changes nothing counts 0."""
-        unasked = pd.Series("", index=self.runs.index)
-        demo = pd.to_numeric(self.runs.get(DEMO_SEED, unasked), errors="coerce").fillna(-1).to_numpy(dtype=np.int64) + 1
-        seeds: Numbers = self.runs["seed"].fillna(0).to_numpy(dtype=np.int64) * int(self.trains) + (demo << 30)
+        """One number for a run's seed and the others that it was asked for; a seed that changes nothing counts 0."""
+        seeds: Numbers = self.runs["seed"].fillna(0).to_numpy(dtype=np.int64) * int(self.trains)
+        for column, factor in OTHER_SEEDS.items():
+            seeds = seeds + (1 + self.asked(column)) * factor
+        return seeds
+
+    def asked(self, column: str) -> Numbers:
+        """A seed that every run was asked for, -1 where it was not."""
+        values = self.runs.get(column, pd.Series("", index=self.runs.index))
+        seeds: Numbers = pd.to_numeric(values, errors="coerce").fillna(-1).to_numpy(dtype=np.int64)
         return seeds
 
     @property

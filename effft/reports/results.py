@@ -16,11 +16,11 @@ from effft.evaluation.statistics import chance_remark
 from effft.reports.blocks import Table
 from effft.reports.data import ReportData, metric_names, split_title
 from effft.reports.groups import (
-    DEMO_SEED,
     GAP,
     HOME,
     MEMORY,
     OOD_MEAN,
+    OTHER_SEEDS,
     QUERY_TIME,
     SHARE,
     WORST_SLICE,
@@ -224,7 +224,7 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> ResultsTable:
     records = [
         {"backbone": models, "strategy": o.config.strategy, "variant": o.row}
         | {"amount": Amount.of(vars(o.config)), "seed": o.config.seed, "data_seed": o.config.data_seed}
-        | {DEMO_SEED: o.config.demo_seed}
+        | {column: getattr(o.config, column.removeprefix("given:")) for column in OTHER_SEEDS}
         | {f"metric:{key}": value for key, value in o.result.metrics.items()}
         for o in outcomes
         if o.result is not None

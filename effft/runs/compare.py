@@ -252,9 +252,10 @@ class PlannedComparison:
             file.add("spent", str(numbers[seeds]), end)
 
 
-def _seeds(run: ComparedRun) -> tuple[int, int, int]:
+def _seeds(run: ComparedRun) -> tuple[int, int, int, int]:
     """What the runs of one round share."""
-    return run.config.data_seed, run.config.demo_seed or 0, run.config.seed
+    config = run.config
+    return config.data_seed, config.demo_seed or 0, config.order_seed or 0, config.seed
 
 
 def measure(

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from effft.config import RunConfig
 from effft.data.draw import Draw, fold_numbers, hold_out
 from effft.data.examples import UNLABELLED, Example, Label
 from effft.distributed.process_group import process_group
@@ -113,7 +114,7 @@ def adapt(
         chosen = [item for place, item in enumerate(items) if place % count != part or count == 1]
         trained: list[Weights] = []
         for number in range(config.soup or 1):
-            own = replace(plan, config=config.model_copy(update={"seed": config.seed + SEEDS_OF_A_SOUP * number}))
+            own = replace(plan, config=_of_a_soup(config, number))
             first = not trained and not members
             set_weights(learner, start)
             where = (tracker, progress, should_stop) if first else (MemoryTracker(), progress, None)
@@ -139,6 +140,13 @@ def _go_to(
     set_weights(learner, between(start, end, share))
     if plan.strategy.solves_head:
         solve_head(learner, features(items), plan.config.seed, features(_judges(plan, learner)))
+
+
+def _of_a_soup(config: RunConfig, number: int) -> RunConfig:
+    """Settings of one training of a soup: the first has the seeds of the run."""
+    seeds = {name: getattr(config, name) for name in ("seed", "order_seed")}
+    later = {name: seed + SEEDS_OF_A_SOUP * number for name, seed in seeds.items() if seed is not None}
+    return config.model_copy(update=later)
 
 
 def _share(plan: Plan, tracker: Tracker, progress: ProgressCallback) -> float:
@@ -213,7 +221,7 @@ def _updates(
         loss = solve_head(learner, items, config.seed, features(validation))
         yield Step(1, 1, 1, loss, 0.0, 0.0, sum(item.length for item in items), ends_epoch=True, budget=0)
         return
-    order = random.Random(f"order {config.seed}")
+    order = random.Random(f"order {config.seed}" if config.order_seed is None else f"own order {config.order_seed}")
     examples = Pairs(items, order) if isinstance(strategy.loss, Contrastive) else items
     for step in train(learner, examples, config, plan.resolved.learning_rate, order):
         if strategy.solves_head and step.ends_epoch:

@@ -69,9 +69,9 @@ class RunRow:
         shots = self.values.get(self.strategy.shots_name) or self.strategy.shots
         return str(shots) != "0"
 
-    def repeats(self, later_seed: bool, later_draw: bool, later_demos: bool) -> bool:
+    def repeats(self, later_seed: bool, later_draw: bool, later_demos: bool, later_order: bool) -> bool:
         """Whether a run could only repeat another: seeds move nothing where nothing trains or no example is used."""
-        if later_demos and not self.shows:
+        if (later_demos and not self.shows) or (later_order and not self.strategy.takes_steps):
             return True
         if self.control == "bag_of_words":
             return later_seed
@@ -93,6 +93,7 @@ class Grid(BaseModel):
         data_seeds: Number of few-shot draws, counted from `settings: {data_seed: ...}`.
         demo_seeds: Number of draws of demonstrations from the examples, counted from `settings: {demo_seed: ...}`;
             with one, what the examples' draw gives.
+        order_seeds: Number of orders of the examples in training, counted from 0; with one, what the seed gives.
         controls: Rows that know less than a pre-trained model; majority and chance are always shown.
         settings: Fields of a run. A list makes a row for each value. A parameter of a part goes to the strategies
             that have it; one that none has is an error.
@@ -110,6 +111,7 @@ class Grid(BaseModel):
     seeds: Positive = 3
     data_seeds: Positive = 1
     demo_seeds: Positive = 1
+    order_seeds: Positive = 1
     controls: tuple[ControlName, ...] = ()
     settings: dict[str, Any] = {}
     preferred: dict[str, Any] = {}
@@ -168,14 +170,15 @@ class Grid(BaseModel):
         first_demo = int(str(self.settings.get("demo_seed") or 0)) if self.demo_seeds > 1 else 0
         for rows in self.table_rows():
             draws, seeds_of_a_draw = (self.pairs, 1) if self.pairs else (self.data_seeds, self.seeds)
-            for data_seed, demo_seed, seed, row in product(
-                range(draws), range(self.demo_seeds), range(seeds_of_a_draw), rows
-            ):
-                if not row.repeats(seed > 0, data_seed > 0, demo_seed > 0):
+            numbers = (draws, self.demo_seeds, self.order_seeds, seeds_of_a_draw)
+            for (data_seed, demo_seed, order_seed, seed), row in product(product(*map(range, numbers)), rows):
+                if not row.repeats(seed > 0, data_seed > 0, demo_seed > 0, order_seed > 0):
                     own_seed = data_seed if self.pairs else seed
                     seeds = {"seed": first.seed + own_seed, "data_seed": first.data_seed + data_seed}
                     if self.demo_seeds > 1 and row.shows:
                         seeds["demo_seed"] = first_demo + demo_seed
+                    if self.order_seeds > 1 and row.strategy.takes_steps:
+                        seeds["order_seed"] = order_seed
                     yield ComparedRun(make_config({**row.values, **seeds}), row.variant, row.control)
 
 

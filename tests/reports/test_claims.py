@@ -1,6 +1,7 @@
 """Claims are judged by the pairs alone, and a study's folder says what was run and what was not."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from effft.reports.data import ReportData, as_frame, select_runs
 from effft.reports.other_setting import setting_table
 from effft.reports.study import BEGIN, END, write_study
 from effft.reports.variance import components, variance_table
-from effft.tracking.reading import RunReader
+from effft.tracking.reading import RunReader, StoredRun
 
 DISTANCES = st.lists(st.floats(0.001, 0.3), min_size=6, max_size=12)
 
@@ -119,7 +120,7 @@ def test_the_spread_is_told_apart_by_its_source(seed: float, draw: float) -> Non
     seeds, draws = seed * np.arange(4)[:, None], draw * np.arange(3)[None, :]
     found = components(0.5 + seeds + draws)
     expected = np.std([0, 1, 2, 3], ddof=1) * abs(seed), np.std([0, 1, 2], ddof=1) * abs(draw), 0.0
-    assert (found.seed, found.draw, found.rest) == pytest.approx(expected, abs=1e-7)
+    assert (found.first, found.second, found.rest) == pytest.approx(expected, abs=1e-7)
 
 
 def test_only_seeds_that_meet_all_draws_are_decomposed() -> None:
@@ -129,8 +130,23 @@ def test_only_seeds_that_meet_all_draws_are_decomposed() -> None:
 
     crossed = table([(s, d) for s in range(3) for d in range(2)])
     assert crossed is not None
-    assert crossed.rows[0][4:] == ("3 x 2", "0.600", "0.089", "0.100", "0.000", "0.000")
+    assert crossed.rows[0][4:] == ("2 draws x 3 seeds", "0.600", "0.089", "0.000", "0.100", "0.000")
     assert table([(0, 0), (1, 1), (2, 2)]) is None
+
+
+def test_orders_with_seeds_of_their_own_are_a_source_beside_the_plain_runs() -> None:
+    def made(seed: int, draw: int, second: int) -> StoredRun:
+        score = 0.5 + seed / 100 + second / 10
+        return stored("lora", seed, draw, in_domain__balanced_accuracy=score, in_domain__accuracy=score)
+
+    plain = [made(s, d, 3 + d) for s in range(2) for d in range(2)]
+    ordered = [replace(made(s, 0, o), given={"order_seed": str(o)}) for s in range(3) for o in range(2)]
+    table = variance_table({"dogs": select_runs(as_frame([*plain, *ordered]), "dogs")})
+    assert table is not None
+    assert [row[4:] for row in table.rows] == [
+        ("2 draws x 2 seeds", "0.855", "0.058", "0.071", "0.007", "0.000"),
+        ("3 seeds x 2 orders", "0.560", "0.055", "0.010", "0.071", "0.000"),
+    ]
 
 
 def test_runs_with_draws_of_their_own_are_resampled_as_runs() -> None:

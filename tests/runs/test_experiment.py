@@ -115,6 +115,12 @@ def test_other_seeds_other_numbers(place: Path, strategy: str) -> None:
     assert other_tracker.texts["draw.txt"] != tracker.texts["draw.txt"]
 
 
+def test_an_order_has_a_seed_of_its_own_where_it_is_asked_for(place: Path) -> None:
+    results = [go(place, "lora", per_label=16, order_seed=order)[0].tables for order in (None, 1, 1, 2)]
+    assert results[1] == results[2]
+    assert len([table for place, table in enumerate(results) if table not in results[:place]]) == 3
+
+
 def test_a_run_learns(place: Path) -> None:
     result, _ = go(place, "vanilla", per_label=25, epochs=30)
     assert result.metrics["in_domain/mcc"] > 0.5

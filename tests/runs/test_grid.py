@@ -45,6 +45,13 @@ def test_draws_of_demonstrations_count_like_seeds() -> None:
     assert plain.config.demo_seed is None
 
 
+def test_orders_count_like_seeds_where_steps_are_taken() -> None:
+    found = runs(strategies=["lora", "probe", "icl"], seeds=2, order_seeds=2)
+    shown = [(run.config.strategy, run.config.seed, run.config.order_seed) for run in found]
+    assert [run for run in shown if run[0] == "lora"] == [("lora", s, o) for o in range(2) for s in range(2)]
+    assert {run for run in shown if run[0] != "lora"} == {("probe", 0, None), ("probe", 1, None), ("icl", 0, None)}
+
+
 def test_a_bare_off_of_yaml_turns_chats_off() -> None:
     found = runs(strategies=["icl"], settings=yaml.safe_load("chat: [off, turns]"))
     assert [run.config.chat for run in found] == ["off", "turns"]
