@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from backbones import WORDS, save_backbone
 from hypothesis import HealthCheck, given, settings
@@ -169,6 +171,19 @@ def test_rows_without_a_label_are_left_out_and_told(tmp_path: Path) -> None:
     task = made(write(tmp_path / "a.csv", {"text": texts(6), "label": ["x", "y", "", "x", "y", ""]}))
     assert len(read_split(task, "train")) == 4
     assert "2 rows" in task.notes[1]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_label_that_is_nan_is_none(tmp_path: Path, ending: str) -> None:
+    path, columns = tmp_path / f"a.{ending}", {"text": texts(6), "label": [1.0, 2.0, float("nan")] * 2}
+    if ending == "parquet":
+        pq.write_table(pa.table(columns), path)  # pandas would write null
+    else:
+        rows = [{"text": text, "label": label} for text, label in zip(*columns.values(), strict=True)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = made(path, test="")
+    assert task.labels == ("1", "2")
+    assert len(read_split(task, "unlabelled")) == 2
 
 
 def test_labels_that_are_numbers_are_in_their_order(tmp_path: Path) -> None:
