@@ -33,7 +33,8 @@ def csv_text(frame: pd.DataFrame) -> str:
 def _safe(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return f"'{redact(value)}" if value[:1] in ("=", "+", "-", "@", "\t") else redact(value)
+    value = redact(value).replace("\r\n", "\n").replace("\r", "\n")  # a CR would get no quotes and end the row
+    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t") else value
 
 
 def outcomes_csv(outcomes: Sequence[Outcome]) -> str:
