@@ -113,6 +113,8 @@ def test_no_column_is_lost_and_no_name_stands_for_two_things(lora: tuple[Path, R
         assert str(table[0].values["predicted_label"]) == "7"
         assert all("predicted_predicted_label_name" in row.values for row in table)
         assert "label" not in table[1].values or table[1].values["label"] == ""
+    source.write_text(json.dumps({"text": "a dog", "two\twords": 1}))
+    assert "in.jsonl: a column's name holds a tab" in str(CliRunner().invoke(app, words).exception)
     words[words.index("--output") + 1] = str(tmp_path / "nowhere" / "out.csv")
     assert "make it first" in str(CliRunner().invoke(app, words).exception)
 
