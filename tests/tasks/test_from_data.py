@@ -231,6 +231,13 @@ def test_files_without_labels(tmp_path: Path) -> None:
     assert "label: none" in (tmp_path / "task.yaml").read_text()
 
 
+def test_rows_that_lack_one_of_several_labels_are_left_out_and_every_split_can_be_read(tmp_path: Path) -> None:
+    flags = {"a": ["1", "0", "1", "0", "1", "0"], "b": ["0", "1", "1", "0", "", ""]}
+    task = made(write(tmp_path / "a.csv", {"text": texts(6), **flags}), label="a,b", test="")
+    assert {name: len(read_split(task, name)) for name in task.split_names} == {"train": 4}
+    assert any("2 rows" in note and "left out" in note for note in task.notes)
+
+
 def test_a_distilled_student_reads_the_unlabelled_texts_of_the_task(tmp_path: Path) -> None:
     for number, name in enumerate(("train", "test")):
         write_rows(tmp_path / f"{name}.csv", 40, number, 6)
