@@ -113,6 +113,7 @@ def study_csv(tasks: Mapping[str, ReportData]) -> str:
     frames = []
     for task, data in tasks.items():
         frame = pd.concat([data.scored, data.controls.assign(strategy="")])
+        frame = frame.assign(per_label=frame["amount"])
         keys = [f"{split}/{name}" for split in ("validation", *data.splits) for name in KEPT]
         wanted = [f"metric:{key}" for key in (*keys, *(key for key, _ in COSTS.values()))]
         columns = [c for c in (*RUN_COLUMNS, *CONTENTS, *wanted) if c in frame and c not in ("run_id", "name")]
