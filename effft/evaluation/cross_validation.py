@@ -8,9 +8,9 @@ import numpy as np
 
 from effft.data.examples import Example
 from effft.errors import InputError
-from effft.evaluation.evaluate import Evaluation, prediction_table
+from effft.evaluation.evaluate import Evaluation, prediction_table, worst_slice
 from effft.evaluation.metric_keys import CROSS_VALIDATED, MetricKey
-from effft.evaluation.metrics import WORST_SLICE, Array, probability_metrics, softmax
+from effft.evaluation.metrics import Array, probability_metrics, softmax
 from effft.evaluation.outcomes import bounds, outcomes_of
 from effft.tasks.task import Task
 
@@ -111,7 +111,7 @@ def evaluate_out_of_fold(task: Task, examples: Sequence[Example], scores: Array,
                     f"label {name!r} has only {count} rows: its recall is {recall:.2f} [{low:.2f}, {high:.2f}], "
                     "out of fold."
                 )
-    if not task.multi_label:
-        keyed[str(MetricKey(CROSS_VALIDATED, WORST_SLICE))] = float(np.nanmin(recalls))
+    worst = worst_slice(task, examples, scores.argmax(axis=-1), task.train.slices)
+    keyed |= {str(MetricKey(CROSS_VALIDATED, name)): value for name, value in worst.items()}
     log_probabilities = np.log(np.maximum(probabilities, 1e-12))
     return Evaluation(keyed, prediction_table(task, examples, log_probabilities), tuple(notes))
