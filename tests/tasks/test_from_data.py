@@ -288,6 +288,20 @@ def test_a_label_column_that_holds_some_lists_holds_lists(tmp_path: Path, odd: o
         made(path, test="")
 
 
+@pytest.mark.parametrize("odd", ["half a pair \ud83d", "NUL \0"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_label_in_a_list_that_no_file_can_hold_is_refused(tmp_path: Path, ending: str, odd: str) -> None:
+    columns = {"text": texts(12), "tags": [json.dumps(tags) for tags in [["a"], ["b"], ["a", odd]] * 4]}
+    path = tmp_path / f"rows.{ending}"
+    if ending == "csv":
+        write(path, columns)
+    else:
+        rows = zip(*columns.values(), strict=True)
+        path.write_text("".join(f'{{"text": "{text}", "tags": {tags}}}\n' for text, tags in rows))
+    with pytest.raises(InputError, match=r"label '(half a pair|NUL) .* is no text"):
+        made(path, test="")
+
+
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("columns", [False, True])
 def test_several_labels_are_found_or_named(tmp_path: Path, ending: str, columns: bool) -> None:
