@@ -68,7 +68,8 @@ def draw_rows(pool: ExampleSet, labels: tuple[str, ...], rows: str, data_seed: i
     occurs once, whatever its labels.
 
     Raises:
-        InputError: fewer distinct examples than `rows`, a label without any, or one label only.
+        InputError: fewer distinct examples than `rows`, fewer `rows` than labels, a label without any, or one label
+            only.
     """
     members = _by_label(distinct(pool.examples), len(labels))
     total = sum(map(len, members))
@@ -82,6 +83,10 @@ def draw_rows(pool: ExampleSet, labels: tuple[str, ...], rows: str, data_seed: i
     if rows != "all" and int(rows) > total:
         raise InputError(
             f"rows={rows}: {pool.origin} has only {total} distinct rows; --rows all takes them, --rows {total} too."
+        )
+    if rows != "all" and int(rows) < len(labels) and all(len(example.labels) == 1 for example in pool.examples):
+        raise InputError(
+            f"rows={rows}: each of the {len(labels)} labels needs a row; --rows {len(labels)} is possible."
         )
     for label, of_label in enumerate(members):
         random.Random(f"{data_seed}/label {label}").shuffle(of_label)

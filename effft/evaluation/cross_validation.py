@@ -8,9 +8,9 @@ import numpy as np
 
 from effft.data.examples import Example
 from effft.errors import InputError
-from effft.evaluation.evaluate import Evaluation, prediction_table
+from effft.evaluation.evaluate import Evaluation, prediction_table, worst_slice
 from effft.evaluation.metric_keys import CROSS_VALIDATED, MetricKey
-from effft.evaluation.metrics import WORST_SLICE, Array, probability_metrics, softmax
+from effft.evaluation.metrics import Array, probability_metrics, softmax
 from effft.evaluation.outcomes import bounds, outcomes_of
 from effft.tasks.task import Task
 
@@ -74,7 +74,8 @@ def folds_of(setting: str, task: Task, train: Sequence[Example]) -> Folds | None
 def evaluate_out_of_fold(task: Task, examples: Sequence[Example], scores: Array, resamples: int) -> Evaluation:
     """The metrics of out-of-fold scores with 95 % intervals; the recall of every label as a slice.
 
-    A row that the repeats answer differently counts in part for each answer.
+    A row that the repeats answer differently counts in part for each answer. What probabilities are worth is the mean
+    over repeats too, as of one model: an average of models is surer to be right than each of them.
 
     Args:
         task: the labels and fields.
@@ -84,12 +85,15 @@ def evaluate_out_of_fold(task: Task, examples: Sequence[Example], scores: Array,
     """
     labels = np.array([e.label for e in examples])
     found = outcomes_of(task, labels, scores.argmax(axis=-1))
-    probabilities = np.mean([softmax(s) for s in scores], axis=0)
+    each = softmax(scores)
+    probabilities = each.mean(axis=0)
     draws = found.posterior(ROW_WEIGHT, resamples)
     right, wrong = (found.metrics(half) for half in draws)
     ends = bounds({name: np.stack([right[name], wrong[name]]) for name in right}) if resamples else {}
     metrics = found.values | ends
-    metrics |= probability_metrics(labels, probabilities) | found.references | {"examples": float(len(labels))}
+    worth = [probability_metrics(labels, repeat) for repeat in each]
+    metrics |= {name: float(np.mean([one[name] for one in worth])) for name in worth[0]}
+    metrics |= found.references | {"examples": float(len(labels))}
     keyed = {str(MetricKey(CROSS_VALIDATED, name)): value for name, value in metrics.items()}
     recalls, notes = found.recalls(found.weights[None])[0], []
     halves = found.posterior(ROW_WEIGHT, resamples, found.spread)
@@ -107,7 +111,7 @@ def evaluate_out_of_fold(task: Task, examples: Sequence[Example], scores: Array,
                     f"label {name!r} has only {count} rows: its recall is {recall:.2f} [{low:.2f}, {high:.2f}], "
                     "out of fold."
                 )
-    if not task.multi_label:
-        keyed[str(MetricKey(CROSS_VALIDATED, WORST_SLICE))] = float(np.nanmin(recalls))
+    worst = worst_slice(task, examples, scores.argmax(axis=-1), task.train.slices)
+    keyed |= {str(MetricKey(CROSS_VALIDATED, name)): value for name, value in worst.items()}
     log_probabilities = np.log(np.maximum(probabilities, 1e-12))
     return Evaluation(keyed, prediction_table(task, examples, log_probabilities), tuple(notes))

@@ -139,10 +139,13 @@ def slice_rows(
 def worst_slice(
     task: Task, examples: Sequence[Example], answers: Labels, slices: Sequence[tuple[str, ...]]
 ) -> dict[str, float]:
-    """The lowest accuracy of the slices, or of the labels where there are none; {} where rows have several labels."""
+    """The lowest accuracy of the slices, or of the labels where there are none; {} where rows have several labels.
+
+    answers: (rows,), or (repeats, rows).
+    """
     if task.multi_label:
         return {}
-    right = answers == np.array([e.label for e in examples])
+    right = (np.atleast_2d(answers) == np.array([e.label for e in examples])).mean(axis=0)
     rows = slice_rows(task.labels, examples, slices or (("label",),))
     return {WORST_SLICE: min(float(right[own].mean()) for own in rows.values())}
 

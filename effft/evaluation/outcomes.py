@@ -113,10 +113,12 @@ class ConfusionTable(Outcomes):
 
     @property
     def references(self) -> dict[str, float]:
-        """Accuracy of the most frequent label and of guessing."""
-        rows = self.rows_of_labels
-        occurring = float((rows > 0).sum())
-        return {"majority": float(rows.max() / len(self.labels)), "chance": 1 / self.count, "labels": occurring}
+        """Accuracy of the most frequent label and of guessing; macro F1, in which guessing depends on the shares."""
+        shares = self.rows_of_labels / len(self.labels)
+        most, occurring = float(shares.max()), float((shares > 0).sum())
+        known = {"majority": most, "chance": 1 / self.count, "labels": occurring}
+        guessed = float((2 * shares / (self.count * shares + 1)).mean())  # a label's rows and its answers: 1 / count
+        return known | {"macro_f1_majority": 2 * most / (1 + most) / occurring, "macro_f1_chance": guessed}
 
     def metrics(self, weights: Array) -> dict[str, Array]:
         """As `values`."""

@@ -33,7 +33,8 @@ def csv_text(frame: pd.DataFrame) -> str:
 def _safe(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return f"'{redact(value)}" if value[:1] in ("=", "+", "-", "@", "\t") else redact(value)
+    value = redact(value).replace("\r\n", "\n").replace("\r", "\n")  # a CR would get no quotes and end the row
+    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t") else value
 
 
 def outcomes_csv(outcomes: Sequence[Outcome]) -> str:
@@ -50,7 +51,11 @@ def outcomes_csv(outcomes: Sequence[Outcome]) -> str:
 def runs_csv(data: ReportData) -> str:
     """A line for every finished run with every metric, unrounded; runs at another difficulty have no variant."""
     frame = pd.concat([data.scored, data.other_difficulty]) if len(data.other_difficulty) else data.scored
-    frame = frame.dropna(axis=1, how="all").drop(columns="metric:score/home", errors="ignore")
+    frame = (
+        frame.assign(per_label=frame["amount"])
+        .dropna(axis=1, how="all")
+        .drop(columns="metric:score/home", errors="ignore")
+    )
     columns = [*(c for c in RUN_COLUMNS if c in frame), *sorted(str(c) for c in frame if str(c).startswith("metric:"))]
     return csv_text(frame[columns].rename(columns=lambda column: column.removeprefix("metric:")))
 

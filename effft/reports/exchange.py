@@ -21,7 +21,7 @@ from effft.evaluation.metrics import RANGES
 from effft.redaction import redact
 from effft.reports.blocks import anchor
 from effft.reports.data import IMPORTED, VERSIONS, ReportData, split_title
-from effft.reports.groups import MEMORY, RunGroup, Statistic
+from effft.reports.groups import DEMO_SEED, MEMORY, RunGroup, Statistic
 from effft.tracking.reading import StoredRun
 from effft.version import __version__
 
@@ -41,6 +41,7 @@ def _peft(data: ReportData, group: RunGroup) -> Iterator[tuple[str, dict[str, An
     for row, draw in zip(group.runs.to_dict("records"), group.draws, strict=True):
         get = partial(_number, row)
         seed = int(row["seed"]) if row["seed"] == row["seed"] else 0
+        demo = {"demo_seed": asked} if (asked := row.get(DEMO_SEED, "")) not in ("", "None") else {}
         name = f"{group.variant}/{group.backbone}-{group.amount.name}"
         train, evaluation = get("resources/train_seconds"), get("resources/evaluation_seconds")
         every, trained = get("resources/total_parameters"), get("resources/trainable_parameters")
@@ -56,7 +57,7 @@ def _peft(data: ReportData, group: RunGroup) -> Iterator[tuple[str, dict[str, An
                 "total_time": train + evaluation,
                 "experiment_name": name,
                 "peft_branch": "",
-                "train_config": settings | {"model_id": group.backbone, "seed": seed, "data_seed": int(draw)},
+                "train_config": settings | {"model_id": group.backbone, "seed": seed, "data_seed": int(draw)} | demo,
                 "peft_config": None if 0 < every <= trained else {"peft_type": peft_type},
                 "error_msg": "",
             },
@@ -81,7 +82,7 @@ def _peft(data: ReportData, group: RunGroup) -> Iterator[tuple[str, dict[str, An
                 "system_info": {},
             },
         }
-        yield f"{anchor(name)}-seed{seed}-draw{draw}.json", record
+        yield f"{anchor(name)}-seed{seed}-draw{draw}{''.join(f'-demo{one}' for one in demo.values())}.json", record
 
 
 def _number(row: Mapping[Hashable, Any], metric: str) -> float:

@@ -21,7 +21,7 @@ COSTS = {
 """Metric -> what it is, and its unit. A group has the median over its runs."""
 LOWER = ("loss", "gap", "error", "likelihood", "brier", "area", "mass", "leaks", "memory", "seconds", "flops")
 """Words of metrics of which less is better."""
-UNSHOWN = ("_low", "_high", "/majority", "/chance", "/labels", "/examples", "score/home", "trainable_share")
+UNSHOWN = ("_low", "_high", "majority", "chance", "/labels", "/examples", "score/home", "trainable_share")
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ def study_csv(tasks: Mapping[str, ReportData]) -> str:
     frames = []
     for task, data in tasks.items():
         frame = pd.concat([data.scored, data.controls.assign(strategy="")])
+        frame = frame.assign(per_label=frame["amount"])
         keys = [f"{split}/{name}" for split in ("validation", *data.splits) for name in KEPT]
         wanted = [f"metric:{key}" for key in (*keys, *(key for key, _ in COSTS.values()))]
         columns = [c for c in (*RUN_COLUMNS, *CONTENTS, *wanted) if c in frame and c not in ("run_id", "name")]
@@ -146,7 +147,7 @@ def costs(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
 def _smallest(data: ReportData, backbone: str) -> dict[str, RunGroup]:
     """The groups of a model at its smallest number of examples, best in domain first."""
     amounts = data.amounts(backbone)
-    return {group.strategy: group for group in data.groups_on(backbone, amounts[0])} if amounts else {}
+    return {group.variant: group for group in data.groups_on(backbone, amounts[0])} if amounts else {}
 
 
 def _on_front(groups: Mapping[str, RunGroup]) -> set[str]:
@@ -166,7 +167,7 @@ def break_even(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
             pairs: dict[str, list[Pair]] = {}
             for group in groups:
                 if group not in frozen and group.amount in bases and difference(group, bases[group.amount], SCORE):
-                    pairs.setdefault(group.strategy, []).append((group, bases[group.amount]))
+                    pairs.setdefault(group.variant, []).append((group, bases[group.amount]))
             for name, own in pairs.items():
                 own_cells = cells.setdefault(name, {})
                 first = first_above(own, partial(surely_above, key=SCORE))

@@ -101,7 +101,15 @@ def answer_file(
     prefix = ""
     while any(prefix + name in rows.table.columns for name in names):
         prefix += PREFIX
-    write = _row_writer(file, DELIMITERS[suffix], [*rows.table.columns, *(prefix + name for name in names)])
+
+    def unfit(where: str) -> RunError:
+        remedy = "name a .jsonl or .csv file with --output"
+        return RunError(f"{where} holds a tab or a line end, which {suffix} cannot hold; {remedy}.")
+
+    try:
+        write = _row_writer(file, DELIMITERS[suffix], [*rows.table.columns, *(prefix + name for name in names)])
+    except csv.Error:
+        raise unfit(f"{rows.table.origin}: a column's name") from None
     source, done = iter(rows.table), 0
     while batch := list(islice(source, BATCH)):
         scores = model.score_texts([rows.read_texts(row) for row in batch])
@@ -109,10 +117,7 @@ def answer_file(
             try:
                 write({**row.values, **{prefix + name: value for name, value in answer.items()}})
             except csv.Error:
-                raise RunError(
-                    f"{rows.table.place(row)}: a value holds a tab or a line end, which {suffix} cannot hold; "
-                    "name a .jsonl or .csv file with --output."
-                ) from None
+                raise unfit(f"{rows.table.place(row)}: a value") from None
             except OSError as error:
                 raise RunError(f"the answers could not be written ({error.strerror or error}).") from None
         done += len(batch)

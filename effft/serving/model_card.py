@@ -6,7 +6,7 @@ from effft.config import Amount
 from effft.evaluation.metric_keys import splits_with
 from effft.evaluation.metrics import FURTHER_METRICS, METRICS
 from effft.serving.manifest import Manifest
-from effft.templating import render
+from effft.templating import markdown_text, render
 
 
 def plain(text: str) -> str:
@@ -24,6 +24,7 @@ def card(record: Manifest) -> str:
         "card.md",
         clean=plain,
         record=record,
+        labels=list(map(markdown_text, record.labels)),
         calibration=", ".join([method] * (method != "none") + ["temperature"] * bool(record.risk)),
         examples=Amount.of(vars(record)).examples,
         strategy=strategy,

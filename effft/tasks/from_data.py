@@ -83,7 +83,9 @@ def task_from_data(settings: TaskSettings) -> Task:
     if kind:
         about = {"ordinal": f"The labels are ordinal, from {labels[0]} to {labels[-1]}."}
         notes.append(about.get(kind, "A row can have several labels, or none."))
-    if empty:
+    if empty and len(label.names) > 1:  # no `where` says "one of these columns is empty"
+        notes.append(f"{empty:,} rows of {train.table.origin} lack a label and are left out.")
+    elif empty:
         record["unlabelled"] = train.source | _reading(fields, columns, (), {}) | {"where": {label.names[0]: [""]}}
         notes.append(f"{empty:,} rows of {train.table.origin} have no label; a distilled student can learn from them.")
     if test := _test_place(settings, train, folder, label, labels):

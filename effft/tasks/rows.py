@@ -174,9 +174,9 @@ def as_list(value: Any, column: str, where: str) -> list[Any]:
 
 
 def as_written(value: Any) -> str:
-    """A label or slice value as text; 1.0 as '1', so that a column with gaps still matches, and null as ''."""
+    """A label or slice value as text; 1.0 as '1', so that a column with gaps still matches, null and NaN as ''."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool):
         return str(value).lower()
-    return "" if value is None else str(value).strip()
+    return "" if value is None or value != value else str(value).strip()

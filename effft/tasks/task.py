@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from effft.data.examples import UNLABELLED, Example, Label
-from effft.data.table import listed
+from effft.data.table import is_text, listed
 from effft.errors import InputError, lookup, nearest, quoted
 from effft.tasks.builtin.lexicon import DIFFICULTY_SETTINGS
 from effft.tasks.source import Metric, Names, Split, StrictModel
@@ -72,6 +72,10 @@ class Task(StrictModel):
                 raise ValueError(f"{what} {twice[0]!r} is named twice in {what}s; each {what} once")
             if not all(name.strip() for name in names):
                 raise ValueError(f"{what}s holds an empty name; name every {what}")
+            if odd := [name for name in names if not is_text(name)]:
+                raise ValueError(
+                    f"{what} {odd[0]!r} is no text (NUL, or half a pair of \\u escapes); name it otherwise"
+                )
         for field in self.fields:
             if not field.isidentifier() or field in ("answer", "label"):
                 raise ValueError(

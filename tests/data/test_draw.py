@@ -92,14 +92,14 @@ COUNTS = st.lists(st.integers(1, 40), min_size=3, max_size=3)
 @given(COUNTS, st.integers(0, 99), st.data())
 def test_rows_are_nested_and_as_frequent_as_they_are(counts, seed, data):
     pool, total = unequal_pool(counts), sum(counts)
-    larger = data.draw(st.integers(1, total))
-    smaller = data.draw(st.integers(1, larger))
+    larger = data.draw(st.integers(3, total))
+    smaller = data.draw(st.integers(3, larger))
     drawn = draw_rows(pool, LABELS, str(larger), seed)
     assert draw_rows(pool, LABELS, str(smaller), seed) == drawn[:smaller]
     assert draw_rows(pool, LABELS, "all", seed)[:larger] == drawn
     assert len({e.texts for e in drawn}) == larger
     found = [sum(e.label == label for e in drawn) for label in range(3)]
-    assert min(found) >= 1 or larger < 3
+    assert min(found) >= 1
     for count, own in zip(counts, found, strict=True):  # its share, but for rounding and the row that each label has
         assert abs(own - larger * count / total) < 2
 
@@ -118,5 +118,7 @@ def test_folds_are_equally_large_and_spread_every_label(counts, folds, seed):
 def test_rows_that_cannot_be_drawn_are_a_sentence():
     with pytest.raises(InputError, match=r"rows=9: here has only 8 distinct rows; --rows all"):
         draw_rows(unequal_pool([5, 2, 1]), LABELS, "9", 0)
+    with pytest.raises(InputError, match=r"rows=2: each of the 3 labels needs a row; --rows 3 is possible"):
+        draw_rows(unequal_pool([5, 2, 1]), LABELS, "2", 0)
     with pytest.raises(InputError, match="'maybe' has no row in here"):
         draw_rows(unequal_pool([5, 2]), LABELS, "all", 0)

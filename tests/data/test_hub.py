@@ -73,7 +73,9 @@ with ThreadPoolExecutor(len(cases) if len(cases[0]) == 2 else 1) as pool:
 
 def parquet(columns: dict[str, list[Any]], labels: Sequence[str], label: str = "label") -> bytes:
     """A split as the hub keeps it."""
-    kinds = {name: datasets.Value("string") for name in columns} | {label: datasets.ClassLabel(names=list(labels))}
+    kind = datasets.ClassLabel(names=list(labels))
+    kind = datasets.Sequence(kind) if isinstance(columns[label][0], list) else kind
+    kinds = {name: datasets.Value("string") for name in columns} | {label: kind}
     out = io.BytesIO()
     datasets.Dataset.from_dict(columns, features=datasets.Features(kinds)).to_parquet(out)
     return out.getvalue()
@@ -214,6 +216,15 @@ def test_a_data_set_of_the_hub_is_a_task_by_its_name_alone(tmp_path: Path) -> No
         [*found, {"train": 60, "in_domain": 30}, ""],
         [*found, {"train": 60, "in_domain": 60}, "main"],
     ]
+
+
+@pytest.mark.slow
+def test_lists_of_class_indices_become_lists_of_names(tmp_path: Path) -> None:
+    texts = [f"a rather long text with number {number}" for number in range(12)]
+    rows = parquet({"text": texts, "labels": [[0], [1], [0, 1], []] * 3}, ["joy", "fear"], "labels")
+    with serve([data_set("org/moods", {"default": {"train": rows}}, {"main": "d" * 40})]) as server:
+        ((_, _, labels, sizes, _),) = ask(server, tmp_path, TASK_OF, [("org/moods", "")])
+    assert (labels, sizes) == (["fear", "joy"], {"train": 12})
 
 
 FAULTY = {

@@ -16,6 +16,7 @@ from sklearn.metrics import (
 
 from effft.evaluation.metrics import METRICS, ORDINAL_METRICS, confusion_of, four_metrics, metrics_of_counts
 from effft.evaluation.outcomes import ConfusionTable, LabelSets, bounds
+from effft.evaluation.statistics import chance_remark, reference_scores
 
 LABELS = 5
 SETS = st.lists(st.integers(0, LABELS - 1), min_size=1, max_size=40)
@@ -59,6 +60,16 @@ def test_ordinal_metrics_are_those_of_scikit_learn(pairs: list[tuple[int, int]])
     nothing_known = ConfusionTable(truth, np.full_like(truth, truth[0]), LABELS, ordinal=True).values["quadratic_kappa"]
     assert nothing_known == (1 if len(set(truth)) == 1 else pytest.approx(0))
     assert {f"{name}_low" for name in ORDINAL_METRICS} < set(found.intervals(20))
+
+
+def test_what_knowing_nothing_scores_in_macro_f1_where_one_label_is_rare() -> None:
+    truth = np.repeat([0, 1], [9000, 1000])
+    most, coins = np.zeros_like(truth), np.random.default_rng(0).integers(0, 2, len(truth))
+    known = ConfusionTable(truth, most, 2).references
+    majority, chance = reference_scores("macro_f1", known.get) or (np.nan, np.nan)
+    assert majority == pytest.approx(f1_score(truth, most, average="macro", zero_division=0.0))
+    assert chance == pytest.approx(f1_score(truth, coins, average="macro"), abs=0.01)
+    assert chance_remark(majority, majority - 0.01, majority + 0.01, majority, chance) == "at majority"
 
 
 ROW = st.lists(st.integers(0, 1), min_size=6, max_size=6)

@@ -18,7 +18,7 @@ from effft.reports.blocks import Table
 from effft.reports.claims import Claim, Finding, judge, p_value, read_claims
 from effft.reports.data import ReportData, as_frame, select_runs
 from effft.reports.other_setting import setting_table
-from effft.reports.study import BEGIN, END, write_study
+from effft.reports.study import BEGIN, END, break_even, costs, write_study
 from effft.reports.variance import components, variance_table
 from effft.tracking.reading import RunReader, StoredRun
 
@@ -222,3 +222,16 @@ def client(tracking_uri: str) -> MlflowClient:
 def test_what_is_for_one_task_is_refused_beside_a_study(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["report", "--study", "study.yaml", *words]) == 2
     assert f"{words[0]}: only for the report of one task" in capsys.readouterr().err
+
+
+def test_each_setting_of_a_strategy_has_a_row_of_its_own_in_a_study() -> None:
+    runs = [
+        replace(run := stored(name, seed, in_domain__balanced_accuracy=score + seed / 100), params=run.params | setting)
+        for seed in (0, 1, 2)
+        for name, score, setting in (("lora", 0.9, {}), ("lora", 0.6, {"rank": "4"}), ("probe", 0.7, {}))
+    ]
+    tasks = {"dogs": select_runs(as_frame(runs), "dogs")}
+    (found,), (even,) = costs(tasks), break_even(tasks)
+    scores = {row[0]: row[-1][:5] for row in found.rows}
+    assert scores == {"lora [rank=8]": "0.910", "probe": "0.710", "lora [rank=4]": "0.610"}
+    assert {row[0]: row[1][:7] for row in even.rows} == {"lora [rank=8]": "8 (+0.2", "lora [rank=4]": "at none"}

@@ -1,5 +1,8 @@
 """Where strategies disagree on a set without labels."""
 
+import csv
+import io
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,3 +39,11 @@ def test_the_text_on_which_more_runs_differ_comes_first() -> None:
         "ood/x,11,1.0,'=1 | y,a,b"
     )
     assert [row[1:] for row in one.table().rows] == [["0 %", "67 %"], ["67 %", "-"]]
+
+
+def test_a_text_with_a_line_end_of_any_kind_stays_in_its_row() -> None:
+    one = Disagreement("ood/x", (0, 1, 2), {"lora": ["aaa"], "icl": ["bbb"]})
+    texts = {0: ("old\rMac",), 1: ("DOS\r\nline",), 2: ("Unix\nline",)}
+    lines = list(csv.DictReader(io.StringIO(disagreement_csv([one], {"ood/x": texts}), newline="")))
+    assert [line["text"] for line in lines] == ["old\nMac", "DOS\nline", "Unix\nline"]
+    assert [line["icl"] for line in lines] == ["b"] * 3

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,14 @@ def test_peft_reads_every_run_and_it_comes_back_as_it_was(tmp_path: Path) -> Non
         for key in ("in_domain/accuracy", "validation/accuracy", "train/loss", "resources/train_seconds"):
             assert run.metrics[key] == own[key]
     assert len(back) == 8
+
+
+def test_runs_that_differ_in_their_demonstrations_alone_get_a_file_each() -> None:
+    one, other = stored("icl", 0), stored("icl", 0, in_domain__accuracy=0.9)
+    asked = [replace(run, given={"demo_seed": str(demo)}) for demo, run in ((0, one), (1, other))]
+    files = exported(build(InMemory(asked), "dogs").data, "peft")
+    records = [json.loads(text) for text in files.values()]
+    assert [record["run_info"]["train_config"]["demo_seed"] for record in records] == ["0", "1"]
 
 
 def test_every_eval_ever_has_what_its_schema_requires() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rich.console import Console
+from runs import InMemory, stored
 
 from effft.cli.output import print_results
 from effft.config import make_config
@@ -16,6 +17,7 @@ from effft.evaluation.statistics import uninformed_scores
 from effft.reports.csv_files import outcomes_csv
 from effft.reports.data import as_frame
 from effft.reports.groups import GAP, group_runs, with_variants
+from effft.reports.report import build
 from effft.reports.results import COSTS, outcomes_table
 from effft.runs.compare import Outcome
 from effft.runs.experiment import Result
@@ -188,3 +190,13 @@ def test_a_strategy_that_always_fails_has_a_row() -> None:
     assert table.rows[0].remarks == ("FAILED",)
     assert table.block().rows[0][3] == "-"
     assert table.metrics() == {"lora/32/failed": 1.0}
+
+
+def test_a_line_of_a_run_says_how_many_rows_it_drew() -> None:
+    amounts = {"32 rows": {"rows": "32"}, "all rows": {"rows": "all"}, "8": {"per_label": "8"}}
+    runs = [
+        replace(run := stored("lora", seed), tags={**run.tags, "per_label": "", **amount})
+        for seed, amount in enumerate(amounts.values())
+    ]
+    lines = csv.DictReader(io.StringIO(build(InMemory(runs), "dogs").files["runs.csv"]))
+    assert [line["per_label"] for line in lines] == list(amounts)

@@ -24,6 +24,8 @@ from effft.data.files import open_table
 from effft.errors import InputError
 from effft.evaluation.metrics import softmax
 from effft.runs.experiment import Result
+from effft.serving.manifest import read_manifest
+from effft.serving.model_card import card
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.registry import register
 from effft.tracking.tracker import tracked
@@ -113,8 +115,17 @@ def test_no_column_is_lost_and_no_name_stands_for_two_things(lora: tuple[Path, R
         assert str(table[0].values["predicted_label"]) == "7"
         assert all("predicted_predicted_label_name" in row.values for row in table)
         assert "label" not in table[1].values or table[1].values["label"] == ""
+    source.write_text(json.dumps({"text": "a dog", "two\twords": 1}))
+    assert "in.jsonl: a column's name holds a tab" in str(CliRunner().invoke(app, words).exception)
     words[words.index("--output") + 1] = str(tmp_path / "nowhere" / "out.csv")
     assert "make it first" in str(CliRunner().invoke(app, words).exception)
+
+
+def test_the_card_shows_labels_as_they_are_called(lora: tuple[Path, Result]) -> None:
+    record = read_manifest(lora[0])
+    names = ["_bad_", "[good](http://other.example)"]
+    shown = card(record.model_copy(update={"task": {**record.task, "labels": names}}))
+    assert r"0 = \_bad\_, 1 = \[good\](http://other.example)." in shown
 
 
 @pytest.mark.slow

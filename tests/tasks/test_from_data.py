@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from backbones import WORDS, save_backbone
 from hypothesis import HealthCheck, given, settings
@@ -171,6 +173,19 @@ def test_rows_without_a_label_are_left_out_and_told(tmp_path: Path) -> None:
     assert "2 rows" in task.notes[1]
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_label_that_is_nan_is_none(tmp_path: Path, ending: str) -> None:
+    path, columns = tmp_path / f"a.{ending}", {"text": texts(6), "label": [1.0, 2.0, float("nan")] * 2}
+    if ending == "parquet":
+        pq.write_table(pa.table(columns), path)  # pandas would write null
+    else:
+        rows = [{"text": text, "label": label} for text, label in zip(*columns.values(), strict=True)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = made(path, test="")
+    assert task.labels == ("1", "2")
+    assert len(read_split(task, "unlabelled")) == 2
+
+
 def test_labels_that_are_numbers_are_in_their_order(tmp_path: Path) -> None:
     task = made(write(tmp_path / "a.csv", {"text": texts(24), "label": [str(n % 12) for n in range(24)]}))
     assert task.labels == tuple(map(str, range(12)))
@@ -214,6 +229,13 @@ def test_files_without_labels(tmp_path: Path) -> None:
     (tmp_path / "task.yaml").write_text(as_yaml(task, tmp_path))
     assert load_task(str(tmp_path / "task.yaml")).model_dump() == task.model_dump()
     assert "label: none" in (tmp_path / "task.yaml").read_text()
+
+
+def test_rows_that_lack_one_of_several_labels_are_left_out_and_every_split_can_be_read(tmp_path: Path) -> None:
+    flags = {"a": ["1", "0", "1", "0", "1", "0"], "b": ["0", "1", "1", "0", "", ""]}
+    task = made(write(tmp_path / "a.csv", {"text": texts(6), **flags}), label="a,b", test="")
+    assert {name: len(read_split(task, name)) for name in task.split_names} == {"train": 4}
+    assert any("2 rows" in note and "left out" in note for note in task.notes)
 
 
 def test_a_distilled_student_reads_the_unlabelled_texts_of_the_task(tmp_path: Path) -> None:
@@ -263,6 +285,20 @@ def test_a_label_column_that_holds_some_lists_holds_lists(tmp_path: Path, odd: o
         "".join(json.dumps({"text": t, "labels": s}) + "\n" for t, s in zip(texts(12), labels, strict=True))
     )
     with pytest.raises(InputError, match=r"line 3: column 'labels' holds .* no list of labels; write"):
+        made(path, test="")
+
+
+@pytest.mark.parametrize("odd", ["half a pair \ud83d", "NUL \0"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_label_in_a_list_that_no_file_can_hold_is_refused(tmp_path: Path, ending: str, odd: str) -> None:
+    columns = {"text": texts(12), "tags": [json.dumps(tags) for tags in [["a"], ["b"], ["a", odd]] * 4]}
+    path = tmp_path / f"rows.{ending}"
+    if ending == "csv":
+        write(path, columns)
+    else:
+        rows = zip(*columns.values(), strict=True)
+        path.write_text("".join(f'{{"text": "{text}", "tags": {tags}}}\n' for text, tags in rows))
+    with pytest.raises(InputError, match=r"label '(half a pair|NUL) .* is no text"):
         made(path, test="")
 
 
