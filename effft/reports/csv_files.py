@@ -10,14 +10,14 @@ from effft.evaluation.metric_keys import slices_with
 from effft.redaction import redact
 from effft.reports.data import ReportData, metric_names
 from effft.reports.difficulty import difficulty_curves
-from effft.reports.groups import GAP, OOD_MEAN, SHARE
+from effft.reports.groups import GAP, OOD_MEAN, OTHER_SEEDS, SHARE
 from effft.reports.measures import Measure, measures
 from effft.reports.pairwise import Pair
 from effft.runs.compare import Outcome
 
 RUN_COLUMNS = (
-    "run_id", "name", "backbone", "strategy", "variant", "difficulty", "per_label", "seed", "data_seed", "study",
-    "git_commit",
+    "run_id", "name", "backbone", "strategy", "variant", "difficulty", "per_label", "seed", "data_seed", *OTHER_SEEDS,
+    "study", "git_commit",
 )  # fmt: skip
 RESULT_COLUMNS = (
     "backbone", "strategy", "variant", "per_label", "split", "metric", "mean", "sd", "low", "high", "distinct_runs",
@@ -28,6 +28,11 @@ RESULT_COLUMNS = (
 def csv_text(frame: pd.DataFrame) -> str:
     """CSV with Unix line ends, without secrets; an apostrophe stands before what a spreadsheet would run."""
     return frame.map(_safe).to_csv(index=False, lineterminator="\n")
+
+
+def plain_name(column: str) -> str:
+    """A column's name in the files: without the kind of value that it is."""
+    return column.removeprefix("metric:").removeprefix("given:")
 
 
 def _safe(value: object) -> object:
@@ -57,7 +62,7 @@ def runs_csv(data: ReportData) -> str:
         .drop(columns="metric:score/home", errors="ignore")
     )
     columns = [*(c for c in RUN_COLUMNS if c in frame), *sorted(str(c) for c in frame if str(c).startswith("metric:"))]
-    return csv_text(frame[columns].rename(columns=lambda column: column.removeprefix("metric:")))
+    return csv_text(frame[columns].rename(columns=plain_name))
 
 
 def results_csv(data: ReportData) -> str:

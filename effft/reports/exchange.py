@@ -21,7 +21,7 @@ from effft.evaluation.metrics import RANGES
 from effft.redaction import redact
 from effft.reports.blocks import anchor
 from effft.reports.data import IMPORTED, VERSIONS, ReportData, split_title
-from effft.reports.groups import DEMO_SEED, MEMORY, RunGroup, Statistic
+from effft.reports.groups import MEMORY, OTHER_SEEDS, RunGroup, Statistic
 from effft.tracking.reading import StoredRun
 from effft.version import __version__
 
@@ -41,7 +41,8 @@ def _peft(data: ReportData, group: RunGroup) -> Iterator[tuple[str, dict[str, An
     for row, draw in zip(group.runs.to_dict("records"), group.draws, strict=True):
         get = partial(_number, row)
         seed = int(row["seed"]) if row["seed"] == row["seed"] else 0
-        demo = {"demo_seed": asked} if (asked := row.get(DEMO_SEED, "")) not in ("", "None") else {}
+        given = {column.removeprefix("given:"): str(row.get(column, "")) for column in OTHER_SEEDS}
+        others = {key: value for key, value in given.items() if value not in ("", "None")}
         name = f"{group.variant}/{group.backbone}-{group.amount.name}"
         train, evaluation = get("resources/train_seconds"), get("resources/evaluation_seconds")
         every, trained = get("resources/total_parameters"), get("resources/trainable_parameters")
@@ -57,7 +58,7 @@ def _peft(data: ReportData, group: RunGroup) -> Iterator[tuple[str, dict[str, An
                 "total_time": train + evaluation,
                 "experiment_name": name,
                 "peft_branch": "",
-                "train_config": settings | {"model_id": group.backbone, "seed": seed, "data_seed": int(draw)} | demo,
+                "train_config": settings | {"model_id": group.backbone, "seed": seed, "data_seed": int(draw)} | others,
                 "peft_config": None if 0 < every <= trained else {"peft_type": peft_type},
                 "error_msg": "",
             },
@@ -82,7 +83,8 @@ def _peft(data: ReportData, group: RunGroup) -> Iterator[tuple[str, dict[str, An
                 "system_info": {},
             },
         }
-        yield f"{anchor(name)}-seed{seed}-draw{draw}{''.join(f'-demo{one}' for one in demo.values())}.json", record
+        seeds = "".join(f"-{key.removesuffix('_seed')}{value}" for key, value in others.items())
+        yield f"{anchor(name)}-seed{seed}-draw{draw}{seeds}.json", record
 
 
 def _number(row: Mapping[Hashable, Any], metric: str) -> float:
@@ -198,4 +200,5 @@ def _run(file: Path, task: str) -> StoredRun | None:
         ) from None
     params = {name: str(value) for name, value in settings.items() if not isinstance(value, dict | list)}
     finite = {key: value for key, value in numbers.items() if math.isfinite(value)}
-    return StoredRun("", tags["strategy"], "FINISHED", started, finite, params, {}, tags)
+    given = {name: params[name] for name in (column.removeprefix("given:") for column in OTHER_SEEDS) if name in params}
+    return StoredRun("", tags["strategy"], "FINISHED", started, finite, params, given, tags)

@@ -18,7 +18,7 @@ from effft.evaluation.statistics import front
 from effft.progress import ProgressCallback, say, silent
 from effft.reports.blocks import Block, Table
 from effft.reports.claims import METRIC, backbones_of, claims_points, claims_table, judge, read_claims
-from effft.reports.csv_files import RUN_COLUMNS, csv_text
+from effft.reports.csv_files import RUN_COLUMNS, csv_text, plain_name
 from effft.reports.data import CONTENTS, ReportData
 from effft.reports.groups import MEMORY, SHARE, RunGroup
 from effft.reports.label_break_even import Pair, first_above, surely_above
@@ -118,7 +118,7 @@ def study_csv(tasks: Mapping[str, ReportData]) -> str:
         wanted = [f"metric:{key}" for key in (*keys, *(key for key, _ in COSTS.values()))]
         columns = [c for c in (*RUN_COLUMNS, *CONTENTS, *wanted) if c in frame and c not in ("run_id", "name")]
         frames.append(frame[columns].assign(task=task))
-    return csv_text(pd.concat(frames).rename(columns=lambda column: column.removeprefix("metric:")))
+    return csv_text(pd.concat(frames).rename(columns=plain_name))
 
 
 def costs(tasks: Mapping[str, ReportData]) -> Iterator[Table]:

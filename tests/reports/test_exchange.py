@@ -86,12 +86,16 @@ def test_peft_reads_every_run_and_it_comes_back_as_it_was(tmp_path: Path) -> Non
     assert len(back) == 8
 
 
-def test_runs_that_differ_in_their_demonstrations_alone_get_a_file_each() -> None:
+def test_runs_that_differ_in_their_demonstrations_alone_get_a_file_each(tmp_path: Path) -> None:
     one, other = stored("icl", 0), stored("icl", 0, in_domain__accuracy=0.9)
     asked = [replace(run, given={"demo_seed": str(demo)}) for demo, run in ((0, one), (1, other))]
     files = exported(build(InMemory(asked), "dogs").data, "peft")
     records = [json.loads(text) for text in files.values()]
     assert [record["run_info"]["train_config"]["demo_seed"] for record in records] == ["0", "1"]
+    for name, text in files.items():
+        path = tmp_path / name.replace("/", "-")
+        path.write_text(text)
+    assert [run.given for run in imported(tmp_path, "dogs")] == [{"demo_seed": "0"}, {"demo_seed": "1"}]
 
 
 def test_every_eval_ever_has_what_its_schema_requires() -> None:
