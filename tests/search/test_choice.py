@@ -209,6 +209,15 @@ def test_rows_without_a_validation_draw_are_judged_out_of_fold() -> None:
     assert "final means on cross_validated, by mcc: winner 0.5000" in judged.sentences[1]
 
 
+def test_a_range_of_one_value_fixes_it() -> None:
+    asked = {"epochs": "5:5", "rank": "2:2", "alpha_ratio": "4:4", "lora_modules": "all|", "warmup": "0.25:0.25"}
+    plan = plan_study({"strategy": "lora", "per_label": "4"}, asked, Settings(folds=2), "one", Session())
+    assert not plan.space.keys() & asked.keys()
+    (config, *_) = (unit.config for unit in plan.units({}, 0, 1))
+    found = (config.epochs, config.rank, config.alpha, config.lora_modules, config.warmup)
+    assert found == (5, 2, 8, "all", 0.25)
+
+
 def test_a_search_chooses_among_the_label_words_and_cuts_that_matter(tmp_path: Path) -> None:
     task = make_place(tmp_path, "bert") / "task.yaml"
     other = task.read_text() + "other_label_words: [[bad, good], [no, are]]\n"
