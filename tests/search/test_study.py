@@ -144,6 +144,7 @@ def test_the_same_seed_is_the_same_study_also_when_interrupted(search: Callable[
         (["--storage", "sqlite:////nowhere/x.db"], "cannot be opened"),
         (["--storage", "nonsense"], "cannot be opened"),
         (["--alpha-ratio", "-1"], "above 0"),
+        (["--strategy", "ia3", "--peft-options", '{"nope": 1}'], "nope"),
         (["--ensemble", "2"], "ensemble=2: several models are not saved as one"),
         (["--quantize", "nf4"], "quantize=nf4: a saved model needs the backbone in full precision"),
     ],
