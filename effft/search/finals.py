@@ -68,7 +68,7 @@ def choose(
     if not candidates:
         raise RunError("no trial is complete, so there is nothing to choose from; ask for more --trials.")
     names: dict[int, list[str]] = {trial.number: [] for trial in candidates}
-    settings, first, took = plan.settings, plan.config.seed + HELD_OUT_SEED_OFFSET, 0.0
+    settings, first, took = plan.settings, plan.config.seed + 2 * HELD_OUT_SEED_OFFSET, 0.0
     for seed in range(first, first + settings.reseeds):
         units = {trial.number: plan.units(decoded(trial.params), seed, 1) for trial in candidates}
         named = {number: {f"fresh/{plan.digest(unit)}": unit for unit in own} for number, own in units.items()}

@@ -31,7 +31,8 @@ CROSS_VALIDATED_FROM = 8
 
 FOLDS = 4
 HELD_OUT_SEED_OFFSET = 1000
-"""Seeds from `seed + HELD_OUT_SEED_OFFSET` on are used by no trial: re-evaluation and finals take them."""
+"""Seeds from `seed + HELD_OUT_SEED_OFFSET` on are used by no trial: finals take them, and re-evaluation those from
+twice the offset on, so that what chose the winner does not judge it."""
 
 UNIMPORTANT = ("threads", "log_model")
 PLACES = ("task", *DATA_FIELDS, "data_dir", "allow_outside", "model", "revision")

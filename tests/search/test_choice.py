@@ -111,6 +111,20 @@ def test_a_better_trial_beats_the_default(plan: StudyPlan) -> None:
     assert value == 1.0
 
 
+def test_the_winner_is_judged_on_seeds_that_did_not_choose_it() -> None:
+    """On the validation draw the same seed would be the same training, and its luck would count twice."""
+    settings = Settings(trials=1, folds=0, reseeds=2, seeds=2)
+    values = {"strategy": "probe", "per_label": "4", "bootstrap": "0", "evaluation_limit": "8"}
+    session, seeds = Session(), set[int]()
+    plan = plan_study(values, {}, settings, "apart", session)
+    executor = Told(lambda unit: seeds.add(unit.config.seed) or JobResult(0.5, RESOURCES))
+    with driven(plan, executor) as study:
+        winner, _ = choose(study, plan, executor, silent)
+        found = finals(study, plan, winner, session, lambda *_: MemoryTracker(), silent)
+    assert len(seeds) == 3, "of the trial, and fresh ones"
+    assert not seeds & {final.seed for final in found}
+
+
 @pytest.mark.slow
 def test_the_runs_of_a_default_that_wins_are_made_once() -> None:
     settings = Settings(trials=3, folds=0, reseeds=1, seeds=2, pruner="none")
