@@ -54,7 +54,7 @@ def compare_strategies(
         if tuned:
             from effft.search import tuned as search
 
-            job = search.TunedComparison(comparison, trials, progress, progress.line, limit)
+            job = search.TunedComparison(comparison, trials, progress, progress.line, limit, workers)
         else:
             from effft.runs import compare as runs
 

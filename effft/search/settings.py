@@ -121,9 +121,10 @@ class StudyPlan:
 
     def units(self, values: Mapping[str, object], first_seed: int, seeds: int) -> list[TrainingJob]:
         """The units that measure a configuration: every seed on every fold, the folds cut anew by each seed."""
-        jobs = []
+        jobs, threads = [], self.config.threads or int(self.settings.workers > 1)
+        own = {"bootstrap": 0, "selection": self.config.selection, "log_model": False, "threads": threads}
         for seed in range(first_seed, first_seed + seeds):
-            config = self.config_of(values, seed=seed, bootstrap=0, selection=self.config.selection, log_model=False)
+            config = self.config_of(values, seed=seed, **own)
             folds = self.settings.folds
             jobs += [TrainingJob(config, (fold, folds, seed)) for fold in range(folds)] or [TrainingJob(config)]
         return jobs
