@@ -80,7 +80,7 @@ def run_study(
 
             runs = finals(stored, plan, winner, session, open_run, progress, clock)
             default = next((trial.number for trial in stored.complete if is_default(trial, plan)), None)
-            judged = verdict(runs, plan.metric, winner, fresh, default)
+            judged = verdict(runs, plan.metric, winner, fresh, default, plan.settings.constraints)
             sentences = [*judged.sentences, *_register(stored, plan, runs, judged, target)]
             _conclude(parent, stored, plan, runs, judged, sentences)
     return StudyResult(runs, sentences)
