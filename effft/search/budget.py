@@ -34,6 +34,10 @@ class Clock:
         """Seconds, those of earlier processes included."""
         return self.earlier + time.monotonic() - self._began
 
+    def expect(self, prices: "Prices", settings: Settings, width: int) -> None:
+        """Take prices for what will be; width: trials at a time, each of which lasts as long as so many in a row."""
+        self.trial, self.after = width * prices.trial, prices.finals(settings)
+
     def fits(self, seconds: float) -> bool:
         """Whether work of so many seconds would end in time."""
         return self.spent + seconds <= self.seconds

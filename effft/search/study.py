@@ -70,7 +70,7 @@ def run_study(
             clock = Clock(stored, 60 * plan.settings.minutes, began) if plan.settings.minutes else None
             plan, prices = _budget(stored, plan, session, executor.workers, say)
             if clock and prices:
-                clock.trial, clock.after = prices.trial, prices.finals(plan.settings)
+                clock.expect(prices, plan.settings, executor.workers)
             Driver(stored, plan, executor, logbook, progress, clock).run()
             winner, fresh = choose(stored, plan, executor, progress, clock)
             executor.close()  # the finals are made here, and need the room
