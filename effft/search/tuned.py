@@ -110,8 +110,7 @@ class TunedComparison:
         place = 0
         for row, plan in self.studies:
             try:
-                own = TrackingTarget(target.uri, "", target.disabled)
-                study = run_study(plan, STORAGE, own, self.session, on_run, self.print_line)
+                study = run_study(plan, STORAGE, target, self.session, on_run, self.print_line)
             except EffftError as error:
                 yield place, Outcome(plan.config, None, f"study {plan.name}: {error}", row.variant)
                 place += 1

@@ -54,6 +54,13 @@ def test_every_strategy_has_the_same_number_of_trials(
     assert "| lora, 4 per label |" in told.partition("## Searches")[2]
 
 
+@pytest.mark.slow
+def test_another_experiment_has_all_of_it(tracking_uri: str, backbone: str, tmp_path: Path) -> None:
+    place = ["--strategies", "lora", "--model", backbone, "--tracking-uri", tracking_uri, "--experiment", "elsewhere"]
+    assert run_command_line([*WORDS, *place]) == 0
+    assert "| lora tuned | 4 | 8 | 1 |" in (tmp_path / "report-agreement" / "report.md").read_text()
+
+
 def test_rows_that_differ_in_settings_or_models_have_studies_and_names_of_their_own(backbone: str) -> None:
     listed = {"strategies": ["lora"], "per_label": [4], "settings": {"max_length": [32, 64]}}
     comparison = Comparison.model_validate({"models": ["tiny-lm", backbone], "grids": [listed]})
