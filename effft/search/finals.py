@@ -118,7 +118,7 @@ def finals(
         for d in range(settings.data_seeds)
         for s in range(settings.seeds)
     ]
-    default = plan.default.model_dump(exclude_none=True)
+    default = plan.default.model_dump(exclude_unset=True)
 
     def config_of(role: str, seed: int, data_seed: int) -> RunConfig:
         seeds = {"seed": seed, "data_seed": data_seed}

@@ -116,7 +116,7 @@ class StudyPlan:
     def config_of(self, values: Mapping[str, object], **more: object) -> RunConfig:
         """The common configuration with these values of the space."""
         rank = int(str(self.config.rank or self.defaults.get("rank") or 1))
-        merged = {**self.config.model_dump(), **fields({**self.fixed, **values}, rank), **more}
+        merged = {**self.config.model_dump(exclude_unset=True), **fields({**self.fixed, **values}, rank), **more}
         return RunConfig(**{name: value for name, value in merged.items() if value is not None})
 
     def units(self, values: Mapping[str, object], first_seed: int, seeds: int) -> list[TrainingJob]:

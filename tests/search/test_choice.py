@@ -14,6 +14,7 @@ from place import make_place
 
 from effft.config import RunConfig
 from effft.errors import InputError
+from effft.runs.plan import prepare
 from effft.runs.session import Session
 from effft.search.driver import MOST_PRUNED, Driver
 from effft.search.finals import Final, choose, finals
@@ -221,6 +222,15 @@ def test_rows_without_a_validation_draw_are_judged_out_of_fold() -> None:
     judged = verdict(found, "mcc", winner, 0.5, None)
     assert (judged.recommended, judged.final_mean) == ("winner", 0.5)
     assert "final means on cross_validated, by mcc: winner 0.5000" in judged.sentences[1]
+
+
+def test_what_nobody_gave_is_not_called_idle() -> None:
+    session = Session()
+    plan = plan_study({"strategy": "probe", "per_label": "4"}, {}, Settings(folds=2), "idle", session)
+    tried = plan.config_of({"pooling": "last"}, seed=1000)
+    assert not [note for note in prepare(tried, session).notes if "without meaning" in note]
+    given = plan_study({"strategy": "probe", "per_label": "4", "epochs": "3"}, {}, Settings(folds=2), "idle", session)
+    assert any(note.startswith("epochs: without meaning") for note in prepare(given.config_of({}), session).notes)
 
 
 def test_a_range_of_one_value_fixes_it() -> None:
