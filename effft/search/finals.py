@@ -73,14 +73,14 @@ def choose(
         units = {trial.number: plan.units(decoded(trial.params), seed, 1) for trial in candidates}
         named = {number: {f"fresh/{plan.digest(unit)}": unit for unit in own} for number, own in units.items()}
         left = {name: u for own in named.values() for name, u in own.items() if name not in stored.results}
-        if left and seed > first and clock and not clock.fits(took):
+        if left and seed > first and clock and not clock.fits(took or clock.again):
             break
         begun = time.monotonic()
         for done, (name, result) in enumerate(measure_all(executor, left)):
             progress(f"re-evaluation, seed {seed}", done, len(left))
             stored.keep(name, None if result.failure else result.value)
             _note(clock)
-        took = max(took, time.monotonic() - begun)
+        took = max(took, time.monotonic() - begun) if left else took  # what an earlier process made took it no time
         for number, own in named.items():
             names[number] += own
     kept = {number: [stored.results[name] for name in of_trial] for number, of_trial in names.items()}
@@ -137,7 +137,8 @@ def finals(
             role: f"{'validation' if role == 'median' else 'final'}/{plan.digest(TrainingJob(config))}"
             for role, config in configs.items()
         }
-        if place and clock and not clock.fits(took) and not set(names.values()) <= stored.results.keys():
+        left = set(names.values()) - stored.results.keys()
+        if place and clock and left and not clock.fits(took or clock.last):
             break
         for role in roles:
             progress(f"final {role}, seed {seed}·{data_seed}", len(runs), len(places) * len(roles))
@@ -146,7 +147,7 @@ def finals(
                 _note(clock)
             kept = stored.results[names[role]]
             runs.append(Final(role, seed, data_seed, kept["metrics"], kept["run_id"]))
-        took = max(took, time.monotonic() - begun)
+        took = max(took, time.monotonic() - begun) if left else took
     return sorted(runs, key=lambda final: roles.index(final.role))
 
 

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -16,6 +17,7 @@ from effft.config import RunConfig
 from effft.errors import InputError
 from effft.runs.plan import prepare
 from effft.runs.session import Session
+from effft.search.budget import Clock, Prices
 from effft.search.driver import MOST_PRUNED, Driver
 from effft.search.finals import Final, choose, finals
 from effft.search.jobs import JobResult, TrainingJob, measure
@@ -124,6 +126,19 @@ def test_the_winner_is_judged_on_seeds_that_did_not_choose_it() -> None:
         found = finals(study, plan, winner, session, lambda *_: MemoryTracker(), silent)
     assert len(seeds) == 3, "of the trial, and fresh ones"
     assert not seeds & {final.seed for final in found}
+
+
+def test_a_later_process_knows_how_long_a_fresh_seed_takes(plan: StudyPlan) -> None:
+    executor, prices = Told(lambda unit: JobResult(0.5, RESOURCES)), Prices(1.0, 100.0, 100.0)
+    with driven(plan, executor) as study:
+        choose(study, plan, executor, silent)
+        known = {name for name in study.results if name.startswith("fresh/")}
+        more = replace(plan, settings=replace(plan.settings, reseeds=2))
+        for seconds, makes in ((50.0, False), (1000.0, True)):
+            clock = Clock(study, seconds)
+            clock.expect(prices, more.settings, 1)
+            choose(study, more, executor, silent, clock)
+            assert ({name for name in study.results if name.startswith("fresh/")} > known) == makes
 
 
 @pytest.mark.slow
