@@ -3,6 +3,7 @@
 The command line calls the same functions and prints what they return.
 """
 
+import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -143,7 +144,8 @@ def compare(
     from effft.tracked_comparison import track_comparison
 
     with tempfile.TemporaryDirectory(prefix="effft-data-") as rows:
-        given: dict[str, Any] = {k: "" if v is None else str(v) for k, v in _spelled(flags).items()}
+        texts = {k: json.dumps(v) if isinstance(v, Mapping) else v for k, v in _spelled(flags).items()}
+        given: dict[str, Any] = {k: "" if v is None else str(v) for k, v in texts.items()}
         given |= data_flags(data, test, ood, Path(rows), name)
         given |= {"seeds": seeds, "data_seeds": data_seeds, "demo_seeds": demo_seeds}
         chosen = comparison_of(preset, ",".join(strategies), **given)

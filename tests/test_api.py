@@ -114,3 +114,8 @@ def test_a_comparison_is_a_data_frame_and_says_where_strategies_disagree(
     assert lines["disagreement"].is_monotonic_decreasing
     assert [far["text"][row] for row in lines["row"]] == list(lines["text"])
     assert len(lines) <= 50
+
+
+def test_options_of_an_adapter_are_a_mapping_also_in_a_comparison() -> None:
+    with pytest.raises(InputError, match="the type 'ia3' has no option 'nope'"):
+        effft.compare(["ia3"], task="agreement", peft_options={"nope": 1}, no_tracking=True)

@@ -98,8 +98,9 @@ def plan_choice(
         "strategy": Choice(tuple(one.name for one in found)), "tuned": Choice(("no", "yes")),
         "seed": Range(0, 2**32, whole=True), "fold": Range(0, folds - 1, whole=True),
     }  # fmt: skip
+    parts = {key: str(value) for key, value in values.items() if key in PART_FIELDS}  # which `config` may not have
     study = StudyPlan(
         name or place, config, space, Settings(folds=folds), first.resolved.metric, {}, first.task.name, config, (), (),
-        content,
+        content, parts,
     )  # fmt: skip
     return ChoicePlan(study, found, limits, len(examples), sum(map(len, evaluated.values())), unlabelled)

@@ -51,7 +51,7 @@ def tune(ledger: Ledger, storage: str, say: Callable[[str], None], arm: Arm, dea
         except EffftError as error:
             say(f"{candidate.label} was not tuned: {error}")
             return {}
-        return study.config_of(decoded(best.params)).model_dump(mode="json", exclude_none=True)
+        return study.config_of(decoded(best.params)).model_dump(mode="json", exclude_unset=True)
 
     found = ledger.once(f"tuned/{candidate.name}", make)
     if not found:

@@ -2,8 +2,10 @@
 
 import os
 import platform
+import shlex
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -54,7 +56,7 @@ def compare_strategies(
         if tuned:
             from effft.search import tuned as search
 
-            job = search.TunedComparison(comparison, trials, progress, progress.line, limit)
+            job = search.TunedComparison(comparison, trials, progress, progress.line, limit, workers)
         else:
             from effft.runs import compare as runs
 
@@ -104,11 +106,12 @@ def report_on(task: str, parent: Tracker, target: TrackingTarget, out: str, as_j
     from effft.tracking.reading import open_reader
 
     command = f"effft report --task {task} --parent {parent.run_id}"
+    remake = again() if click.get_current_context().params["preset"] else ""
     if parent.unsent:
         click.echo(f"effft: no report yet: {parent.unsent} Then `{command}` makes it.", err=True)
         return None
     try:
-        report = build(open_reader(target.uri), task, target.experiment, parent.run_id, again() or command)
+        report = build(open_reader(target.uri), task, target.experiment, parent.run_id, remake or command)
         publish(report, report.write(Path(f"report-{task}")), parent, stderr=as_json)
         if out:
             report.write(Path(out) / task, small=True)
@@ -119,11 +122,12 @@ def report_on(task: str, parent: Tracker, target: TrackingTarget, out: str, as_j
 
 
 def again() -> str:
-    """The command line that makes a comparison of a preset again; '' without a preset."""
+    """The command line that makes a comparison again."""
     context = click.get_current_context()
-    given = [f"{p.opts[0]} {context.params[p.name]}" for p in context.command.params
-             if p.name and context.get_parameter_source(p.name) == click.core.ParameterSource.COMMANDLINE]  # fmt: skip
-    return " ".join(["effft", str(context.info_name), *given]) if context.params["preset"] else ""
+    source, typed = context.get_parameter_source, click.core.ParameterSource.COMMANDLINE
+    given = {p: context.params[p.name] for p in context.command.params if p.name and source(p.name) == typed}
+    words = [[p.opts[0]] if getattr(p, "is_flag", False) else [p.opts[0], str(value)] for p, value in given.items()]
+    return shlex.join(["effft", str(context.info_name), *chain.from_iterable(words)])
 
 
 def write_readme(folder: Path, reports: "Sequence[Report]", runs: int, minutes: float, workers: int) -> None:

@@ -19,7 +19,8 @@ LIMITS = {"max_trainable_parameters": "trainable_parameters", "max_memory": "pea
 """Option -> the resource that it bounds."""
 
 
-_TEXTS = ("task", *DATA_FIELDS, "model", "revision", "data_dir", "label_words", "device", "metric")
+_PEFT = ("peft_options", "peft_config")
+_TEXTS = ("task", *DATA_FIELDS, "model", "revision", "data_dir", "label_words", "device", "metric", *_PEFT)
 """Fields whose text may hold ':' or '|' without being a range."""
 
 SEARCHED = {"alpha"}.union(*(compose(name).space(width=1) for name in NAMED))  # alpha by its ratio to the rank

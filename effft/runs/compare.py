@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -80,7 +80,7 @@ class ResultsFile:
     """The finished runs of a comparison, a JSON line each, so that the same command continues after an interruption.
 
     A line counts as long as configuration, data, weights and the version of effft are the same. `parents` holds the id
-    of the tracked run of each task, `spent` the seconds after each round of seeds. None as path keeps nothing.
+    of the tracked run of each task, `spent` the seconds until now of each round of seeds. None as path keeps nothing.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -218,38 +218,45 @@ class PlannedComparison:
         else:
             work = partial(measure, parents={task: ParentRun.of(p, target) for task, p in parents.items()})
         leave_libraries_out()
+        began, before = time.monotonic(), max(file.spent.values(), default=0.0)
+
+        def clock() -> float:
+            return before + time.monotonic() - began
+
         with Runner(work, self.workers, self.session) as runner:
             on_run(runs[0].variant if runs else "", done, len(self.runs))
-            for places in self._rounds(waiting, file):
+            for number, places in self._rounds(waiting, file, clock):
                 for index, outcome in runner.as_completed([self.runs[place] for place in places]):
                     run, key = self.runs[places[index]], self.keys[places[index]]
                     if isinstance(outcome, WorkerDiedError):
                         outcome = Outcome(run.config, None, f"{run.variant}: {outcome}", run.variant)
                     elif outcome.result is not None:
                         file.add("results", key, {name: getattr(outcome.result, name) for name in KEPT})
+                    if self.minutes:
+                        file.add("spent", str(number), clock())
                     done += 1
                     on_run(self.runs[min(places[index] + 1, len(self.runs) - 1)].variant, done, len(self.runs))
                     yield places[index], outcome
         gc.unfreeze()
 
-    def _rounds(self, waiting: Sequence[int], file: ResultsFile) -> Iterator[list[int]]:
-        """The places of the runs to make: all at once; with minutes, those of a pair of seeds as long as they fit."""
+    def _rounds(
+        self, waiting: Sequence[int], file: ResultsFile, clock: Callable[[], float]
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Number and places of the runs to make: all at once; with minutes, of a pair of seeds as long as they fit."""
         if not self.minutes:
-            yield list(waiting)
+            yield 0, list(waiting)
             return
-        began, before, longest = time.monotonic(), max(file.spent.values(), default=0.0), 0.0
-        ends = [0.0, *(file.spent[key] for key in sorted(file.spent, key=int))]
+        ends = [0.0, *sorted(file.spent.values())]
         longest = max((end - start for start, end in pairwise(ends)), default=0.0)
         numbers = {seeds: number for number, (seeds, _) in enumerate(groupby(self.runs, key=_seeds))}
         for seeds, group in groupby(waiting, key=lambda place: _seeds(self.runs[place])):
-            start = before + time.monotonic() - began
-            if numbers[seeds] and start + longest > 60 * self.minutes:
+            begun = str(numbers[seeds]) in file.spent  # by a process that did not end it
+            start = ends[-2] if begun and numbers[seeds] == len(ends) - 2 else clock()
+            if numbers[seeds] and not begun and start + longest > 60 * self.minutes:
                 say(f"the minutes are over after {numbers[seeds]} of {len(numbers)} rounds of seeds, in every row.")
                 return
-            yield list(group)
-            end = before + time.monotonic() - began
-            longest = max(longest, end - start)
-            file.add("spent", str(numbers[seeds]), end)
+            yield numbers[seeds], list(group)
+            longest = max(longest, clock() - start)
 
 
 def _seeds(run: ComparedRun) -> tuple[int, int, int, int]:

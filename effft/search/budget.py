@@ -22,10 +22,12 @@ class Clock:
     Attributes:
         trial: Seconds that a trial was expected to take; 0 where nobody knew.
         after: Seconds that what follows the trials was expected to take.
+        again, last: Of it, the re-evaluation and the final runs on one seed.
     """
 
     def __init__(self, stored: StoredStudy, seconds: float, began: float | None = None) -> None:
         self.stored, self.seconds, self.trial, self.after = stored, seconds, 0.0, 0.0
+        self.again, self.last = 0.0, 0.0
         self.earlier = float(stored.results.get(SPENT, 0.0))
         self._began = time.monotonic() if began is None else began
 
@@ -33,6 +35,11 @@ class Clock:
     def spent(self) -> float:
         """Seconds, those of earlier processes included."""
         return self.earlier + time.monotonic() - self._began
+
+    def expect(self, prices: "Prices", settings: Settings, width: int) -> None:
+        """Take prices for what will be; width: trials at a time, each of which lasts as long as so many in a row."""
+        self.trial, self.after = width * prices.trial, prices.finals(settings)
+        self.again, self.last = prices.again, prices.last
 
     def fits(self, seconds: float) -> bool:
         """Whether work of so many seconds would end in time."""

@@ -68,19 +68,19 @@ def choose(
     if not candidates:
         raise RunError("no trial is complete, so there is nothing to choose from; ask for more --trials.")
     names: dict[int, list[str]] = {trial.number: [] for trial in candidates}
-    settings, first, took = plan.settings, plan.config.seed + HELD_OUT_SEED_OFFSET, 0.0
+    settings, first, took = plan.settings, plan.config.seed + 2 * HELD_OUT_SEED_OFFSET, 0.0
     for seed in range(first, first + settings.reseeds):
         units = {trial.number: plan.units(decoded(trial.params), seed, 1) for trial in candidates}
         named = {number: {f"fresh/{plan.digest(unit)}": unit for unit in own} for number, own in units.items()}
         left = {name: u for own in named.values() for name, u in own.items() if name not in stored.results}
-        if left and seed > first and clock and not clock.fits(took):
+        if left and seed > first and clock and not clock.fits(took or clock.again):
             break
         begun = time.monotonic()
         for done, (name, result) in enumerate(measure_all(executor, left)):
             progress(f"re-evaluation, seed {seed}", done, len(left))
             stored.keep(name, None if result.failure else result.value)
             _note(clock)
-        took = max(took, time.monotonic() - begun)
+        took = max(took, time.monotonic() - begun) if left else took  # what an earlier process made took it no time
         for number, own in named.items():
             names[number] += own
     kept = {number: [stored.results[name] for name in of_trial] for number, of_trial in names.items()}
@@ -118,7 +118,7 @@ def finals(
         for d in range(settings.data_seeds)
         for s in range(settings.seeds)
     ]
-    default = plan.default.model_dump(exclude_none=True)
+    default = plan.default.model_dump(exclude_unset=True)
 
     def config_of(role: str, seed: int, data_seed: int) -> RunConfig:
         seeds = {"seed": seed, "data_seed": data_seed}
@@ -137,7 +137,8 @@ def finals(
             role: f"{'validation' if role == 'median' else 'final'}/{plan.digest(TrainingJob(config))}"
             for role, config in configs.items()
         }
-        if place and clock and not clock.fits(took) and not set(names.values()) <= stored.results.keys():
+        left = set(names.values()) - stored.results.keys()
+        if place and clock and left and not clock.fits(took or clock.last):
             break
         for role in roles:
             progress(f"final {role}, seed {seed}·{data_seed}", len(runs), len(places) * len(roles))
@@ -146,7 +147,7 @@ def finals(
                 _note(clock)
             kept = stored.results[names[role]]
             runs.append(Final(role, seed, data_seed, kept["metrics"], kept["run_id"]))
-        took = max(took, time.monotonic() - begun)
+        took = max(took, time.monotonic() - begun) if left else took
     return sorted(runs, key=lambda final: roles.index(final.role))
 
 

@@ -40,13 +40,12 @@ def plan_study(
     solver = {name: values[name] for name in ("head_solver",) if values.get(name)}
     strategy = compose(values.get("strategy") or "lora").with_parameters(solver)
     rough = strategy.space(768)
-    ranges = {name: text for name, text in requested.items() if spaces.is_range(text)}
-    for key in requested:
-        if key in ranges:
-            spaces.narrowed(key, ranges[key], rough)
+    for key, text in requested.items():
+        if spaces.is_range(text):
+            requested = {**requested, key: spaces.only_value(spaces.narrowed(key, text, rough)) or text}
         elif key not in RunConfig.model_fields:
             spaces.check_name(key, rough)
-    fixed = {k: v for k, v in requested.items() if k not in ranges and v != ""}
+    fixed = {k: v for k, v in requested.items() if not spaces.is_range(v) and v != ""}
     ratio = fixed.pop("alpha_ratio", "")
     config = make_config({**values, **fixed})
     check_saved(config)

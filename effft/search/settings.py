@@ -31,7 +31,8 @@ CROSS_VALIDATED_FROM = 8
 
 FOLDS = 4
 HELD_OUT_SEED_OFFSET = 1000
-"""Seeds from `seed + HELD_OUT_SEED_OFFSET` on are used by no trial: re-evaluation and finals take them."""
+"""Seeds from `seed + HELD_OUT_SEED_OFFSET` on are used by no trial: finals take them, and re-evaluation those from
+twice the offset on, so that what chose the winner does not judge it."""
 
 UNIMPORTANT = ("threads", "log_model")
 PLACES = ("task", *DATA_FIELDS, "data_dir", "allow_outside", "model", "revision")
@@ -115,14 +116,15 @@ class StudyPlan:
     def config_of(self, values: Mapping[str, object], **more: object) -> RunConfig:
         """The common configuration with these values of the space."""
         rank = int(str(self.config.rank or self.defaults.get("rank") or 1))
-        merged = {**self.config.model_dump(), **fields({**self.fixed, **values}, rank), **more}
+        merged = {**self.config.model_dump(exclude_unset=True), **fields({**self.fixed, **values}, rank), **more}
         return RunConfig(**{name: value for name, value in merged.items() if value is not None})
 
     def units(self, values: Mapping[str, object], first_seed: int, seeds: int) -> list[TrainingJob]:
         """The units that measure a configuration: every seed on every fold, the folds cut anew by each seed."""
-        jobs = []
+        jobs, threads = [], self.config.threads or int(self.settings.workers > 1)
+        own = {"bootstrap": 0, "selection": self.config.selection, "log_model": False, "threads": threads}
         for seed in range(first_seed, first_seed + seeds):
-            config = self.config_of(values, seed=seed, bootstrap=0, selection=self.config.selection, log_model=False)
+            config = self.config_of(values, seed=seed, **own)
             folds = self.settings.folds
             jobs += [TrainingJob(config, (fold, folds, seed)) for fold in range(folds)] or [TrainingJob(config)]
         return jobs

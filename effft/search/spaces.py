@@ -94,6 +94,13 @@ def narrowed(name: str, text: str, space: Mapping[str, Dimension]) -> Dimension:
     return Range(low, high, kind == "log", whole)
 
 
+def only_value(dimension: Dimension) -> str:
+    """The value of a dimension that has no other, as it is typed; '' where there are several."""
+    if isinstance(dimension, Choice):
+        return dimension.values[0] if len(dimension.values) == 1 else ""
+    return f"{dimension.low:.15g}" if dimension.low == dimension.high else ""
+
+
 def check_name(name: str, space: Mapping[str, Dimension]) -> Dimension:
     """The dimension of a name; one the strategy does not have is an InputError with the nearest."""
     if name not in space:

@@ -70,7 +70,7 @@ def run_study(
             clock = Clock(stored, 60 * plan.settings.minutes, began) if plan.settings.minutes else None
             plan, prices = _budget(stored, plan, session, executor.workers, say)
             if clock and prices:
-                clock.trial, clock.after = prices.trial, prices.finals(plan.settings)
+                clock.expect(prices, plan.settings, executor.workers)
             Driver(stored, plan, executor, logbook, progress, clock).run()
             winner, fresh = choose(stored, plan, executor, progress, clock)
             executor.close()  # the finals are made here, and need the room
@@ -80,7 +80,7 @@ def run_study(
 
             runs = finals(stored, plan, winner, session, open_run, progress, clock)
             default = next((trial.number for trial in stored.complete if is_default(trial, plan)), None)
-            judged = verdict(runs, plan.metric, winner, fresh, default)
+            judged = verdict(runs, plan.metric, winner, fresh, default, plan.settings.constraints)
             sentences = [*judged.sentences, *_register(stored, plan, runs, judged, target)]
             _conclude(parent, stored, plan, runs, judged, sentences)
     return StudyResult(runs, sentences)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import chain
 
 from effft.config import Amount, TrackingTarget, make_config
-from effft.errors import EffftError
+from effft.errors import EffftError, InputError
 from effft.evaluation.metric_keys import ood_sets
 from effft.progress import ProgressCallback
 from effft.runs.compare import Outcome, PlannedComparison, ResultsFile
@@ -27,10 +27,9 @@ class TunedComparison:
 
     A setting of the comparison that is part of a strategy's search space fixes it. print_line: called with lines about
     the studies. minutes: what all of it may take, in equal parts for every study and for what is not tuned; 0 = no
-    limit.
+    limit. workers: trials, and runs of what is not tuned, at the same time.
     """
 
-    workers = 1
     results_path = None
     """Optuna's storage and the studies' own memory continue an interrupted comparison."""
 
@@ -41,32 +40,46 @@ class TunedComparison:
         progress: ProgressCallback,
         print_line: Callable[[str], None],
         minutes: float = 0.0,
+        workers: int = 1,
     ) -> None:
-        self.session, self.trials, self.print_line = Session(), trials, print_line
+        self.session, self.trials, self.print_line, self.workers = Session(), trials, print_line, workers
         self.studies: list[tuple[RunRow, StudyPlan]] = []
         self.tasks: dict[str, str] = {}
         runs: list[ComparedRun] = []
-        for grid in comparison.grids:
-            rows = list(chain.from_iterable(grid.table_rows()))
+        tables = [(grid, list(chain.from_iterable(grid.table_rows()))) for grid in comparison.grids]
+        self.several_models = len({row.values.get("model") for _, rows in tables for row in rows}) > 1
+        for grid, rows in tables:
+            if grid.pairs or grid.demo_seeds > 1:
+                raise InputError("tuned=true: final runs are --seeds x --data-seeds; leave pairs and demo_seeds out.")
             untuned = [row for row in rows if row.control or not self._plan(grid, row)]
             seed = make_config({"seed": grid.settings.get("seed")}).seed + HELD_OUT_SEED_OFFSET
             held_out = grid.model_copy(update={"settings": grid.settings | {"seed": seed}})
-            places = {(row.variant, row.values["task"], row.amount) for row in untuned}
-            runs += [r for r in held_out.runs() if (r.variant, r.config.task, Amount.of(vars(r.config))) in places]
+            places = {(r.variant, r.values["task"], r.amount, make_config(r.values).model) for r in untuned}
+            for run in held_out.runs():
+                place = (run.variant, run.config.task, Amount.of(vars(run.config)), run.config.model)
+                runs += [run] if place in places else []
         share = minutes / max(1, len(self.studies) + bool(runs))
         self.studies = [(row, replace(s, settings=replace(s.settings, minutes=share))) for row, s in self.studies]
-        self.untuned = PlannedComparison(runs, 1, self.session, progress, share if runs else 0.0)
+        runs = [replace(run, variant=self._named(run.variant, run.config.model)) for run in runs]
+        self.untuned = PlannedComparison(runs, workers, self.session, progress, share if runs else 0.0)
         self.tasks |= self.untuned.tasks
+
+    def _named(self, variant: str, model: str) -> str:
+        """The name of a row, with its model where there are several."""
+        return f"{variant} on {model}" if self.several_models else variant
 
     def _plan(self, grid: Grid, row: RunRow) -> bool:
         """Plan the study of a row; False where its strategy has nothing to search."""
         values, fixed = split_searched(row.strategy, row.values)
         folds = FOLDS if row.amount.rows or row.amount.per_label >= CROSS_VALIDATED_FROM else 0
         settings = Settings(trials=self.trials, folds=folds, seeds=grid.seeds, data_seeds=grid.data_seeds)
+        settings = replace(settings, workers=self.workers)
         try:
             plan = plan_study(values, fixed, settings, "", self.session)
         except NothingToSearchError:
             return False
+        row = replace(row, variant=self._named(row.variant, plan.config.model))
+        plan = replace(plan, name=plan.name + row.variant.removeprefix(row.strategy.name))  # one study a row
         self.studies.append((row, plan))
         self.tasks[str(row.values["task"])] = plan.task
         return True
@@ -97,8 +110,7 @@ class TunedComparison:
         place = 0
         for row, plan in self.studies:
             try:
-                own = TrackingTarget(target.uri, "", target.disabled)
-                study = run_study(plan, STORAGE, own, self.session, on_run, self.print_line)
+                study = run_study(plan, STORAGE, target, self.session, on_run, self.print_line)
             except EffftError as error:
                 yield place, Outcome(plan.config, None, f"study {plan.name}: {error}", row.variant)
                 place += 1

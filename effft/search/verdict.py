@@ -33,15 +33,24 @@ class Verdict:
 
 
 def verdict(
-    finals: Sequence[Final], metric: str, winner: FrozenTrial, reevaluation: float, default: int | None
+    finals: Sequence[Final],
+    metric: str,
+    winner: FrozenTrial,
+    reevaluation: float,
+    default: int | None,
+    constraints: Sequence[tuple[str, float]] = (),
 ) -> Verdict:
     """Judge by validation alone; nothing selects on what is measured in domain or OOD.
 
     reevaluation: the winner's mean there. default: number of the trial that is the default configuration, if any.
+    constraints: a resource and the most of it that may be; a default that breaks one is kept only where the winner
+    does too.
     """
     split = judged_on(finals, metric)
     gap = _difference(finals, "default", split, metric)
-    better = winner.number != default and gap.mean > 0
+    broken = {role: _broken(finals, role, constraints) for role in ("winner", "default")}
+    barred = "" if broken["winner"] else broken["default"]
+    better = winner.number != default and (gap.mean > 0 or bool(barred))
     role, trial = ("winner", winner.number) if better else ("default", default)
     mean = fmean(final.value(split, metric) for final in finals if final.role == role)
     numbers = (
@@ -49,15 +58,28 @@ def verdict(
         f"{reevaluation:.4f}; final means on {split}, by {metric}: {_means(finals, split, metric)}."
     )
     sentences = (
-        _recommendation(winner.number, better, winner.number == default, gap), numbers, *_splits(finals, metric),
+        _recommendation(winner.number, better, winner.number == default, gap, barred), numbers,
+        *_splits(finals, metric),
         *_against_chance(_difference(finals, "median", split, metric), gap, winner.number == default),
+        *([f"What is recommended breaks a constraint: {broken[role]}."] if broken[role] else []),
     )  # fmt: skip
     return Verdict(role, trial, winner.values[0], reevaluation, mean, sentences)
 
 
-def _recommendation(number: int, better: bool, is_default: bool, gap: PairedDifference) -> str:
+def _broken(finals: Sequence[Final], role: str, constraints: Sequence[tuple[str, float]]) -> str:
+    """'trainable_parameters of the default is 900, more than 500'; '' where a role keeps every constraint."""
+    for name, most in constraints:
+        highest = max(final.metrics[f"resources/{name}"] for final in finals if final.role == role)
+        if highest > most:
+            return f"{name} of the {role} is {highest:,.6g}, more than {most:,.6g}"
+    return ""
+
+
+def _recommendation(number: int, better: bool, is_default: bool, gap: PairedDifference, barred: str) -> str:
     if is_default:
         return "Keep the default: the search found nothing better than the default configuration."
+    if barred:
+        return f"Use trial {number}: {barred}; winner - default on fresh seeds: {gap}."
     if better:
         unsure = "" if gap.above_zero else ", though not surely"
         return f"Use trial {number}: better than the default by {gap.mean:.4f} on fresh seeds{unsure} ({gap})."

@@ -116,7 +116,12 @@ class _TextLoader(_PlainNodes, yaml.BaseLoader):
 
 
 class _ValueLoader(_PlainNodes, yaml.SafeLoader):
-    """Numbers are numbers."""
+    """Numbers are numbers; `4:32` is a range, and not the 272 of YAML 1.1, which counts in sixties."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node."""
+        ranged = isinstance(node, yaml.ScalarNode) and ":" in node.value
+        return node.value if ranged else super().construct_object(node, deep)
 
 
 def _parse(path: Path, kind: str, kind_of_loader: Any) -> tuple[yaml.Node | None, Any]:

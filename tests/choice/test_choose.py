@@ -22,17 +22,20 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from effft.choice.answer import Judged, chosen, judge
-from effft.choice.candidates import Candidate
+from effft.choice.candidates import Candidate, limits_of
 from effft.choice.ledger import Arm
+from effft.choice.plan import plan_choice
 from effft.choice.posterior import Pooled, Unit
 from effft.choice.race import FINALISTS, race
 from effft.cli.exit_codes import run_command_line
 from effft.config import RunConfig
 from effft.data.examples import Example
+from effft.errors import InputError
 from effft.evaluation.cross_validation import evaluate_out_of_fold
 from effft.evaluation.outcomes import outcomes_of
 from effft.progress import ProgressCallback, silent
 from effft.runs.session import Session
+from effft.search.storage import open_study
 from effft.tasks.task import Task
 from tests.backbones import save_backbone
 from tests.reliability.lives import life, wait
@@ -324,6 +327,16 @@ def test_without_data_the_task_is_named(backbone: str, capsys: pytest.CaptureFix
     assert (
         "neither --data nor --task is given, so this is about the built-in task 'agreement'" in capsys.readouterr().err
     )
+
+
+def test_a_choice_goes_on_with_the_same_parameters_alone(backbone: str, tmp_path: Path) -> None:
+    given = {"data": str(write_rows(tmp_path / "rows.csv", {"yes": 12, "no": 12})), "label_words": "no,are"}
+    plan = plan_choice(given, [backbone], limits_of("1"), "", Session())
+    other = plan_choice(given | {"label_words": "are,no", "rank": 4}, [backbone], limits_of("1"), "", Session())
+    with open_study(f"sqlite:///{tmp_path}/optuna.db", plan.study):
+        pass
+    with pytest.raises(InputError, match="label_words"), open_study(f"sqlite:///{tmp_path}/optuna.db", other.study):
+        pass
 
 
 @pytest.mark.parametrize("counts", [{"yes": 12}, {"yes": 12, "no": 1}])

@@ -1,10 +1,13 @@
 """Which options a strategy has, and what their help says."""
 
+import shlex
+
 import click
 import pytest
 from click.testing import CliRunner
 
 from effft.cli.app import app
+from effft.cli.compare import again, compare
 from effft.cli.options import COMMON_FIELDS, FIELDS, choices, fields_of, flag, metavar
 from effft.cli.run import COMPOSED, command_for, joinable, run
 from effft.config import TRAINING_FIELDS
@@ -83,3 +86,12 @@ def test_completion_scripts(shell: str) -> None:
     result = CliRunner().invoke(app, ["completion", shell])
     assert result.exit_code == 0
     assert "_EFFFT_COMPLETE" in result.output
+
+
+def test_the_command_that_makes_a_comparison_again_can_be_typed() -> None:
+    words = ["--preset", "quick", "--label-words", "No, Yes", "--json", "--no-tracking", "--seeds", "2"]
+    with compare.make_context("compare", list(words)) as context:
+        told = shlex.split(again())
+        assert told[:2] == ["effft", "compare"]
+        with compare.make_context("compare", told[2:]) as repeated:
+            assert repeated.params == context.params

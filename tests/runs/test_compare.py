@@ -223,6 +223,21 @@ def test_controls_start_from_the_same_random_weights(place: Path) -> None:
     assert control_config(config, "random_weights", Session()) == other
 
 
+def test_the_minutes_of_a_round_that_was_killed_count(place: Path, tmp_path: Path) -> None:
+    runs, path = planned(place, "probe", "zero_shot", seeds=2).runs, tmp_path / "results.jsonl"
+    job = PlannedComparison(runs, 1, Session(), minutes=60)
+    parents, target = dict.fromkeys(job.tasks, MemoryTracker()), TrackingTarget(disabled=True)
+    ended = job.outcomes(parents, target, ResultsFile(path), lambda *_: None)
+    next(ended)
+    next(ended)  # in the first round, of which the process sees no end
+    spent = ResultsFile(path).spent.get("0", 0.0)
+    assert spent > 0
+    again = PlannedComparison(runs, 1, Session(), minutes=spent / 60)
+    assert {run.config.seed for run in runs} == {0, 1}
+    found = outcomes(again, MemoryTracker(), ResultsFile(path))
+    assert {outcome.config.seed for outcome in found.values()} == {0}, "the time for another round is over"
+
+
 @pytest.mark.slow
 def test_minutes_leave_whole_rounds_of_seeds(place: Path, tmp_path: Path) -> None:
     runs = planned(place, "probe", "zero_shot", "lora", seeds=2, data_seeds=2).runs

@@ -40,6 +40,17 @@ def test_finals_keep_to_their_share_or_are_the_least(
         assert found == settings
 
 
+def test_trials_side_by_side_are_not_slower_than_expected(tmp_path: Path) -> None:
+    """Of 4 at a time one ends every 10 s, and each takes 40 s: what follows takes its 30 s all the same."""
+    values, settings = {"strategy": "lora", "per_label": "4", "rank": "8"}, Settings(folds=2, reseeds=1, seeds=1)
+    plan = plan_study(values, {}, settings, "wide", Session())
+    with open_study(f"sqlite:///{tmp_path}/optuna.db", plan) as stored:
+        clock = Clock(stored, 90.0)
+        clock.expect(Prices(10.0, 10.0, 20.0), settings, 4)
+        assert clock.fits_trial(40.0)
+        assert not clock.fits_trial(80.0), "all is twice as slow: 80 + 60 s"
+
+
 def test_without_time_there_is_one_trial_and_one_fresh_seed(tracking_uri: str) -> None:
     class Told:
         workers = 1

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -14,7 +15,9 @@ from place import make_place
 
 from effft.config import RunConfig
 from effft.errors import InputError
+from effft.runs.plan import prepare
 from effft.runs.session import Session
+from effft.search.budget import Clock, Prices
 from effft.search.driver import MOST_PRUNED, Driver
 from effft.search.finals import Final, choose, finals
 from effft.search.jobs import JobResult, TrainingJob, measure
@@ -109,6 +112,33 @@ def test_a_better_trial_beats_the_default(plan: StudyPlan) -> None:
         winner, value = choose(study, plan, executor, silent)
     assert winner.user_attrs.get("guess") != 0
     assert value == 1.0
+
+
+def test_the_winner_is_judged_on_seeds_that_did_not_choose_it() -> None:
+    """On the validation draw the same seed would be the same training, and its luck would count twice."""
+    settings = Settings(trials=1, folds=0, reseeds=2, seeds=2)
+    values = {"strategy": "probe", "per_label": "4", "bootstrap": "0", "evaluation_limit": "8"}
+    session, seeds = Session(), set[int]()
+    plan = plan_study(values, {}, settings, "apart", session)
+    executor = Told(lambda unit: seeds.add(unit.config.seed) or JobResult(0.5, RESOURCES))
+    with driven(plan, executor) as study:
+        winner, _ = choose(study, plan, executor, silent)
+        found = finals(study, plan, winner, session, lambda *_: MemoryTracker(), silent)
+    assert len(seeds) == 3, "of the trial, and fresh ones"
+    assert not seeds & {final.seed for final in found}
+
+
+def test_a_later_process_knows_how_long_a_fresh_seed_takes(plan: StudyPlan) -> None:
+    executor, prices = Told(lambda unit: JobResult(0.5, RESOURCES)), Prices(1.0, 100.0, 100.0)
+    with driven(plan, executor) as study:
+        choose(study, plan, executor, silent)
+        known = {name for name in study.results if name.startswith("fresh/")}
+        more = replace(plan, settings=replace(plan.settings, reseeds=2))
+        for seconds, makes in ((50.0, False), (1000.0, True)):
+            clock = Clock(study, seconds)
+            clock.expect(prices, more.settings, 1)
+            choose(study, more, executor, silent, clock)
+            assert ({name for name in study.results if name.startswith("fresh/")} > known) == makes
 
 
 @pytest.mark.slow
@@ -207,6 +237,24 @@ def test_rows_without_a_validation_draw_are_judged_out_of_fold() -> None:
     judged = verdict(found, "mcc", winner, 0.5, None)
     assert (judged.recommended, judged.final_mean) == ("winner", 0.5)
     assert "final means on cross_validated, by mcc: winner 0.5000" in judged.sentences[1]
+
+
+def test_what_nobody_gave_is_not_called_idle() -> None:
+    session = Session()
+    plan = plan_study({"strategy": "probe", "per_label": "4"}, {}, Settings(folds=2), "idle", session)
+    tried = plan.config_of({"pooling": "last"}, seed=1000)
+    assert not [note for note in prepare(tried, session).notes if "without meaning" in note]
+    given = plan_study({"strategy": "probe", "per_label": "4", "epochs": "3"}, {}, Settings(folds=2), "idle", session)
+    assert any(note.startswith("epochs: without meaning") for note in prepare(given.config_of({}), session).notes)
+
+
+def test_a_range_of_one_value_fixes_it() -> None:
+    asked = {"epochs": "5:5", "rank": "2:2", "alpha_ratio": "4:4", "lora_modules": "all|", "warmup": "0.25:0.25"}
+    plan = plan_study({"strategy": "lora", "per_label": "4"}, asked, Settings(folds=2), "one", Session())
+    assert not plan.space.keys() & asked.keys()
+    (config, *_) = (unit.config for unit in plan.units({}, 0, 1))
+    found = (config.epochs, config.rank, config.alpha, config.lora_modules, config.warmup)
+    assert found == (5, 2, 8, "all", 0.25)
 
 
 def test_a_search_chooses_among_the_label_words_and_cuts_that_matter(tmp_path: Path) -> None:

@@ -114,8 +114,9 @@ def test_bad_ranges_are_sentences(name: str, text: str, said: str) -> None:
 
 def test_space_file(tmp_path: Path) -> None:
     path = tmp_path / "space.yaml"
-    path.write_text("rank: 8\nlearning_rate: 1e-5:1e-3:log\n")
-    assert read_space_file(str(path)) == {"rank": "8", "learning_rate": "1e-5:1e-3:log"}
+    path.write_text("rank: 8\nlearning_rate: 1e-5:1e-3:log\nepochs: 5:40\nwarmup: 1:20.5\n")
+    known = {"rank": "8", "learning_rate": "1e-5:1e-3:log", "epochs": "5:40", "warmup": "1:20.5"}
+    assert read_space_file(str(path)) == known
     path.write_text("- rank")
     with pytest.raises(InputError, match="mapping"):
         read_space_file(str(path))

@@ -144,6 +144,7 @@ def test_the_same_seed_is_the_same_study_also_when_interrupted(search: Callable[
         (["--storage", "sqlite:////nowhere/x.db"], "cannot be opened"),
         (["--storage", "nonsense"], "cannot be opened"),
         (["--alpha-ratio", "-1"], "above 0"),
+        (["--strategy", "ia3", "--peft-options", '{"nope": 1}'], "nope"),
         (["--ensemble", "2"], "ensemble=2: several models are not saved as one"),
         (["--quantize", "nf4"], "quantize=nf4: a saved model needs the backbone in full precision"),
     ],
@@ -218,6 +219,27 @@ def test_the_verdict_leads_with_what_to_do() -> None:
     assert "search score 0.9000, re-evaluation 0.6000" in better.sentences[1]
     assert "winner 0.7000, default 0.3000, median 0.7000" in better.sentences[1]
     assert "The search paid" in judged(0.5, 0.1, 0.2).sentences[-1]
+
+
+def test_a_default_that_breaks_a_constraint_is_not_recommended() -> None:
+    winner = optuna.trial.create_trial(value=0.4)
+    winner.number = 7
+
+    def judged(trained: float) -> Verdict:
+        numbers = {"winner": (0.4, trained), "default": (0.5, 900.0), "median": (0.3, trained)}
+        found = [
+            Final(role, seed, 0, {"validation/mcc": value, "resources/trainable_parameters": count})
+            for role, (value, count) in numbers.items()
+            for seed in range(5)
+        ]
+        return verdict(found, "mcc", winner, 0.4, 0, [("trainable_parameters", 500.0)])
+
+    kept = judged(400.0)
+    assert (kept.recommended, kept.trial, kept.final_mean) == ("winner", 7, pytest.approx(0.4))
+    assert kept.sentences[0].startswith("Use trial 7: trainable_parameters of the default is 900, more than 500")
+    none = judged(800.0)
+    assert none.recommended == "default"
+    assert none.sentences[-1].startswith("What is recommended breaks a constraint: trainable_parameters of the default")
 
 
 def test_importances_are_shares() -> None:

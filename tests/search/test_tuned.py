@@ -7,6 +7,10 @@ import pytest
 from mlflow import MlflowClient
 
 from effft.cli.exit_codes import run_command_line
+from effft.errors import InputError
+from effft.progress import silent
+from effft.runs.grid import Comparison
+from effft.search.tuned import TunedComparison
 from tests.backbones import save_backbone
 
 WORDS = (
@@ -48,6 +52,26 @@ def test_every_strategy_has_the_same_number_of_trials(
     assert "| lora tuned | 4 | 8 | 1 |" in told  # the finals are no children of the comparison
     assert "| adaptive tuned | 4 | 8 | 1 |" in told
     assert "| lora, 4 per label |" in told.partition("## Searches")[2]
+
+
+@pytest.mark.slow
+def test_another_experiment_has_all_of_it(tracking_uri: str, backbone: str, tmp_path: Path) -> None:
+    place = ["--strategies", "lora", "--model", backbone, "--tracking-uri", tracking_uri, "--experiment", "elsewhere"]
+    assert run_command_line([*WORDS, *place]) == 0
+    assert "| lora tuned | 4 | 8 | 1 |" in (tmp_path / "report-agreement" / "report.md").read_text()
+
+
+def test_rows_that_differ_in_settings_or_models_have_studies_and_names_of_their_own(backbone: str) -> None:
+    listed = {"strategies": ["lora"], "per_label": [4], "settings": {"max_length": [32, 64]}}
+    comparison = Comparison.model_validate({"models": ["tiny-lm", backbone], "grids": [listed]})
+    job = TunedComparison(comparison, 2, silent, print, workers=2)
+    names, rows = {plan.name for _, plan in job.studies}, {row.variant for row, _ in job.studies}
+    assert (len(job.studies), len(names), len(rows)) == (4, 4, 4)
+    assert f"lora max_length 32 on {backbone}" in rows
+    assert {plan.settings.workers for _, plan in job.studies} == {2}
+    assert {unit.config.threads for _, plan in job.studies for unit in plan.units({}, 0, 1)} == {1}
+    with pytest.raises(InputError, match="pairs"):
+        TunedComparison(Comparison.model_validate({"grids": [listed | {"pairs": 2}]}), 2, silent, print)
 
 
 @pytest.mark.parametrize(
