@@ -49,6 +49,11 @@ def plan_study(
     ratio = fixed.pop("alpha_ratio", "")
     config = make_config({**values, **fixed})
     check_saved(config)
+    if config.steps and spaces.is_range(requested.get("epochs", "")):
+        raise InputError(
+            f"epochs={requested['epochs']}: steps={config.steps} replaces the epochs, which cannot be searched; leave "
+            "one of the two out (flags --steps, --epochs)."
+        )
     config = _measurable(with_amount(config, session.task(config)), session)
     if settings.folds and config.per_label and settings.folds > config.per_label:
         raise InputError(
@@ -69,7 +74,8 @@ def plan_study(
     space = spaces.bounded(space, limits) | {
         key: spaces.narrowed(key, text, space) for key, text in requested.items() if spaces.is_range(text)
     }
-    for key in (*fixed, *(DERIVED[k] for k in fixed if k in DERIVED), *(("alpha_ratio",) if ratio else ())):
+    idle = ["alpha_ratio"] * bool(ratio) + ["epochs"] * bool(config.steps)
+    for key in (*fixed, *(DERIVED[k] for k in fixed if k in DERIVED), *idle):
         space.pop(key, None)
     space = spaces.bounded(space, replace(limits, rank=ALL))
     if not space:

@@ -257,6 +257,13 @@ def test_a_range_of_one_value_fixes_it() -> None:
     assert found == (5, 2, 8, "all", 0.25)
 
 
+def test_steps_leave_no_epochs_to_search() -> None:
+    values = {"strategy": "lora", "per_label": "4", "steps": "3"}
+    assert "epochs" not in plan_study(values, {}, Settings(folds=2), "steps", Session()).space
+    with pytest.raises(InputError, match="epochs=5:40: steps=3 replaces the epochs"):
+        plan_study(values, {"epochs": "5:40"}, Settings(folds=2), "steps", Session())
+
+
 def test_a_search_chooses_among_the_label_words_and_cuts_that_matter(tmp_path: Path) -> None:
     task = make_place(tmp_path, "bert") / "task.yaml"
     other = task.read_text() + "other_label_words: [[bad, good], [no, are]]\n"
