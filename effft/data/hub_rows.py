@@ -197,13 +197,16 @@ def _commit(name: str, revision: str, online: bool) -> str:
 
 
 def _class_names(features: Mapping[str, Any] | None) -> dict[str, list[str] | None]:
-    return {key: getattr(feature, "names", None) for key, feature in (features or {}).items()}
+    each = {key: getattr(feature, "feature", feature) for key, feature in (features or {}).items()}  # of a list
+    return {key: getattr(feature, "names", None) for key, feature in each.items()}
 
 
 def _class_name(value: Any, names: list[str] | None) -> Any:
-    """The name of a class index, given as a number or in a file as its digits."""
+    """The name of a class index, given as a number or in a file as its digits; of a list the names."""
     if not names:
         return value
+    if isinstance(value, list):
+        return [_class_name(one, names) for one in value]
     place = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
     return names[place] if isinstance(place, int) and 0 <= place < len(names) else value
 
