@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from effft.adapted_model import Adaptation, AdaptedModel
-from effft.config import RunConfig, TrackingTarget, make_config
+from effft.config import TRAINING_FIELDS, RunConfig, TrackingTarget, make_config
 from effft.data.files import write_jsonl
 from effft.errors import InputError
 from effft.progress import ProgressCallback, say, silent
@@ -20,6 +20,7 @@ from effft.runs.grid import comparison_of
 from effft.runs.plan import check_saved, prepare
 from effft.runs.session import Session
 from effft.spellings import DATA_FILE, data_address
+from effft.strategies.strategy import compose
 from effft.tasks.from_data import task_name
 from effft.tracking import check_target, open_tracker
 from effft.tracking.tracker import Tracker, tracked
@@ -60,6 +61,10 @@ def adapt(
     Raises:
         InputError: anything that the command line would refuse, in the same sentence.
     """
+    composed = compose(strategy)
+    if idle := [n for n in TRAINING_FIELDS if flags.get(n) not in (None, "") and not composed.trains]:
+        named = f"--{idle[0].replace('_', '-')}"
+        raise InputError(f"strategy {composed.name!r} trains nothing, so {named} has no meaning; leave it out.")
     place = tempfile.TemporaryDirectory(prefix="effft-adapted-")
     with tempfile.TemporaryDirectory(prefix="effft-data-") as rows:
         config = make_config({**_spelled(flags), **data_flags(data, test, ood, Path(rows), name), "strategy": strategy})
@@ -209,6 +214,8 @@ def choose(
     from effft.choice.plan import plan_choice
     from effft.search.storage import check_storage
 
+    if "strategy" in flags:
+        raise InputError("strategy: a choice is among all of them; leave it out, or take effft.adapt.")
     began, limits = began or time.monotonic(), limits_of(minutes, memory, latency)
     with tempfile.TemporaryDirectory(prefix="effft-data-") as rows:
         given = {**_spelled(flags), **data_flags(data, test, ood, Path(rows), name)}

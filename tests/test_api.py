@@ -78,6 +78,10 @@ def test_what_the_command_line_refuses_is_refused(place: Path) -> None:
         effft.adapt("lora", place / "train.csv", per_lable=3)
     with pytest.raises(InputError, match="unique"):
         effft.adapt("lora", pd.DataFrame([["a", "b"]], columns=["text", "text"]), no_tracking=True)
+    with pytest.raises(InputError, match="'icl' trains nothing, so --epochs has no meaning; leave it out"):
+        effft.adapt("icl", place / "train.csv", epochs=3, rank=None, model=str(place / "llama"), no_tracking=True)
+    with pytest.raises(InputError, match="strategy: a choice is among all of them"):
+        effft.choose(place / "train.csv", strategy="icl", minutes=0.001, model=str(place / "llama"), no_tracking=True)
     with pytest.raises(AttributeError):
         _ = effft.adopt
 
