@@ -96,6 +96,12 @@ def track_run(
     if keep:
         check_saved(config)
     plan = prepare(config, Session(keep=False))
+    batches = plan.folds or plan.evaluated.keys() & {"validation", "in_domain"}
+    if (keep or config.log_model) and plan.strategy.calibrates_batches and not batches:
+        raise InputError(
+            "calibration=batch: a saved model keeps that of the texts that are measured in domain or out of fold, and "
+            "none are; take another --calibration."
+        )
     tracker = open_tracker(target, plan.experiment, plan.name, plan.tags)
     with tracked(tracker):
         for note in plan.notes:

@@ -84,6 +84,8 @@ def test_what_is_wrong_is_said(llama: str) -> None:
     for nothing in (None, np.nan, pd.NA):
         with pytest.raises(InputError, match="y has no label in row 27"):
             Classifier().fit(TEXTS, pd.Series([*LABELS[:-1], nothing], dtype=object))
+    with pytest.raises(InputError, match="calibration=batch: a saved model keeps that of"):
+        Classifier("icl", llama, calibration="batch", label_words="No,Yes", shots=2).fit(TEXTS, LABELS)
     with pytest.raises(InputError, match="rank=0: must be at least 1"):
         Classifier(rank=0).fit(TEXTS, LABELS)
 
