@@ -132,13 +132,15 @@ class Adaptation(AdaptedModel):
         return f"<Adaptation {self.result.name}: {shown}>"
 
 
-def _columns(frame: Any, manifest: Manifest) -> list[str]:
+def _columns(frame: Any, manifest: Manifest) -> list[Any]:
     """The columns of a DataFrame that hold the fields: of their names, or of the columns that the task reads."""
     sources = manifest.read_task().train.sources[0].fields
-    found = []
+    known, found = [*map(str, frame.columns)], []
     for field in manifest.fields:
-        names = [name for name in (field, *sources.get(field, ())) if name in frame.columns]
+        names = [name for name in (field, *sources.get(field, ())) if name in known]
         if not names:
-            raise InputError(f"the DataFrame has no column {field!r}; it has: {', '.join(map(str, frame.columns))}.")
-        found.append(names[0])
+            raise InputError(f"the DataFrame has no column {field!r}; it has: {', '.join(known)}.")
+        if known.count(names[0]) > 1:
+            raise InputError(f"the DataFrame has two columns {names[0]!r}; rename one.")
+        found.append(frame.columns[known.index(names[0])])
     return found

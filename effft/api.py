@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from effft.adapted_model import Adaptation, AdaptedModel
-from effft.config import RunConfig, TrackingTarget, make_config
+from effft.config import TRAINING_FIELDS, RunConfig, TrackingTarget, make_config
 from effft.data.files import write_jsonl
+from effft.errors import InputError
 from effft.progress import ProgressCallback, say, silent
 from effft.runs.compare import PlannedComparison
 from effft.runs.experiment import Result, execute
 from effft.runs.grid import comparison_of
 from effft.runs.plan import check_saved, prepare
 from effft.runs.session import Session
+from effft.spellings import DATA_FILE, data_address
+from effft.strategies.strategy import compose
+from effft.tasks.from_data import task_name
 from effft.tracking import check_target, open_tracker
 from effft.tracking.tracker import Tracker, tracked
 
@@ -58,6 +62,10 @@ def adapt(
     Raises:
         InputError: anything that the command line would refuse, in the same sentence.
     """
+    composed = compose(strategy)
+    if idle := [n for n in TRAINING_FIELDS if flags.get(n) not in (None, "") and not composed.trains]:
+        named = f"--{idle[0].replace('_', '-')}"
+        raise InputError(f"strategy {composed.name!r} trains nothing, so {named} has no meaning; leave it out.")
     place = tempfile.TemporaryDirectory(prefix="effft-adapted-")
     with tempfile.TemporaryDirectory(prefix="effft-data-") as rows:
         config = make_config({**_spelled(flags), **data_flags(data, test, ood, Path(rows), name), "strategy": strategy})
@@ -73,7 +81,7 @@ def load(folder: str | Path) -> AdaptedModel:
     Raises:
         InputError: the folder holds none.
     """
-    model = AdaptedModel(Path(folder).expanduser())
+    model = AdaptedModel(Path(folder).expanduser().resolve())  # it is read later, wherever the process is then
     assert model.manifest
     return model
 
@@ -89,6 +97,12 @@ def track_run(
     if keep:
         check_saved(config)
     plan = prepare(config, Session(keep=False))
+    batches = plan.folds or plan.evaluated.keys() & {"validation", "in_domain"}
+    if (keep or config.log_model) and plan.strategy.calibrates_batches and not batches:
+        raise InputError(
+            "calibration=batch: a saved model keeps that of the texts that are measured in domain or out of fold, and "
+            "none are; take another --calibration."
+        )
     tracker = open_tracker(target, plan.experiment, plan.name, plan.tags)
     with tracked(tracker):
         for note in plan.notes:
@@ -208,6 +222,8 @@ def choose(
     from effft.choice.plan import plan_choice
     from effft.search.storage import check_storage
 
+    if "strategy" in flags:
+        raise InputError("strategy: a choice is among all of them; leave it out, or take effft.adapt.")
     began, limits = began or time.monotonic(), limits_of(minutes, memory, latency)
     with tempfile.TemporaryDirectory(prefix="effft-data-") as rows:
         given = {**_spelled(flags), **data_flags(data, test, ood, Path(rows), name)}
@@ -225,16 +241,28 @@ def choose(
 def data_flags(
     data: Data | None, test: Data | None, ood: Data | Mapping[str, Data] | None, folder: Path, name: str
 ) -> dict[str, str]:
-    """The flags `data`, `test` and `ood`; a DataFrame becomes a file in `folder`, that of `data` is called `name`."""
+    """The flags `data`, `test` and `ood`; a DataFrame becomes a file in `folder`, that of `data` is called `name`.
+
+    Raises:
+        InputError: a DataFrame cannot be written, or a set of `ood` would be called otherwise than its key.
+    """
 
     def named(value: Any, name: str) -> str:
         return str(write_jsonl(folder / f"{name}.jsonl", value)) if hasattr(value, "columns") else str(value)
 
     given = {"data": (data, name), "test": (test, f"{name}-test")}
     flags = {flag: named(value, file) for flag, (value, file) in given.items() if value is not None}
+    for key, value in ood.items() if isinstance(ood, Mapping) else ():
+        address = f"{key}.jsonl" if hasattr(value, "columns") else data_address(str(value))
+        if DATA_FILE.fullmatch(address) and (found := task_name(address)) != str(key):
+            raise InputError(
+                f"ood={key}: this set would be called {found!r}, as files and data sets of the hub keep theirs and "
+                "a name has no other characters than letters, digits, '_', '-' and '.'; give it that name."
+            )
     if ood is not None:
+        (folder / "ood").mkdir()
         sets = ood if isinstance(ood, Mapping) else {"ood": ood}
-        flags["ood"] = ",".join(named(value, str(file)) for file, value in sets.items())
+        flags["ood"] = ",".join(named(value, f"ood/{key}") for key, value in sets.items())
     return flags
 
 

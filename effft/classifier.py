@@ -2,6 +2,7 @@
 
 import tempfile
 from inspect import Parameter, Signature, signature
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit
                 "effft.adapt(strategy, frame, label=[...]) with columns of 1 and 0."
             )
         frame, labels = _texts(X), column_or_1d(y, warn=True)
+        if (missing := np.flatnonzero(pd.isna(labels))).size:
+            raise InputError(f"y has no label in row {missing[0]}; fill or remove it.")
         check_classification_targets(labels)
         if len(labels) != len(frame):
             raise ValueError(f"X has {len(frame)} rows and y has {len(labels)} labels; give one label for each row")
@@ -96,6 +99,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit
             result, _ = track_run(make_config(values), TrackingTarget(disabled=True), keep=Path(place.name) / "saved")
         self.adaptation_ = Adaptation(result, "", place)
         self._columns = [self.adaptation_.labels.index(name) for name in names]
+        self._names = _names(X)
         return self
 
     def predict(self, X: Rows) -> NDArray[Any]:  # noqa: N803 - scikit-learn's name
@@ -107,6 +111,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit
     def predict_proba(self, X: Rows) -> NDArray[np.float64]:  # noqa: N803 - scikit-learn's name
         """Probabilities, (texts, classes), in the order of `classes_`."""
         check_is_fitted(self)
+        if self._names and (names := _names(X)) and names != self._names:
+            raise InputError(f"X has the columns {', '.join(names)}; fit read {', '.join(self._names)}, in this order.")
         rows = list(_texts(X).itertuples(index=False, name=None))
         return self.adaptation_.predict_proba(rows)[:, self._columns]
 
@@ -136,5 +142,9 @@ def _texts(X: Rows) -> pd.DataFrame:  # noqa: N803 - scikit-learn's name
     return table
 
 
+def _names(X: Rows) -> list[str]:  # noqa: N803 - scikit-learn's name
+    return [*map(str, getattr(X, "columns", ()))]
+
+
 def _seed(state: "int | np.random.RandomState | None") -> int:
-    return state if isinstance(state, int) else int(check_random_state(state).randint(LARGEST_SEED))
+    return int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(LARGEST_SEED))

@@ -78,8 +78,44 @@ def test_what_the_command_line_refuses_is_refused(place: Path) -> None:
         effft.adapt("lora", place / "train.csv", per_lable=3)
     with pytest.raises(InputError, match="unique"):
         effft.adapt("lora", pd.DataFrame([["a", "b"]], columns=["text", "text"]), no_tracking=True)
+    with pytest.raises(InputError, match="'icl' trains nothing, so --epochs has no meaning; leave it out"):
+        effft.adapt("icl", place / "train.csv", epochs=3, rank=None, model=str(place / "llama"), no_tracking=True)
+    with pytest.raises(InputError, match="strategy: a choice is among all of them"):
+        effft.choose(place / "train.csv", strategy="icl", minutes=0.001, model=str(place / "llama"), no_tracking=True)
     with pytest.raises(AttributeError):
         _ = effft.adopt
+
+
+def small(text: str, rows: int) -> pd.DataFrame:
+    return pd.DataFrame({"text": [f"the {text} runs {n}" for n in range(rows)], "label": ["no", "yes"] * (rows // 2)})
+
+
+FEW = {"bootstrap": 0, "cross_validation": "none", "threads": 1, "no_tracking": True}
+
+
+def test_a_set_out_of_domain_is_called_as_its_key_and_is_not_the_data(
+    place: Path, frames: dict[str, pd.DataFrame]
+) -> None:
+    model = str(place / "llama")
+    made = effft.adapt("probe", small("cat", 12), ood={"data": small("dog", 6)}, model=model, **FEW)
+    assert made.metrics["resources/labels_used"] == 12
+    assert "ood/data/accuracy" in made.metrics
+    for key, value in {"books": place / "far.csv", "a/b": frames["far"], "a, b": frames["far"]}.items():
+        with pytest.raises(InputError, match=f"ood={key}: this set would be called"):
+            effft.adapt("probe", small("cat", 12), ood={"test": place / "test.csv", key: value}, model=model, **FEW)
+
+
+def test_a_model_finds_its_files_and_columns(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = small("cat", 12).set_axis([0, 1], axis=1)
+    made = effft.adapt("probe", frame, model=str(place / "llama"), **FEW)
+    answers = made.predict(frame)
+    made.save(tmp_path / "saved")
+    monkeypatch.chdir(tmp_path)
+    again = effft.load("saved")
+    monkeypatch.chdir("/")
+    assert again.predict(frame) == answers == made.predict([*frame[0]])
+    with pytest.raises(InputError, match="two columns '0'"):
+        made.predict(pd.concat([frame, frame], axis=1))
 
 
 def test_importing_the_package_is_quick() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from backbones import WORDS, save_backbone
 from sklearn.base import clone
@@ -56,6 +57,19 @@ def test_rows_of_two_texts(llama: str) -> None:
     pairs = list(pairwise(TEXTS))
     classifier = Classifier("probe", llama, steps=1, threads=1).fit(pairs, LABELS[1:])
     assert len(classifier.predict(pairs[:3])) == 3
+    frame = pd.DataFrame(pairs, columns=["premise", "hypothesis"])
+    chances = classifier.fit(frame, LABELS[1:]).predict_proba(frame)
+    assert np.array_equal(classifier.predict_proba(pairs), chances)
+    with pytest.raises(ValueError, match="X has the columns hypothesis, premise; fit read premise, hypothesis"):
+        classifier.predict(frame[["hypothesis", "premise"]])
+
+
+def test_a_seed_is_the_same_number_in_numpy(llama: str) -> None:
+    first, second = (
+        Classifier("bitfit", llama, random_state=state, steps=1, threads=1).fit(TEXTS, LABELS).predict_proba(TEXTS)
+        for state in (5, np.int64(5))
+    )
+    assert np.array_equal(first, second)
 
 
 def test_what_is_wrong_is_said(llama: str) -> None:
@@ -67,6 +81,11 @@ def test_what_is_wrong_is_said(llama: str) -> None:
         Classifier().fit(TEXTS, ["x"] * len(TEXTS))
     with pytest.raises(ValueError, match="one label for each row"):
         Classifier().fit(TEXTS, ["x", "y"])
+    for nothing in (None, np.nan, pd.NA):
+        with pytest.raises(InputError, match="y has no label in row 27"):
+            Classifier().fit(TEXTS, pd.Series([*LABELS[:-1], nothing], dtype=object))
+    with pytest.raises(InputError, match="calibration=batch: a saved model keeps that of"):
+        Classifier("icl", llama, calibration="batch", label_words="No,Yes", shots=2).fit(TEXTS, LABELS)
     with pytest.raises(InputError, match="rank=0: must be at least 1"):
         Classifier(rank=0).fit(TEXTS, LABELS)
 

@@ -92,7 +92,8 @@ def save_made(name: str, model: Any, folder: Path, without: Collection[str] = ()
 
 def small_files(folder: Path) -> list[Path]:
     """Configuration and tokenizer of a model."""
-    return [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".txt", ".model", ".jinja")]
+    suffixes = (".json", ".txt", ".model", ".jinja", ".codes", ".bpe", ".spm")
+    return [path for path in sorted(folder.iterdir()) if path.suffix in suffixes]
 
 
 def _is_whole(folder: Path) -> bool:

@@ -22,7 +22,7 @@ from effft.strategies.label_words import label_words
 def control_config(config: RunConfig, control: str, session: Session) -> RunConfig:
     """The configuration that a control is run with."""
     if control == "random_weights":
-        return config.model_copy(update={"model": _random_model(config.model, config.revision).name})
+        return config.model_copy(update={"model": _random_model(config.model, config.revision).name, "revision": ""})
     if control == "swapped_label_words":
         words = [word.strip() for word in label_words(session.task(config).question, config.label_words or "")]
         return config.model_copy(update={"label_words": ",".join([*words[1:], words[0]])})

@@ -192,6 +192,8 @@ def _test_place(
     if settings.test:
         return _open(data_address(settings.test), folder, "test", "test")
     for split in ("test", "validation") if "hub" in train.source else ():
+        if split == train.source["split"]:
+            continue
         try:
             name = data_address(settings.data).removeprefix(HUB).partition(":")[0]
             found = _open(f"{HUB}{name}:{split}", folder, "data", split)

@@ -115,6 +115,7 @@ CASES = [
     model("encoder without mask, verbalizer", "no-mask", "no mask token", strategy="pbft"),
     model("too many layers", "llama", "layers=7", "has 3 blocks", "--layers", strategy="adaptive", layers="7"),
     model("too high a rank", "llama", "rank=100", "at most", "--rank", strategy="lora", rank="100"),
+    model("a revision of a folder", "llama", "revision=v2: model", "no revisions", "--revision", revision="v2"),
     model("unknown device", "llama", "device=gpu: must be auto, cpu", "--device", device="gpu"),
     model("absent device", "llama", "device=cuda:9", "CUDA devices", "--device", device="cuda:9"),
 ]

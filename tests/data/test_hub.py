@@ -207,14 +207,20 @@ def test_a_data_set_of_the_hub_is_a_task_by_its_name_alone(tmp_path: Path) -> No
     reviews = data_set(
         "org/reviews", {"default": {"train": cola_split(60), "validation": cola_split(30)}}, {"main": "d" * 40}
     )
-    with serve([reviews]) as server:
-        answers = ask(
-            server, tmp_path, TASK_OF, [("org/reviews", ""), ("hf://datasets/org/reviews@main", "org/reviews:train")]
-        )
+    rows = {"text": [f"about the dinner, evening {n}" for n in range(8)], "labels": [[1], [0, 1], [], [0]] * 2}
+    kinds = {"text": datasets.Value("string"), "labels": datasets.List(datasets.ClassLabel(names=["price", "food"]))}
+    out = io.BytesIO()
+    datasets.Dataset.from_dict(rows, features=datasets.Features(kinds)).to_parquet(out)
+    topics = data_set("org/topics", {"default": {"train": out.getvalue()}}, {"main": "c" * 40})
+    asked = [("org/reviews", ""), ("hf://datasets/org/reviews@main", "org/reviews:train")]
+    with serve([reviews, topics]) as server:
+        answers = ask(server, tmp_path, TASK_OF, [*asked, ("org/reviews:validation", ""), ("org/topics", "")])
     found = ["reviews", ["sentence"], ["acceptable", "unacceptable"]]
     assert answers == [
         [*found, {"train": 60, "in_domain": 30}, ""],
         [*found, {"train": 60, "in_domain": 60}, "main"],
+        [*found, {"train": 30}, ""],  # which is not its own test
+        ["topics", ["text"], ["food", "price"], {"train": 8}, ""],
     ]
 
 

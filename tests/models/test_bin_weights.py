@@ -69,6 +69,17 @@ def test_the_model_is_what_transformers_reads(
     assert {value.dtype for value in kept.values() if value.is_floating_point()} == {dtype}
 
 
+def test_every_file_of_a_tokenizer_goes_along(tmp_path: Path, cache: Path) -> None:
+    """The codes of BERTweet's and PhoBERT's tokenizers too, without which what was made cannot be loaded again."""
+    folder = save_bin(tmp_path / "model", "bert")
+    names = ("bpe.codes", "vocab.bpe", "source.spm", "chat_template.jinja")
+    for name in names:
+        (folder / name).write_text("t h\n")
+    made = load(str(folder)).folder
+    assert made is not None
+    assert [name for name in names if not (made / name).is_file()] == []
+
+
 def test_converted_once_and_again_when_the_file_is_another(tmp_path: Path, cache: Path) -> None:
     folder = save_bin(tmp_path / "model")
     first = load(str(folder))
