@@ -111,7 +111,7 @@ def track_run(
 
 
 def compare(
-    strategies: Sequence[str] = (),
+    strategies: Sequence[str] | str = (),
     data: Data | None = None,
     *,
     test: Data | None = None,
@@ -162,7 +162,7 @@ def compare(
         given: dict[str, Any] = {k: "" if v is None else str(v) for k, v in texts.items()}
         given |= data_flags(data, test, ood, Path(rows), name)
         given |= {"seeds": seeds, "data_seeds": data_seeds, "demo_seeds": demo_seeds}
-        chosen = comparison_of(preset, ",".join(strategies), **given)
+        chosen = comparison_of(preset, ",".join(_names(strategies)), **given)
         target = TrackingTarget(tracking_uri, experiment, no_tracking)
         check_target(target)
         job = PlannedComparison(chosen.runs(), workers, Session())
@@ -178,7 +178,7 @@ def choose(
     minutes: float | str = 20,
     memory: str = "",
     latency: str = "",
-    models: Sequence[str] = (),
+    models: Sequence[str] | str = (),
     ood: Data | Mapping[str, Data] | None = None,
     test: Data | None = None,
     name: str = "data",
@@ -234,8 +234,13 @@ def choose(
         if not given.keys() & {"data", "task"}:
             say(f"neither --data nor --task is given, so this is about the built-in task {config.task!r}.")
         session = Session()
-        plan = plan_choice(given, list(models) or [config.model], limits, study, session)
+        plan = plan_choice(given, _names(models) or [config.model], limits, study, session)
         return run_choice(plan, storage, target, session, began, progress, say)
+
+
+def _names(given: Sequence[str] | str) -> list[str]:
+    """A name by itself is one of a list."""
+    return [name for name in ([given] if isinstance(given, str) else given) if name]
 
 
 def data_flags(
@@ -267,5 +272,6 @@ def data_flags(
 
 
 def _spelled(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists as the command line spells them: text=["premise", "hypothesis"] is `--text premise,hypothesis`."""
-    return {k: ",".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in flags.items()}
+    """Lists as the command line spells them, text=["premise", "hypothesis"] is `--text premise,hypothesis`; and paths."""
+    words = {k: ",".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in flags.items()}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in words.items()}

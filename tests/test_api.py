@@ -155,3 +155,10 @@ def test_a_comparison_is_a_data_frame_and_says_where_strategies_disagree(
 def test_options_of_an_adapter_are_a_mapping_also_in_a_comparison() -> None:
     with pytest.raises(InputError, match="the type 'ia3' has no option 'nope'"):
         effft.compare(["ia3"], task="agreement", peft_options={"nope": 1}, no_tracking=True)
+    with pytest.raises(InputError, match="the type 'ia3' has no option 'nope'"):  # one name is a list of one
+        effft.compare("ia3", task="agreement", peft_options={"nope": 1}, no_tracking=True)
+
+
+def test_a_model_may_be_a_path(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"model {str(tmp_path / 'no')!r}"):
+        effft.adapt("lora", model=tmp_path / "no", no_tracking=True)
