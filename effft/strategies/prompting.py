@@ -248,7 +248,10 @@ class PromptEncoder:
         if not self.others:
             return prompts
         columns = [prompts, *(other.encode(examples, leave_out) for other in self.others)]
-        rows = zip(*([p._replace(pattern=i) for p in column] for i, column in enumerate(columns)), strict=True)
+        rows = [
+            [p._replace(pattern=i, windows=tuple(w._replace(pattern=i) for w in p.windows)) for i, p in enumerate(row)]
+            for row in zip(*columns, strict=True)
+        ]
         return [row[0]._replace(cut=any(p.cut for p in row), patterns=tuple(row)) for row in rows]
 
     @property
