@@ -1,5 +1,6 @@
 """A learner is given its training items and adapted, once or as often as asked for; also once for every fold."""
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -73,6 +74,21 @@ def balanced_weights(labels: Sequence[Label], count: int) -> Tensor:
     return frequencies.sum(dim=-1, keepdim=True).double() / (count * frequencies.clamp(min=1))
 
 
+def without_a_part(learner: Learner, items: Sequence[Item], count: int) -> list[list[Item]]:
+    """What each member of an ensemble of `count` learns: the rows without one part, which has its share of each label.
+
+    One member learns all.
+    """
+    asked = math.prod(learner.task.score_shape) // math.prod(learner.score_shape)  # questions about a row
+    rows = [items[place : place + asked] for place in range(0, len(items), asked)]
+    by_label = sorted(range(len(rows)), key=lambda row: [item.label for item in rows[row]])
+    parts = {row: place % count for place, row in enumerate(by_label)}
+    return [
+        [item for row, own in enumerate(rows) if parts[row] != part or count == 1 for item in own]
+        for part in range(count)
+    ]
+
+
 @dataclass(frozen=True)
 class Adapted:
     """How a learner was adapted: tokens that were read, and what moves it to a share of the way from its start."""
@@ -100,6 +116,7 @@ def adapt(
         loss = F.cross_entropy(scores.flatten(0, -2), labels.flatten()).item()
         tracker.metrics({"train/loss": loss, "train/learning_rate": 0.0, "train/gradient_norm": 0.0}, 0)
         return Adapted(0, lambda share: None)
+    parts = without_a_part(learner, items, config.ensemble or 1)
     items = [one for item in items for one in item.of_patterns]
     if config.class_weights == "balanced":
         learner.class_weights = balanced_weights([item.label for item in items], learner.score_shape[-1])
@@ -109,9 +126,9 @@ def adapt(
     if not plan.averages:
         return Adapted(_train(plan, learner, items, tracker, progress, should_stop, features), lambda share: None)
     share = _share(plan, tracker, progress)
-    start, tokens, members, count = weights_of(learner), 0, list[Weights](), config.ensemble or 1
-    for part in range(count):
-        chosen = [item for place, item in enumerate(items) if place % count != part or count == 1]
+    start, tokens, members = weights_of(learner), 0, list[Weights]()
+    for part in parts:
+        chosen = [one for item in part for one in item.of_patterns]
         trained: list[Weights] = []
         for number in range(config.soup or 1):
             own = replace(plan, config=_of_a_soup(config, number))
@@ -123,7 +140,7 @@ def adapt(
         go_to = partial(_go_to, plan, learner, features, chosen, start, mean(trained))
         go_to(share)
         members.append(weights_of(learner))
-    learner.members = members if count > 1 else ()
+    learner.members = members if len(parts) > 1 else ()
     return Adapted(tokens, go_to)
 
 

@@ -10,7 +10,9 @@ from place import make_place
 
 from effft.config import make_config
 from effft.errors import InputError
+from effft.progress import silent
 from effft.runs.experiment import Result, run
+from effft.runs.fit import adapt, training_items
 from effft.runs.learners import build_learner
 from effft.runs.plan import prepare
 from effft.runs.session import Session
@@ -82,6 +84,23 @@ def test_an_ensemble_answers_with_the_mean_of_its_members(place: Path) -> None:
     learner.members = ()
     set_weights(learner, other)
     assert torch.allclose(both, (plain + predict(learner, items)) / 2, atol=1e-6)
+
+
+def test_each_member_of_an_ensemble_learns_every_label_and_every_pattern(place: Path) -> None:
+    given = {"task": str(place / "task.yaml"), "model": str(place / "llama"), "ensemble": 2, "learning_rate": 0.1}
+    plan = prepare(make_config({**given, "strategy": "probe", "head_solver": "gradient", "rows": 16}), Session())
+    learner, _ = build_learner(plan, None)
+    items = training_items(plan, learner, None)
+    adapt(plan, learner, items, MemoryTracker(), silent, None)
+    for member in learner.members:
+        learner.members = [member]
+        assert set(predict(learner, items).argmax(dim=-1).tolist()) == {0, 1}
+    plan = prepare(make_config({**given, "strategy": "pbft", "pattern": "all", "per_label": 2, "epochs": 1}), Session())
+    learner, _ = build_learner(plan, None)
+    start, word = weights_of(learner), learner.encoder.tokenizer.convert_tokens_to_ids("Question")
+    adapt(plan, learner, training_items(plan, learner, None), MemoryTracker(), silent, None)
+    (words,) = [name for name in start if name.endswith("embed_tokens.weight")]
+    assert not any(torch.equal(member[words][word], start[words][word]) for member in learner.members)
 
 
 @pytest.mark.parametrize("values", [{"ensemble": 2}, {"soup": 2}], ids=str)
