@@ -45,8 +45,9 @@ StopCallback = Callable[[int, float], bool]
 
 def training_items(plan: Plan, learner: Learner, teacher: PromptEncoder | None) -> list[Item]:
     """What the run trains on: the training examples that are not demonstrations in every prompt."""
-    chosen = (teacher or learner.encoder).nearest
-    demonstrated = {e.index for e in plan.demonstrations} if chosen is None else set()
+    nearest = (teacher or learner.encoder).nearest
+    own = nearest is not None and nearest.shots < len(plan.demonstrations)  # each prompt has its own, never the text's
+    demonstrated = set() if own else {e.index for e in plan.demonstrations}
     if teacher is not None:
         return teach(learner, teacher, plan.draw.train, plan.unlabelled, demonstrated)
     if plan.expert is not None:
