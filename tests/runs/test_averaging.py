@@ -120,6 +120,15 @@ def test_a_share_is_from_0_to_1(value: str) -> None:
         make_config({"interpolation": value})
 
 
+@pytest.mark.parametrize(("strategy", "values"), [("vanilla", {"interpolation": "folds"}), ("vanilla+pet", {})])
+def test_every_training_of_a_run_counts(place: Path, strategy: str, values: dict[str, object]) -> None:
+    """Those of the folds that choose how far to go, and that of the model that answers texts, as their seconds do."""
+    first = go(place, "vanilla").metrics if strategy == "vanilla" else go(place, "pbft", pattern="all").metrics
+    whole = go(place, strategy, **values, **({"unlabelled": 4} if strategy != "vanilla" else {})).metrics
+    for name in ("resources/train_tokens", "resources/train_flops"):
+        assert whole[name] > (4 if strategy == "vanilla" else 1) * first[name]
+
+
 @given(st.lists(st.floats(-(2**100), 2**100, width=32), min_size=2, max_size=6), st.integers(1, 4))
 def test_ends_are_exact_and_the_mean_of_equals_is_equal(values: list[float], count: int) -> None:
     start, end = {"p": torch.tensor(values)}, {"p": torch.tensor(values[::-1])}
