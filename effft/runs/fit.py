@@ -45,15 +45,10 @@ StopCallback = Callable[[int, float], bool]
 
 def training_items(plan: Plan, learner: Learner, teacher: PromptEncoder | None) -> list[Item]:
     """What the run trains on: the training examples that are not demonstrations in every prompt."""
-    nearest = (teacher or learner.encoder).nearest
-    own = nearest is not None and nearest.shots < len(plan.demonstrations)  # each prompt has its own, never the text's
-    demonstrated = set() if own else {e.index for e in plan.demonstrations}
     if teacher is not None:
-        return teach(learner, teacher, plan.draw.train, plan.unlabelled, demonstrated)
-    if plan.expert is not None:
-        return learner.items(plan.draw.train) + _answered(plan.expert, learner, plan.unlabelled)
-    rest = [e for e in plan.draw.train if e.index not in demonstrated]
-    return learner.items(rest or plan.draw.train)
+        return teach(learner, teacher, plan.draw.train, plan.unlabelled, teacher.shown)
+    items = learner.items(learner.encoder.learned(plan.draw.train))
+    return items + (_answered(plan.expert, learner, plan.unlabelled) if plan.expert else [])
 
 
 def _answered(expert: Plan, learner: Learner, texts: Sequence[Example]) -> list[Item]:

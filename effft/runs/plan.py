@@ -253,7 +253,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
             f"{config.model} does not know {100 * unknown:.0f} % of the tokens of the training texts, so it can hardly "
             "tell them apart; take a --model that reads them."
         )
-    resolved = resolve(config, strategy, encoder, backbone, draw, pool)
+    resolved = resolve(config, strategy, encoder, backbone, draw, pool, unlabelled)
     notes += metric_of(config, task, pool)[1] + _idle(config, strategy)
     per_label = config.per_label or len(labelled) / len(task.labels)
     few = isinstance(strategy.trainable, Everything) and per_label < PROBE_BELOW
