@@ -36,12 +36,15 @@ class Flops:
 
 @contextmanager
 def counted(*modules: nn.Module | None) -> Iterator[Flops]:
-    """Count the linear maps inside these modules while open, each once however often it is reached."""
+    """Count the linear maps inside these modules while open, each once however often it is reached; of none, all."""
+    from torch.nn.modules.module import register_module_forward_hook
     from transformers.pytorch_utils import Conv1D
 
     flops = Flops()
-    maps = {part for module in modules if module is not None for part in module.modules()}
-    hooks = [part.register_forward_hook(flops.note) for part in maps if isinstance(part, nn.Linear | Conv1D)]
+    kinds, maps = nn.Linear | Conv1D, {part for module in modules if module is not None for part in module.modules()}
+    hooks = [part.register_forward_hook(flops.note) for part in maps if isinstance(part, kinds)]
+    if not modules:
+        hooks = [register_module_forward_hook(lambda m, *io: flops.note(m, *io) if isinstance(m, kinds) else None)]
     try:
         yield flops
     finally:

@@ -156,7 +156,8 @@ def _held(learner: Learner, plan: Plan) -> Held:
 
 
 def _train_items(learner: Learner, plan: Plan) -> list[Item]:
-    return [one for item in learner.items([*plan.draw.train, *plan.unlabelled]) for one in item.of_patterns]
+    rows = [*learner.encoder.learned(plan.draw.train), *plan.unlabelled]
+    return [one for item in learner.items(rows) for one in item.of_patterns]
 
 
 def _weights(learner: Learner) -> list[Tensor]:
@@ -173,12 +174,18 @@ def _lengths(learner: Learner, evaluated: Mapping[str, ExampleSet]) -> tuple[flo
     for split in evaluated.values():
         items = learner.items(split.part(LOOKED_AT).examples)
         reads = [read for item in items for read in item.prompt.reads]
-        start = common_prefix([read.ids for read in reads]) if learner.shares_starts else 0
-        rests = [read.size - start for read in reads]
+        start, rests = _parted(reads, learner.shares_starts)
         tokens += start + sum(rests) / len(items) * len(split)
         lengths += rests
     longest = max(lengths)
     return tokens, (max(1, token_budget(learner.backbone) // longest), longest)
+
+
+def _parted(reads: Sequence[EncodedPrompt], shares: bool) -> tuple[int, list[int]]:
+    """Tokens of the starts, one for each pattern where prompts share it, and of the rest of each prompt."""
+    patterns = {read.pattern for read in reads}
+    starts = {n: common_prefix([read.ids for read in reads if read.pattern == n]) if shares else 0 for n in patterns}
+    return sum(starts.values()), [read.size - starts[read.pattern] for read in reads]
 
 
 def _blank(learner: Learner, lengths: Sequence[int], states: Tensor | None = None) -> Batch:
@@ -225,6 +232,6 @@ def _frozen(learner: Learner, lengths: Sequence[int]) -> tuple[Tensor | None, fl
 def _teaching(plan: Plan, backbone: Backbone) -> float:
     """Tokens the teacher reads: the demonstrations once, where its model can."""
     reader = PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length, plan.demonstrations)
-    prompts = [p.ids for p in reader.encode([e.texts for e in reader.questions((*plan.draw.train, *plan.unlabelled))])]
-    start = common_prefix(prompts) if can_share(backbone) else 0
-    return start + sum(len(ids) - start for ids in prompts)
+    prompts = reader.encode([e.texts for e in reader.questions((*plan.draw.train, *plan.unlabelled))])
+    start, rests = _parted([read for prompt in prompts for read in prompt.reads], can_share(backbone))
+    return start + sum(rests)

@@ -112,7 +112,7 @@ def execute(
         def stage(name: str) -> Iterator[None]:
             """Measure what runs inside; states that were computed before count as if they had been here."""
             cache.start_stage()
-            with meter.stage(name), counted(learner.backbone.model, learner.head) as flops:
+            with meter.stage(name), counted() as flops:
                 yield
             meter.seconds[name] += cache.saved().seconds
             flops_of[name] += flops.total + cache.saved().flops
@@ -121,10 +121,11 @@ def execute(
             learner, teacher = build_learner(plan, frozen)
         forgetting = Forgetting(learner) if config.forgetting else None
         with stage("train"):
-            items = training_items(plan, learner, teacher)
+            before, items = session.tokens_read, training_items(plan, learner, teacher)
             prompts = [item.prompt for item in items]
             notes += cut_note("train", prompts, learner.encoder)
-            tokens = adapt(plan, learner, items, tracker, progress, should_stop).tokens
+            adapt(plan, learner, items, tracker, progress, should_stop)
+            tokens = session.tokens_read - before
             learner.calibration, learner.risk_curve = calibration_of(plan, learner, progress), curve
             if curve is not None:
                 learner.calibration = (learner.calibration or prior).scaled(scale)

@@ -1,8 +1,9 @@
 """A learner is given its training items and adapted, once or as often as asked for; also once for every fold."""
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -44,14 +45,10 @@ StopCallback = Callable[[int, float], bool]
 
 def training_items(plan: Plan, learner: Learner, teacher: PromptEncoder | None) -> list[Item]:
     """What the run trains on: the training examples that are not demonstrations in every prompt."""
-    chosen = (teacher or learner.encoder).nearest
-    demonstrated = {e.index for e in plan.demonstrations} if chosen is None else set()
     if teacher is not None:
-        return teach(learner, teacher, plan.draw.train, plan.unlabelled, demonstrated)
-    if plan.expert is not None:
-        return learner.items(plan.draw.train) + _answered(plan.expert, learner, plan.unlabelled)
-    rest = [e for e in plan.draw.train if e.index not in demonstrated]
-    return learner.items(rest or plan.draw.train)
+        return teach(learner, teacher, plan.draw.train, plan.unlabelled, teacher.shown)
+    items = learner.items(learner.encoder.learned(plan.draw.train))
+    return items + (_answered(plan.expert, learner, plan.unlabelled) if plan.expert else [])
 
 
 def _answered(expert: Plan, learner: Learner, texts: Sequence[Example]) -> list[Item]:
@@ -73,12 +70,19 @@ def balanced_weights(labels: Sequence[Label], count: int) -> Tensor:
     return frequencies.sum(dim=-1, keepdim=True).double() / (count * frequencies.clamp(min=1))
 
 
-@dataclass(frozen=True)
-class Adapted:
-    """How a learner was adapted: tokens that were read, and what moves it to a share of the way from its start."""
+def without_a_part(learner: Learner, items: Sequence[Item], count: int) -> list[list[Item]]:
+    """What each member of an ensemble of `count` learns: the rows without one part, which has its share of each label.
 
-    tokens: int
-    go_to: Callable[[float], None]
+    One member learns all.
+    """
+    asked = math.prod(learner.task.score_shape) // math.prod(learner.score_shape)  # questions about a row
+    rows = [items[place : place + asked] for place in range(0, len(items), asked)]
+    by_label = sorted(range(len(rows)), key=lambda row: [item.label for item in rows[row]])
+    parts = {row: place % count for place, row in enumerate(by_label)}
+    return [
+        [item for row, own in enumerate(rows) if parts[row] != part or count == 1 for item in own]
+        for part in range(count)
+    ]
 
 
 def adapt(
@@ -89,17 +93,21 @@ def adapt(
     progress: ProgressCallback,
     should_stop: StopCallback | None,
     features: FrozenFeatures | None = None,
-) -> Adapted:
+) -> Callable[[float], None]:
     """Train, once or as often as a soup or an ensemble asks for; measure the loss as it is where nothing trains.
 
     The tracker gets the course of the first training.
+
+    Returns:
+        What moves the learner to a share of the way from its start.
     """
     config, strategy = plan.config, plan.strategy
     if not strategy.trains:
         scores, labels = predict(learner, items), torch.tensor([item.label for item in items])
         loss = F.cross_entropy(scores.flatten(0, -2), labels.flatten()).item()
         tracker.metrics({"train/loss": loss, "train/learning_rate": 0.0, "train/gradient_norm": 0.0}, 0)
-        return Adapted(0, lambda share: None)
+        return lambda share: None
+    parts = without_a_part(learner, items, config.ensemble or 1)
     items = [one for item in items for one in item.of_patterns]
     if config.class_weights == "balanced":
         learner.class_weights = balanced_weights([item.label for item in items], learner.score_shape[-1])
@@ -107,24 +115,25 @@ def adapt(
     if plan.starts_at_probe:
         solve_head(learner, features([item for item in items if item.label != UNLABELLED]), config.seed)
     if not plan.averages:
-        return Adapted(_train(plan, learner, items, tracker, progress, should_stop, features), lambda share: None)
+        _train(plan, learner, items, tracker, progress, should_stop, features)
+        return lambda share: None
     share = _share(plan, tracker, progress)
-    start, tokens, members, count = weights_of(learner), 0, list[Weights](), config.ensemble or 1
-    for part in range(count):
-        chosen = [item for place, item in enumerate(items) if place % count != part or count == 1]
+    start, members = weights_of(learner), list[Weights]()
+    for part in parts:
+        chosen = [one for item in part for one in item.of_patterns]
         trained: list[Weights] = []
         for number in range(config.soup or 1):
             own = replace(plan, config=_of_a_soup(config, number))
             first = not trained and not members
             set_weights(learner, start)
             where = (tracker, progress, should_stop) if first else (MemoryTracker(), progress, None)
-            tokens += _train(own, learner, chosen, *where, features)
+            _train(own, learner, chosen, *where, features)
             trained.append(weights_of(learner))
         go_to = partial(_go_to, plan, learner, features, chosen, start, mean(trained))
         go_to(share)
         members.append(weights_of(learner))
-    learner.members = members if count > 1 else ()
-    return Adapted(tokens, go_to)
+    learner.members = members if len(parts) > 1 else ()
+    return go_to
 
 
 def _go_to(
@@ -185,16 +194,15 @@ def _train(
     progress: ProgressCallback,
     should_stop: StopCallback | None,
     features: FrozenFeatures,
-) -> int:
-    """One training; returns the number of tokens read."""
+) -> None:
+    """One training."""
     config, selects = plan.config, plan.config.selection == "validation"
     validation = learner.items(plan.draw.validation) if selects or should_stop is not None else []
     worst = partial(worst_slice, plan.task, plan.draw.validation, slices=plan.task.train.slices)
     best = BestEpoch(learner, validation, plan.resolved.metric, config.patience, features, worst)
-    tokens = 0
     with private_randomness(config.seed + (process_group().rank << 32)):  # every process has dropout masks of its own
         for step in _updates(plan, learner, items, validation if selects else [], features):
-            tokens += step.tokens
+            plan.session.tokens_read += step.tokens
             values = {"loss": step.loss, "learning_rate": step.learning_rate, "gradient_norm": step.gradient_norm}
             tracker.metrics({f"train/{name}": value for name, value in values.items()}, step.index)
             progress("train", step.index, step.total)
@@ -206,7 +214,6 @@ def _train(
                 break
     if selects:
         best.restore()
-    return tokens
 
 
 def _updates(
@@ -271,11 +278,11 @@ def _held_out_scores(
 
     if plan.strategy.trains:
         items = training_items(plan, learner, teacher)
-        adapted = adapt(plan, learner, items, MemoryTracker(), silent, None, features)
+        go_to = adapt(plan, learner, items, MemoryTracker(), silent, None, features)
     found = []
     for share in shares:
         if share is not None:
-            adapted.go_to(share)
+            go_to(share)
         calibration = calibration_of(plan, learner)
         scores = score_examples(learner, held, frozen_features=features)
         found.append(calibration(scores) if calibration else scores)

@@ -253,7 +253,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
             f"{config.model} does not know {100 * unknown:.0f} % of the tokens of the training texts, so it can hardly "
             "tell them apart; take a --model that reads them."
         )
-    resolved = resolve(config, strategy, encoder, backbone, draw, pool)
+    resolved = resolve(config, strategy, encoder, backbone, draw, pool, unlabelled)
     notes += metric_of(config, task, pool)[1] + _idle(config, strategy)
     per_label = config.per_label or len(labelled) / len(task.labels)
     few = isinstance(strategy.trainable, Everything) and per_label < PROBE_BELOW
@@ -292,10 +292,15 @@ def _expert(config: RunConfig, strategy: Strategy, task: Task) -> RunConfig:
 
 
 def _idle(config: RunConfig, strategy: Strategy) -> list[str]:
-    """A note of training settings that were given and mean nothing where the head alone is solved."""
+    """A note of training settings that were given and mean nothing: with a solved head alone, or without validation."""
     meant = {"class_weights", "selection"} if strategy.solves_head and not strategy.takes_steps else TRAINING_FIELDS
     idle = [name for name in TRAINING_FIELDS if name in config.model_fields_set and name not in meant]
-    return [f"{', '.join(idle)}: without meaning for a solved head (--head-solver gradient trains it)."] if idle else []
+    if idle:
+        return [f"{', '.join(idle)}: without meaning for a solved head (--head-solver gradient trains it)."]
+    waits = strategy.trains and config.patience and config.selection == "last"
+    return (
+        ["patience: without meaning for the last epoch (--selection validation looks for a better)."] if waits else []
+    )
 
 
 def on_part(plan: Plan, draw: Draw, seed: int) -> Plan:

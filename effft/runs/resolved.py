@@ -2,12 +2,12 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, PART_FIELDS, RunConfig
 from effft.data.draw import Draw
-from effft.data.examples import ExampleSet, digest
+from effft.data.examples import Example, ExampleSet, digest
 from effft.distributed.process_group import process_group
 from effft.errors import lookup
 from effft.models.backbone import Backbone
@@ -47,13 +47,15 @@ def resolve(
     backbone: Backbone,
     draw: Draw,
     pool: ExampleSet,
+    unlabelled: Sequence[Example] = (),
 ) -> ResolvedSettings:
     """Every setting of a checked run."""
     task = encoder.rows or encoder.task
     threads = threads_of(config, backbone.width)
     metric, device = metric_of(config, task, pool)[0], str(backbone.device)
     learning_rate = config.learning_rate or strategy.default_learning_rate(backbone.width)
-    examples = len(encoder.questions(draw.train)) * (1 + len(encoder.others))
+    learned = [*encoder.learned(draw.train), *unlabelled]
+    examples = len(encoder.questions(learned)) * (1 + len(encoder.others))
     if isinstance(strategy.loss, Contrastive):
         examples = pair_count([example.label for example in draw.train])
     steps = steps_in(config, strategy, examples) if strategy.takes_steps else 0

@@ -25,6 +25,7 @@ class Session:
     """Reads every backbone, task and split once, for all runs of one process.
 
     keep: hand out copies of a backbone and keep the original; False avoids the copy where there is only one run.
+    tokens_read: by all trainings so far.
     """
 
     def __init__(self, keep: bool = True) -> None:
@@ -32,7 +33,7 @@ class Session:
         self._backbones: dict[tuple[str, ...], Backbone] = {}
         self._bf16_backbones: dict[tuple[str, ...], Backbone] = {}
         self._known: dict[tuple[object, ...], Any] = {}
-        self.feature_cache = FeatureCache()
+        self.feature_cache, self.tokens_read = FeatureCache(), 0
 
     @property
     def weight_bytes(self) -> int:

@@ -359,10 +359,13 @@ class Learner:
                 mean over the step, as torch's CrossEntropyLoss(weight) does.
         """
         part, labels, teacher = self.strategy.loss, batch.labels, batch.teacher
+        examples = step_counts.examples if step_counts else len(labels)
+        penalty = self.backbone.adapter.penalty() if self.backbone.adapter else None
+        extra = 0.0 if penalty is None else penalty * len(labels) / examples
         if isinstance(part, parts.Contrastive) and self.head is not None:
             first, second = self._pooled(batch).to(self.head.linear.weight.dtype).chunk(2)
             cosine = F.cosine_similarity(first, second)
-            return (cosine - labels).square().sum() / (step_counts.examples if step_counts else len(labels))
+            return (cosine - labels).square().sum() / examples + extra
         prior = self.prior(self.encoder, label_words_only=True)
         scores = self.scores(batch, label_words_only=True, prior=prior)
         known = labels >= 0
@@ -374,8 +377,6 @@ class Learner:
             ce = F.cross_entropy(scores[known], labels[known], reduction="sum")
         else:
             ce = (F.cross_entropy(scores[known], labels[known], reduction="none") * weights).sum() / counts.weight
-        penalty = self.backbone.adapter.penalty() if self.backbone.adapter else None
-        extra = 0.0 if penalty is None else penalty * len(scores) / counts.examples
         if not isinstance(part, parts.DistillKL | parts.Pet) or not counts.taught:
             return ce / max(1, counts.labelled) + extra
         kl = scores.sum() * 0

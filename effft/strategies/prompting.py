@@ -159,6 +159,16 @@ class PromptEncoder:
                     f"after {self.pattern_names[0]!r}, so their scores have no mean; take one --pattern."
                 )
 
+    @property
+    def shown(self) -> set[int]:
+        """Rows whose answers stand in every prompt, in those about their own texts too."""
+        own = self.nearest is not None and self.nearest.shots < len(self.demos)  # each prompt has its own, never itself
+        return set() if own else {example.index for example in self.demos}
+
+    def learned(self, rows: Sequence[Example]) -> Sequence[Example]:
+        """Those to train on: the rows that are not shown, or all where all are."""
+        return [row for row in rows if row.index not in self.shown] or rows
+
     def questions(self, examples: Sequence[Example]) -> list[Example]:
         """Examples of the task as those of one prompt each (`Task.questions`)."""
         return self.rows.questions(examples) if self.rows else list(examples)
@@ -248,7 +258,10 @@ class PromptEncoder:
         if not self.others:
             return prompts
         columns = [prompts, *(other.encode(examples, leave_out) for other in self.others)]
-        rows = zip(*([p._replace(pattern=i) for p in column] for i, column in enumerate(columns)), strict=True)
+        rows = [
+            [p._replace(pattern=i, windows=tuple(w._replace(pattern=i) for w in p.windows)) for i, p in enumerate(row)]
+            for row in zip(*columns, strict=True)
+        ]
         return [row[0]._replace(cut=any(p.cut for p in row), patterns=tuple(row)) for row in rows]
 
     @property

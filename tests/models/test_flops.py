@@ -30,6 +30,10 @@ def test_forwards_and_backwards_as_torch_counts(frozen: bool) -> None:
         model(states)
     assert ours.total == 2 * 15 * (8 * 16 + 16 * 4)
     assert not any(part._forward_hooks for part in model.modules())
+    with counted() as ours:
+        model(states)
+    model(states)
+    assert ours.total == 2 * 15 * (8 * 16 + 16 * 4)
 
 
 @pytest.mark.parametrize("kind", ["opt", "gpt2", "llama"])

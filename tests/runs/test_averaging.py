@@ -10,7 +10,9 @@ from place import make_place
 
 from effft.config import make_config
 from effft.errors import InputError
+from effft.progress import silent
 from effft.runs.experiment import Result, run
+from effft.runs.fit import adapt, training_items
 from effft.runs.learners import build_learner
 from effft.runs.plan import prepare
 from effft.runs.session import Session
@@ -84,6 +86,23 @@ def test_an_ensemble_answers_with_the_mean_of_its_members(place: Path) -> None:
     assert torch.allclose(both, (plain + predict(learner, items)) / 2, atol=1e-6)
 
 
+def test_each_member_of_an_ensemble_learns_every_label_and_every_pattern(place: Path) -> None:
+    given = {"task": str(place / "task.yaml"), "model": str(place / "llama"), "ensemble": 2, "learning_rate": 0.1}
+    plan = prepare(make_config({**given, "strategy": "probe", "head_solver": "gradient", "rows": 16}), Session())
+    learner, _ = build_learner(plan, None)
+    items = training_items(plan, learner, None)
+    adapt(plan, learner, items, MemoryTracker(), silent, None)
+    for member in learner.members:
+        learner.members = [member]
+        assert set(predict(learner, items).argmax(dim=-1).tolist()) == {0, 1}
+    plan = prepare(make_config({**given, "strategy": "pbft", "pattern": "all", "per_label": 2, "epochs": 1}), Session())
+    learner, _ = build_learner(plan, None)
+    start, word = weights_of(learner), learner.encoder.tokenizer.convert_tokens_to_ids("Question")
+    adapt(plan, learner, training_items(plan, learner, None), MemoryTracker(), silent, None)
+    (words,) = [name for name in start if name.endswith("embed_tokens.weight")]
+    assert not any(torch.equal(member[words][word], start[words][word]) for member in learner.members)
+
+
 @pytest.mark.parametrize("values", [{"ensemble": 2}, {"soup": 2}], ids=str)
 def test_two_differ_from_one(place: Path, values: dict[str, object]) -> None:
     """Members of an ensemble read other parts of the examples, trainings of a soup another order."""
@@ -99,6 +118,15 @@ def test_an_ensemble_is_not_saved(place: Path) -> None:
 def test_a_share_is_from_0_to_1(value: str) -> None:
     with pytest.raises(InputError, match=f"interpolation={value}: must be a share from 0 to 1, or folds"):
         make_config({"interpolation": value})
+
+
+@pytest.mark.parametrize(("strategy", "values"), [("vanilla", {"interpolation": "folds"}), ("vanilla+pet", {})])
+def test_every_training_of_a_run_counts(place: Path, strategy: str, values: dict[str, object]) -> None:
+    """Those of the folds that choose how far to go, and that of the model that answers texts, as their seconds do."""
+    first = go(place, "vanilla").metrics if strategy == "vanilla" else go(place, "pbft", pattern="all").metrics
+    whole = go(place, strategy, **values, **({"unlabelled": 4} if strategy != "vanilla" else {})).metrics
+    for name in ("resources/train_tokens", "resources/train_flops"):
+        assert whole[name] > (4 if strategy == "vanilla" else 1) * first[name]
 
 
 @given(st.lists(st.floats(-(2**100), 2**100, width=32), min_size=2, max_size=6), st.integers(1, 4))

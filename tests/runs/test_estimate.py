@@ -23,7 +23,7 @@ fields: [text]
 labels: [without, with_dog]
 metric: mcc
 label_words: {without: " No", with_dog: " Yes"}
-patterns: {minimal: "{text} ?"}
+patterns: {minimal: "{text} ?", question: "{text} Question : dog ?"}
 splits:
   train: {file: train.csv}
   in_domain: {file: test.csv}
@@ -107,6 +107,19 @@ def test_operations_are_two_a_weight_and_token(place: Path) -> None:
     forward = 2 * blocks
     tokens = said.train_flops / (3 * forward)
     assert 16 * 4 < tokens < 16 * 14  # prompts of 5 to 11 tokens, attention and padding on top
+
+
+@pytest.mark.parametrize(
+    ("strategy", "shots", "name"),
+    [("icl", {"shots": 6}, "evaluation_flops"), ("context_distillation", {"teacher_shots": 6}, "train_flops")],
+)
+def test_all_patterns_cost_what_each_does(place: Path, strategy: str, shots: dict[str, object], name: str) -> None:
+    """Every pattern has a start of its own with its demonstrations, which is read once."""
+    one, other, both = (
+        getattr(estimated(place, strategy, "llama", pattern=pattern, epochs=1, **shots), name)
+        for pattern in ("minimal", "question", "all")
+    )
+    assert both == pytest.approx(one + other, rel=0.1)
 
 
 def test_no_weights_are_needed(place: Path, tmp_path: Path) -> None:

@@ -41,6 +41,23 @@ def numbers(result: Result) -> dict[str, float]:
     return {key: value for key, value in result.metrics.items() if not key.endswith(clock)}
 
 
+@pytest.mark.parametrize(
+    ("strategy", "values"),
+    [("context_distillation", {}), ("vanilla+pet", {"unlabelled": 40}), ("pbft", {"shots": 2, "batch_size": 5})],
+)
+def test_the_steps_that_are_told_are_those_taken(place: Path, strategy: str, values: dict[str, object]) -> None:
+    """Unlabelled texts are learned from too, and examples that stand in every prompt are not."""
+    _, tracker = go(place, strategy, session=Session(), **values)
+    assert tracker.parameters["steps"] == max(step for step, _ in tracker.history)
+
+
+@pytest.mark.parametrize(("selection", "told"), [("last", True), ("validation", False)])
+def test_patience_without_validation_is_told(place: Path, selection: str, told: bool) -> None:
+    files = {"task": str(place / "task.yaml"), "model": str(place / "llama"), "per_label": 8}
+    plan = prepare(make_config({**files, "strategy": "lora", "patience": 1, "selection": selection}), SESSION)
+    assert any(note.startswith("patience: without meaning") for note in plan.notes) == told
+
+
 @pytest.mark.slow
 def test_every_strategy_tells_the_same(place: Path) -> None:
     keys, params, history = set(), set(), set()

@@ -9,10 +9,16 @@ from backbones import save_backbone
 from helpers import EXAMPLES, learner_on
 from hypothesis import given
 from hypothesis import strategies as st
+from place import make_place
 
+from effft.config import make_config
 from effft.data.draw import draw_demonstrations
 from effft.data.examples import Example
 from effft.models.forward.shared_prefix import share_starts
+from effft.runs.fit import training_items
+from effft.runs.learners import build_learner
+from effft.runs.plan import prepare
+from effft.runs.session import Session
 from effft.strategies.learner import Learner
 from effft.strategies.scoring import predict, predict_apart
 from effft.strategies.strategy import compose
@@ -113,3 +119,11 @@ def test_demonstrations_longer_than_the_model_reads_are_a_sentence(tmp_path: Pat
     strategy = compose("icl").with_parameters({"shots": 4, "demonstrations": "nearest"})
     with pytest.raises(ValueError, match="the prompt with 4 demonstrations takes"):
         learner_on(small, strategy, demos=tuple(long))
+
+
+def test_a_teacher_never_reads_its_answer(tmp_path: Path) -> None:
+    files = {"task": str(make_place(tmp_path, "llama") / "task.yaml"), "model": str(tmp_path / "llama")}
+    given = {"strategy": "context_distillation", "per_label": 4, "teacher_shots": 4, "demo_order": "nearest-last"}
+    plan = prepare(make_config({**files, **given, "unlabelled": 0}), Session())
+    items, shown = training_items(plan, *build_learner(plan, None)), {e.texts for e in plan.demonstrations}
+    assert [item.teacher is None for item in items] == [e.texts in shown for e in plan.draw.train]

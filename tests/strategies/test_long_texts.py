@@ -71,6 +71,15 @@ def test_a_text_in_windows_has_the_scores_of_its_windows(tmp_path: Path, name: s
     torch.testing.assert_close(predict(learner, items[:1], budget=1), scores[:1])
 
 
+def test_windows_of_each_pattern_have_the_prior_of_their_pattern(tmp_path: Path) -> None:
+    parameters = {"windows": "mean", "pattern": "all", "label_score": "pmi"}
+    learner = learner_on(save_backbone(tmp_path, "bert"), compose("zero_shot").with_parameters(parameters))
+    learner.encoder = PromptEncoder(learner.strategy, small_task(), learner.backbone, 12)
+    items = learner.items([Example((LONG,), 0, 0), Example(("a dog",), 1, 1)])
+    assert len(items[0].prompt.reads) > len(items[1].prompt.reads)
+    torch.testing.assert_close(predict(learner, items), predict(learner, items[::-1]).flip(0))
+
+
 def test_each_of_several_labels_is_read_in_its_surest_window() -> None:
     first = torch.tensor([[0.0, 3.0], [0.0, 0.1]])  # sure that the first label stands, not of the second
     second = torch.tensor([[0.2, 0.0], [5.0, 0.0]])

@@ -162,6 +162,18 @@ def test_adalora_moves_ranks_and_is_pulled_to_orthogonal_matrices(folders: dict[
     assert max(kept) > min(kept)
 
 
+def test_pairs_pull_adalora_to_orthogonal_matrices_too(folders: dict[str, Path]) -> None:
+    def loss(weight: float) -> float:
+        learner = learner_on(
+            folders["llama"],
+            compose("adalora+setfit").with_parameters({"peft_options": f'{{"orth_reg_weight": {weight}}}'}),
+        )
+        items = learner.items(EXAMPLES)
+        return float(learner.loss(learner.collate([items[0]._replace(partner=items[1])])))
+
+    assert loss(10.0) > loss(1.0) > loss(0.0)
+
+
 def test_lora_plus_trains_b_faster_and_no_other_parameter(folders: dict[str, Path]) -> None:
     def moved(ratio: float) -> dict[str, torch.Tensor]:
         strategy = compose("lora").with_parameters({"lora_plus": ratio, "rank": 2})
