@@ -272,6 +272,6 @@ def data_flags(
 
 
 def _spelled(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists as the command line spells them, text=["premise", "hypothesis"] is `--text premise,hypothesis`; and paths."""
+    """Paths, and lists (text=["premise", "hypothesis"]) as the command line spells them (--text premise,hypothesis)."""
     words = {k: ",".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in flags.items()}
     return {k: str(v) if isinstance(v, Path) else v for k, v in words.items()}
