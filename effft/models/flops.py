@@ -1,11 +1,13 @@
 """Floating-point operations of the linear maps that really ran, counted from their shapes as they run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 class Flops:
@@ -17,7 +19,15 @@ class Flops:
     """
 
     def __init__(self) -> None:
-        self.total = 0
+        self.total, self.hooks, self._known = 0, list[RemovableHandle](), WeakSet[nn.Module]()
+
+    def add(self, modules: Iterable[nn.Module | None]) -> None:
+        """Count the linear maps inside these modules too, each once however often it is reached."""
+        from transformers.pytorch_utils import Conv1D
+
+        maps = {part for module in modules if module is not None for part in module.modules()} - {*self._known}
+        self._known |= maps
+        self.hooks += [part.register_forward_hook(self.note) for part in maps if isinstance(part, nn.Linear | Conv1D)]
 
     def note(self, module: nn.Module, given: tuple[Any, ...], out: Any) -> None:
         """A forward hook of a linear map."""
@@ -34,19 +44,24 @@ class Flops:
         self.total += product
 
 
+_open: list[Flops] = []
+
+
 @contextmanager
 def counted(*modules: nn.Module | None) -> Iterator[Flops]:
-    """Count the linear maps inside these modules while open, each once however often it is reached; of none, all."""
-    from torch.nn.modules.module import register_module_forward_hook
-    from transformers.pytorch_utils import Conv1D
-
+    """Count the linear maps inside these modules while open, and inside those that `count_too` adds meanwhile."""
     flops = Flops()
-    kinds, maps = nn.Linear | Conv1D, {part for module in modules if module is not None for part in module.modules()}
-    hooks = [part.register_forward_hook(flops.note) for part in maps if isinstance(part, kinds)]
-    if not modules:
-        hooks = [register_module_forward_hook(lambda m, *io: flops.note(m, *io) if isinstance(m, kinds) else None)]
+    flops.add(modules)
+    _open.append(flops)
     try:
         yield flops
     finally:
-        for hook in hooks:
+        _open.remove(flops)
+        for hook in flops.hooks:
             hook.remove()
+
+
+def count_too(*modules: nn.Module | None) -> None:
+    """Count what is made while a count is open: the model of a fold, or one that answers texts for another."""
+    for flops in _open:
+        flops.add(modules)

@@ -112,7 +112,7 @@ def execute(
         def stage(name: str) -> Iterator[None]:
             """Measure what runs inside; states that were computed before count as if they had been here."""
             cache.start_stage()
-            with meter.stage(name), counted() as flops:
+            with meter.stage(name), counted(learner.backbone.model, learner.head) as flops:
                 yield
             meter.seconds[name] += cache.saved().seconds
             flops_of[name] += flops.total + cache.saved().flops

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from effft.data.examples import Example
 from effft.models.backbone import Backbone
+from effft.models.flops import count_too
 from effft.progress import ProgressCallback, silent
 from effft.runs.plan import Plan, prompt_encoders
 from effft.strategies.calibration import Calibration, calibrate
@@ -35,6 +36,7 @@ def build_learner(plan: Plan, frozen: Backbone | None) -> tuple[Learner, PromptE
     encoder, teacher = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)
     generator = torch.Generator().manual_seed(config.seed)
     learner = Learner(plan.strategy, plan.task, backbone, encoder, generator, plan.resolved.precision)
+    count_too(backbone.model, learner.head)
     return learner, teacher
 
 

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from effft.config import RunConfig
 from effft.models.backbone import load
-from effft.models.flops import counted
+from effft.models.flops import count_too, counted
 from effft.runs.experiment import execute
 from effft.runs.plan import prepare
 from effft.runs.session import Session
@@ -32,6 +32,9 @@ def test_forwards_and_backwards_as_torch_counts(frozen: bool) -> None:
     assert not any(part._forward_hooks for part in model.modules())
     with counted() as ours:
         model(states)
+        count_too(model, model[0])
+        model(states)
+    count_too(model)
     model(states)
     assert ours.total == 2 * 15 * (8 * 16 + 16 * 4)
 
