@@ -13,6 +13,9 @@ from effft.errors import InputError, nearest, shortened
 
 LARGEST_TEXT = 1 << 18  # Bytes of a text that a person writes; such a file is a page, not a data set.
 
+SMALL_FILES = (".json", ".txt", ".model", ".jinja", ".codes", ".bpe", ".spm")
+"""Suffixes of a model's configuration and tokenizer."""
+
 
 def cache_folder() -> Path:
     """Where effft keeps what it made once: `$XDG_CACHE_HOME/effft`."""

@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 
-from effft.disk import cache_folder, file_digest, written_whole
+from effft.disk import SMALL_FILES, cache_folder, file_digest, written_whole
 from effft.errors import EffftError, InputError, MemoryShortError, RunError
 from effft.models.out_of_memory import out_of_memory
 
@@ -92,8 +92,7 @@ def save_made(name: str, model: Any, folder: Path, without: Collection[str] = ()
 
 def small_files(folder: Path) -> list[Path]:
     """Configuration and tokenizer of a model."""
-    suffixes = (".json", ".txt", ".model", ".jinja", ".codes", ".bpe", ".spm")
-    return [path for path in sorted(folder.iterdir()) if path.suffix in suffixes]
+    return [path for path in sorted(folder.iterdir()) if path.suffix in SMALL_FILES]
 
 
 def _is_whole(folder: Path) -> bool:

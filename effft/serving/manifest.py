@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from effft.disk import file_digest, read_text
+from effft.disk import SMALL_FILES, file_digest, read_text
 from effft.errors import InputError
 from effft.strategies.strategy import Strategy, compose
 from effft.tasks.source import StrictModel
@@ -14,7 +14,7 @@ from effft.tasks.task import Task
 MANIFEST_FILE, LARGEST = "effft.json", 1 << 26  # Its name, and the most bytes of it: it holds the demonstrations.
 WeightsKind = Literal["adapter", "full", "part", "none"]
 
-READ_SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja")
+READ_SUFFIXES = (*SMALL_FILES, ".safetensors")
 """Files that a loader might read, so none of them may lie in a saved model beside those that were saved."""
 
 

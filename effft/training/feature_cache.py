@@ -143,10 +143,10 @@ def _read(path: Path) -> list[Tensor]:
 
 def _key(learner: Learner, items: Sequence[Item]) -> str:
     backbone = learner.backbone
-    dtype = next(backbone.model.parameters()).dtype
+    kinds = sorted({str(parameter.dtype) for parameter in backbone.model.parameters()})  # quantized maps are integers
     pooling = learner.pooling if learner.head is not None else ""
     contexts = learner.label_tokens.contexts if learner.label_tokens else ()
-    place = (backbone.name, backbone.revision, str(backbone.device), str(dtype))
+    place = (backbone.name, backbone.revision, str(backbone.device), *kinds)
     what = (*place, learner.frozen_blocks, pooling, contexts)
     seen = hashlib.sha256(repr(what).encode())
     for item in items:

@@ -184,9 +184,11 @@ def test_a_saved_model_is_what_was_saved(place: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=f"{path.name} is missing"):
             SavedModel.load(tmp_path / "m")
         path.write_bytes(content)
-    (tmp_path / "m" / "base" / "generation_config.json.txt").touch()
-    with pytest.raises(InputError, match="is none of its files"):
-        SavedModel.load(tmp_path / "m")
+    for name in ("generation_config.json.txt", "bpe.codes"):
+        (tmp_path / "m" / "base" / name).touch()
+        with pytest.raises(InputError, match=f"{name} is none of its files"):
+            SavedModel.load(tmp_path / "m")
+        (tmp_path / "m" / "base" / name).unlink()
 
 
 def test_an_index_of_shards_stays_in_its_folder(place: Path, tmp_path: Path) -> None:
