@@ -134,7 +134,8 @@ def test_equal_folds_have_the_interval_of_their_rows(task: Task) -> None:
     right = np.tile(np.arange(64) // 4 % 4 > 0, (1, 1))
     (one,) = judged_of(right, task)
     assert set(one.arm.scores.values()) == {0.75}
-    examples = [Example(("", ""), row % 2, row) for row in range(64)]
+    slices = tuple((name, "one") for dimensions in task.train.slices for name in dimensions)
+    examples = [Example(("", ""), row % 2, row, slices) for row in range(64)]
     scores = np.eye(2)[np.where(right[0], np.arange(64) % 2, 1 - np.arange(64) % 2)][None]
     known = evaluate_out_of_fold(task, examples, scores, 2000).metrics
     assert one.low == pytest.approx(known["cross_validated/accuracy_low"], abs=0.015)
