@@ -8,8 +8,8 @@ from effft.strategies.strategy import NAMED, compose
 SEARCH = "search --task {task} --model {models}/llama --per-label 2"
 ZERO_IS_MEANT = {
     "seed", "data_seed", "demo_seed", "order_seed", "overlap_strength", "ood_distance", "shots", "lora_dropout",
-    "kl_weight", "unlabelled", "steps", "warmup", "weight_decay", "clip_norm", "patience", "evaluation_limit", "bootstrap",
-    "threads",
+    "kl_weight", "unlabelled", "steps", "warmup", "weight_decay", "clip_norm", "patience", "evaluation_limit",
+    "bootstrap", "threads",
 }  # fmt: skip
 """Numbers that may be 0."""
 
