@@ -64,8 +64,7 @@ def adapt(
     """
     composed = compose(strategy)
     if idle := [n for n in TRAINING_FIELDS if flags.get(n) not in (None, "") and not composed.trains]:
-        named = f"--{idle[0].replace('_', '-')}"
-        raise InputError(f"strategy {composed.name!r} trains nothing, so {named} has no meaning; leave it out.")
+        raise composed.without_meaning(idle[0])
     place = tempfile.TemporaryDirectory(prefix="effft-adapted-")
     with tempfile.TemporaryDirectory(prefix="effft-data-") as rows:
         config = make_config({**_spelled(flags), **data_flags(data, test, ood, Path(rows), name), "strategy": strategy})
@@ -158,8 +157,7 @@ def compare(
     from effft.tracked_comparison import track_comparison
 
     with tempfile.TemporaryDirectory(prefix="effft-data-") as rows:
-        texts = {k: json.dumps(v) if isinstance(v, Mapping) else v for k, v in _spelled(flags).items()}
-        given: dict[str, Any] = {k: "" if v is None else str(v) for k, v in texts.items()}
+        given: dict[str, Any] = {k: "" if v is None else str(v) for k, v in _spelled(flags).items()}
         given |= data_flags(data, test, ood, Path(rows), name)
         given |= {"seeds": seeds, "data_seeds": data_seeds, "demo_seeds": demo_seeds}
         chosen = comparison_of(preset, ",".join(_names(strategies)), **given)
@@ -272,6 +270,11 @@ def data_flags(
 
 
 def _spelled(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Paths, and lists (text=["premise", "hypothesis"]) as the command line spells them (--text premise,hypothesis)."""
-    words = {k: ",".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in flags.items()}
-    return {k: str(v) if isinstance(v, Path) else v for k, v in words.items()}
+    """As on the command line: mappings as JSON, lists with commas (text=["a", "b"] is --text a,b), paths as text."""
+
+    def spelled(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return ",".join(map(str, value))
+        return json.dumps(value) if isinstance(value, Mapping) else str(value) if isinstance(value, Path) else value
+
+    return {name: spelled(value) for name, value in flags.items()}

@@ -22,26 +22,24 @@ class Display(Protocol):
         """Show how far a stage is."""
 
 
-_displays: list[Display] = []
-_said: list[set[str]] = []
-"""For every display, what is said once and was said there."""
+_displays: list[tuple[Display, set[str]]] = []
+"""Each with what is said once and was said there."""
 
 
 @contextmanager
 def shown_on(display: Display) -> Iterator[None]:
     """While open, downloads are shown here, from however deep below they start."""
-    _displays.append(display)
-    _said.append(set())
+    shown = display, set[str]()
+    _displays.append(shown)
     try:
         yield
     finally:
-        _said.pop(_displays.index(display))
-        _displays.remove(display)
+        _displays.remove(shown)
 
 
 def current_display() -> Display | None:
     """Where downloads are shown; None where nobody looks."""
-    return _displays[-1] if _displays else None
+    return _displays[-1][0] if _displays else None
 
 
 def say(text: str) -> None:
@@ -52,6 +50,6 @@ def say(text: str) -> None:
 
 def say_once(text: str) -> None:
     """Show a line that every run of a comparison would repeat, where somebody looks and did not see it yet."""
-    if _said and text not in _said[-1]:
-        _said[-1].add(text)
+    if _displays and text not in _displays[-1][1]:
+        _displays[-1][1].add(text)
         say(text)

@@ -102,7 +102,7 @@ def check_applicable(strategy: Strategy, values: Mapping[str, str | None]) -> No
                 f"strategy {strategy.name!r} has no parameter {flag(name)} (strategies that have it: {owners}); "
                 f"parameters of its own: {known}."
             )
-        raise InputError(f"strategy {strategy.name!r} trains nothing, so {flag(name)} has no meaning; leave it out.")
+        raise strategy.without_meaning(name)
 
 
 def run_once(values: Mapping[str, Any], target: TrackingTarget) -> None:

@@ -10,9 +10,10 @@ from effft.data.examples import Example
 from effft.distributed.process_group import process_group
 from effft.errors import InputError
 from effft.models.backbone import Backbone
-from effft.strategies.parts import DistillKL, Nothing, Pattern
+from effft.strategies.parts import DistillKL, Pattern
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.strategy import Strategy
+from effft.strategies.trainable_parts import Nothing
 from effft.tasks.task import Task
 
 

@@ -27,9 +27,10 @@ from effft.models.quantization import check_quantize
 from effft.runs.demonstrations import capped_shots, choose_demonstrations
 from effft.runs.resolved import ResolvedSettings, metric_of, resolve
 from effft.runs.session import Session
-from effft.strategies.parts import ALL_PATTERNS, DistillKL, Everything, Pattern, Pet, Verbalizer
+from effft.strategies.parts import ALL_PATTERNS, DistillKL, Pattern, Pet, Verbalizer
 from effft.strategies.prompting import MANY_UNKNOWN, PromptEncoder, check_pattern_name
 from effft.strategies.strategy import Strategy, compose
+from effft.strategies.trainable_parts import Everything
 from effft.tasks.loading import missing_ood
 from effft.tasks.task import Task
 from effft.tracking.tracker import GIVEN_TAG

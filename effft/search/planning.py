@@ -10,9 +10,9 @@ from effft.runs.plan import Plan, check_saved, draws_validation, prepare_validat
 from effft.runs.session import Session
 from effft.search import spaces
 from effft.search.settings import FOLDS, Settings, StudyPlan
-from effft.strategies.parts import LoRA
 from effft.strategies.search_space import ALL, Choice
 from effft.strategies.strategy import Strategy, compose
+from effft.strategies.trainable_parts import LoRA
 from effft.tasks.loading import content_digest
 
 DERIVED = {"alpha": "alpha_ratio"}

@@ -49,8 +49,9 @@ class TunedComparison:
         tables = [(grid, list(chain.from_iterable(grid.table_rows()))) for grid in comparison.grids]
         self.several_models = len({row.values.get("model") for _, rows in tables for row in rows}) > 1
         for grid, rows in tables:
-            if grid.pairs or grid.demo_seeds > 1:
-                raise InputError("tuned=true: final runs are --seeds x --data-seeds; leave pairs and demo_seeds out.")
+            if grid.pairs or max(grid.demo_seeds, grid.order_seeds) > 1:
+                others = "pairs, demo_seeds and order_seeds"
+                raise InputError(f"tuned=true: final runs are --seeds x --data-seeds; leave {others} out.")
             untuned = [row for row in rows if row.control or not self._plan(grid, row)]
             seed = make_config({"seed": grid.settings.get("seed")}).seed + HELD_OUT_SEED_OFFSET
             held_out = grid.model_copy(update={"settings": grid.settings | {"seed": seed}})

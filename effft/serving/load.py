@@ -23,10 +23,11 @@ from effft.serving.base_model import locate
 from effft.serving.manifest import Manifest, read_manifest
 from effft.strategies.calibration import Calibration
 from effft.strategies.learner import Learner
-from effft.strategies.parts import Everything, Verbalizer
+from effft.strategies.parts import Verbalizer
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.risk import FAILURE, RiskCurve
 from effft.strategies.scoring import score_examples
+from effft.strategies.trainable_parts import Everything
 
 
 class SavedModel:

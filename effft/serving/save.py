@@ -27,7 +27,7 @@ from effft.serving.manifest import (
 )
 from effft.serving.model_card import card, metadata
 from effft.strategies.learner import Learner
-from effft.strategies.parts import Everything, LoRA
+from effft.strategies.trainable_parts import Everything, LoRA
 
 
 def save_model(

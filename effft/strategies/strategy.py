@@ -6,26 +6,22 @@ from dataclasses import dataclass, fields, replace
 from effft.errors import InputError, lookup, nearest
 from effft.strategies.parts import (
     ALL_PATTERNS,
-    BitFit,
     ClassifierHead,
     Contrastive,
     CrossEntropy,
     DistillKL,
-    Everything,
-    LoRA,
     NoLoss,
-    Nothing,
     Part,
     Pattern,
     Pet,
     Plain,
     SolvedHead,
-    TopLayers,
     Verbalizer,
 )
 from effft.strategies.peft_part import Peft
 from effft.strategies.peft_types import TYPES
 from effft.strategies.search_space import TRAINING_SPACE, Dimension, Range
+from effft.strategies.trainable_parts import BitFit, Everything, LoRA, Nothing, TopLayers
 from effft.tasks.task import Task
 
 AXES = ("input", "head", "trainable", "loss")
@@ -159,6 +155,11 @@ class Strategy:
         named = kind in TYPES and kind not in NAMES
         words = (kind if named and word == "peft" else word for word in self.name.split("+"))
         return Strategy("+".join(words), **changed)
+
+    def without_meaning(self, name: str) -> InputError:
+        """What is wrong with a setting of training where nothing trains."""
+        flag = f"--{name.replace('_', '-')}"
+        return InputError(f"strategy {self.name!r} trains nothing, so {flag} has no meaning; leave it out.")
 
     def default_learning_rate(self, width: int) -> float:
         """The rate when none is given, for a backbone of hidden size `width`."""

@@ -72,6 +72,8 @@ def test_rows_that_differ_in_settings_or_models_have_studies_and_names_of_their_
     assert {unit.config.threads for _, plan in job.studies for unit in plan.units({}, 0, 1)} == {1}
     with pytest.raises(InputError, match="pairs"):
         TunedComparison(Comparison.model_validate({"grids": [listed | {"pairs": 2}]}), 2, silent, print)
+    with pytest.raises(InputError, match="leave pairs, demo_seeds and order_seeds out"):
+        TunedComparison(Comparison.model_validate({"grids": [listed | {"order_seeds": 2}]}), 2, silent, print)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from effft.errors import InputError, RunError
 from effft.runs.experiment import Result
 from effft.serving.export import export
 from effft.serving.load import SavedModel
-from effft.strategies.parts import LoRA
 from effft.strategies.strategy import NAMED, compose
+from effft.strategies.trainable_parts import LoRA
 
 PAIRS = """
 name: pairs
