@@ -102,7 +102,7 @@ def test_the_yaml_is_the_same_task(tmp_path: Path, labels: list[str], column: st
     if column == label or "," in column:
         return
     rows = 2 * len(labels)
-    data = write(tmp_path / "rows.csv", {column: texts(rows), label: labels * 2, "n": ["1"] * rows})
+    data = write(tmp_path / "rows.csv", {column: texts(rows), label: labels * 2, f"{column}{label}n": ["1"] * rows})
     task = made(data, text=column, label=label, ood=str(data))
     (tmp_path / "task.yaml").write_text(as_yaml(task, tmp_path), encoding="utf-8")
     again = load_task(str(tmp_path / "task.yaml"))
