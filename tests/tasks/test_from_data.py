@@ -133,8 +133,8 @@ def test_150_labels_of_any_name(tmp_path: Path, tracking_uri: str) -> None:
     labels = [*odd, *(f"{a} {b}" for a in WORDS[:13] for b in WORDS[:11])][:150]
     save_backbone(tmp_path / "llama", "llama")
     data = write(tmp_path / "rows.csv", {"text": texts(300), "label": labels * 2})
-    base = {"model": "llama", "per_label": 1, "epochs": 1, "bootstrap": 0, "evaluation_limit": 150}
-    made = adapt("probe", data, test=data, tracking_uri=tracking_uri, log_model=True, **base)
+    base = {"model": "llama", "per_label": 1, "bootstrap": 0, "evaluation_limit": 150}
+    made = adapt("probe", data, test=data, epochs=1, tracking_uri=tracking_uri, log_model=True, **base)
     assert set(made.labels) == set(labels)
     assert made.predict_proba(texts(2)).shape == (2, 150)
     with pytest.raises(InputError, match="is unknown to the vocabulary"):
