@@ -25,6 +25,9 @@ NO_SETTING = {
 
 GIVEN_SHOTS = ("given:shots", "given:teacher_shots")
 
+SETTINGS = (*(f"param:{x}" for x in (*RunConfig.model_fields, "model_commit") if x not in NO_SETTING), *GIVEN_SHOTS)
+"""Columns of what makes two runs different."""
+
 OTHER_SEEDS = {"given:demo_seed": 0x1E3779B97F4A7C15, "given:order_seed": 0x42B2AE3D27D4EB4F}
 """Seeds that count with the run's own where they were asked for -> a factor that keeps their sums apart."""
 
@@ -236,9 +239,7 @@ def with_variants(frame: pd.DataFrame) -> pd.DataFrame:
     """
     tuned = frame["tuned"] == "true"
     frame = frame.assign(variant=frame["strategy"].where(~tuned, frame["strategy"] + TUNED))
-    names = [name for name in (*RunConfig.model_fields, "model_commit") if name not in NO_SETTING]
-    columns = [c for c in (*(f"param:{name}" for name in names), *GIVEN_SHOTS) if c in frame.columns]
-    settings = {column: column.partition(":")[2] for column in columns}
+    settings = {column: column.partition(":")[2] for column in SETTINGS if column in frame.columns}
     groups = [group for _, group in frame[~tuned].groupby(["backbone", "strategy"], sort=False)]
     groups += [group for _, group in frame[tuned].groupby(["backbone", "strategy", "amount"], sort=False)]
     for group in groups:

@@ -4,12 +4,11 @@ The tables are written between two marks of `README.md`, so that what people wro
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from effft.config import Amount
 from effft.disk import written_whole
@@ -18,7 +17,6 @@ from effft.evaluation.statistics import front
 from effft.progress import ProgressCallback, say, silent
 from effft.reports.blocks import Block, Table
 from effft.reports.claims import METRIC, backbones_of, claims_points, claims_table, judge, read_claims
-from effft.reports.csv_files import RUN_COLUMNS, csv_text, plain_name
 from effft.reports.data import CONTENTS, ReportData
 from effft.reports.groups import MEMORY, SHARE, RunGroup
 from effft.reports.label_break_even import Pair, first_above, surely_above
@@ -26,13 +24,13 @@ from effft.reports.other_setting import setting_table
 from effft.reports.page import markdown_blocks
 from effft.reports.pairwise import difference
 from effft.reports.report import Report, build
+from effft.reports.study_runs import OPERATIONS, kept_runs, study_csv
 from effft.reports.variance import variance_table
 from effft.runs.grid import ComparedRun, comparison_of
-from effft.tracking.reading import RunReader
+from effft.tracking.reading import RunReader, StoredRun
 
 BEGIN, END = "<!-- made by effft report --study -->", "<!-- end -->"
 SCORE = f"in_domain/{METRIC}"
-OPERATIONS = "resources/train_flops"
 COSTS = {
     "trained": ("resources/trainable_parameters", "{:,.0f}"),
     "of all": (SHARE, "{:.2%}"),
@@ -40,7 +38,6 @@ COSTS = {
     "operations": (OPERATIONS, "{:.2g}"),
 }
 """Costs that a busy machine does not distort -> their metric, and how it is written."""
-KEPT = ("accuracy", METRIC, "mcc", "examples")
 
 
 def write_study(
@@ -49,7 +46,8 @@ def write_study(
     """Write everything of a study; returns the README.
 
     Beside its file, `claims.yaml` is judged; runs of `published.yaml`, in experiments `...-published`, are set against
-    those of the study; those of `variance.yaml`, in `...-variance`, say where the spread comes from.
+    those of the study; those of `variance.yaml`, in `...-variance`, say where the spread comes from. Runs that the
+    folder's `runs.csv` has and the store has not stay, so that a study may be made on several machines.
 
     Args:
         reader: Reads the store.
@@ -64,15 +62,15 @@ def write_study(
     planned = comparison_of(file).runs()
     claims = Path(file).expanduser().with_name("claims.yaml")
     asked = read_claims(claims) if claims.is_file() else []
-    names = experiments or "effft/{task}"
+    names, csv = experiments or "effft/{task}", folder / "runs.csv"
 
     def beside(name: str) -> dict[str, ReportData]:
         place = Path(file).expanduser().with_name(f"{name}.yaml")
         runs = comparison_of(str(place)).runs() if place.is_file() else []
-        found = _reports(reader, runs, f"{names}-{name}", progress)
+        found = _reports(reader, runs, f"{names}-{name}", partial(kept_runs, csv, name), progress)
         return {task: report.data for task, report in found.items()}
 
-    reports = _reports(reader, planned, names, progress)
+    reports = _reports(reader, planned, names, partial(kept_runs, csv, ""), progress)
     if not reports:
         raise InputError(
             f"study={file}: the store has no finished run of its tasks; run `effft compare --study {file}`."
@@ -80,12 +78,13 @@ def write_study(
     for task, report in reports.items():
         report.write(folder / task, small=True)
     tasks = {task: report.data for task, report in reports.items()}
-    with written_whole(folder / "runs.csv") as draft:
-        draft.write_text(study_csv(tasks), encoding="utf-8")
+    parts = {"": tasks, "published": beside("published"), "variance": beside("variance")}
+    with written_whole(csv) as draft:
+        draft.write_text(study_csv(parts), encoding="utf-8")
     findings = judge(asked, tasks)
     blocks: list[Block] = [claims_points(findings), claims_table(findings)] if findings else []
-    blocks += filter(None, [setting_table(tasks, beside("published")), *costs(tasks), *break_even(tasks)])
-    blocks += filter(None, [variance_table(beside("variance")), coverage(planned, tasks), contents(tasks)])
+    blocks += filter(None, [setting_table(tasks, parts["published"]), *costs(tasks), *break_even(tasks)])
+    blocks += filter(None, [variance_table(parts["variance"]), coverage(planned, tasks), contents(tasks)])
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.is_file() else f"# Study\n\n{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
@@ -96,29 +95,25 @@ def write_study(
 
 
 def _reports(
-    reader: RunReader, planned: Sequence[ComparedRun], experiments: str, progress: ProgressCallback
+    reader: RunReader,
+    planned: Sequence[ComparedRun],
+    experiments: str,
+    kept: Callable[[str, list[StoredRun]], list[StoredRun]],
+    progress: ProgressCallback,
 ) -> dict[str, Report]:
-    """The report of every task that has runs; experiments: the names of theirs, with {task}."""
+    """The report of every task that has runs.
+
+    experiments: the names of theirs, with {task}. kept: a task and the runs in the store -> what is known beside them.
+    """
     reports = {}
     for task in dict.fromkeys(run.config.task for run in planned):
+        name = experiments.format(task=task)
+        more = kept(task, reader.runs_of(name))
         try:
-            reports[task] = build(reader, task, experiments.format(task=task), "", "", progress)
+            reports[task] = build(reader, task, name, "", "", progress, more=more)
         except InputError as error:
             say(f"{task} is left out: {error}")
     return {task: report for task, report in reports.items() if report.runs}
-
-
-def study_csv(tasks: Mapping[str, ReportData]) -> str:
-    """A line for every finished run of all tasks: seeds, scores of every split, and costs."""
-    frames = []
-    for task, data in tasks.items():
-        frame = pd.concat([data.scored, data.controls.assign(strategy="")])
-        frame = frame.assign(per_label=frame["amount"])
-        keys = [f"{split}/{name}" for split in ("validation", *data.splits) for name in KEPT]
-        wanted = [f"metric:{key}" for key in (*keys, *(key for key, _ in COSTS.values()))]
-        columns = [c for c in (*RUN_COLUMNS, *CONTENTS, *wanted) if c in frame and c not in ("run_id", "name")]
-        frames.append(frame[columns].assign(task=task))
-    return csv_text(pd.concat(frames).rename(columns=plain_name))
 
 
 def costs(tasks: Mapping[str, ReportData]) -> Iterator[Table]:

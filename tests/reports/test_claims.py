@@ -211,6 +211,41 @@ def test_a_study_is_a_folder(client: MlflowClient, tmp_path: Path) -> None:
         write_study(RunReader(client), str(file), out)
 
 
+def test_what_one_store_lacks_stays_as_another_had_it(client: MlflowClient, tmp_path: Path) -> None:
+    """Two stores one after the other, or none at all but the file, say what one store with all runs says."""
+    two, none = (MlflowClient(f"sqlite:///{tmp_path}/{name}.db") for name in ("two", "none"))
+    files = {"study": "pairs: 3", "published": "pairs: 2", "variance": "pairs: 2"}
+    for name, pairs in files.items():
+        grids = f"grids: [{{tasks: [agreement], strategies: [lora, vanilla], per_label: [8], {pairs}}}]"
+        (tmp_path / f"{name}.yaml").write_text(grids)
+    for part, experiment in (("study", ""), ("published", "-published"), ("variance", "-variance")):
+        for store, seeds in ((client, (0, 1, 2)), (two, (2,))):
+            home = str(store.create_experiment(f"effft/agreement{experiment}"))
+            for seed in seeds:
+                about = {"task": "agreement", "backbone": "tiny-lm", "rank": 4 + len(part)}
+                about |= {"settings": {"epochs": 3 + seed % 2, "pattern": "=1\n+a, b"}}
+                log(store, home, "lora", seed, seed, **about)
+                log(store, home, "vanilla", seed, seed, **about, score=0.5 + seed / 10)
+                log(store, home, "vanilla", seed, seed, **about, kind="control")
+
+    def told(store: MlflowClient, out: Path) -> dict[str, str]:
+        write_study(RunReader(store), str(tmp_path / "study.yaml"), out)
+        return {str(file.relative_to(out)): file.read_text() for file in out.rglob("*.*")}
+
+    whole = told(client, tmp_path / "whole")
+    assert told(client, tmp_path / "whole") == whole, "no run is counted twice"
+    assert told(none, tmp_path / "whole") == whole
+    first = (tmp_path / "whole" / "runs.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "runs.csv").write_text("".join(line for line in first if ",2,2," not in line))
+    parts = told(two, tmp_path / "parts")
+    assert sorted(parts["runs.csv"].splitlines()) == sorted(whole["runs.csv"].splitlines())
+    assert parts["README.md"] == whole["README.md"]
+    (tmp_path / "parts" / "runs.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="no table of a study's runs"):
+        told(none, tmp_path / "parts")
+
+
 @pytest.fixture
 def client(tracking_uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri)
