@@ -24,7 +24,7 @@ from effft.reports.other_setting import setting_table
 from effft.reports.page import markdown_blocks
 from effft.reports.pairwise import difference
 from effft.reports.report import Report, build
-from effft.reports.study_runs import OPERATIONS, kept_runs, study_csv
+from effft.reports.study_csv import OPERATIONS, kept_runs, study_csv
 from effft.reports.variance import variance_table
 from effft.runs.grid import ComparedRun, comparison_of
 from effft.tracking.reading import RunReader, StoredRun
