@@ -4,9 +4,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from effft.config import TrackingTarget
+from effft.errors import InputError
 from effft.progress import ProgressCallback, say, silent
 from effft.reports.csv_files import outcomes_csv
 from effft.reports.disagreement import Disagreement, disagreement_csv, disagreements
@@ -55,13 +59,19 @@ def track_comparison(
         target: Where runs are kept.
         show: Called with what came out for each task, also where the comparison is interrupted.
         on_run: Called with (name of a run, runs that are over, runs in all).
+
+    Raises:
+        InputError: Another process works on this comparison in this folder.
     """
-    file = ResultsFile(None if target.disabled else job.results_path)
-    say(f"{len(file.results)} runs are taken from {file.path}; remove it to run them again." if file.results else "")
-    say(job.announcement())
+    path = None if target.disabled else job.results_path
     outcomes: dict[int, Outcome] = {}
     by_task: list[TaskOutcomes] = []
     with ExitStack() as stack:
+        stack.enter_context(_alone(path))
+        file = ResultsFile(path)
+        if file.results:
+            say(f"{len(file.results)} runs are taken from {path}; remove it to run them again.")
+        say(job.announcement())
         parents = {task: stack.enter_context(tracked(_open_parent(job, task, target, file))) for task in job.tasks}
         os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # `mlflow run` chose it for the parents alone
         try:
@@ -77,6 +87,27 @@ def track_comparison(
         for task_outcomes in by_task:
             if task_outcomes.failed:
                 task_outcomes.parent.close("FAILED")
+
+
+@contextmanager
+def _alone(path: Path | None) -> Iterator[None]:
+    """Keep other processes from the same comparison in this folder, whose runs they would make once more."""
+    if path is None:
+        yield
+        return
+    lock = FileLock(f"{path}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"another process works on this comparison in this folder ({path}); wait for it, or stop it: the same "
+            "command then goes on with what is left."
+        ) from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _keep_outcomes(

@@ -79,13 +79,16 @@ def test_a_run_that_is_stopped(tracking_uri: str, tmp_path: Path, number: signal
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_comparison_that_is_stopped_keeps_its_finished_runs(tracking_uri: str, tmp_path: Path) -> None:
     words = ["compare", "--strategies", "zero_shot,lora", "--seeds", "1"]
+    words += common(make_place(tmp_path, "llama"), tracking_uri, "5000")
     log, stages = tmp_path / "log", tmp_path / "stages"
     stages.write_text("")
-    pid = life([*words, *common(make_place(tmp_path, "llama"), tracking_uri, "5000")], log, noting(stages))
+    pid = life(words, log, noting(stages))
     while stages.read_text().split().count("train") < 2:  # the second run
         assert ended(pid) is None, log.read_text()
         time.sleep(0.01)
-    time.sleep(0.3)
+    second = subprocess.run([sys.executable, "-m", "effft", *words], capture_output=True, text=True, check=False)
+    assert second.returncode == 2, second.stderr
+    assert "another process works on this comparison" in second.stderr
     took = stop(pid, signal.SIGTERM, log)
     status = {run.info.run_name.split(" ")[0]: run.info.status for run in runs(tracking_uri, "effft/dogs")}
     assert status == {"compare": "KILLED", "lora": "KILLED", "zero_shot": "FINISHED"}
