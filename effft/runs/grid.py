@@ -40,6 +40,10 @@ CONTROLS: dict[ControlName, str] = {
 """Control -> the strategy whose examples and settings it takes; see `effft.runs.controls`."""
 
 
+SEEDS = ("seed", "data_seed", "demo_seed", "order_seed")
+"""Fields in which the runs of a row differ."""
+
+
 @dataclass(frozen=True)
 class ComparedRun:
     """One run of a comparison. variant: name of its row, with the settings in which rows differ. control: may be ''."""
@@ -93,7 +97,8 @@ class Grid(BaseModel):
         data_seeds: Number of few-shot draws, counted from `settings: {data_seed: ...}`.
         demo_seeds: Number of draws of demonstrations from the examples, counted from `settings: {demo_seed: ...}`;
             with one, what the examples' draw gives.
-        order_seeds: Number of orders of the examples in training, counted from 0; with one, what the seed gives.
+        order_seeds: Number of orders of the examples in training, counted from `settings: {order_seed: ...}`; with
+            one, what the seed gives.
         controls: Rows that know less than a pre-trained model; majority and chance are always shown.
         settings: Fields of a run. A list makes a row for each value. A parameter of a part goes to the strategies
             that have it; one that none has is an error.
@@ -167,7 +172,10 @@ class Grid(BaseModel):
     def runs(self) -> Iterator[ComparedRun]:
         """Every run; of those that could only repeat another, one."""
         first = make_config({name: self.settings.get(name) for name in ("seed", "data_seed")})
-        first_demo = int(str(self.settings.get("demo_seed") or 0)) if self.demo_seeds > 1 else 0
+        first_demo, first_order = (
+            int(str(self.settings.get(f"{what}_seed") or 0)) if getattr(self, f"{what}_seeds") > 1 else 0
+            for what in ("demo", "order")
+        )
         for rows in self.table_rows():
             draws, seeds_of_a_draw = (self.pairs, 1) if self.pairs else (self.data_seeds, self.seeds)
             numbers = (draws, self.demo_seeds, self.order_seeds, seeds_of_a_draw)
@@ -178,7 +186,7 @@ class Grid(BaseModel):
                     if self.demo_seeds > 1 and row.shows:
                         seeds["demo_seed"] = first_demo + demo_seed
                     if self.order_seeds > 1 and row.strategy.takes_steps:
-                        seeds["order_seed"] = order_seed
+                        seeds["order_seed"] = first_order + order_seed
                     yield ComparedRun(make_config({**row.values, **seeds}), row.variant, row.control)
 
 
@@ -204,7 +212,7 @@ class Comparison(BaseModel):
 
     def runs(self) -> list[ComparedRun]:
         """The runs of all grids, each once; of several models, the rows are named after theirs too."""
-        runs = list(dict.fromkeys(run for grid in self.grids for run in grid.runs()))
+        runs = told_apart(list(dict.fromkeys(run for grid in self.grids for run in grid.runs())))
         if len({run.config.model for run in runs}) == 1:
             return runs
         return [replace(run, variant=f"{run.variant} on {run.config.model}") for run in runs]
@@ -237,6 +245,25 @@ class Comparison(BaseModel):
             changed |= {"preferred": {name: value for name, value in grid.preferred.items() if name not in settings}}
             grids.append(grid.model_copy(update={**given, **changed}))
         return self.model_copy(update={"grids": tuple(grids)})
+
+
+def told_apart(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
+    """Rows of several grids that are called alike, named after the settings in which they differ, as lists are."""
+    rows: dict[tuple[object, ...], list[ComparedRun]] = {}
+    places = [(r.variant, r.config.task, r.config.model, Amount.of(vars(r.config))) for r in runs]
+    for place, run in zip(places, runs, strict=True):
+        rows.setdefault(place, []).append(run)
+    names = [name for name in RunConfig.model_fields if name not in SEEDS]
+    differing = {
+        place: [name for name in names if len({getattr(run.config, name) for run in own}) > 1]
+        for place, own in rows.items()
+    }
+    found = []
+    for place, run in zip(places, runs, strict=True):
+        values = [(name, getattr(run.config, name)) for name in differing[place]]
+        suffix = "".join(f" {name} {value}" for name, value in values if value not in (None, ""))
+        found.append(replace(run, variant=run.variant + suffix))
+    return found
 
 
 def split_names(text: str, what: str) -> list[str]:

@@ -11,7 +11,7 @@ from effft.evaluation.metric_keys import ood_sets
 from effft.progress import ProgressCallback
 from effft.runs.compare import Outcome, PlannedComparison, ResultsFile
 from effft.runs.experiment import Result
-from effft.runs.grid import ComparedRun, Comparison, Grid, RunRow
+from effft.runs.grid import ComparedRun, Comparison, Grid, RunRow, told_apart
 from effft.runs.session import Session
 from effft.search.finals import Final
 from effft.search.planning import NothingToSearchError, plan_study, split_searched
@@ -61,7 +61,7 @@ class TunedComparison:
                 runs += [run] if place in places else []
         share = minutes / max(1, len(self.studies) + bool(runs))
         self.studies = [(row, replace(s, settings=replace(s.settings, minutes=share))) for row, s in self.studies]
-        runs = [replace(run, variant=self._named(run.variant, run.config.model)) for run in runs]
+        runs = [replace(run, variant=self._named(run.variant, run.config.model)) for run in told_apart(runs)]
         self.untuned = PlannedComparison(runs, workers, self.session, progress, share if runs else 0.0)
         self.tasks |= self.untuned.tasks
 

@@ -50,6 +50,8 @@ def test_orders_count_like_seeds_where_steps_are_taken() -> None:
     shown = [(run.config.strategy, run.config.seed, run.config.order_seed) for run in found]
     assert [run for run in shown if run[0] == "lora"] == [("lora", s, o) for o in range(2) for s in range(2)]
     assert {run for run in shown if run[0] != "lora"} == {("probe", 0, None), ("probe", 1, None), ("icl", 0, None)}
+    later = runs(strategies=["lora"], order_seeds=2, settings={"order_seed": 7})
+    assert [run.config.order_seed for run in later] == [7, 8]
 
 
 def test_a_bare_off_of_yaml_turns_chats_off() -> None:
@@ -106,6 +108,28 @@ grids:
     assert [grid.strategies for grid in comparison_of(str(file), "lora,probe").grids] == [("lora", "probe"), ("lora",)]
     other = comparison_of(str(file), model="other", seeds=1).runs()
     assert [(run.variant, run.config.model) for run in other] == [("lora", "other"), ("pbft", "other")]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        ("settings: {rank: 4}", "settings: {rank: 16}", ["lora rank 4", "lora rank 16"]),
+        ("settings: {rank: 4}", "settings: {seed: 9}", ["lora rank 4", "lora"]),
+        ("settings: {seed: 1}", "settings: {seed: 9}", ["lora", "lora"]),
+        ("settings: {epochs: [1, 2]}", "settings: {epochs: 1, warmup: 0}",
+         ["lora epochs 1", "lora epochs 2", "lora"]),
+        ("per_label: [4], settings: {rank: 4}", "per_label: [8], settings: {rank: 8}", ["lora", "lora"]),
+    ],
+)  # fmt: skip
+def test_runs_of_one_row_differ_in_their_seeds_alone(tmp_path: Path, one: str, other: str, names: list[str]) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("".join(f"- {{strategies: [lora], seeds: 1, {own}}}\n" for own in (one, other)))
+    file.write_text("grids:\n" + file.read_text())
+    found = comparison_of(str(file)).runs()
+    assert [run.variant for run in found] == names
+    free = {"seed": 0, "data_seed": 0}
+    rows = {(run.variant, run.config.per_label, run.config.model_copy(update=free)) for run in found}
+    assert len({row[:2] for row in rows}) == len(rows)
 
 
 def test_flags_replace_what_a_preset_says() -> None:
