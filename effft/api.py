@@ -237,8 +237,8 @@ def choose(
 
 
 def _names(given: Sequence[str] | str) -> list[str]:
-    """A name by itself is one of a list."""
-    return [name for name in ([given] if isinstance(given, str) else given) if name]
+    """A name by itself is one of a list; each once."""
+    return [name for name in dict.fromkeys([given] if isinstance(given, str) else given) if name]
 
 
 def data_flags(

@@ -11,6 +11,7 @@ from effft.config import PART_FIELDS, RunConfig, make_config
 from effft.errors import InputError, positive
 from effft.runs.controls import bag_of_words, majority
 from effft.runs.estimate import Skeletons, estimate
+from effft.runs.grid import holders
 from effft.runs.plan import Fold, prepare_validation
 from effft.runs.session import Session
 from effft.strategies.parts import Pattern
@@ -84,19 +85,26 @@ def candidates(values: Mapping[str, Any], models: Sequence[str], session: Sessio
         session: Has the task.
 
     Raises:
-        InputError: a value breaks a law, or the task cannot be read.
+        InputError: a value breaks a law, no candidate has a parameter, or the task cannot be read.
     """
+    entries = read_values(PORTFOLIO, "portfolio")
+    raced = [compose(str(entry["strategy"])) for entry in entries if entry["strategy"] not in CONTROLS]
+    for key in values:
+        if key in PART_FIELDS and not holders(key, raced):
+            raise InputError(f"none of the strategies that can be chosen has the parameter {key!r}; leave it out.")
+    last = [model.rstrip("/").rpartition("/")[2] for model in models]
+    shown = dict(zip(models, last if len({*last}) == len(models) else models, strict=True))
     shared = {name: value for name, value in values.items() if name not in PART_FIELDS}
     task = session.task(make_config({**shared, "model": models[0]}))
     found: list[Candidate] = []
-    for entry, model in product(read_values(PORTFOLIO, "portfolio"), models):
+    for entry, model in product(entries, models):
         name = str(entry["strategy"])
         control = name if name in CONTROLS else ""
         if control and model != models[0]:
             continue
         strategy = compose(STAND_IN if control else name)
-        own = {key: value for key, value in values.items() if key in strategy.parameters}
-        where = f" on {model.rstrip('/').rpartition('/')[2]}" if len(models) > 1 and not control else ""
+        own = {key: value for key, value in values.items() if strategy in holders(key, raced)}
+        where = f" on {shown[model]}" if len(models) > 1 and not control else ""
         patterns = list(task.patterns) if isinstance(strategy.input, Pattern) and not own.get("pattern") else []
         for pattern in [*patterns, "all"] if len(patterns) > 1 else [""]:
             settings = {**entry.get("settings", {}), **own, "strategy": strategy.name, "model": model}

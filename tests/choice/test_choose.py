@@ -340,6 +340,22 @@ def test_a_choice_goes_on_with_the_same_parameters_alone(backbone: str, tmp_path
         pass
 
 
+def test_models_of_one_last_name_are_candidates_of_their_own(backbone: str, tmp_path: Path) -> None:
+    models = [str(shutil.copytree(backbone, tmp_path / name / "final")) for name in "ab"]
+    given = {"data": str(write_rows(tmp_path / "rows.csv", {"yes": 12, "no": 12})), "label_words": "no,are"}
+    found = plan_choice(given, models, limits_of("1"), "", Session()).candidates
+    assert len({one.label for one in found}) == len(found)
+    assert {one.label for one in found if one.config.strategy == "lora"} == {f"lora on {model}" for model in models}
+
+
+def test_a_parameter_goes_to_those_that_compare_gives_it(backbone: str, tmp_path: Path) -> None:
+    given = {"data": str(write_rows(tmp_path / "rows.csv", {"yes": 12, "no": 12})), "label_words": "no,are"}
+    found = plan_choice({**given, "shots": 2}, [backbone], limits_of("1"), "", Session()).candidates
+    assert {one.config.strategy for one in found if one.config.shots} == {"icl"}
+    with pytest.raises(InputError, match="none of the strategies that can be chosen has the parameter 'temperature'"):
+        plan_choice({**given, "temperature": 2}, [backbone], limits_of("1"), "", Session())
+
+
 @pytest.mark.parametrize("counts", [{"yes": 12}, {"yes": 12, "no": 1}])
 def test_labels_that_cannot_be_measured_are_refused(
     counts: dict[str, int], backbone: str, tracking_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
