@@ -86,7 +86,7 @@ def plan_choice(
             raise InputError("per_label=1: a choice needs at least 2 examples per label (flag --per-label).")
         folds = min(FOLDS, config.per_label or FOLDS)
         first = prepare_validation(config, session, (0, folds, config.seed))
-    examples = first.draw.train + first.draw.validation
+    examples = first.draw.train + first.evaluated["validation"].examples
     folds_of(f"{folds}x1", first.task, examples)
     evaluated = prepare(config, session).evaluated
     unlabelled = tuple(name for name, split in evaluated.items() if not split.labelled)

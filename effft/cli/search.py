@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from effft.cli.options import FIELDS, Command, Option, Words, examples, option, tracking_options
+from effft.cli.run import check_applicable
 from effft.config import DATA_FIELDS, TrackingTarget
 from effft.errors import InputError, lookup, nearest, positive
 from effft.strategies.strategy import NAMED, compose
@@ -181,6 +182,7 @@ def search(
     values = {name: value for name, value in named.items() if name not in requested} | {"strategy": strategy}
     fixed = {name: value for name, value in values.items() if name in SEARCHED}
     values = {name: value for name, value in values.items() if name not in fixed}
+    check_applicable(compose(strategy), {**values, **fixed, "strategy": ""})
     check_storage(storage)
     check_target(target)
     from effft.runs.session import Session

@@ -179,7 +179,7 @@ def with_amount(config: RunConfig, task: Task) -> RunConfig:
 def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = None) -> Plan:
     """A run that is measured on validation alone, as a search does: no split but `train` is opened.
 
-    fold: validate on a fold of the shots instead of on the validation draw.
+    fold: validate on a fold of the shots instead of on the validation draw, which then chooses the epoch alone.
 
     Raises:
         InputError: as `prepare`; fewer examples per label than folds.
@@ -187,15 +187,17 @@ def prepare_validation(config: RunConfig, session: Session, fold: Fold | None = 
     return _prepare(config, session, fold, validates=True)
 
 
-def _draw(config: RunConfig, task: Task, pool: ExampleSet, fold: Fold | None, validates: bool) -> Draw:
+def _draw(config: RunConfig, task: Task, pool: ExampleSet, validates: bool) -> Draw:
     """The examples that train and those that validate."""
     if config.per_label:
-        drawn = draw_per_label(pool, task.labels, config.per_label, config.data_seed, validates)
-        return split_fold(drawn, len(task.labels), *fold) if fold else drawn
+        return draw_per_label(pool, task.labels, config.per_label, config.data_seed, validates)
     rows = draw_rows(pool, task.labels, str(config.rows), config.data_seed)
-    if not fold and not validates:
-        return Draw(rows, ())
-    number, folds, seed = fold or (0, VALIDATION_FOLDS, config.data_seed)
+    return _cut(config, task, rows, (0, VALIDATION_FOLDS, config.data_seed)) if validates else Draw(rows, ())
+
+
+def _cut(config: RunConfig, task: Task, rows: Sequence[Example], fold: Fold) -> Draw:
+    """Rows without a fold of them, and the fold."""
+    number, folds, seed = fold
     if len(rows) < folds:
         raise InputError(f"rows={config.rows}: {len(rows)} rows cannot be cut into {folds} parts; raise --rows.")
     return hold_out(rows, fold_numbers(rows, len(task.labels), folds, seed), number)
@@ -217,9 +219,13 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     if config.log_model:
         check_saved(config)
     pool = session.split(config, "train")
-    validates |= draws_validation(config, task)
-    drawn = _draw(config, task, pool, None, validates)
-    draw, labelled = _draw(config, task, pool, fold, validates) if fold else drawn, drawn.train + drawn.validation
+    validates = draws_validation(config, task) or (validates and not fold)
+    draw = drawn = _draw(config, task, pool, validates)
+    labelled, held = drawn.train + drawn.validation, drawn.validation
+    if fold:
+        cut = split_fold(drawn, len(task.labels), *fold) if config.per_label else _cut(config, task, drawn.train, fold)
+        held = cut.validation  # where examples choose the epoch, others score it
+        draw = Draw(cut.train, drawn.validation) if config.selection == "validation" else cut
     strategy, notes = capped_shots(strategy, config, len(draw.train))
     unlabelled: tuple[Example, ...] = ()
     if isinstance(strategy.loss, DistillKL | Pet):
@@ -233,8 +239,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
             f"strategy {strategy.name!r}: there is no text without a label; give the task an `unlabelled` file, lower "
             "--rows, or leave '+pet' out."
         )
-    validation = ExampleSet("validation", draw.validation, pool.origin)
-    evaluated = {"validation": validation} if validates else {}
+    evaluated = {"validation": ExampleSet("validation", held, pool.origin)} if validates or fold else {}
     notes += draw_leakage(draw.train, evaluated)
     backbone = session.loaded_backbone(config, isinstance(strategy.head, Verbalizer))
     strategy.trainable.check(backbone)

@@ -1,12 +1,20 @@
 """A study before it works: everything that can be checked is checked here, and the space is cut to the model."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from effft.config import DATA_FIELDS, PART_FIELDS, Amount, RunConfig, make_config
 from effft.errors import InputError, positive
 from effft.runs.learners import lm_head_of
-from effft.runs.plan import Plan, check_saved, draws_validation, prepare_validation, prompt_encoders, with_amount
+from effft.runs.plan import (
+    Fold,
+    Plan,
+    check_saved,
+    draws_validation,
+    prepare_validation,
+    prompt_encoders,
+    with_amount,
+)
 from effft.runs.session import Session
 from effft.search import spaces
 from effft.search.settings import FOLDS, Settings, StudyPlan
@@ -60,7 +68,8 @@ def plan_study(
             f"folds={settings.folds}: there are only {config.per_label} examples per label, so at most "
             f"{config.per_label} folds (flag --folds; 0 = the validation draw)."
         )
-    plan = prepare_validation(config, session, (0, settings.folds, config.seed) if settings.folds else None)
+    fold = (0, settings.folds, config.seed) if settings.folds else None
+    plan = prepare_validation(config, session, fold)
     backbone = session.loaded_backbone(config, lm_head_of(plan))
     rank = min(LoRA.highest_rank(backbone, modules) for modules in ("attention", "all"))
     encoder, _ = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)
@@ -85,7 +94,7 @@ def plan_study(
     defaults = _defaults(plan)
     law = "a number above 0, or a range low:high:log2"
     known = {"alpha_ratio": positive("alpha_ratio", ratio, law=law)} if ratio else {}
-    default, own = _default(values, config, defaults, session)
+    default, own = _default(values, config, defaults, session, fold)
     task = plan.task
     content = {f"data.{split}": content_digest(task, config.data_dir, [split]) for split in task.split_names}
     study_plan = StudyPlan(
@@ -93,7 +102,7 @@ def plan_study(
         _excluded(own, {**fixed, **known}, space), tuple(spaces.first_guesses(defaults, space)),
         {**content, "weights": session.model_digest(config)}, known,
     )  # fmt: skip
-    _check_ends(study_plan, session)
+    _check_ends(study_plan, {*requested, "label_words"}, session, fold)
     return study_plan
 
 
@@ -106,13 +115,14 @@ def _measurable(config: RunConfig, session: Session) -> RunConfig:
 
 
 def _default(
-    values: Mapping[str, str], config: RunConfig, defaults: spaces.Values, session: Session
+    values: Mapping[str, str], config: RunConfig, defaults: spaces.Values, session: Session, fold: Fold | None
 ) -> tuple[RunConfig, spaces.Values]:
     """The default configuration and its values; `config` where the default cannot be trained (too few blocks)."""
     default = make_config(values)
     default = _measurable(with_amount(default, session.task(default)), session)
+    whole = not default.per_label or draws_validation(default, session.task(default))
     try:
-        return default, _defaults(prepare_validation(default, session))
+        return default, _defaults(prepare_validation(default, session, None if whole else fold))
     except InputError:
         return config, defaults
 
@@ -146,19 +156,22 @@ def _name(config: RunConfig, task: str) -> str:
     return f"{place}/{config.model.rstrip('/').rpartition('/')[2]}/{config.seed}-{config.data_seed}"
 
 
-def _check_ends(plan: StudyPlan, session: Session) -> None:
-    """What a trial may draw is allowed: the highest rank and count of layers, all label words, every choice and end."""
+def _check_ends(plan: StudyPlan, given: Collection[str], session: Session, fold: Fold | None) -> None:
+    """What a trial may draw is allowed: the highest rank and count of layers, every choice and end.
+
+    given: names of choices that are not those of the strategy, so that each value is tried on model and task.
+    """
     for name, dimension in plan.space.items():
         for value in dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high):
             if name in RunConfig.model_fields:
                 make_config({name: int(value) if isinstance(value, float) and value.is_integer() else value})
     largest = {k: int(d.high) for k, d in plan.space.items() if k in ("rank", "layers") and not isinstance(d, Choice)}
-    words = plan.space.get("label_words")
+    choices = {k: d.values for k, d in plan.space.items() if k in PART_FIELDS and k in given and isinstance(d, Choice)}
     tops: list[Mapping[str, object]] = [largest] if largest else []
-    tops += [{"label_words": value} for value in words.values] if isinstance(words, Choice) else []
+    tops += [{name: value} for name, values in choices.items() for value in values]
     where = {k: v for k, v in plan.config.model_dump().items() if v is not None and (k in PART_FIELDS or k in _WHERE)}
     for top in tops:
-        prepare_validation(make_config({**where, **top}), session)
+        prepare_validation(make_config({**where, **top}), session, fold)
 
 
 _WHERE = (

@@ -66,6 +66,8 @@ def run_study(
                     f"the ranges and fixed values exclude the default ({', '.join(plan.excluded)}); it is measured "
                     "beside the winner all the same."
                 )
+            if len(plan.settings.objectives) > 1 and plan.settings.pruner != "none":
+                say(f"with several objectives no trial is pruned (--pruner {plan.settings.pruner} means nothing).")
             progress("one training, to know how long the study takes", 0, 0)
             clock = Clock(stored, 60 * plan.settings.minutes, began) if plan.settings.minutes else None
             plan, prices = _budget(stored, plan, session, executor.workers, say)

@@ -12,11 +12,13 @@ from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta
 from effft.cli.exit_codes import run_command_line
 from effft.config import make_config
 from effft.errors import InputError
-from effft.runs.plan import prepare
+from effft.runs.plan import prepare, prepare_validation
 from effft.runs.session import Session
 from effft.search.finals import Final
 from effft.search.jobs import TrainingJob, measure
+from effft.search.planning import plan_study
 from effft.search.plots import importances
+from effft.search.settings import Settings
 from effft.search.verdict import Verdict, verdict
 from tests.backbones import save_backbone
 from tests.place import make_place
@@ -54,6 +56,43 @@ def test_a_trial_opens_no_source_but_train(strategy: str, fold: tuple[int, int, 
     assert measure(TrainingJob(config, fold), Session()).failure == ""
     with pytest.raises(InputError, match="no file of it lies in"):
         prepare(config, Session())
+
+
+@pytest.mark.parametrize("selection", ["last", "validation"])
+@pytest.mark.parametrize("amount", [{"per_label": 8}, {"rows": "40"}])
+@pytest.mark.parametrize("tested", [True, False])
+def test_what_scores_a_trial_does_not_choose_its_epoch(
+    amount: dict[str, object], selection: str, tested: bool, tmp_path: Path
+) -> None:
+    place = make_place(tmp_path, "gpt2")
+    task = (place / "task.yaml").read_text()
+    lines = [line for line in task.splitlines() if tested or "in_domain" not in line]
+    (place / "task.yaml").write_text("\n".join(lines))
+    values = {"task": str(place / "task.yaml"), "model": str(place / "gpt2"), "selection": selection, **amount}
+    config, session = make_config({**values, "strategy": "lora", "epochs": 1}), Session()
+    plans = [prepare_validation(config, session, (fold, 4, 0)) for fold in range(4)]
+    held = [{e.index for e in plan.evaluated["validation"].examples} for plan in plans]
+    trained = [{e.index for e in plan.draw.train} for plan in plans]
+    assert len(set.union(*held)) == sum(map(len, held)), "a row is in one fold"
+    whole = prepare(config, session)
+    assert set.union(*held) == {e.index for e in whole.draw.train}, "the folds are of what the final run trains on"
+    for own, rows, plan in zip(held, trained, plans, strict=True):
+        assert own | rows == set.union(*held)
+        assert not own & rows
+        judges = {e.index for e in plan.draw.validation}
+        assert judges == ({e.index for e in whole.draw.validation} if selection == "validation" else own)
+        assert selection == "last" or not judges & (own | rows)
+
+
+def test_a_search_on_folds_needs_no_more_rows_than_its_final_runs(tmp_path: Path) -> None:
+    place = make_place(tmp_path, "gpt2")
+    task = (place / "task.yaml").read_text().replace("  in_domain: {file: test.csv, slices: [length]}\n", "")
+    (place / "task.yaml").write_text(task)
+    values = {"task": str(place / "task.yaml"), "model": str(place / "gpt2"), "strategy": "lora", "per_label": "40"}
+    plan = plan_study(values, {"rank": "4"}, Settings(folds=4), "", Session())
+    assert plan.excluded == ("rank=8",)
+    with pytest.raises(InputError, match="training and validation"):
+        plan_study({**values, "selection": "validation"}, {}, Settings(folds=4), "", Session())
 
 
 def study_of(folder: Path) -> optuna.Study:
@@ -142,6 +181,9 @@ def test_the_same_seed_is_the_same_study_also_when_interrupted(search: Callable[
         (["--layers", "1:3"], "has no 'layers'"),
         (["--strategy", "adaptive", "--layers", "1:9"], "blocks"),
         (["--rank", "1:4096"], "rank"),
+        (["--rank", "4|4096"], "rank=4096"),
+        (["--strategy", "pbft", "--pattern", "minimal|minimum"], "Did you mean 'minimal'?"),
+        (["--strategy", "zero_shot"], "strategy 'zero_shot' trains nothing, so --steps has no meaning"),
         (["--folds", "5"], "only 4 examples per label"),
         (["--storage", "sqlite:////nowhere/x.db"], "cannot be opened"),
         (["--storage", "nonsense"], "cannot be opened"),
@@ -188,10 +230,13 @@ def test_five_failures_in_a_row_stop_the_study(
 
 
 @pytest.mark.slow
-def test_objectives_and_constraints(search: Callable[..., int], tmp_path: Path) -> None:
+def test_objectives_and_constraints(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = "--no-tracking --trials 2 --objectives validation,peak_memory --max-trainable-parameters 1e9".split()
     assert search(*words) == 0
     assert all(len(t.values) == 2 for t in study_of(tmp_path).trials if t.values)
+    assert "no trial is pruned (--pruner wilcoxon means nothing)" in capsys.readouterr().err
 
 
 def test_the_verdict_leads_with_what_to_do() -> None:
