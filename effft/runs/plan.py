@@ -96,8 +96,8 @@ class Plan:
     def labels_used(self) -> int:
         """Labels that shaped the model: of what it trained on, of what chose its epoch, of its demonstrations."""
         fitted = self.strategy.trains or self.strategy.parameters.get("calibration") == "fitted"
-        trained = len(self.draw.train) if fitted else len(self.demonstrations)
-        return trained + len(self.draw.validation) * (self.config.selection == "validation")
+        trained = len(self.draw.train) if fitted else len({row.index for row in self.demonstrations})
+        return trained + len(self.draw.validation) * (self.config.selection == "validation" and self.strategy.trains)
 
     @property
     def name(self) -> str:

@@ -92,6 +92,13 @@ def test_a_file_is_estimated_out_of_fold_and_its_model_answers_the_same(place: P
     assert all(known[text] in (None, answer["labels"]) for text, answer in again.items())  # type: ignore[index]
 
 
+def test_a_row_that_several_questions_show_is_one_label_used(place: Path) -> None:
+    words = {"label_words": "good,bad", "demonstrations": "nearest", "shots": 4, "rows": "6"}
+    plan = prepare(make_config({"data": str(place / "lists.csv"), "model": str(place / "llama"), "strategy": "icl",
+                                "cross_validation": "none", **words}), SESSION)  # fmt: skip
+    assert (len(plan.demonstrations), plan.labels_used) == (6 * len(ANIMALS), 6)
+
+
 def test_the_loss_is_binary_cross_entropy_and_its_weights_balance_yes_and_no(place: Path) -> None:
     task = small_task(multi_label=True, patterns={})
     strategy, backbone = compose("vanilla"), load(str(place / "bert"), need_lm_head=False)

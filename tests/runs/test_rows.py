@@ -85,6 +85,7 @@ def test_a_run_uses_all_rows_and_estimates_out_of_fold(place: Path) -> None:
 @pytest.mark.parametrize(("strategy", "model", "more", "used"), [
     ("icl", "llama", {"shots": 4, "rows": 30}, 4),
     ("zero_shot", "llama", {"rows": 30}, 0),
+    ("icl", "llama", {"shots": 4, "rows": 30, "selection": "validation"}, 4),
     ("lora", "bert", {"rows": 30, "cross_validation": "3x2", "selection": "validation"}, 30),
     ("probe", "bert", {"per_label": 5}, 10),
     ("context_distillation", "llama", {"rows": 20, "teacher_shots": 4, "cross_validation": "3x1"}, 20),
