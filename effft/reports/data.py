@@ -23,6 +23,7 @@ from effft.reports.groups import (
     with_variants,
 )
 from effft.tracking.reading import PARENT, RunReader, StoredRun
+from effft.tracking.study_runs import FORMER
 
 VERSIONS = ("version.torch", "version.transformers", "version.peft")
 
@@ -35,7 +36,7 @@ TAGS = (
 IMPORTED = "imported"
 """Kind of runs that came from a file of another project, not from MLflow."""
 
-NO_RESULT = ("comparison", "study", "choice", "report", "control", "trial")
+NO_RESULT = ("comparison", "study", "choice", "report", "control", "trial", FORMER)
 """Kinds of runs that are no measurement of a strategy on a task."""
 
 RESULT = ("in_domain/calibration_error", "cross_validated/calibration_error", "train/loss")

@@ -84,6 +84,11 @@ def run_study(
             default = next((trial.number for trial in stored.complete if is_default(trial, plan)), None)
             judged = verdict(runs, plan.metric, winner, fresh, default, plan.settings.constraints)
             sentences = [*judged.sentences, *_register(stored, plan, runs, judged, target)]
+            if roles := {final.run_id: final.role for final in reversed(runs) if final.run_id}:
+                from effft.tracking.study_runs import settle_finals
+
+                made = {kept["run_id"] for name, kept in stored.results.items() if name.startswith("final/")}
+                settle_finals(parent, roles, made - {""}, winner.number)
             _conclude(parent, stored, plan, runs, judged, sentences)
     return StudyResult(runs, sentences)
 
@@ -192,10 +197,6 @@ def register_once(
 def _conclude(
     parent: Tracker, stored: StoredStudy, plan: StudyPlan, runs: list[Final], judged: Verdict, sentences: list[str]
 ) -> None:
-    if run_ids := {final.run_id for final in runs if final.run_id}:
-        from effft.tracking.study_runs import finish_runs
-
-        finish_runs(parent, run_ids)
     for final in runs:
         own = {f"finals/{final.role}/{k}": v for k, v in final.metrics.items() if k.endswith(f"/{plan.metric}")}
         parent.metrics({k: v for k, v in own.items() if k.count("/") <= 5}, final.seed)

@@ -1,7 +1,7 @@
 """The runs of a search study: a parent that a later process continues, and a child for every trial."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 from mlflow.exceptions import MlflowException
@@ -13,6 +13,7 @@ from effft.tracking.store import open_client, search_all_runs
 from effft.tracking.tracker import Tracker
 
 TRIAL = "optuna.trial"  # Tag of a child: the number of its trial.
+FORMER = "former final"  # Kind of the final runs of a winner that more trials have replaced.
 
 
 def open_parent(experiment: str, name: str, tags: Mapping[str, str], uri: str, run_id: str) -> MlflowTracker:
@@ -52,10 +53,26 @@ def trial_runs(parent: MlflowTracker) -> dict[int, tuple[str, str]]:
     return {int(run.data.tags[TRIAL]): (run.info.run_id, run.info.status) for run in runs if TRIAL in run.data.tags}
 
 
-def finish_runs(parent: Tracker, run_ids: set[str]) -> None:
-    """Mark final runs as FINISHED whose process died after their last result was kept."""
+def settle_finals(parent: Tracker, roles: Mapping[str, str], made: Collection[str], winner: int) -> None:
+    """Tag final runs with what they are now, and end those whose process died after their last result was kept.
+
+    roles: run id -> 'winner' or 'default'. made: ids of all final runs that the study has made; those of a winner that
+    it had before are no result any more. winner: number of its trial.
+    """
     assert isinstance(parent, MlflowTracker)
-    client = parent.client
-    for run_id in run_ids:
-        if retry(partial(client.get_run, run_id)).info.status != "FINISHED":
+    client, trial = parent.client, {"trial": str(winner)}
+    for run_id in {*roles, *made}:
+        try:
+            run, role, tags = retry(partial(client.get_run, run_id)), roles.get(run_id), dict[str, str]()
+        except MlflowException:  # another store has it
+            continue
+        if role:
+            tags = {"kind": "final", "role": role, "tuned": str(role == "winner").lower()}
+            tags |= trial if role == "winner" else {}
+        elif run.data.tags.get("role") == "winner" and not trial.items() <= run.data.tags.items():
+            tags = {"kind": FORMER}
+        for name, value in tags.items() if run.info.lifecycle_stage == "active" else ():
+            if run.data.tags.get(name) != value:
+                retry(partial(client.set_tag, run_id, name, value))
+        if role and run.info.status != "FINISHED":
             client.set_terminated(run_id, "FINISHED")

@@ -20,6 +20,8 @@ from effft.search.planning import plan_study
 from effft.search.plots import importances
 from effft.search.settings import Settings
 from effft.search.verdict import Verdict, verdict
+from effft.tracking.mlflow_tracker import MlflowTracker
+from effft.tracking.study_runs import settle_finals
 from tests.backbones import save_backbone
 from tests.place import make_place
 
@@ -111,11 +113,11 @@ def test_a_study_end_to_end(search: Callable[..., int], tracking_uri: str, tmp_p
     experiment = client.get_experiment_by_name("effft/agreement")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    trials, finals, (parent,) = (
-        [r for r in runs if r.data.tags["kind"] == kind] for kind in ("trial", "final", "study")
+    trials, finals, former, (parent,) = (
+        [r for r in runs if r.data.tags["kind"] == kind] for kind in ("trial", "final", "former final", "study")
     )
     assert sorted(int(r.data.tags["optuna.trial"]) for r in trials) == [0, 1, 2]
-    assert {r.data.tags["mlflow.parentRunId"] for r in (*trials, *finals)} == {parent.info.run_id}
+    assert {r.data.tags["mlflow.parentRunId"] for r in (*trials, *finals, *former)} == {parent.info.run_id}
     assert {r.info.status for r in runs} == {"FINISHED"}
     assert not any(key.startswith(("in_domain", "ood")) for r in trials for key in r.data.metrics)
     for run in trials:
@@ -123,9 +125,10 @@ def test_a_study_end_to_end(search: Callable[..., int], tracking_uri: str, tmp_p
         assert run.data.metrics["validation/mcc"] == pytest.approx(
             fmean(study.trials[number].user_attrs["measured"]["scores"])
         )
-    made = [(r.data.tags["tuned"], r.data.params["learning_rate"], r.data.params["lora_modules"]) for r in finals]
-    assert len(set(made)) == len(made), "none is made twice; another winner is another run"
-    assert {tuned for tuned, *_ in made} == {"false", "true"}
+    tried = [(r.data.params["learning_rate"], r.data.params["lora_modules"]) for r in (*finals, *former)]
+    assert len(set(tried)) == len(tried), "none is made twice; another winner is another run"
+    assert [r.data.tags["role"] for r in finals if r.data.tags["tuned"] == "true"] == ["winner"]
+    assert len(finals) <= 2, "those of an earlier winner are results no more"
     assert all("in_domain/mcc" in r.data.metrics and "ood/far/mcc" in r.data.metrics for r in finals)
     (version,) = client.search_model_versions("name = 'effft-agreement'")
     assert version.tags["study"] == study.study_name
@@ -141,6 +144,28 @@ def test_a_study_end_to_end(search: Callable[..., int], tracking_uri: str, tmp_p
     assert set(shown) == {"study.html", "verdict.md"}
     files = FileSystemArtifactStore(f"{tmp_path}/optuna.db-artifacts")
     assert files.open_reader(shown["verdict.md"]).read().decode() == kept, "that of the latest end"
+
+
+@pytest.mark.slow
+def test_final_runs_are_tagged_with_what_they_are_now(tracking_uri: str) -> None:
+    client = MlflowClient(tracking_uri=tracking_uri)
+    parent = MlflowTracker.open("effft/dogs", "search", {"kind": "study"}, tracking_uri)
+    old, default, new, later = (
+        parent.child(name, {"kind": "final", "role": role, "tuned": str(role == "winner").lower()}).run_id
+        for name, role in (("old", "winner"), ("default", "default"), ("new", "winner"), ("later", "default"))
+    )
+
+    def told(roles: dict[str, str], trial: int) -> list[tuple[str, str]]:
+        settle_finals(parent, roles, [old, default, new, later, "elsewhere"], trial)
+        tags = [client.get_run(run_id).data.tags for run_id in (old, default, new, later)]
+        return [(one["kind"], one["role"]) for one in tags]
+
+    former, kept = ("former final", "winner"), ("final", "default")
+    assert told({new: "winner", default: "default"}, 2) == [former, kept, ("final", "winner"), kept]
+    assert told({default: "winner"}, 0) == [former, ("final", "winner"), former, kept]
+    assert told({new: "winner", default: "default"}, 2) == [former, kept, ("final", "winner"), kept]
+    assert told({}, 2)[2] == ("final", "winner"), "a seed that is not asked for now is one of the winner's all the same"
+    parent.close()
 
 
 @pytest.mark.slow
