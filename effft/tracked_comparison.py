@@ -81,7 +81,7 @@ def track_comparison(
                 if own := [outcome for _, outcome in sorted(outcomes.items()) if outcome.config.task == task]:
                     by_task.append(_keep_outcomes(job, task, own, parents[task]))
                     show(by_task[-1])
-        if not any(task.failed for task in by_task):
+        if not any(task.failed for task in by_task) and not job.left_out:
             file.remove()
         yield by_task
         for task_outcomes in by_task:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -113,6 +113,11 @@ class ResultsFile:
             self.path.unlink(missing_ok=True)
 
 
+def results_path(keys: Iterable[str]) -> Path:
+    """Where an interrupted comparison keeps its finished runs: another content, another file."""
+    return Path(f"effft-compare-{hashlib.sha256(' '.join(sorted(keys)).encode()).hexdigest()[:12]}.jsonl")
+
+
 def content_key(run: ComparedRun, session: "Session") -> str:
     """16 hex digits over what the numbers of a run depend on; the places of files and models do not count."""
     config = run.config.model_dump_json(exclude={"model", "task", "data_dir", "allow_outside", *DATA_FIELDS})
@@ -124,8 +129,10 @@ class PlannedComparison:
     """The runs of a comparison, checked and ready; `outcomes` works them off.
 
     minutes: what they may take, 0 = no limit. Then they are made in rounds, all rows with the same seeds, and no round
-    but the first begins that would not end in time.
+    but the first begins that would not end in time; left_out: whether one did not.
     """
+
+    left_out = False
 
     def __init__(
         self,
@@ -181,8 +188,8 @@ class PlannedComparison:
 
     @property
     def results_path(self) -> Path:
-        """Where an interrupted comparison keeps its finished runs: another content, another file."""
-        return Path(f"effft-compare-{hashlib.sha256(' '.join(self.keys).encode()).hexdigest()[:12]}.jsonl")
+        """Where its finished runs are kept until all are."""
+        return results_path(self.keys)
 
     def describe(self, task: str) -> tuple[str, dict[str, str], dict[str, object]]:
         """Name, tags and parameters of the tracked run of one task."""
@@ -253,7 +260,8 @@ class PlannedComparison:
             begun = str(numbers[seeds]) in file.spent  # by a process that did not end it
             start = ends[-2] if begun and numbers[seeds] == len(ends) - 2 else clock()
             if numbers[seeds] and not begun and start + longest > 60 * self.minutes:
-                say(f"the minutes are over after {numbers[seeds]} of {len(numbers)} rounds of seeds, in every row.")
+                self.left_out, done = True, f"{numbers[seeds]} of {len(numbers)} rounds of seeds, in every row"
+                say(f"the minutes are over after {done}; the same command goes on with more --minutes.")
                 return
             yield numbers[seeds], list(group)
             longest = max(longest, clock() - start)

@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 
 from effft.config import Amount, TrackingTarget, make_config
 from effft.errors import EffftError, InputError
 from effft.evaluation.metric_keys import ood_sets
 from effft.progress import ProgressCallback
-from effft.runs.compare import Outcome, PlannedComparison, ResultsFile
+from effft.runs.compare import Outcome, PlannedComparison, ResultsFile, results_path
 from effft.runs.experiment import Result
 from effft.runs.grid import ComparedRun, Comparison, Grid, RunRow, told_apart
 from effft.runs.session import Session
@@ -29,9 +30,6 @@ class TunedComparison:
     the studies. minutes: what all of it may take, in equal parts for every study and for what is not tuned; 0 = no
     limit. workers: trials, and runs of what is not tuned, at the same time.
     """
-
-    results_path = None
-    """Optuna's storage and the studies' own memory continue an interrupted comparison."""
 
     def __init__(
         self,
@@ -84,6 +82,17 @@ class TunedComparison:
         self.studies.append((row, plan))
         self.tasks[str(row.values["task"])] = plan.task
         return True
+
+    @property
+    def results_path(self) -> Path:
+        """Where the runs with nothing to tune are kept; those of studies are in Optuna's storage."""
+        studies = (json.dumps([plan.name, plan.signature], sort_keys=True) for _, plan in self.studies)
+        return results_path([*self.untuned.keys, *studies])
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the time was over for runs with nothing to tune."""
+        return self.untuned.left_out
 
     def announcement(self) -> str:
         """How many studies, trials and final runs there are."""

@@ -239,6 +239,16 @@ def test_the_minutes_of_a_round_that_was_killed_count(place: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_rounds_that_were_left_out_are_made_with_more_minutes(place: Path, tracking_uri: str, tmp_path: Path) -> None:
+    command = [*words(place, "probe,zero_shot", "--data-seeds", "2"), "--tracking-uri", tracking_uri]
+    for minutes, made in (("1e-6", 2), ("1e-6", 2), ("60", 3)):
+        assert run_command_line([*command, "--minutes", minutes]) == 0
+        runs = tracked_runs(tracking_uri)
+        assert (len(runs["comparison"]), len(runs["run"])) == (1, made)
+        assert bool(list(tmp_path.glob("effft-compare-*"))) == (made == 2)
+
+
+@pytest.mark.slow
 def test_minutes_leave_whole_rounds_of_seeds(place: Path, tmp_path: Path) -> None:
     runs = planned(place, "probe", "zero_shot", "lora", seeds=2, data_seeds=2).runs
     file = ResultsFile(tmp_path / "results.jsonl")

@@ -7,10 +7,13 @@ import pytest
 from mlflow import MlflowClient
 
 from effft.cli.exit_codes import run_command_line
+from effft.config import TrackingTarget
 from effft.errors import InputError
 from effft.progress import silent
+from effft.runs.compare import ResultsFile
 from effft.runs.grid import Comparison
 from effft.search.tuned import TunedComparison
+from effft.tracking.tracker import MemoryTracker
 from tests.backbones import save_backbone
 
 WORDS = (
@@ -74,6 +77,25 @@ def test_rows_that_differ_in_settings_or_models_have_studies_and_names_of_their_
         TunedComparison(Comparison.model_validate({"grids": [listed | {"pairs": 2}]}), 2, silent, print)
     with pytest.raises(InputError, match="leave pairs, demo_seeds and order_seeds out"):
         TunedComparison(Comparison.model_validate({"grids": [listed | {"order_seeds": 2}]}), 2, silent, print)
+
+
+@pytest.mark.slow
+def test_runs_with_nothing_to_tune_are_not_made_again(
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = {"evaluation_limit": 8, "bootstrap": 0, "model": backbone, "calibration": "none", "label_score": "first"}
+    grid = {"strategies": ["zero_shot"], "per_label": [4, 8], "seeds": 1, "settings": small}
+    given = Comparison.model_validate({"grids": [grid]})
+    first, second = (TunedComparison(given, 2, silent, print) for _ in range(2))
+    parents = [dict.fromkeys(job.tasks, MemoryTracker()) for job in (first, second)]
+    half = first.outcomes(parents[0], TrackingTarget(disabled=True), ResultsFile(first.results_path), silent)
+    next(half)
+    half.close()  # as Ctrl-C does
+    found = list(second.outcomes(parents[1], TrackingTarget(disabled=True), ResultsFile(second.results_path), silent))
+    assert (len(found), [len(p.children) for own in parents for p in own.values()]) == (2, [1, 1])
+    other = Comparison.model_validate({"grids": [grid | {"per_label": [4]}]})
+    assert TunedComparison(other, 2, silent, print).results_path != first.results_path
 
 
 @pytest.mark.parametrize(
