@@ -149,11 +149,17 @@ def _holds_texts(values: Sequence[Any]) -> bool:
 
 
 def same_columns(
-    table: Table, columns: Sequence[str], label: LabelColumns, labels: Sequence[str], may_lack_labels: bool = False
+    table: Table,
+    columns: Sequence[str],
+    label: LabelColumns,
+    labels: Sequence[str],
+    notes: list[str],
+    may_lack_labels: bool = False,
 ) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, Any]]:
     """The columns of another file: those of the same name, or else of the usual ones; its labels must be known.
 
-    There is no column of labels where there need not be one.
+    There is no column of labels where there need not be one, nor where no row has one. notes: gets a sentence where
+    some rows have none.
     """
     same = set(columns) <= set(table.columns)
     texts = tuple(columns) if same else _texts_named(table, ())
@@ -169,13 +175,18 @@ def same_columns(
         return texts, (), {}
     if missing and not other:
         raise InputError(f"{table.origin}: no column {missing[0]!r} with the labels; it has: {listed(table.columns)}.")
-    empty = 0
+    empty = rows = 0
     for row in table:
         words = own.read(table, row)
-        empty += words is None
+        empty, rows = empty + (words is None), rows + 1
         for word in (word for word in words or () if word not in labels):
             raise InputError(
                 f"{table.place(row)}: label {word!r} is not among those of --data: {listed(labels)}."
                 f"{nearest(word, labels)} Add rows of it there, or remove it here."
             )
+    if empty == rows and may_lack_labels:
+        return texts, (), {}
+    if empty == rows:
+        raise InputError(f"{table.origin}: no row has a label in column {own.names[0]!r}; add labels, or leave it out.")
+    notes += [f"{empty:,} rows of {table.origin} lack a label and are left out."] if empty else []
     return texts, own.names, {"drop": [""]} if empty else {}

@@ -89,11 +89,11 @@ def task_from_data(settings: TaskSettings) -> Task:
         record["unlabelled"] = train.source | _reading(fields, columns, (), {}) | {"where": {label.names[0]: [""]}}
         notes.append(f"{empty:,} rows of {train.table.origin} have no label; a distilled student can learn from them.")
     if test := _test_place(settings, train, folder, label, labels):
-        record["in_domain"] = test.source | _reading(fields, *same_columns(test.table, columns, label, labels))
+        record["in_domain"] = test.source | _reading(fields, *same_columns(test.table, columns, label, labels, notes))
     ood: dict[str, Any] = {}
     for address in filter(None, (part.strip() for part in settings.ood.split(","))):
         place = _open(data_address(address), folder, "ood", "test")
-        read = same_columns(place.table, columns, label, labels, may_lack_labels=True)
+        read = same_columns(place.table, columns, label, labels, notes, may_lack_labels=True)
         ood[_free(place.name, ood)] = place.source | _reading(fields, *read)
     try:
         task = Task.model_validate(record | ({"ood": ood} if ood else {}), context={"allow_outside": True})

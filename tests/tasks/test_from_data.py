@@ -231,6 +231,18 @@ def test_files_without_labels(tmp_path: Path) -> None:
     assert "label: none" in (tmp_path / "task.yaml").read_text()
 
 
+def test_other_files_that_lack_labels_say_so(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.csv", {"text": texts(6), "label": ["x", "y"] * 3})
+    half = write(tmp_path / "half.csv", {"text": texts(4), "label": ["x", "", "y", ""]})
+    none = write(tmp_path / "none.csv", {"text": texts(3), "label": [""] * 3})
+    task = made(data, test=str(half), ood=f"{half},{none}")
+    assert sum("2 rows of" in note and "lack a label and are left out" in note for note in task.notes) == 2
+    assert [e.label for e in read_split(task, "in_domain").examples] == [0, 1]
+    assert [e.label for e in read_split(task, "ood/none").examples] == [UNLABELLED] * 3
+    with pytest.raises(InputError, match=r"none.csv: no row has a label in column 'label'"):
+        made(data, test=str(none))
+
+
 def test_rows_that_lack_one_of_several_labels_are_left_out_and_every_split_can_be_read(tmp_path: Path) -> None:
     flags = {"a": ["1", "0", "1", "0", "1", "0"], "b": ["0", "1", "1", "0", "", ""]}
     task = made(write(tmp_path / "a.csv", {"text": texts(6), **flags}), label="a,b", test="")
