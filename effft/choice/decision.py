@@ -67,9 +67,10 @@ def fitting(ledger: Measurements, plan: ChoicePlan, say: Say) -> tuple[list[Arm]
     for candidate in plan.candidates:
         ledger.progress(f"estimate {candidate.label}", 0, 0)
         make = partial(needs, candidate, fold, skeletons)
-        if ledger.spent > ESTIMATES * plan.limits.seconds:
-            make = partial(dict, refused="no time was left to estimate it")
-        estimates[candidate.name] = ledger.once(f"estimate/{candidate.name}", make)
+        late = ledger.spent > ESTIMATES * plan.limits.seconds  # which is not kept: with more minutes there is time
+        estimates[candidate.name] = (
+            {"refused": "no time was left to estimate it"} if late else ledger.once(f"estimate/{candidate.name}", make)
+        )
     sizes = {c.config.model: estimates[c.name].get("parameters", 0.0) for c in plan.candidates if not c.control}
     device = resolve_device(plan.study.config.device)
     # Every model is loaded with and without its LM head, in fp32; one of the two stands in memory already.

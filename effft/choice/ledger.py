@@ -22,6 +22,8 @@ from effft.search.settings import StudyPlan
 from effft.search.spaces import decoded
 from effft.search.storage import StoredStudy
 
+LATE = "it did not end within the minutes"
+
 
 @dataclass(eq=False)
 class Arm:
@@ -108,33 +110,35 @@ class Ledger:
 
         def guard(stage: str, done: int, total: int) -> None:
             if self.now() > limit:
-                raise RunError("it did not end within the minutes")
+                raise RunError(LATE)
 
         return guard
 
     def measure(self, arm: Arm, unit: Unit, limit: float) -> None:
         """Measure an arm on a unit; a failure takes it out of the race.
 
-        limit: seconds of the choice after which the training is cut off.
+        limit: seconds of the choice after which the training is cut off; one that was cut off earlier is made again.
         """
         candidate, (seed, fold) = arm.candidate, unit
         values: dict[str, object] = {
             "strategy": candidate.name, "tuned": "yes" if candidate.tuned else "no", "seed": seed, "fold": fold,
         }  # fmt: skip
         trial = self._known.get(tuple(values.values()))
-        if trial is None:
+        if trial is None or trial.user_attrs.get("cut", limit) < limit:
             begun = time.monotonic()
             found = self._train(candidate, unit, limit)
             now, took = self.now(), time.monotonic() - begun
             notes = {
                 "measured": {"resources": found.resources, "answers": found.answers, "seconds": took}, "spent": now,
             }  # fmt: skip
-            notes |= {"failure": found.failure.removeprefix("RunError: ")} if found.failure else {}
+            failure = found.failure.removeprefix("RunError: ")
+            notes |= ({"failure": failure} if failure else {}) | ({"cut": limit} if failure == LATE else {})
             score = None if found.failure else found.value
             trial = self.stored.record(self.plan.space, values, score, took, **notes)
             self._mark = time.monotonic()
-        self.spent = trial.user_attrs["spent"]
         measured = trial.user_attrs["measured"]
+        # More minutes may have made steps before this one that its own clock does not know.
+        self.spent = max(trial.user_attrs["spent"], self.spent + measured["seconds"])
         arm.add(unit, trial.value, measured, trial.user_attrs.get("failure", ""))
 
     def _train(self, candidate: Candidate, unit: Unit, limit: float) -> JobResult:
@@ -156,8 +160,8 @@ class Ledger:
         if name not in self.stored.results:
             value = make()
             self.stored.keep(name, {"value": value, "spent": self.now()})
-            self.spent, self._mark = self.stored.results[name]["spent"], time.monotonic()
-        self.spent = self.stored.results[name]["spent"]
+            self._mark = time.monotonic()
+        self.spent = max(self.spent, self.stored.results[name]["spent"])
         return self.stored.results[name]["value"]
 
     def add_earlier(self, seconds: float) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from mlflow import MlflowClient
 
 from effft.choice.answer import Judged, chosen, judge
 from effft.choice.candidates import Candidate, limits_of
-from effft.choice.ledger import Arm
+from effft.choice.decision import fitting
+from effft.choice.ledger import Arm, Ledger
 from effft.choice.plan import plan_choice
 from effft.choice.posterior import Pooled, Unit
 from effft.choice.race import FINALISTS, race
@@ -35,7 +37,7 @@ from effft.evaluation.cross_validation import evaluate_out_of_fold
 from effft.evaluation.outcomes import outcomes_of
 from effft.progress import ProgressCallback, silent
 from effft.runs.session import Session
-from effft.search.storage import open_study
+from effft.search.storage import StoredStudy, open_study
 from effft.tasks.task import Task
 from tests.backbones import save_backbone
 from tests.reliability.lives import life, wait
@@ -354,6 +356,36 @@ def test_a_parameter_goes_to_those_that_compare_gives_it(backbone: str, tmp_path
     assert {one.config.strategy for one in found if one.config.shots} == {"icl"}
     with pytest.raises(InputError, match="none of the strategies that can be chosen has the parameter 'temperature'"):
         plan_choice({**given, "temperature": 2}, [backbone], limits_of("1"), "", Session())
+
+
+@pytest.mark.slow
+def test_more_minutes_have_time_for_what_had_none(backbone: str, tmp_path: Path) -> None:
+    given = {"data": str(write_rows(tmp_path / "rows.csv", {"yes": 12, "no": 12})), "label_words": "no,are"}
+    given |= {"epochs": "1", "precision": "fp32"}
+    session, said, unit = Session(), list[str](), (0, 0)
+    short, ample = (plan_choice(given, [backbone], limits_of(m), "", session) for m in ("0.0001", "600"))
+    arm, again = (Arm(one, 1.0) for one in [one for one in ample.candidates if one.name == "lora"] * 2)
+
+    def ledger_of(stored: StoredStudy) -> Ledger:
+        return Ledger(stored, ample.study, session, time.monotonic(), silent)
+
+    with open_study(f"sqlite:///{tmp_path}/optuna.db", ample.study) as stored:
+        ledger = ledger_of(stored)
+        with suppress(InputError):  # where the first ones do not fit either
+            fitting(ledger, short, said.append)
+        assert any("no time was left to estimate it" in line for line in said)
+        ledger.measure(arm, unit, 0.0)
+        assert (arm.failure, arm.scores) == ("it did not end within the minutes", {})
+    with open_study(f"sqlite:///{tmp_path}/optuna.db", ample.study) as stored:
+        ledger = ledger_of(stored)
+        assert not any("no time" in reason for reason in fitting(ledger, ample, said.append)[1].values())
+        spent = ledger.spent
+        ledger.measure(again, unit, 1e9)
+        assert again.scores.keys() == {unit}
+        assert ledger.spent > spent
+        kept = stored.trials[-1]
+        ledger_of(stored).measure(again, unit, 2e9)
+        assert stored.trials[-1] is kept, "what was measured is not measured again"
 
 
 @pytest.mark.parametrize("counts", [{"yes": 12}, {"yes": 12, "no": 1}])
