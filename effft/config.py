@@ -26,7 +26,7 @@ class TaskSettings(Settings):
     """The task, the draw of examples, and the seeds."""
 
     task: str = "agreement"
-    """Task name (`effft tasks` lists them), or the path of a task file (.yaml)."""
+    """Task name (`effft tasks` lists them), or the path of a task file (.yaml) or of data."""
     data: str = ""
     """A file of labelled rows instead of a task: csv, tsv, txt, jsonl, parquet, also .gz, or a data set of the hub."""
     text: str = ""
@@ -139,7 +139,7 @@ class PartSettings(Settings):
     lora_plus: types.Scale | None = None
     """Learning rate of LoRA's B over that of its A (LoRA+; 16 is usual)."""
     peft_type: types.PeftType | None = None
-    """Type of adapter, by peft's name: ia3, vera, prompt_tuning, ..."""
+    """Type of adapter, by peft's name, such as ia3, vera or prompt_tuning."""
     peft_options: types.JsonObject | None = None
     """Options of the adapter as JSON, by peft's names: '{"r": 8}'."""
     peft_config: str | None = None

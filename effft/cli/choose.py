@@ -22,7 +22,7 @@ SHARED = tuple(name for name in FIELDS if name not in (*PART_FIELDS, "log_model"
         Option("models", "Models to choose from, comma-separated  [default: --model]"),
         Option("study", "Name of the study in the storage  [default: task/choose/rows/models/seeds]"),
         Option("storage", "Optuna storage, any SQLAlchemy URL", "sqlite:///optuna.db"),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print the answer as JSON."),
+        Option("json", "Print the answer as JSON", False, is_flag=True),
         *(option(name) for name in (*SHARED, "label_words")),
         *tracking_options(),
     ],
@@ -38,7 +38,7 @@ def choose(
     models: str,
     study: str,
     storage: str,
-    as_json: bool,
+    json: bool,
     target: TrackingTarget,
     **given: Any,
 ) -> None:
@@ -59,7 +59,7 @@ def choose(
             tracking_uri=target.uri, experiment=target.experiment, no_tracking=target.disabled, began=began,
             progress=progress, **values,
         )  # fmt: skip
-    if as_json:
+    if json:
         print_json(answer.json())
         return
     print_table(answer.table.heads, answer.table.rows, answer.table.left)

@@ -9,7 +9,7 @@ from effft.tasks.task import load_task
 
 @click.command(
     cls=Command,
-    params=[click.Argument(["tasks"], nargs=-1), option("model"), option("revision")],
+    params=[click.Argument(["tasks"], nargs=-1), option("model", has_default=False), option("revision")],
     epilog=examples("effft fetch cola mnli --model facebook/opt-125m", "effft fetch agreement"),
 )
 def fetch(tasks: tuple[str, ...], model: str | None, revision: str | None) -> None:

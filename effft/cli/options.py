@@ -90,11 +90,12 @@ class Option(click.Option):
     def __init__(
         self, name: str, help: str, default: Any = "", section: str = "Options", *, also: str = "", **more: Any
     ) -> None:
+        if is_switch := more.pop("is_flag", False):  # it may have a value, as MLflow gives one: -P json=true
+            more |= {"is_flag": False, "flag_value": "true", "type": bool, "metavar": ""}
         kind = more.get("type", str if default is None else type(default))
         numbers = {int: "INT", click.IntRange: "INT", float: "FLOAT", str: "TEXT"}
-        if not more.get("is_flag"):
-            more.setdefault("metavar", numbers.get(kind) or numbers.get(type(kind)))
-        shown = default not in ("", None) and not more.get("is_flag")
+        more.setdefault("metavar", numbers.get(kind) or numbers.get(type(kind)))
+        shown = default not in ("", None) and not is_switch
         default = spell(default) if more.get("type") is bool else default
         spelt = [flag(word) for word in (name, also) if word]
         super().__init__([*spelt, name], help=help, default=default, show_default=shown, **more)
@@ -131,13 +132,13 @@ def default_of(name: str, strategy: Strategy | None = None) -> Any:
     return RunConfig.model_fields[name].default
 
 
-def option(name: str, strategy: Strategy | None = None, hidden: bool = False) -> Option:
+def option(name: str, strategy: Strategy | None = None, hidden: bool = False, has_default: bool = True) -> Option:
     """One field as an option. Values stay strings: `make_config` checks them all at once."""
     default = default_of(name, strategy)
     text = str(RunConfig.model_fields[name].description).removesuffix(".")
     if metavar(name) == MANY:
         text += f" ({', '.join(choices(name))})"
-    shown = "" if default is None or default == "" else f"  [default: {spell(default)}]"
+    shown = "" if default in (None, "") or not has_default else f"  [default: {spell(default)}]"
     complete: dict[str, Any] = {"shell_complete": _complete_files} if name in FILE_FIELDS else {}
     return Option(
         name,
@@ -200,10 +201,10 @@ def tracking_uri_option() -> Option:
     )
 
 
-def tracking_options() -> list[Option]:
-    """Where the runs of a command are kept."""
+def tracking_options(experiment: str = "effft/<task>") -> list[Option]:
+    """Where the runs of a command are kept; experiment: the usual one."""
     return [
         tracking_uri_option(),
-        Option("experiment", "MLflow experiment  [default: effft/<task>]", section=TRACKING),
+        Option("experiment", f"MLflow experiment  [default: {experiment}]", section=TRACKING),
         Option("no_tracking", "Keep nothing; print the numbers only", False, TRACKING, is_flag=True),
     ]

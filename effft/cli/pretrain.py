@@ -21,7 +21,7 @@ FLUSH_EVERY = 50  # Steps between two writes to the tracking store.
         Option("recipe", "Recipe file (.yaml)  [default: the recipe of tiny-lm]"),
         Option("seed", "Seed of weights and text", 0, type=click.IntRange(0)),
         Option("save_every", "Steps between two saves", 200, type=click.IntRange(1)),
-        *tracking_options(),
+        *tracking_options(EXPERIMENT),
     ],
     epilog=examples(
         "effft pretrain",

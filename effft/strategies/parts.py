@@ -1,7 +1,7 @@
 """The choices on three of the four axes; those of what trains are in `effft.strategies.trainable_parts`.
 
 Every part is a small record. Its fields are the parameters a user may set (`rank=4`); each is also a field of
-`effft.config.RunConfig`, a command-line flag and an MLproject parameter of the strategies that hold the part.
+`effft.config.RunConfig` and a command-line flag of the strategies that hold the part.
 """
 
 from collections.abc import Mapping

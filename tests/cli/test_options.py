@@ -6,9 +6,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from effft.cli.app import app
+from effft.cli.app import COMMANDS, app
 from effft.cli.compare import again, compare
-from effft.cli.options import COMMON_FIELDS, FIELDS, choices, fields_of, flag, metavar
+from effft.cli.options import COMMON_FIELDS, FIELDS, Option, choices, fields_of, flag, metavar
 from effft.cli.run import COMPOSED, command_for, joinable, run
 from effft.config import TRAINING_FIELDS
 from effft.strategies.strategy import NAMED, compose
@@ -47,12 +47,27 @@ def test_help_has_every_flag_and_examples(name: str) -> None:
         (["run", "adaptive", "--help"], ["--train-embeddings true|false", "[default: false]"]),
         (["run", "--help"], [*NAMED, "lora+pbft"]),
         (["compare", "--help"], ["--strategies", "--data-seeds", "--rank INT", "--teacher-shots INT"]),
+        (["pretrain", "--help"], ["[default: effft/pretraining]"]),
         (["--help"], ["run", "compare", "pretrain", "Examples"]),
     ],
 )
 def test_help_says(arguments: list[str], fragments: list[str]) -> None:
     output = " ".join(CliRunner().invoke(app, arguments).output.split())
     assert [f for f in fragments if " ".join(f.split()) not in output] == []
+
+
+def test_what_is_fetched_has_no_default() -> None:
+    assert "[default:" not in CliRunner().invoke(app, ["fetch", "--help"]).output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_flag_without_a_value_may_have_one_as_mlflow_gives_it(name: str) -> None:
+    command = app.get_command(click.Context(app), name)
+    switches = [o for o in command.params if isinstance(o, Option) and o.flag_value == "true"]
+    for option in switches:
+        for value, meant in (((), True), (("true",), True), (("false",), False), (("",), False)):
+            with command.make_context(name, [option.opts[0], *value], resilient_parsing=True) as context:
+                assert context.params[option.name] is meant
 
 
 def test_composed_strategies_have_the_parameters_of_their_parts() -> None:
