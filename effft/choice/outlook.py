@@ -96,7 +96,7 @@ def outlook(ledger: Ledger, plan: ChoicePlan, best: Arm, judged: Sequence[Judged
         for one in sets:
             share = f"{100 * max(one.pairs.values()):.0f} % of the {len(one.rows):,} texts of {one.name}"
             found.append(
-                f"What is within noise differs on up to {share}: no score here says which is right there; "
-                "disagreement.csv of the run has those to label next."
+                f"What is within noise differs on up to {share}: no score here says which is right there"
+                + ("; disagreement.csv of the run has those to label next." if parent.run_id else ".")
             )
     return found

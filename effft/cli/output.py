@@ -1,6 +1,7 @@
 """What a command prints: tables and the panel of a run on stdout, progress on stderr."""
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -65,7 +66,7 @@ def print_outcomes(compared: "TaskOutcomes") -> None:
         table = one.table()
         console().print(f"{table.caption}:", markup=False)
         console().print(_rich_table(table, 2))
-    if compared.disagreements:
+    if compared.disagreements and compared.parent.run_id:
         console().print("disagreement.csv of the run has the texts that are worth a label.", markup=False)
 
 
@@ -154,7 +155,7 @@ def summary_lines(result: "Result", run_id: str, view: str) -> list[tuple[str, s
     lines += [("note", note) for note in result.notes]
     if not run_id:
         return lines
-    follow = f"effft register {run_id}" if config.log_model else f"effft report --task {config.task}"
+    follow = f"effft register {run_id}" if config.log_model else f"effft report --task {shlex.quote(config.task)}"
     return [*lines, ("run id", run_id), ("view", view), ("next", follow)]
 
 

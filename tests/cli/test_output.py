@@ -13,16 +13,22 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from effft.cli.exit_codes import run_command_line
-from effft.cli.output import SECONDS_BETWEEN_LINES, Progress, summary_lines
+from effft.cli.output import SECONDS_BETWEEN_LINES, Progress, print_outcomes, summary_lines
 from effft.cli.tracking import store_in_use, ui_line
 from effft.config import make_config
+from effft.reports.disagreement import Disagreement
+from effft.reports.results import outcomes_table
+from effft.runs.compare import Outcome
 from effft.runs.experiment import Result
+from effft.tracked_comparison import TaskOutcomes
+from effft.tracking.tracker import MemoryTracker
 
 
 class Clock:
@@ -120,6 +126,16 @@ def test_the_panel_has_the_numbers() -> None:
     assert (lines["run id"], lines["view"]) == ("5f3a", "effft ui")
     assert lines["next"] == "effft report --task agreement"
     assert "run id" not in dict(summary_lines(result, "", ""))
+    elsewhere = replace(result, config=make_config({"data": "my rows.csv"}))
+    assert dict(summary_lines(elsewhere, "5f3a", "effft ui"))["next"] == "effft report --task 'my rows.csv'"
+
+
+@pytest.mark.parametrize("run_id", ["", "5f3a"])
+def test_a_file_is_named_only_where_it_is_kept(run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table = outcomes_table([Outcome(one_result().config, one_result())])
+    pairs = Disagreement("ood/films", (1,), {"icl": [["good"]], "lora": [["bad"]]})
+    print_outcomes(TaskOutcomes("reviews", MemoryTracker(run_id=run_id), (), table, [pairs]))
+    assert ("disagreement.csv" in capsys.readouterr().out) == bool(run_id)
 
 
 @pytest.mark.parametrize(
