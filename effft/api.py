@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from effft.adapted_model import Adaptation, AdaptedModel
-from effft.config import TRAINING_FIELDS, RunConfig, TrackingTarget, make_config
+from effft.config import RunConfig, TrackingTarget, make_config
 from effft.data.files import write_jsonl
 from effft.errors import InputError
 from effft.progress import ProgressCallback, say, silent
@@ -21,7 +21,7 @@ from effft.runs.grid import comparison_of
 from effft.runs.plan import check_saved, prepare
 from effft.runs.session import Session
 from effft.spellings import DATA_FILE, data_address
-from effft.strategies.strategy import compose
+from effft.strategies.strategy import check_trains, compose
 from effft.tasks.from_data import task_name
 from effft.tracking import check_target, open_tracker
 from effft.tracking.tracker import Tracker, tracked
@@ -62,14 +62,12 @@ def adapt(
     Raises:
         InputError: anything that the command line would refuse, in the same sentence.
     """
-    composed = compose(strategy)
-    if idle := [n for n in TRAINING_FIELDS if flags.get(n) not in (None, "") and not composed.trains]:
-        raise composed.without_meaning(idle[0])
+    check_trains([compose(strategy)], [name for name, value in flags.items() if value not in (None, "")])
     place = tempfile.TemporaryDirectory(prefix="effft-adapted-")
     with tempfile.TemporaryDirectory(prefix="effft-data-") as rows:
         config = make_config({**_spelled(flags), **data_flags(data, test, ood, Path(rows), name), "strategy": strategy})
         target = TrackingTarget(tracking_uri, experiment, no_tracking)
-        check_target(target)
+        check_target(target, config.log_model)
         result, tracker = track_run(config, target, keep=Path(place.name) / "saved")
     return Adaptation(result, tracker.run_id, place)
 
@@ -142,7 +140,7 @@ def compare(
         tracking_uri: As for `adapt`.
         experiment: As for `adapt`.
         no_tracking: As for `adapt`.
-        **flags: Every other flag of `effft compare --help`: `per_label=[8, 32]`, `model=...`.
+        **flags: Every flag of a run: `per_label=[8, 32]`, `model=...`.
 
     Returns:
         A row for each strategy and number of examples, best in domain first, as in the table of `effft compare`: the
@@ -162,8 +160,9 @@ def compare(
         given |= {"seeds": seeds, "data_seeds": data_seeds, "demo_seeds": demo_seeds}
         chosen = comparison_of(preset, ",".join(_names(strategies)), **given)
         target = TrackingTarget(tracking_uri, experiment, no_tracking)
-        check_target(target)
-        job = PlannedComparison(chosen.runs(), workers, Session())
+        runs = chosen.runs()
+        check_target(target, any(run.config.log_model for run in runs))
+        job = PlannedComparison(runs, workers, Session())
         with track_comparison(job, target, lambda compared: None) as found:
             frames = [task.table.frame().assign(task=task.name) for task in found]
     table = pd.concat(frames, ignore_index=True)
@@ -222,6 +221,8 @@ def choose(
 
     if "strategy" in flags:
         raise InputError("strategy: a choice is among all of them; leave it out, or take effft.adapt.")
+    if own := {"log_model", "cross_validation"} & flags.keys():
+        raise InputError(f"{min(own)}: a choice decides this itself; leave it out.")
     began, limits = began or time.monotonic(), limits_of(minutes, memory, latency)
     with tempfile.TemporaryDirectory(prefix="effft-data-") as rows:
         given = {**_spelled(flags), **data_flags(data, test, ood, Path(rows), name)}

@@ -16,13 +16,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from effft.adapted_model import Adaptation, Rows
 from effft.api import track_run
-from effft.config import DATA_FIELDS, RunConfig, TrackingTarget, make_config
+from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, RunConfig, TrackingTarget, make_config
 from effft.data.files import write_jsonl
 from effft.errors import InputError, nearest
+from effft.strategies.strategy import check_trains, compose
 
-DATA = ("task", "data_dir", "allow_outside", *DATA_FIELDS)
-OPTIONS = tuple(name for name in RunConfig.model_fields if name not in ("strategy", "model", "seed", *DATA))
-"""Flags of a run that a classifier takes; the data come with `fit`."""
+DATA = ("task", "data_dir", "allow_outside", *DATA_FIELDS, *DIFFICULTY_FIELDS)
+OWN = ("strategy", "model", "seed", "log_model")
+OPTIONS = tuple(name for name in RunConfig.model_fields if name not in (*OWN, *DATA))
+"""Flags of a run that a classifier takes; the data come with `fit`, and nothing is tracked."""
 
 LARGEST_SEED = 2**31 - 1
 
@@ -37,7 +39,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit
         strategy: Name, or parts joined by '+'.
         model: Pre-trained model: tiny-lm (built in), a hub id, or a local folder.
         random_state: Seed of new parameters, dropout and the order of examples: a number, a RandomState, or None.
-        **options: Every other flag of `effft run STRATEGY --help` that does not name data, such as `epochs=5`.
+        **options: Every other flag of `effft run STRATEGY --help` but those of data and tracking, such as `epochs=5`.
 
     Attributes:
         classes_: The labels, sorted.
@@ -91,6 +93,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit
             rows = frame.assign(label=[names[number] for number in numbers])
             values = {"rows": "all", "cross_validation": "none", "bootstrap": 0, "seed": _seed(self.random_state)}
             given = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
+            check_trains([compose(self.strategy)], given)
             if "per_label" in given:
                 del values["rows"]
             values |= {"text": ",".join(frame.columns), "label": "label", **given, "strategy": self.strategy}

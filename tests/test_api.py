@@ -82,6 +82,10 @@ def test_what_the_command_line_refuses_is_refused(place: Path) -> None:
         effft.adapt("icl", place / "train.csv", epochs=3, rank=None, model=str(place / "llama"), no_tracking=True)
     with pytest.raises(InputError, match="strategy: a choice is among all of them"):
         effft.choose(place / "train.csv", strategy="icl", minutes=0.001, model=str(place / "llama"), no_tracking=True)
+    with pytest.raises(InputError, match="log_model: a choice decides this itself"):
+        effft.choose(place / "train.csv", log_model=True, minutes=1, model=str(place / "llama"), no_tracking=True)
+    with pytest.raises(InputError, match="log_model=true: without tracking no model is kept"):
+        effft.compare("lora", place / "train.csv", log_model=True, model=str(place / "llama"), no_tracking=True)
     with pytest.raises(AttributeError):
         _ = effft.adopt
 

@@ -86,6 +86,10 @@ def test_what_is_wrong_is_said(llama: str) -> None:
             Classifier().fit(TEXTS, pd.Series([*LABELS[:-1], nothing], dtype=object))
     with pytest.raises(InputError, match="calibration=batch: a saved model keeps that of"):
         Classifier("icl", llama, calibration="batch", label_words="No,Yes", shots=2).fit(TEXTS, LABELS)
+    with pytest.raises(InputError, match="'icl' trains nothing, so --epochs has no meaning"):
+        Classifier("icl", llama, epochs=5).fit(TEXTS, LABELS)
+    with pytest.raises(InputError, match="unknown parameter 'log_model'"):
+        Classifier(log_model=True)
     with pytest.raises(InputError, match="rank=0: must be at least 1"):
         Classifier(rank=0).fit(TEXTS, LABELS)
 

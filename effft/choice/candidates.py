@@ -89,8 +89,8 @@ def candidates(values: Mapping[str, Any], models: Sequence[str], session: Sessio
     """
     entries = read_values(PORTFOLIO, "portfolio")
     raced = [compose(str(entry["strategy"])) for entry in entries if entry["strategy"] not in CONTROLS]
-    for key in values:
-        if key in PART_FIELDS and not holders(key, raced):
+    for key, value in values.items():
+        if key in PART_FIELDS and value not in (None, "") and not holders(key, raced):
             raise InputError(f"none of the strategies that can be chosen has the parameter {key!r}; leave it out.")
     last = [model.rstrip("/").rpartition("/")[2] for model in models]
     shown = dict(zip(models, last if len({*last}) == len(models) else models, strict=True))

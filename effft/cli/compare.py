@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from effft.cli.options import FIELDS, Command, Option, examples, option, tracking_options
+from effft.cli.options import FIELDS, Command, Option, examples, option, spell, tracking_options
 from effft.config import TrackingTarget
 from effft.disk import written_whole
 from effft.errors import EffftError, InputError, positive
@@ -26,20 +26,24 @@ if TYPE_CHECKING:
     from effft.tracked_comparison import TaskOutcomes
 
 
+TRIALS = 20
+
+
 def compare_strategies(
     tuned: bool,
-    trials: int,
+    trials: int | None,
     minutes: str,
     workers: int,
     out: str,
-    as_json: bool,
+    json: bool,
     target: TrackingTarget,
     **given: Any,
 ) -> None:
     """Run several strategies on the same few-shot examples, and print one table: scores, gap, memory, time.
 
-    A preset, or a file of your own, names tasks, strategies, seeds and settings; flags replace what it says. The same
-    command continues a comparison that was interrupted.
+    A preset, or a file of your own, names tasks, strategies, seeds and settings; flags replace what it says, and the
+    defaults below are for what it does not say. The same command continues a comparison that was interrupted, unless
+    nothing is tracked.
     """
     from effft.cli.output import Progress
     from effft.runs.grid import comparison_of
@@ -47,21 +51,23 @@ def compare_strategies(
     from effft.tracking import check_target
 
     limit = positive("minutes", minutes) if minutes else 0.0
+    if trials and not tuned:
+        raise InputError(f"trials={trials}: counts with --tuned true only; leave it out.")
     comparison = comparison_of(**given)
     if Path(out).is_file():
         raise InputError(f"out={out}: this is a file; name a folder (flag --out).")
-    check_target(target)
+    check_target(target, any(run.config.log_model for run in comparison.runs()))
     with Progress() as progress:
         job: TunedComparison | PlannedComparison
         if tuned:
             from effft.search import tuned as search
 
-            job = search.TunedComparison(comparison, trials, progress, progress.line, limit, workers)
+            job = search.TunedComparison(comparison, trials or TRIALS, progress, progress.line, limit, workers)
         else:
             from effft.runs import compare as runs
 
             job = runs.PlannedComparison(comparison.runs(), workers, Session(), progress, limit)
-        failed = run_tracked(job, target, progress, out, as_json)
+        failed = run_tracked(job, target, progress, out, json)
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -126,7 +132,7 @@ def again() -> str:
     context = click.get_current_context()
     source, typed = context.get_parameter_source, click.core.ParameterSource.COMMANDLINE
     given = {p: context.params[p.name] for p in context.command.params if p.name and source(p.name) == typed}
-    words = [[p.opts[0]] if getattr(p, "is_flag", False) else [p.opts[0], str(value)] for p, value in given.items()]
+    words = [[p.opts[0], spell(value)] for p, value in given.items()]
     return shlex.join(["effft", str(context.info_name), *chain.from_iterable(words)])
 
 
@@ -161,10 +167,10 @@ def options(preset: str = "", out: str = "", workers: int = 1) -> list[click.Par
         Option("demo_seeds", "Number of draws of demonstrations from the examples  [default: 1]", None, type=count),
         Option("workers", "Runs at the same time, in processes of one thread", workers, type=count),
         Option("tuned", "Tune every strategy first, then compare the winners", False, type=bool, metavar="true|false"),
-        Option("trials", "Trials per study when tuned", 20, type=count),
+        Option("trials", f"Trials per study when tuned  [default: {TRIALS}]", None, type=count),
         Option("minutes", "Minutes for all runs: rounds of seeds that do not fit are left out  [default: no limit]"),
         Option("out", "Folder for the small files of the reports: Markdown, CSV, still figures", out),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print the tables as JSON."),
+        Option("json", "Print the tables as JSON", False, is_flag=True),
         *(option(name) for name in FIELDS if name not in ("per_label", "rows")),
         *tracking_options(),
     ]
@@ -187,7 +193,8 @@ reference = Command(
     "reference",
     callback=compare_strategies,
     help="Compare every strategy on the built-in tasks, beside rows that know less, and write the folder "
-    "reports/reference: `effft compare --preset reference --out reports/reference --workers 2`.",
+    "reports/reference: `effft compare --preset reference --out reports/reference --workers 2`.\n\n"
+    "The defaults below are for what the preset does not say.",
     params=options("reference", "reports/reference", 2),
     epilog=examples("effft reference", "effft reference --task overlap --seeds 1 --data-seeds 2"),
 )

@@ -111,7 +111,7 @@ def run_once(values: Mapping[str, Any], target: TrackingTarget) -> None:
     from effft.cli.tracking import how_to_view
     from effft.tracking import check_target
 
-    check_target(target)
+    check_target(target, config.log_model)
     from effft.api import track_run
     from effft.cli.exit_codes import with_estimate
     from effft.cli.output import Progress, print_summary

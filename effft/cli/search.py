@@ -11,7 +11,7 @@ from effft.cli.options import FIELDS, Command, Option, Words, examples, option, 
 from effft.cli.run import check_applicable
 from effft.config import DATA_FIELDS, TrackingTarget
 from effft.errors import InputError, lookup, nearest, positive
-from effft.strategies.strategy import NAMED, compose
+from effft.strategies.strategy import NAMED, check_trains, compose
 
 if TYPE_CHECKING:
     from effft.search.settings import Settings
@@ -20,6 +20,7 @@ LIMITS = {"max_trainable_parameters": "trainable_parameters", "max_memory": "pea
 """Option -> the resource that it bounds."""
 
 
+FINALS_SHARE = "0.33"
 _PEFT = ("peft_options", "peft_config")
 _TEXTS = ("task", *DATA_FIELDS, "model", "revision", "data_dir", "label_words", "device", "metric", *_PEFT)
 """Fields whose text may hold ':' or '|' without being a range."""
@@ -52,9 +53,10 @@ def settings_of(study_values: dict[str, Any], cross_validate: bool) -> "Settings
             f"folds={folds}: must be a whole number, 0 (the validation draw) or at least 2 (flag --folds)."
         )
     study_values["minutes"] = positive("minutes", study_values["minutes"]) if study_values["minutes"] else 0.0
-    study_values["finals_share"] = positive(
-        "finals_share", study_values["finals_share"], 1, "a number above 0 and below 1"
-    )
+    share = study_values["finals_share"]
+    if share and not study_values["minutes"]:
+        raise InputError(f"finals_share={share}: counts with --minutes only; leave it out.")
+    study_values["finals_share"] = positive("finals_share", share or FINALS_SHARE, 1, "a number above 0 and below 1")
     study_values["trials"] = study_values["trials"] or (MOST_TRIALS if study_values["minutes"] else 20)
     study_values["folds"] = int(folds) if folds else FOLDS if cross_validate else 0
     study_values |= {"objectives": objectives, "constraints": tuple(limits)}
@@ -63,10 +65,7 @@ def settings_of(study_values: dict[str, Any], cross_validate: bool) -> "Settings
 
 def _field(name: str) -> Option:
     """A RunConfig field; the default of a searched one is that it is searched."""
-    made = option(name)
-    if name in SEARCHED:
-        made.help = str(made.help).split("  [default")[0]
-    return made
+    return option(name, has_default=name not in SEARCHED)
 
 
 STUDIES = Path(__file__).parents[1] / "search" / "studies"
@@ -103,7 +102,7 @@ STUDY = [
         type=AT_LEAST_ONE,
     ),
     Option("minutes", "Minutes for everything: trials, re-evaluations and final runs  [default: no limit]"),
-    Option("finals_share", "Share of --minutes that re-evaluations and final runs may take", "0.33"),
+    Option("finals_share", f"Share of --minutes for re-evaluations and final runs  [default: {FINALS_SHARE}]"),
     Option(
         "study",
         "Study file (.yaml) or one of the project's by name (lora), whose values other options replace; any other text "
@@ -158,6 +157,7 @@ def search(
     """
     began = time.monotonic()
     named = {name: str(given[name]) for name in FIELDS if given.get(name) not in (None, "")}
+    check_trains([compose(strategy)], named)
     study_values = {name: value for name, value in given.items() if name not in FIELDS}
     from effft.search.ray_executor import check_ray
     from effft.search.settings import CROSS_VALIDATED_FROM

@@ -37,10 +37,10 @@ def choose_demonstrations(
     """The demonstrations, or those to choose from; the strategy with their number, and notes."""
     part = strategy.input
     if not isinstance(part, Pattern) or not strategy.shots:
-        if isinstance(part, Pattern) and part.demonstrations != "balanced":
-            raise InputError(
-                f"demonstrations={part.demonstrations}: strategy {strategy.name!r} shows none; give --shots."
-            )
+        usual = Pattern()
+        for name in ("demonstrations", "demo_order", "demo_seed") if isinstance(part, Pattern) else ():
+            if (value := getattr(part, name)) != getattr(usual, name):
+                raise InputError(f"{name}={value}: strategy {strategy.name!r} shows no demonstrations; give --shots.")
         return strategy, (), []
     seed = config.data_seed if part.demo_seed is None else part.demo_seed
     labelled = task.questions(labelled)

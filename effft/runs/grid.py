@@ -5,7 +5,7 @@ The files in `presets/` come with the package; one of your own has the same keys
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,7 +22,7 @@ from effft.config import (
 )
 from effft.errors import InputError, lookup, nearest
 from effft.strategies.parts import TRANSDUCTIVE
-from effft.strategies.strategy import NAMED, Strategy, compose
+from effft.strategies.strategy import NAMED, Strategy, check_trains, compose
 from effft.tasks.from_data import task_of
 from effft.tasks.task import load_task
 from effft.tasks.yaml_file import read_values
@@ -296,15 +296,19 @@ def comparison_of(
             amounts[name] = tuple(getattr(config, name) for config in configs)
     if len(amounts) > 1:
         raise InputError(f"per_label={per_label} and rows={rows}: give one of --per-label and --rows, not both.")
-    return (read_comparison(preset) if preset else Comparison()).overridden(
+    names = split_names(strategies, "--strategies") if strategies else []
+    made = (read_comparison(preset) if preset else Comparison()).overridden(
         tasks=[task] if task else [],
-        strategies=split_names(strategies, "--strategies") if strategies else [],
+        strategies=NAMED if names == ["all"] else names,
         settings=given,
         **(dict.fromkeys(("per_label", "rows"), ()) | amounts if amounts else {}),
         seeds=seeds,
         data_seeds=data_seeds,
         demo_seeds=demo_seeds,
     )
+    composed = [[*grid.strategies, *(CONTROLS[name] for name in grid.controls)] for grid in made.grids]
+    check_trains([compose(name) for name in dict.fromkeys(chain.from_iterable(composed))], given)
+    return made
 
 
 def read_comparison(name: str) -> Comparison:

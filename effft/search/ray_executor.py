@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 def check_ray(executor: str, address: str, gpus: float) -> None:
     """Whether Ray, where it is asked for, is installed and answers at its address, and the share of a GPU is one."""
     if executor != "ray":
-        if gpus:
-            raise InputError(f"ray_gpus={gpus:g} counts with --executor ray only.")
+        if gpus or address != "auto":
+            idle = f"ray_gpus={gpus:g}" if gpus else f"ray_address={address}"
+            raise InputError(f"{idle} counts with --executor ray only.")
         return
     if not 0 <= gpus <= 1:
         raise InputError(f"ray_gpus={gpus:g}: a trial takes a share of one GPU, from 0 to 1 (flag --ray-gpus).")

@@ -1,8 +1,9 @@
 """Names compose to a strategy; invalid combinations are rejected with an explanation."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
+from effft.config import TRAINING_FIELDS
 from effft.errors import InputError, lookup, nearest
 from effft.strategies.parts import (
     ALL_PATTERNS,
@@ -269,3 +270,10 @@ def compose(spec: str) -> Strategy:
                 )
             chosen[axis], owner[axis] = choice, name
     return Strategy("+".join(word.strip() for word in spec.split("+")), **chosen)
+
+
+def check_trains(strategies: Sequence[Strategy], given: Container[str]) -> None:
+    """Raise an InputError where a setting of training is given and none of the strategies trains."""
+    idle = [name for name in TRAINING_FIELDS if name in given]
+    if idle and not any(strategy.trains for strategy in strategies):
+        raise strategies[0].without_meaning(idle[0])

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 
 from effft.config import TrackingTarget
+from effft.errors import InputError
 from effft.tracking.tracker import MemoryTracker, Tracker
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # mlflow reads it once, when it is imported
@@ -27,8 +28,10 @@ def open_tracker(target: TrackingTarget, experiment: str, name: str, tags: Mappi
     return tracker
 
 
-def check_target(target: TrackingTarget) -> None:
-    """Refuse a place that cannot keep runs before models and data are read."""
+def check_target(target: TrackingTarget, log_model: bool = False) -> None:
+    """Refuse a place that cannot keep runs, or is none for a model, before models and data are read."""
+    if target.disabled and log_model:
+        raise InputError("log_model=true: without tracking no model is kept; leave --log-model or --no-tracking out.")
     if not target.disabled:
         from effft.tracking.store import check_place, resolve_uri
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from effft.choice.answer import Judged, chosen, judge
-from effft.choice.candidates import Candidate, limits_of
+from effft.choice.candidates import Candidate, candidates, limits_of
 from effft.choice.decision import fitting
 from effft.choice.ledger import Arm, Ledger
 from effft.choice.plan import plan_choice
@@ -43,6 +43,16 @@ from tests.backbones import save_backbone
 from tests.reliability.lives import life, wait
 
 UNITS = [(seed, fold) for seed in range(3) for fold in range(4)]
+
+
+def test_parameters_go_to_the_candidates_that_have_them() -> None:
+    given = {"shots": 4, "demo_seed": 3, "rank": 2, "pooling": "mean"}
+    found = candidates(given, ["tiny-lm"], Session())
+    taken = {key: {one.name for one in found if getattr(one.config, key) is not None} for key in given}
+    assert (taken["shots"], taken["demo_seed"], taken["rank"]) == ({"icl"}, {"icl"}, {"lora"})
+    assert {"vanilla", "setfit", "probe"} <= taken["pooling"]
+    with pytest.raises(InputError, match="has the parameter .peft_type"):
+        candidates({"peft_type": "ia3"}, ["tiny-lm"], Session())
 
 
 class Told:

@@ -74,6 +74,11 @@ def test_part_parameters_go_to_the_strategies_that_have_them() -> None:
         runs(strategies=["lora", "icl"], settings={"layers": 1})
 
 
+def test_all_stands_for_the_named_strategies_on_the_command_line_too() -> None:
+    assert comparison_of(strategies="all") == comparison_of()
+    assert {run.config.strategy for run in comparison_of("quick", "all").runs()} == {*NAMED}
+
+
 def test_a_list_of_values_makes_rows() -> None:
     found = runs(tasks=["overlap"], strategies=["lora"], settings={"overlap_strength": [0.9, 0]})
     assert [(r.variant, r.config.overlap_strength) for r in found] == [

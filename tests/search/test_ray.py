@@ -74,7 +74,8 @@ def test_a_session_travels(tmp_path: Path) -> None:
     ("given", "said"),
     [
         ({"executor": "ray", "ray_gpus": 1.5}, "share of one GPU"),
-        ({"ray_gpus": 0.5}, "counts with --executor ray only"),
+        ({"ray_gpus": 0.5}, "ray_gpus=0.5 counts with --executor ray only"),
+        ({"ray_address": "local"}, "ray_address=local counts with --executor ray only"),
         ({"executor": "ray", "ray_address": "ray://head:10001"}, "host:port"),
         ({"executor": "ray", "ray_address": "127.0.0.1:9"}, "no cluster can be joined there"),
         ({"executor": "ray", "ray_address": "127.0.0.1:99999"}, "no cluster can be joined there"),
