@@ -56,7 +56,7 @@ def adapt(
         name: Name of the task where `data` is a DataFrame.
         tracking_uri: MLflow tracking URI ('' = MLFLOW_TRACKING_URI, else ./mlflow.db).
         experiment: MLflow experiment ('' = effft/<task>).
-        no_tracking: Keep nothing.
+        no_tracking: Keep no run.
         **flags: Every flag of `effft run STRATEGY --help`: `text="body"`, `label="stars"`, `model=...`, `per_label=8`.
 
     Raises:

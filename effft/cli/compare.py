@@ -56,6 +56,8 @@ def compare_strategies(
     comparison = comparison_of(**given)
     if Path(out).is_file():
         raise InputError(f"out={out}: this is a file; name a folder (flag --out).")
+    if out and target.disabled:
+        raise InputError(f"out={out}: without tracking there is no report; leave --out or --no-tracking out.")
     check_target(target, any(run.config.log_model for run in comparison.runs()))
     with Progress() as progress:
         job: TunedComparison | PlannedComparison
@@ -95,7 +97,7 @@ def run_tracked(
         for task in by_task:
             if not target.disabled and (report := report_on(task.name, task.parent, target, out, as_json)):
                 reports.append(report)
-    if out:
+    if out and reports:
         runs = sum(len(task.outcomes) for task in by_task)
         write_readme(Path(out), reports, runs, (time.monotonic() - begun) / 60, job.workers)
     if as_json:

@@ -206,5 +206,5 @@ def tracking_options(experiment: str = "effft/<task>") -> list[Option]:
     return [
         tracking_uri_option(),
         Option("experiment", f"MLflow experiment  [default: {experiment}]", section=TRACKING),
-        Option("no_tracking", "Keep nothing; print the numbers only", False, TRACKING, is_flag=True),
+        Option("no_tracking", "Keep no run in MLflow", False, TRACKING, is_flag=True),
     ]

@@ -93,6 +93,7 @@ CASES = [
     line("estimate --strategies icl --epochs 5", "'icl' trains nothing, so --epochs has no meaning"),
     line("compare --trials 3", "trials=3: counts with --tuned true only"),
     line("compare --strategies lora --log-model true --no-tracking", "log_model=true: without tracking no model"),
+    line("compare --strategies lora --out kept --no-tracking", "out=kept: without tracking there is no report"),
     line("run lora --log-model true --no-tracking", "log_model=true: without tracking no model is kept"),
     line("compare --per-label 16,x", "per_label=x: must be a whole number"),
     line("compare --seeds 0", "--seeds"),
