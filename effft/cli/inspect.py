@@ -36,7 +36,7 @@ ESTIMATED = (
 def tasks(json: bool) -> None:
     """List the tasks: labels, metric, out-of-domain sets, patterns.
 
-    A task of your own is a YAML file: --task my.yaml.
+    A task of your own is a file of rows, --data reviews.csv, or a YAML file, --task my.yaml.
     """
     from effft.cli.output import print_json, print_table
 

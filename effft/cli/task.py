@@ -4,8 +4,15 @@ from pathlib import Path
 
 import click
 
-from effft.cli.options import Command, Group, examples, option
+from effft.cli.options import Command, Group, Option, examples, option
 from effft.config import DATA_FIELDS, make_config
+
+
+def _option(name: str) -> Option:
+    """A field of the data, which is an argument here."""
+    made = option(name)
+    made.help = str(made.help).replace("--data", "DATA")
+    return made
 
 
 @click.group(cls=Group)
@@ -15,7 +22,7 @@ def task() -> None:
 
 @task.command(
     cls=Command,
-    params=[click.Argument(["data"]), *(option(name) for name in DATA_FIELDS if name != "data")],
+    params=[click.Argument(["data"]), *map(_option, DATA_FIELDS[1:])],
     epilog=examples(
         "effft task new reviews.csv > task.yaml",
         "effft task new reviews.csv --text body --label stars --test test.csv --ood books.csv > task.yaml",

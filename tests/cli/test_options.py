@@ -48,6 +48,7 @@ def test_help_has_every_flag_and_examples(name: str) -> None:
         (["run", "--help"], [*NAMED, "lora+pbft"]),
         (["compare", "--help"], ["--strategies", "--data-seeds", "--rank INT", "--teacher-shots INT"]),
         (["pretrain", "--help"], ["[default: effft/pretraining]"]),
+        (["task", "new", "--help"], ["Column of DATA with the texts", "rows like those of DATA"]),
         (["--help"], ["run", "compare", "pretrain", "Examples"]),
     ],
 )
