@@ -142,14 +142,7 @@ STUDY = [
         "effft search --strategy lora+pbft --rank 8 --space my_space.yaml --workers 2",
     ),
 )
-def search(
-    strategy: str,
-    study: str,
-    storage: str,
-    space: str,
-    target: TrackingTarget,
-    **given: Any,
-) -> None:
+def search(strategy: str, study: str, storage: str, space: str, target: TrackingTarget, **given: Any) -> None:
     """Tune a strategy with Optuna on validation data alone, then measure the winner on fresh seeds, in domain and OOD.
 
     A value given for a searched parameter fixes it (--rank 8), a range narrows it (--learning-rate 1e-5:1e-3:log). The

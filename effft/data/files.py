@@ -122,11 +122,7 @@ def _lines(path: Path, limit: float, cr_ends: bool = False) -> Iterator[str]:
 
 def _delimited(path: Path, layout: Layout, limit: float, delimiter: str, quoted: bool) -> Table:
     split = partial(
-        _split_lines,
-        path,
-        layout.delimiter or delimiter,
-        quoted if layout.quoting is None else layout.quoting,
-        limit,
+        _split_lines, path, layout.delimiter or delimiter, quoted if layout.quoting is None else layout.quoting, limit
     )
     header = not layout.columns if layout.header is None else layout.header
     columns = layout.columns

@@ -11,15 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from effft.config import (
-    CONSTRAINT_MESSAGES,
-    DATA_FIELDS,
-    PART_FIELDS,
-    Amount,
-    RunConfig,
-    TaskSettings,
-    make_config,
-)
+from effft.config import CONSTRAINT_MESSAGES, DATA_FIELDS, PART_FIELDS, Amount, RunConfig, TaskSettings, make_config
 from effft.errors import InputError, lookup, nearest
 from effft.strategies.parts import TRANSDUCTIVE
 from effft.strategies.strategy import NAMED, Strategy, check_trains, compose

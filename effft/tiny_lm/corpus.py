@@ -8,15 +8,7 @@ from functools import partial
 from effft.tasks.builtin import lexicon as lex
 from effft.tasks.builtin.grammar import Words, pick
 from effft.tiny_lm import relations, sentences
-from effft.tiny_lm.vocabulary import (
-    BOS,
-    EOS,
-    LABEL_WORDS,
-    LIST_QUESTIONS,
-    PAIR_QUESTIONS,
-    SENTENCE_QUESTIONS,
-    question,
-)
+from effft.tiny_lm.vocabulary import BOS, EOS, LABEL_WORDS, LIST_QUESTIONS, PAIR_QUESTIONS, SENTENCE_QUESTIONS, question
 
 DESCRIBED = SENTENCE_QUESTIONS[:6]
 """Questions about a correct sentence; the others ask whether and how a sentence is broken."""

@@ -120,15 +120,7 @@ def longer(rng: random.Random, words: lex.Lexicon, good: bool) -> Words:
     return [*first, pick(rng, lex.CONNECTIVES[:3]), *second]
 
 
-OOD = by_name(
-    held_out_words,
-    longer,
-    attractor_prepositional,
-    attractor_relative,
-    reflexive,
-    inversion,
-    existential,
-)
+OOD = by_name(held_out_words, longer, attractor_prepositional, attractor_relative, reflexive, inversion, existential)
 
 
 def rows(part: str, ood: bool, size: int, rng: random.Random, difficulty: lex.Difficulty) -> list[BuiltinRow]:
