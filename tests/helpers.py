@@ -52,7 +52,7 @@ def learner_on(
     precision: str = "fp32",
 ) -> Learner:
     """A learner on a freshly loaded backbone."""
-    backbone: Backbone = load(str(folder), need_lm_head=bool(type(strategy.head).__name__ == "Verbalizer"))
+    backbone: Backbone = load(str(folder), need_lm_head=strategy.needs_lm_head)
     backbone.model.to(dtype)
     task = small_task()
     reader = PromptEncoder(strategy, task, backbone, 64, demos)

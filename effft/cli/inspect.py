@@ -9,7 +9,7 @@ from effft.cli.options import Command, Option, examples, option
 from effft.config import DATA_FIELDS, PART_FIELDS, make_config
 from effft.data.examples import UNLABELLED
 from effft.errors import InputError, lookup
-from effft.strategies.parts import DistillKL, Verbalizer
+from effft.strategies.parts import DistillKL
 from effft.strategies.strategy import AXES, NAMED, PARTS, PEFT_PARTS, SUMMARY, compose
 from effft.tasks.task import known_tasks, load_task
 
@@ -115,7 +115,7 @@ def encoders(plan: "Plan") -> "Iterator[tuple[str, PromptEncoder]]":
     """The encoder of the strategy's prompts; with distillation, the student's and the teacher's."""
     from effft.strategies.prompting import PromptEncoder
 
-    backbone = plan.session.loaded_backbone(plan.config, isinstance(plan.strategy.head, Verbalizer))
+    backbone = plan.session.loaded_backbone(plan.config, plan.strategy.needs_lm_head)
     demonstrations = plan.demonstrations
     if isinstance(plan.strategy.loss, DistillKL):
         yield "student: ", PromptEncoder(plan.strategy, plan.task, backbone, plan.config.max_length)

@@ -23,7 +23,7 @@ from effft.runs.resolved import threads_of
 from effft.runs.session import Session
 from effft.strategies.batch import Batch, Item, token_budget
 from effft.strategies.learner import Learner
-from effft.strategies.parts import DistillKL, Verbalizer
+from effft.strategies.parts import DistillKL
 from effft.strategies.prompting import EncodedPrompt, PromptEncoder
 from effft.training.microbatch import MicroBatches
 from effft.training.optimizer import CHUNK
@@ -90,7 +90,7 @@ def estimate(config: RunConfig, session: Skeletons, fold: Fold | None = None) ->
         raise InputError(f"strategy {plan.strategy.name!r}: an estimate knows no virtual tokens; `effft run` tells.")
     if plan.expert is not None:
         raise InputError(f"strategy {plan.strategy.name!r}: an estimate knows one model a run; leave '+pet' out.")
-    backbone = session.working_backbone(config, isinstance(plan.strategy.head, Verbalizer))
+    backbone = session.working_backbone(config, plan.strategy.needs_lm_head)
     taught = isinstance(plan.strategy.loss, DistillKL)
     reader = PromptEncoder(plan.strategy, plan.task, backbone, config.max_length, () if taught else plan.demonstrations)
     precision = plan.resolved.precision

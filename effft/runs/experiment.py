@@ -23,7 +23,7 @@ from effft.models.flops import counted
 from effft.profiling.resources import ResourceMeter, Workload, held_by, resources
 from effft.progress import ProgressCallback, silent
 from effft.runs.fit import StopCallback, adapt, out_of_fold_scores, training_items
-from effft.runs.learners import build_learner, calibration_of, lm_head_of, shared_backbone
+from effft.runs.learners import build_learner, calibration_of, shared_backbone
 from effft.runs.plan import Plan, prepare
 from effft.runs.session import Session
 from effft.strategies.calibration import Calibration, temperature, without_prior
@@ -104,7 +104,7 @@ def execute(
     session.keep |= config.interpolation == "folds" or plan.expert is not None
     frozen = shared_backbone(plan)
     own = not session.keep or frozen is not None
-    held = held_by(frozen or session.loaded_backbone(config, lm_head_of(plan))) if own else 0
+    held = held_by(frozen or session.loaded_backbone(config, plan.strategy.needs_lm_head)) if own else 0
     cache.start_run()
     with ResourceMeter(resolve_device(config.device), held, afresh) as meter:
 

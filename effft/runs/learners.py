@@ -17,22 +17,17 @@ from effft.strategies.prompting import PromptEncoder
 from effft.strategies.scoring import predict_apart
 
 
-def lm_head_of(plan: Plan) -> bool:
-    """Whether the backbone needs its LM head."""
-    return isinstance(plan.strategy.head, Verbalizer)
-
-
 def shared_backbone(plan: Plan) -> Backbone | None:
     """A frozen backbone that the run shares all weights with; None where it changes some, or no other run follows."""
     if not (plan.session.keep and plan.strategy.trainable.shares_weights):
         return None
-    return plan.session.frozen_backbone(plan.config, lm_head_of(plan), plan.resolved.precision)
+    return plan.session.frozen_backbone(plan.config, plan.strategy.needs_lm_head, plan.resolved.precision)
 
 
 def build_learner(plan: Plan, frozen: Backbone | None) -> tuple[Learner, PromptEncoder | None]:
     """The learner before training, and the encoder of its teacher's prompts where it has a teacher."""
     config = plan.config
-    backbone = plan.session.working_backbone(config, lm_head_of(plan), frozen)
+    backbone = plan.session.working_backbone(config, plan.strategy.needs_lm_head, frozen)
     encoder, teacher = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)
     generator = torch.Generator().manual_seed(config.seed)
     learner = Learner(plan.strategy, plan.task, backbone, encoder, generator, plan.resolved.precision)

@@ -5,15 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, PART_FIELDS, TRAINING_FIELDS, Amount, RunConfig
-from effft.data.draw import (
-    Draw,
-    draw_per_label,
-    draw_rows,
-    draw_unlabelled,
-    fold_numbers,
-    hold_out,
-    split_fold,
-)
+from effft.data.draw import Draw, draw_per_label, draw_rows, draw_unlabelled, fold_numbers, hold_out, split_fold
 from effft.data.examples import Example, ExampleSet
 from effft.data.leakage import draw_leakage
 from effft.distributed.process_group import process_group
@@ -27,7 +19,7 @@ from effft.models.quantization import check_quantize
 from effft.runs.demonstrations import capped_shots, choose_demonstrations
 from effft.runs.resolved import ResolvedSettings, metric_of, resolve
 from effft.runs.session import Session
-from effft.strategies.parts import ALL_PATTERNS, DistillKL, Pattern, Pet, Verbalizer
+from effft.strategies.parts import ALL_PATTERNS, DistillKL, Pattern, Pet
 from effft.strategies.prompting import MANY_UNKNOWN, PromptEncoder, check_pattern_name
 from effft.strategies.strategy import Strategy, compose
 from effft.strategies.trainable_parts import Everything
@@ -241,7 +233,7 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
         )
     evaluated = {"validation": ExampleSet("validation", held, pool.origin)} if validates or fold else {}
     notes += draw_leakage(draw.train, evaluated)
-    backbone = session.loaded_backbone(config, isinstance(strategy.head, Verbalizer))
+    backbone = session.loaded_backbone(config, strategy.needs_lm_head)
     strategy.trainable.check(backbone)
     if config.log_model and process_group().sharded:
         raise InputError(
@@ -314,7 +306,7 @@ def on_part(plan: Plan, draw: Draw, seed: int) -> Plan:
     shots = min(plan.strategy.shots, len(draw.train))
     strategy = plan.strategy.with_parameters({plan.strategy.shots_name: shots}) if shots else plan.strategy
     config = plan.config.model_copy(update={"seed": seed})
-    backbone = plan.session.loaded_backbone(config, isinstance(strategy.head, Verbalizer))
+    backbone = plan.session.loaded_backbone(config, strategy.needs_lm_head)
     strategy, demonstrations, _ = choose_demonstrations(strategy, plan.task, backbone, config, draw.train)
     expert = plan.expert and on_part(plan.expert, draw, seed)
     return replace(plan, config=config, strategy=strategy, demonstrations=demonstrations, draw=draw, expert=expert)

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from effft.config import DATA_FIELDS, PART_FIELDS, Amount, RunConfig, make_config
 from effft.errors import InputError, positive
-from effft.runs.learners import lm_head_of
 from effft.runs.plan import (
     Fold,
     Plan,
@@ -70,7 +69,7 @@ def plan_study(
         )
     fold = (0, settings.folds, config.seed) if settings.folds else None
     plan = prepare_validation(config, session, fold)
-    backbone = session.loaded_backbone(config, lm_head_of(plan))
+    backbone = session.loaded_backbone(config, plan.strategy.needs_lm_head)
     rank = min(LoRA.highest_rank(backbone, modules) for modules in ("attention", "all"))
     encoder, _ = prompt_encoders(plan.strategy, plan.task, backbone, config, plan.demonstrations)
     words, texts = encoder.label_tokens, [question.texts for question in encoder.questions(plan.draw.train)]

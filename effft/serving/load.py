@@ -23,7 +23,6 @@ from effft.serving.base_model import locate
 from effft.serving.manifest import Manifest, read_manifest
 from effft.strategies.calibration import Calibration
 from effft.strategies.learner import Learner
-from effft.strategies.parts import Verbalizer
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.risk import FAILURE, RiskCurve
 from effft.strategies.scoring import score_examples
@@ -55,7 +54,7 @@ class SavedModel:
         record = read_manifest(folder, verify=True)
         strategy, task = record.read_strategy(), record.read_task()
         name, revision = locate(record.base, folder)
-        backbone = load(name, revision, isinstance(strategy.head, Verbalizer), device)
+        backbone = load(name, revision, strategy.needs_lm_head, device)
         demos = [Example(d.texts, d.label, row) for row, d in enumerate(record.demonstrations)]
         encoder = PromptEncoder(strategy, task, backbone, record.max_length, demos)
         generator = torch.Generator().manual_seed(record.seeds[0])

@@ -107,7 +107,7 @@ class PromptEncoder:
     def __init__(
         self, strategy: Strategy, task: Task, backbone: Backbone, max_length: int, demos: Sequence[Example] = ()
     ) -> None:
-        self.rows = task if isinstance(strategy.head, Verbalizer) else None
+        self.rows = task if strategy.needs_lm_head else None
         self.task = self.rows.question if self.rows else task
         self.tokenizer, self.decoder = backbone.tokenizer, backbone.decoder
         self.start, self.mark = backbone.decoder_start, ""
@@ -131,7 +131,7 @@ class PromptEncoder:
             if demos and "nearest" in (part.demonstrations, part.demo_order.partition("-")[0]):
                 shots = strategy.shots if part.demonstrations == "nearest" else len(demos)
                 self.nearest = NearestDemonstrations(backbone, demos, shots, part.demo_order, max_length)
-        if isinstance(strategy.head, Verbalizer) or demos:
+        if strategy.needs_lm_head or demos:
             given = strategy.head.label_words if isinstance(strategy.head, Verbalizer) else ""
             self.shown_words = label_words(self.task, given)
             begins = self.chat or self.start

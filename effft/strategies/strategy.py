@@ -99,6 +99,11 @@ class Strategy:
         return not isinstance(self.loss, NoLoss)
 
     @property
+    def needs_lm_head(self) -> bool:
+        """Whether it answers with label words."""
+        return isinstance(self.head, Verbalizer)
+
+    @property
     def solves_head(self) -> bool:
         """Whether the head is solved, not trained."""
         return isinstance(self.head, SolvedHead) and self.head.head_solver == "solved"
