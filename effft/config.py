@@ -194,17 +194,7 @@ class TrainingSettings(Settings):
 class EvaluationSettings(Settings):
     """What is measured and kept."""
 
-    metric: Literal[
-        "",
-        "accuracy",
-        "balanced_accuracy",
-        "mcc",
-        "macro_f1",
-        "quadratic_kappa",
-        "micro_f1",
-        "subset_accuracy",
-        "worst_slice_accuracy",
-    ] = ""
+    metric: Literal["", types.Metric] = ""
     """Primary metric, which selects epochs and champions; by default the task's (macro F1 where one label prevails)."""
     evaluation_limit: types.Count = 0
     """Examples evaluated per split, drawn at random; 0 evaluates all."""

@@ -19,6 +19,10 @@ NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Lexicon = Annotated[int, Field(ge=8, le=20)]
 Scale = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
 Threads = Annotated[int, Field(ge=0, le=1024)]
+Metric = Literal[
+    "accuracy", "balanced_accuracy", "mcc", "macro_f1", "quadratic_kappa", "micro_f1", "subset_accuracy",
+    "worst_slice_accuracy",
+]  # fmt: skip
 
 
 def _rows(value: object) -> str:

@@ -41,13 +41,12 @@ Tune = Callable[[Arm, float], list[Arm]]
 class Decision:
     """arms: all that were measured, tuned ones too; judged: the finalists, the best first; best: what to use.
 
-    dropped: why the others were left out; units: of folds and seeds that the finalists were judged on.
+    units: of folds and seeds that the finalists were judged on.
     """
 
     arms: list[Arm]
     judged: list[Judged]
     best: Judged
-    dropped: dict[str, str]
     units: int
 
     @property
@@ -143,7 +142,7 @@ def decide(
         raise RunError("every finalist failed on fresh seeds; see the failures in the log.")
     used = fresh if any(arm.candidate.tuned for arm in finalists) else [*done, *fresh]
     judged = judge(finalists, used, plan.folds, task, plan.study.metric)
-    return Decision([*measured, *tuned], judged, chosen(judged, plan.rows, floor), dropped, len(used))
+    return Decision([*measured, *tuned], judged, chosen(judged, plan.rows, floor), len(used))
 
 
 def _left_out(label: str, reason: str, dropped: dict[str, str], say: Say) -> bool:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from effft.tracking.tracker import Tracker
 
 FOLDER = "report"  # Folder of the report among a run's artifacts.
-LOCAL_SERVER = "http://127.0.0.1:5000/"  # Where `mlflow ui` answers.
 MOST_WARNINGS = 10  # Warnings in the note of the run; the report lists all.
 
 
@@ -89,6 +88,7 @@ def make_report(
 def publish(report: "Report", page: Path, tracker: "Tracker", stderr: bool = False) -> None:
     """Log every file and a note that links the page; print where it is, where the runs stand side by side, warnings."""
     from effft.templating import markdown_text
+    from effft.tracking.reading import LOCAL_SERVER
 
     for name, content in report.files.items():
         tracker.text(f"{FOLDER}/{name}", content)
@@ -102,7 +102,7 @@ def publish(report: "Report", page: Path, tracker: "Tracker", stderr: bool = Fal
     tracker.note("\n".join(lines + [f"- {markdown_text(sentence)}" for sentence in report.warnings[:MOST_WARNINGS]]))
     click.echo(f"report of {report.runs} runs: {page}", err=stderr)
     if view:
-        click.echo(f"side by side in the UI: {server or LOCAL_SERVER}{view}", err=stderr)
+        click.echo(f"side by side in the UI: {server or f'{LOCAL_SERVER}/'}{view}", err=stderr)
     for sentence in report.warnings:
         click.echo(f"note: {sentence}", err=stderr)
 

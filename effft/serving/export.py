@@ -95,12 +95,11 @@ def _whole(to: Path, model: SavedModel) -> None:
     elif model.record.weights == "adapter":
         merge_lora(backbone.body)
     config = backbone.model.config
-    architectures = list(getattr(config, "architectures", None) or [])
     names = [name for name, _ in backbone.model.named_parameters()]
     for switch in BIAS_SWITCHES:
         if getattr(config, switch, None) is False and any(name.endswith(".bias") for name in names):
             setattr(config, switch, True)
-    save_whole(backbone.model, to, architectures)
+    save_whole(backbone.model, to)
     backbone.tokenizer.save_pretrained(to)
     kind: Any = type(backbone.model)
     loaded = kind.from_pretrained(to).state_dict()

@@ -88,8 +88,7 @@ def _weights(folder: Path, learner: Learner) -> tuple[WeightsKind, BaseReference
     """Write what moved, and pin what it stands on."""
     part, backbone = learner.strategy.trainable, learner.backbone
     if isinstance(part, Everything):
-        config = getattr(backbone.model, "config", None)
-        save_whole(backbone.model, folder / "base", list(getattr(config, "architectures", None) or []))
+        save_whole(backbone.model, folder / "base")
         backbone.tokenizer.save_pretrained(folder / "base")
         return "full", BaseReference(kind="inside", name=backbone.name, revision=backbone.revision)
     base = pin(backbone, folder)
@@ -107,11 +106,12 @@ def _weights(folder: Path, learner: Learner) -> tuple[WeightsKind, BaseReference
     return ("part" if moved else "none"), base
 
 
-def save_whole(model: Any, folder: Path, architectures: list[str]) -> None:
+def save_whole(model: Any, folder: Path) -> None:
     """A transformers folder; the configuration keeps naming the architectures of the model it came from.
 
     They tell a decoder from an encoder where one model type can be both (BERT).
     """
+    architectures = model.config.architectures
     with torch.no_grad():
         model.save_pretrained(folder)
     path = folder / "config.json"

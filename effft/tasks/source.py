@@ -11,11 +11,6 @@ from effft.data.files import Layout
 from effft.errors import nearest, shortened
 from effft.tasks.builtin.lexicon import DIFFICULTY_SETTINGS, LARGEST_LEXICON, SMALLEST_LEXICON, Difficulty
 
-Metric = Literal[
-    "accuracy", "balanced_accuracy", "mcc", "macro_f1", "quadratic_kappa", "micro_f1", "subset_accuracy",
-    "worst_slice_accuracy",
-]  # fmt: skip
-
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 """What may be asked of the hub: `glue`, `nyu-mll/glue`; a path is none."""
 

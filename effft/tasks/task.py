@@ -15,8 +15,9 @@ from effft.data.examples import UNLABELLED, Example, Label
 from effft.data.table import is_text, listed
 from effft.errors import InputError, lookup, nearest, quoted
 from effft.tasks.builtin.lexicon import DIFFICULTY_SETTINGS
-from effft.tasks.source import Metric, Names, Split, StrictModel
+from effft.tasks.source import Names, Split, StrictModel
 from effft.tasks.yaml_file import read_record
+from effft.value_types import Metric
 
 RECORDS = Path(__file__).parent / "records"
 NAME_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")

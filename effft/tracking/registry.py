@@ -32,11 +32,6 @@ class Version:
     verdict: str = ""
 
     @property
-    def uri(self) -> str:
-        """What every command takes as --model."""
-        return f"models:/{self.name}@{CHAMPION}" if CHAMPION in self.aliases else f"models:/{self.name}/{self.number}"
-
-    @property
     def validation(self) -> float | None:
         """The number that champions are compared on; None where it is unknown."""
         try:

@@ -57,7 +57,7 @@ def test_pyfunc_answers_what_the_run_logged(
     run_id, result = logged(place, tracking_uri, strategy, **values)
     version = register(run_id, tracking_uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)  # set_tracking_uri would outlive the test
-    model = mlflow.pyfunc.load_model(version.uri)
+    model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.number}")
     answers = model.predict(pd.DataFrame({"text": result.tables["in_domain"]["text"]}))
     np.testing.assert_allclose(answers[PROBABILITIES].to_numpy(), softmaxed(result), atol=1e-6, rtol=0)
     assert list(answers["label_name"]) == result.tables["in_domain"]["answer"]
