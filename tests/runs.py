@@ -1,11 +1,19 @@
-"""Runs as `execute` leaves them: written straight into a store, or held in memory, for the tests of the report."""
+"""Runs of a store; and runs as `execute` leaves them, written straight into one, or held in memory, for the report."""
 
 from collections.abc import Sequence
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 
 from effft.tracking.reading import RunReader, StoredRun
+
+
+def runs_in(uri: str, experiment: str = "effft/dogs", words: str = "") -> list[Run]:
+    """The runs of an experiment, the latest first. words: a filter of MLflow's."""
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id], words))
 
 
 def measured(strategy: str, inside: float) -> dict[str, float]:

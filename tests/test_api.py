@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from place import make_place
 
 import effft
@@ -16,6 +17,7 @@ from effft.errors import InputError
 from effft.runs.experiment import run
 from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker
+from tests.runs import runs_in
 
 SHORT = {"per_label": 8, "epochs": 1, "bootstrap": 20, "no_tracking": True}
 
@@ -143,12 +145,8 @@ def test_a_comparison_is_a_data_frame_and_says_where_strategies_disagree(
     assert {"in_domain", "in_domain_sd", "ood/far", "gap", "peak_memory_mb"} <= set(table.columns)
     assert not [column for column in table.columns if "blank" in column]  # no score without labels
     assert dict(zip(table["strategy"], table["runs"], strict=True)) == {"lora": 2, "zero_shot": 1}
-    from effft.tracking.store import open_client
-
-    client = open_client(tracking_uri)
-    (home,) = (e for e in client.search_experiments() if e.name == "effft/data")
-    (parent,) = (r for r in client.search_runs([home.experiment_id]) if r.data.tags.get("kind") == "comparison")
-    lines = pd.read_csv(client.download_artifacts(parent.info.run_id, "disagreement.csv"))
+    (parent,) = runs_in(tracking_uri, "effft/data", "tags.kind = 'comparison'")
+    lines = pd.read_csv(MlflowClient(tracking_uri).download_artifacts(parent.info.run_id, "disagreement.csv"))
     assert list(lines.columns) == ["set", "row", "disagreement", "text", "lora", "zero_shot"]
     assert set(lines["set"]) <= {"ood/blank"}
     assert lines["disagreement"].is_monotonic_decreasing

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from tests.distributed.float64_runs import CASES, everything
 from tests.distributed.launching import launched
 from tests.place import make_place
+from tests.runs import runs_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -59,9 +59,7 @@ def test_the_command_makes_one_run_of_two_processes(place: Path, tracking_uri: s
     done = launched("ddp", "effft", *run_words(place, tracking_uri), "--log-model", "true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("effft · lora") == 1
-    client = MlflowClient(tracking_uri)
-    (experiment,) = [e for e in client.search_experiments() if e.name == "effft/dogs"]
-    (found,) = client.search_runs([experiment.experiment_id])
+    (found,) = runs_in(tracking_uri)
     assert found.info.status == "FINISHED"
     assert found.data.params["processes"] == "2, data parallel"
     assert found.outputs.model_outputs
@@ -78,6 +76,4 @@ def test_the_death_of_one_process_ends_the_run(
     done = launched("ddp", "tests.distributed.dying_process", *run_words(place, tracking_uri), cwd=tmp_path)
     assert done.returncode != 0
     assert f"effft: {said}" in done.stderr
-    client = MlflowClient(tracking_uri)
-    (experiment,) = [e for e in client.search_experiments() if e.name == "effft/dogs"]
-    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == [status]
+    assert [run.info.status for run in runs_in(tracking_uri)] == [status]

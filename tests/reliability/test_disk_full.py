@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from mlflow import MlflowClient
 
 from effft.search.storage import open_storage
 from effft.strategies.strategy import compose
@@ -19,6 +18,7 @@ from tests.helpers import EXAMPLES, learner_on
 from tests.place import make_place
 from tests.reliability.disks import fill, small_disk
 from tests.reliability.lives import life, wait
+from tests.runs import runs_in
 
 KB = 1024
 
@@ -32,9 +32,6 @@ def everything(uri: str) -> dict[str, tuple[Any, ...]]:
     """Run id -> status, numbers and files of every run; the store must be whole."""
     with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as connection:
         assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
-    client = MlflowClient(uri)
-    found = client.get_experiment_by_name("effft/dogs")
-    assert found is not None
     return {
         run.info.run_id: (
             run.info.status,
@@ -42,7 +39,7 @@ def everything(uri: str) -> dict[str, tuple[Any, ...]]:
             {p.name: p.stat().st_size for p in Path(run.info.artifact_uri.removeprefix("file://")).rglob("*")},
             bool(run.outputs and run.outputs.model_outputs),
         )
-        for run in client.search_runs([found.experiment_id])
+        for run in runs_in(uri)
     }
 
 

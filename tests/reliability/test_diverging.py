@@ -5,11 +5,11 @@ from pathlib import Path
 
 import optuna
 import pytest
-from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from effft.cli.exit_codes import run_command_line
 from tests.place import make_place
+from tests.runs import runs_in
 
 DIVERGING = "--weight-decay 1000 --warmup 0 --schedule constant".split()
 """From a learning rate of about 1 on the decay multiplies every weight by -1,000 at each step."""
@@ -25,10 +25,7 @@ def test_a_run_that_diverges(tracking_uri: str, tmp_path: Path, capsys: pytest.C
     assert run_command_line([*words, "--learning-rate", "9"]) == 1
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.match(r"effft: the loss is nan at step \d+ \(learning rate 9\); lower --learning-rate", line)
-    client = MlflowClient(tracking_uri)
-    found = client.get_experiment_by_name("effft/dogs")
-    assert found is not None
-    (run,) = client.search_runs([found.experiment_id])
+    (run,) = runs_in(tracking_uri)
     assert run.info.status == "FAILED"
     assert "train/loss" in run.data.metrics  # of the step before
 
@@ -47,8 +44,5 @@ def test_a_trial_that_diverges(tracking_uri: str, tmp_path: Path) -> None:
     assert all(re.search("the loss is nan|are not finite", trial.user_attrs["failure"]) for trial in failed)
     rates = [[trial.params["learning_rate"] for trial in some] for some in (complete, failed)]
     assert max(rates[0]) < min(rates[1])
-    client = MlflowClient(tracking_uri)
-    found = client.get_experiment_by_name("effft/dogs")
-    assert found is not None
-    ends = [run.info.status for run in client.search_runs([found.experiment_id], "tags.kind = 'trial'")]
+    ends = [run.info.status for run in runs_in(tracking_uri, words="tags.kind = 'trial'")]
     assert ends.count("FAILED") == len(failed)

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from effft.search.storage import open_storage
 from tests.place import make_place
 from tests.reliability.lives import life, wait
+from tests.runs import runs_in
 
 
 @pytest.mark.slow
@@ -20,10 +20,7 @@ def test_eight_processes_on_fresh_stores(tmp_path: Path) -> None:
     words += ["--per-label", "8", "--bootstrap", "0", "--tracking-uri", uri]
     pids = [life([*words, "--seed", str(i)], tmp_path / f"log {i}", lambda: open_storage(trials)) for i in range(8)]
     assert [wait(pid) for pid in pids] == [0] * 8, "".join(path.read_text() for path in tmp_path.glob("log *"))
-    client = MlflowClient(uri)
-    found = client.get_experiment_by_name("effft/dogs")
-    assert found is not None
-    runs = client.search_runs([found.experiment_id])
+    runs = runs_in(uri)
     assert sorted(run.data.tags["seed"] for run in runs) == [str(i) for i in range(8)]
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len({run.data.metrics["in_domain/mcc"] for run in runs}) == 1

@@ -16,6 +16,7 @@ from tests.backbones import save_backbone
 from tests.helpers import EXAMPLES, learner_on
 from tests.place import make_place
 from tests.reliability.lives import life, wait
+from tests.runs import runs_in
 
 ONE_ARENA = -8, 1
 """M_ARENA_MAX: glibc sets 64 MB of addresses aside for every thread, which would count as used."""
@@ -100,11 +101,9 @@ def test_a_run_in_little_memory(tracking_uri: str, tmp_path: Path, monkeypatch: 
     print(said)
     assert said.startswith("effft: memory is short even for one example of 1400 tokens at a time; lower --max-length")
     assert "The estimate for this run is" in said
-    client = MlflowClient(tracking_uri)
-    found = client.get_experiment_by_name("effft/dogs")
-    assert found is not None
-    failed, *runs = client.search_runs([found.experiment_id])
+    failed, *runs = runs_in(tracking_uri)
     assert failed.info.status == "FAILED"
+    client = MlflowClient(tracking_uri)
     histories = [client.get_metric_history(run.info.run_id, "train/loss") for run in runs]
     losses = [[metric.value for metric in sorted(history, key=lambda m: m.step)] for history in histories]
     peaks = [run.data.metrics["resources/peak_memory_mb"] for run in runs]

@@ -17,6 +17,7 @@ from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.resend import resend
 from tests.place import make_place
 from tests.reliability.servers import Proxy, Server, serving
+from tests.runs import runs_in
 from tests.tracking.test_recovery import steps, stored
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -44,10 +45,7 @@ def words_of(place: Path, experiment: str) -> list[str]:
 
 
 def runs(server: Server, experiment: str) -> list[Run]:
-    client = MlflowClient(server.uri)
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None
-    return list(client.search_runs([found.experiment_id], order_by=["attributes.start_time"]))
+    return sorted(runs_in(server.uri, experiment), key=lambda run: run.info.start_time)
 
 
 def check_equal(client: MlflowClient, first: Run, second: Run) -> None:

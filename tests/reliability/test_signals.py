@@ -7,14 +7,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 
 from tests.place import make_place
 from tests.reliability.lives import ended, life, wait
 from tests.reliability.stages import noting
+from tests.runs import runs_in
 
 SECONDS = 5.0
 ENDS = {
@@ -42,13 +41,6 @@ def stop(pid: int, number: signal.Signals, log: Path) -> float:
     return seconds
 
 
-def runs(uri: str, experiment: str) -> list[Any]:
-    client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None
-    return list(client.search_runs([found.experiment_id]))
-
-
 @pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -67,7 +59,7 @@ def test_a_run_that_is_stopped(tracking_uri: str, tmp_path: Path, number: signal
         took[stage] = stop(pid, number, log)
         if stage == "load":
             continue  # nothing is begun before everything is checked
-        last = runs(tracking_uri, "effft/dogs")[0]
+        last = runs_in(tracking_uri, "effft/dogs")[0]
         assert last.info.status == "KILLED"
         assert not needed or needed in last.data.metrics
     print(f"{number.name}: {', '.join(f'{stage} {seconds:.1f} s' for stage, seconds in took.items())}")
@@ -90,7 +82,7 @@ def test_a_comparison_that_is_stopped_keeps_its_finished_runs(tracking_uri: str,
     assert second.returncode == 2, second.stderr
     assert "another process works on this comparison" in second.stderr
     took = stop(pid, signal.SIGTERM, log)
-    status = {run.info.run_name.split(" ")[0]: run.info.status for run in runs(tracking_uri, "effft/dogs")}
+    status = {run.info.run_name.split(" ")[0]: run.info.status for run in runs_in(tracking_uri, "effft/dogs")}
     assert status == {"compare": "KILLED", "lora": "KILLED", "zero_shot": "FINISHED"}
     assert "zero_shot" in log.read_text()  # the table of what is there
     print(f"compare: {took:.1f} s")
@@ -109,7 +101,7 @@ def test_a_search_that_is_stopped_keeps_its_trials(tracking_uri: str, tmp_path: 
         assert ended(pid) is None, log.read_text()
         time.sleep(0.02)
     took = stop(pid, signal.SIGINT, log)
-    found = runs(tracking_uri, "effft/dogs")
+    found = runs_in(tracking_uri, "effft/dogs")
     assert "RUNNING" not in {run.info.status for run in found}
     assert next(run for run in found if run.data.tags.get("kind") == "study").info.status == "KILLED"
     assert sum(run.info.status == "FINISHED" for run in found) >= 2
@@ -140,7 +132,7 @@ def test_a_second_ctrl_c_changes_nothing(tracking_uri: str, tmp_path: Path, paus
     assert process.wait(30) == 130, said
     assert said[-1] == "effft: stopped by Ctrl-C.\n"
     assert "Traceback" not in "".join(said)
-    (run,) = runs(tracking_uri, "effft/dogs")
+    (run,) = runs_in(tracking_uri, "effft/dogs")
     assert run.info.status == "KILLED"
     assert "train/loss" in run.data.metrics
 

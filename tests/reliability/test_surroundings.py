@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from tests.place import make_place
 from tests.reliability.lives import life, wait
+from tests.runs import runs_in
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -48,10 +48,7 @@ def test_a_clock_that_goes_back(tracking_uri: str, tmp_path: Path) -> None:
         "1",
     ]
     assert wait(life([*search, "--storage", f"sqlite:///{tmp_path}/optuna.db"], log, turn_back)) == 0, log.read_text()
-    client = MlflowClient(tracking_uri)
-    found = client.get_experiment_by_name("effft/dogs")
-    assert found is not None
-    runs = client.search_runs([found.experiment_id])
+    runs = runs_in(tracking_uri)
     assert {run.info.status for run in runs} == {"FINISHED"}
     trained = [run for run in runs if run.data.tags["kind"] != "study"]
     assert all(run.data.metrics["resources/train_seconds"] >= 0 for run in trained)
@@ -77,10 +74,7 @@ def test_odd_names_in_the_locale_c(tmp_path: Path, folder: str) -> None:
     )
     assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
     assert b"report could not" not in done.stderr
-    client = MlflowClient(f"sqlite:///{home}/mlflow.db".replace("%", "%25"))
-    found = client.get_experiment_by_name("effft/dogs")
-    assert found is not None
-    runs = client.search_runs([found.experiment_id])
+    runs = runs_in(f"sqlite:///{home}/mlflow.db".replace("%", "%25"))
     assert [run.info.status for run in runs] == ["FINISHED"] * 3
     (report,) = home.glob("report-*/report.html")
     assert "lora" in report.read_text(encoding="utf-8")

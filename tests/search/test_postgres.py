@@ -29,6 +29,7 @@ from tests.database import PASSWORD, Postgres
 from tests.database import postgres as running
 from tests.place import make_place
 from tests.reliability.lives import life, wait
+from tests.runs import runs_in
 
 SMALL = (
     "--per-label 8 --folds 2 --reseeds 1 --seeds 1 --bootstrap 0 --epochs 2 --sampler random --pruner none "
@@ -69,10 +70,7 @@ def test_four_drivers_outlive_a_restart(server: Postgres, tmp_path: Path, monkey
         codes = {name: wait(pid) for name, pid in lives.items()}
     logs = {name: (tmp_path / f"{name}.log").read_text() for name in names}
     assert set(codes.values()) == {0}, logs
-    client = MlflowClient(with_driver(server.url("runs")))
-    experiment = client.get_experiment_by_name("effft/dogs")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], "tags.kind != 'final'", max_results=1000)
+    runs = runs_in(with_driver(server.url("runs")), words="tags.kind != 'final'")
     for name in names:
         study = optuna.load_study(study_name=name, storage=open_storage(server.url("studies")))
         assert [t.state for t in study.trials] == [TrialState.COMPLETE] * trials, name

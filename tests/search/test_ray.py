@@ -26,6 +26,7 @@ from effft.search.jobs import Executor, JobResult, TrainingJob, measure, measure
 from effft.search.ray_executor import RayTasks, check_ray
 from effft.search.settings import Settings
 from tests.place import make_place
+from tests.runs import runs_in
 
 TRIALS = 8
 
@@ -203,10 +204,7 @@ def test_a_study_survives_a_dead_worker_and_a_dead_node(
         return [(t.params, t.values, t.user_attrs["measured"]["scores"]) for t in found]
 
     assert trials("ray") == trials("processes")
-    client = MlflowClient(tracking_uri)
-    experiment = client.get_experiment_by_name("effft/dogs")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], "tags.kind != 'final'")
+    runs = runs_in(tracking_uri, words="tags.kind != 'final'")
     assert [run.info.status for run in runs] == ["FINISHED"] * 2 * (TRIALS + 1)
 
 

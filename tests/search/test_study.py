@@ -24,6 +24,7 @@ from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.study_runs import settle_finals
 from tests.backbones import save_backbone
 from tests.place import make_place
+from tests.runs import runs_in
 
 SMALL = (
     "--task agreement --per-label 4 --folds 2 --reseeds 1 --seeds 1 --evaluation-limit 8 --steps 1 --epochs 1 "
@@ -110,9 +111,7 @@ def test_a_study_end_to_end(search: Callable[..., int], tracking_uri: str, tmp_p
     states = [t.state.name for t in study.trials if t.state.is_finished()]
     assert len(states) == 3
     client = MlflowClient(tracking_uri=tracking_uri)
-    experiment = client.get_experiment_by_name("effft/agreement")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
+    runs = runs_in(tracking_uri, "effft/agreement")
     trials, finals, former, (parent,) = (
         [r for r in runs if r.data.tags["kind"] == kind] for kind in ("trial", "final", "former final", "study")
     )
@@ -248,8 +247,7 @@ def test_five_failures_in_a_row_stop_the_study(
     diverges = "--strategy vanilla --steps 9 --learning-rate 9 --weight-decay 1e6 --warmup 0 --schedule constant"
     assert search("--trials", "3", *diverges.split()) == 1
     assert "5 trials failed one after another; the last said: RunError: the loss is nan" in capsys.readouterr().err
-    client = MlflowClient(tracking_uri=tracking_uri)
-    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    runs = runs_in(tracking_uri, "effft/agreement")
     assert sorted(r.info.status for r in runs) == ["FAILED"] * 6
     assert sum("the loss is nan at step" in r.data.tags.get("trial.failure", "") for r in runs) == 5
 

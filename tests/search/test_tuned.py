@@ -4,7 +4,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from mlflow import MlflowClient
 
 from effft.cli.exit_codes import run_command_line
 from effft.config import TrackingTarget
@@ -15,6 +14,7 @@ from effft.runs.grid import Comparison
 from effft.search.tuned import TunedComparison
 from effft.tracking.tracker import MemoryTracker
 from tests.backbones import save_backbone
+from tests.runs import runs_in
 
 WORDS = (
     "compare --tuned true --task agreement --per-label 4 --seeds 1 --trials 2 --evaluation-limit 8 --steps 1 "
@@ -42,10 +42,7 @@ def test_every_strategy_has_the_same_number_of_trials(
     for name in studies:
         study = optuna.load_study(study_name=name, storage=storage)
         assert sum(t.state.is_finished() and t.state.name != "FAIL" for t in study.trials) == 2
-    client = MlflowClient(tracking_uri=tracking_uri)
-    experiment = client.get_experiment_by_name("effft/agreement")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
+    runs = runs_in(tracking_uri, "effft/agreement")
     parents = [r for r in runs if r.data.tags.get("kind") == "comparison"]
     assert [(r.info.status, r.data.tags["tuned"]) for r in parents] == [("FINISHED", "true")]
     finals = [r for r in runs if r.data.tags.get("kind") == "final"]

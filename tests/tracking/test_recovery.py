@@ -14,6 +14,7 @@ from effft.cli.exit_codes import run_command_line
 from effft.errors import InputError, RunError
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.resend import resend
+from tests.runs import runs_in
 
 
 @contextmanager
@@ -55,10 +56,7 @@ def steps(tracker: MlflowTracker) -> list[Callable[[], object]]:
 
 def stored(uri: str, name: str = "e") -> list[tuple[object, ...]]:
     """What the store has of the experiment, without ids and times."""
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(name)
-    assert experiment is not None
-    return sorted(described(client, run) for run in client.search_runs([experiment.experiment_id]))
+    return sorted(described(MlflowClient(uri), run) for run in runs_in(uri, name))
 
 
 def described(client: MlflowClient, run: Any) -> tuple[object, ...]:
