@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,6 +15,9 @@ import hypothesis
 import pytest
 import torch
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("untimed", deadline=None)  # nothing is timed in tests
 hypothesis.settings.load_profile("untimed")
@@ -21,7 +25,7 @@ SHARED = Path(__file__).parent.parent.parent / "shared"
 
 
 FAULTS = (
-    "reliability/", "search/test_kill", "search/test_postgres", "search/test_workers", "test_runs_on_postgres",
+    "reliability/", "search/test_kill", "search/test_postgres", "test_runs_on_postgres",
     "test_ray.py::test_a_study_survives", "test_choose.py::test_a_killed",
 )  # fmt: skip
 
@@ -59,6 +63,28 @@ def tracking_uri(template_store: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     shutil.copy(template_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def client(tracking_uri: str) -> "MlflowClient":
+    """Of that store."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri)
+
+
+@pytest.fixture
+def home(client: "MlflowClient") -> str:
+    """Id of an experiment for the runs of the small task."""
+    return str(client.create_experiment("effft/dogs"))
+
+
+@pytest.fixture(scope="module")
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small task with tiny backbones beside it: those that the module's `KINDS` names, else a Llama."""
+    from tests.place import make_place
+
+    return make_place(tmp_path_factory.mktemp("place"), *getattr(request.module, "KINDS", ["llama"]))
 
 
 @pytest.fixture(autouse=True)

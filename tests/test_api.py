@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from place import make_place
 
 import effft
 from effft.config import make_config
@@ -20,11 +19,6 @@ from effft.tracking.tracker import MemoryTracker
 from tests.runs import runs_in
 
 SHORT = {"per_label": 8, "epochs": 1, "bootstrap": 20, "no_tracking": True}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("dogs"), "llama")
 
 
 @pytest.fixture(scope="module")

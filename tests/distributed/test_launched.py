@@ -9,15 +9,11 @@ from safetensors.torch import load_file
 
 from tests.distributed.float64_runs import CASES, everything
 from tests.distributed.launching import launched
-from tests.place import make_place
 from tests.runs import runs_in
 
+KINDS = ("llama", "gpt_neox", "qwen3", "bert", "opt", "gpt2", "bart")
+
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("place"), "llama", "gpt_neox", "qwen3", "bert", "opt", "gpt2", "bart")
 
 
 @pytest.fixture(scope="module")

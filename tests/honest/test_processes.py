@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from place import make_place
 
 from effft.strategies.strategy import NAMED, compose
 
@@ -44,11 +43,6 @@ def measured(place: Path, hash_seed: str, **changes: object) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr[-2000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("processes"), "llama")
 
 
 @pytest.fixture(scope="module")

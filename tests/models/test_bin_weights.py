@@ -18,12 +18,6 @@ from effft.errors import InputError
 from effft.models.backbone import Backbone, load
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "effft" / "converted"
-
-
 def save_bin(
     folder: Path, kind: str = "opt", dtype: torch.dtype = torch.float16, shards: int = 0, legacy: bool = False
 ) -> Path:

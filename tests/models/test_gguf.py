@@ -18,11 +18,7 @@ from effft.models.files import BUILT_IN, PACKAGED, check_name, weights_digest
 from effft.serving.load import SavedModel
 from tests.hub_layouts import save_layout
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "effft" / "converted"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def save_gguf(folder: Path, file: str) -> tuple[Path, Qwen2ForCausalLM]:

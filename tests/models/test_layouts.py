@@ -15,12 +15,9 @@ from effft.tracking.tracker import MemoryTracker
 from tests.hub_layouts import LAYOUTS, save_layout
 from tests.place import make_place
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 IDS = torch.arange(5, 25).view(2, 10)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

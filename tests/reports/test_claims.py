@@ -246,11 +246,6 @@ def test_what_one_store_lacks_stays_as_another_had_it(client: MlflowClient, tmp_
         told(none, tmp_path / "parts")
 
 
-@pytest.fixture
-def client(tracking_uri: str) -> MlflowClient:
-    return MlflowClient(tracking_uri)
-
-
 @pytest.mark.parametrize(
     "words", [["--watch", "5"], ["--export", "peft"], ["--parent", "x"], ["--import", "x.json"], ["--json"]]
 )

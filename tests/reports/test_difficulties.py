@@ -13,16 +13,6 @@ from effft.reports.report import Report, build
 from effft.tracking.reading import RunReader
 
 
-@pytest.fixture
-def client(tracking_uri: str) -> MlflowClient:
-    return MlflowClient(tracking_uri)
-
-
-@pytest.fixture
-def home(client: MlflowClient) -> str:
-    return str(client.create_experiment("effft/dogs"))
-
-
 def means(made: Report, split: str = "in_domain") -> dict[tuple[str, str], float]:
     rows = csv.DictReader(io.StringIO(made.files["results.csv"]))
     return {(r["variant"], r["per_label"]): float(r["mean"]) for r in rows if r["split"] == split}

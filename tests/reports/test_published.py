@@ -42,11 +42,6 @@ def test_names_are_ours() -> None:
         compose(STRATEGIES[row.strategy])
 
 
-@pytest.fixture
-def client(tracking_uri: str) -> MlflowClient:
-    return MlflowClient(tracking_uri)
-
-
 def beside(client: MlflowClient, strategy: str, task: str = "cola", **other: object) -> str:
     home = client.get_experiment_by_name(f"effft/{task}")
     place = str(home.experiment_id if home else client.create_experiment(f"effft/{task}"))

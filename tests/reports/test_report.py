@@ -30,16 +30,6 @@ from effft.tracking.tracker import GIVEN_TAG, METRICS_TAG
 EVIL = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
 
 
-@pytest.fixture
-def client(tracking_uri: str) -> MlflowClient:
-    return MlflowClient(tracking_uri)
-
-
-@pytest.fixture
-def home(client: MlflowClient) -> str:
-    return str(client.create_experiment("effft/dogs"))
-
-
 def report(client: MlflowClient) -> Report:
     return build(RunReader(client), "dogs")
 

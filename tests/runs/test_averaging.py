@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from place import make_place
 
 from effft.config import make_config
 from effft.errors import InputError
@@ -19,11 +18,6 @@ from effft.runs.session import Session
 from effft.strategies.scoring import predict
 from effft.strategies.weights import between, mean, set_weights, weights_of
 from effft.tracking.tracker import MemoryTracker
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("averaging"), "llama")
 
 
 def go(place: Path, strategy: str, tracker: MemoryTracker | None = None, **values: object) -> Result:

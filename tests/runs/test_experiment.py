@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from backbones import save_backbone
-from place import make_place
 
 from effft.config import make_config
 from effft.errors import InputError, RunError
@@ -16,10 +15,7 @@ from effft.runs.session import Session
 from effft.strategies.strategy import NAMED
 from effft.tracking.tracker import METRICS_TABLE, MemoryTracker
 
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("dogs"), "llama", "bert")
+KINDS = ("llama", "bert")
 
 
 SESSION = Session()

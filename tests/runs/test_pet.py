@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from place import make_place
 
 from effft.config import make_config
 from effft.data.examples import UNLABELLED
@@ -15,11 +14,6 @@ from effft.runs.learners import build_learner
 from effft.runs.plan import on_part, prepare
 from effft.runs.session import Session
 from effft.tracking.tracker import MemoryTracker
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("pet"), "llama")
 
 
 def values_of(place: Path, strategy: str, **values: object) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 from peft import PeftModel
-from place import Copying, go, make_place
+from place import Copying, go
 
 from effft.data.examples import Example
 from effft.errors import InputError, RunError
@@ -16,12 +16,9 @@ from effft.serving.export import export
 from effft.serving.load import SavedModel
 from effft.strategies.peft_types import TYPES
 
+KINDS = ("llama", "opt", "bert", "gpt2")
+
 OPTIONS = {"trainable_tokens": {"token_indices": [5, 6, 7, 9]}}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("types"), "llama", "opt", "bert", "gpt2")
 
 
 def check_type(place: Path, tmp_path: Path, kind: str, model: str, head: str, precision: str) -> None:

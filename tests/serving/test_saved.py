@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from place import Copying, go, make_place
+from place import Copying, go
 from safetensors.torch import load_file
 
 from effft.data.examples import Example
@@ -19,11 +19,6 @@ from effft.serving.load import SavedModel
 from effft.strategies.strategy import NAMED
 
 KINDS = ("llama", "bert", "gpt2", "opt")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("saved"), *KINDS)
 
 
 def logged(result: Result, split: str) -> tuple[list[tuple[str]], np.ndarray]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from place import Copying, go, make_place
+from place import Copying, go
 
 from effft.cli.app import app
 from effft.data.files import open_table
@@ -30,12 +30,9 @@ from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.registry import register
 from effft.tracking.tracker import tracked
 
+KINDS = ("llama", "bert", "opt")
+
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("use"), "llama", "bert", "opt")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from place import Copying, go, make_place
+from place import Copying, go
 
 from effft.errors import InputError
 from effft.evaluation.metric_keys import headlines
@@ -26,11 +26,6 @@ from effft.tracking.store import open_client
 from effft.tracking.tracker import tracked
 
 PROBABILITIES = ["probability_without", "probability_with_dog"]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("registry"), "llama")
 
 
 def logged(place: Path, uri: str, strategy: str, **values: object) -> tuple[str, Result]:

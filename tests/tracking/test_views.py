@@ -19,11 +19,6 @@ from effft.tracking.views import LONGEST, PREFIX, save_view
 TAG = PREFIX + "effft-cola"
 
 
-@pytest.fixture
-def client(tracking_uri: str) -> MlflowClient:
-    return MlflowClient(tracking_uri)
-
-
 def test_it_lines_strategies_up(client: MlflowClient) -> None:
     address = save_view(client, "0", "cola", "mcc", ("cola_ood",))
     assert address.startswith("#/experiments/0/runs?viewStateShareKey=effft-cola")
