@@ -46,7 +46,10 @@ def attempt(call: Callable[[], Any], *names: str) -> Any:
 # ---- task files ---------------------------------------------------------------------------------------------------
 
 
-def check_task(folder: Path, content: bytes) -> None:
+@pytest.mark.slow
+@MANY
+@given(content=task_texts())
+def test_task_files(folder: Path, content: bytes) -> None:
     path = folder / "mood.yaml"
     path.write_bytes(content)
     task = attempt(lambda: load_task(str(path)), str(path))
@@ -55,20 +58,6 @@ def check_task(folder: Path, content: bytes) -> None:
     again = folder / "again.yaml"
     again.write_text(yaml.safe_dump(task.model_dump(mode="json", exclude_unset=True), allow_unicode=True))
     assert load_task(str(again)) == task
-
-
-@FEW
-@given(content=task_texts())
-@pytest.mark.slow
-def test_a_few_task_files(folder: Path, content: bytes) -> None:
-    check_task(folder, content)
-
-
-@pytest.mark.slow
-@MANY
-@given(content=task_texts())
-def test_many_task_files(folder: Path, content: bytes) -> None:
-    check_task(folder, content)
 
 
 def test_most_kinds_of_task_file_are_made(folder: Path) -> None:
