@@ -1,15 +1,37 @@
-"""Small things many tests share: a task about word lists, and learners on tiny backbones."""
+"""Small things many tests share: a task about word lists, learners on tiny backbones, command lines, a bomb."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import click
 import torch
 
+from effft.cli.app import app
 from effft.data.examples import Example
 from effft.models.backbone import Backbone, load
 from effft.strategies.learner import Learner
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.strategy import Strategy
 from effft.tasks.task import Task
+
+
+class Bomb:
+    """Unpickling this writes a file."""
+
+    def __init__(self, ran: Path) -> None:
+        self.ran = ran
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self.ran,)
+
+
+def parsed(words: list[str]) -> click.Context:
+    """The command line as click reads it; nothing runs."""
+    context, command = app.make_context("effft", [], resilient_parsing=True), app
+    while isinstance(command, click.Group):
+        command = command.get_command(context, words.pop(0))
+    return command.make_context(command.name, words, parent=context)
+
 
 SPLIT = {"sources": [{"file": "x.csv"}]}
 

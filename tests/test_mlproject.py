@@ -5,26 +5,17 @@ import shlex
 import tomllib
 from pathlib import Path
 
-import click
 import pytest
 import yaml
 
-from effft.cli.app import app
 from effft.cli.options import FIELDS, default_of, spell
 from effft.config import DATA_FIELDS, make_config
 from effft.strategies.strategy import NAMED, compose
+from tests.helpers import parsed
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "MLproject").read_text()
 POINTS = yaml.safe_load(TEXT)["entry_points"]
-
-
-def parsed(words: list[str]) -> click.Context:
-    """The command line as click reads it; nothing runs."""
-    context, command = app.make_context("effft", [], resilient_parsing=True), app
-    while isinstance(command, click.Group):
-        command = command.get_command(context, words.pop(0))
-    return command.make_context(command.name, words, parent=context)
 
 
 def command_of(point: str, **given: str) -> list[str]:

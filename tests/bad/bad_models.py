@@ -4,23 +4,12 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from backbones import save_backbone
 from case import Case
-
-
-class Bomb:
-    """Unpickling this writes a file."""
-
-    def __init__(self, ran: Path) -> None:
-        self.ran = ran
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return Path.touch, (self.ran,)
-
+from helpers import Bomb
 
 CODE = "import pathlib\npathlib.Path({ran!r}).touch()\nclass Config: pass\nclass Model: pass\n"
 """Python code in a model's folder that writes a file when it is imported."""

@@ -15,6 +15,7 @@ from effft.cli.exit_codes import run_command_line
 from effft.cli.run import COMPOSED
 from effft.config import RunConfig, make_config
 from effft.strategies.strategy import NAMED
+from tests.helpers import parsed
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--evaluation-limit=4", "--bootstrap=0", "--threads=1", "--no-tracking")
@@ -40,14 +41,6 @@ def written() -> list[str]:
     ]
     lines = [line for line in lines if "kubectl" not in line and "secret" not in line]
     return sorted({match.group(1) for line in lines if (match := re.search(r"(?:^|\s|\()effft (\w[^>)]*)", line))})
-
-
-def parsed(words: list[str]) -> click.Context:
-    """The command line as click reads it; nothing runs."""
-    context, command = app.make_context("effft", [], resilient_parsing=True), app
-    while isinstance(command, click.Group):
-        command = command.get_command(context, words.pop(0))
-    return command.make_context(command.name, words, parent=context)
 
 
 @pytest.mark.parametrize("example", written())

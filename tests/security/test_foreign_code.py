@@ -2,12 +2,12 @@
 
 import json
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from backbones import save_backbone
+from helpers import Bomb
 from place import Copying, go, make_place
 
 from effft.cli.exit_codes import run_command_line
@@ -31,16 +31,6 @@ AUTO_MAP = {
     "AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel", "AutoModelForCausalLM": "own.OwnLM",
     "AutoTokenizer": [None, "own.OwnTokenizer"],
 }  # fmt: skip
-
-
-class Bomb:
-    """Unpickling this writes a file."""
-
-    def __init__(self, ran: Path) -> None:
-        self.ran = ran
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return Path.touch, (self.ran,)
 
 
 @pytest.fixture
