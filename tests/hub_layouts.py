@@ -180,18 +180,8 @@ def _save_tokenizer(folder: Path, kind: str) -> int:
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
         return len(json.loads((folder / "vocab.json").read_text()))
     if kind == "bert":
-        words = [word.lower() for word in WORDS]
-        vocabulary = [
-            "[PAD]",
-            "[UNK]",
-            "[CLS]",
-            "[SEP]",
-            "[MASK]",
-            *LETTERS,
-            *(f"##{letter}" for letter in LETTERS),
-            *words,
-        ]
-        vocabulary = list(dict.fromkeys(vocabulary))
+        pieces = [*LETTERS, *(f"##{letter}" for letter in LETTERS), *map(str.lower, WORDS)]
+        vocabulary = list(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces]))
         (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
         (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
         return len(vocabulary)

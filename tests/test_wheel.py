@@ -63,14 +63,8 @@ def test_kind_12_an_editable_install_works_in_the_parent_of_the_clone(source: Pa
     python = install(tmp_path / "venv", "-e", str(source))
     code = "import effft.reports.report, effft.search.study; print(effft.__file__)"
     for words in (("-m", "effft", "tasks"), ("-c", code)):
-        done = subprocess.run(
-            [str(python), *words],
-            cwd=source.parent,
-            env=plain_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        how = {"cwd": source.parent, "env": plain_environment(), "capture_output": True, "text": True}
+        done = subprocess.run([str(python), *words], **how)
         assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()) == source / "effft" / "__init__.py"
 

@@ -16,14 +16,8 @@ from case import Case, lay
 
 from effft.cli.exit_codes import run_command_line
 
-CASES: list[Case] = [
-    *bad_tasks.CASES,
-    *bad_data.CASES,
-    *bad_doors.CASES,
-    *bad_files.CASES,
-    *bad_models.CASES,
-    *bad_numbers.CASES,
-]
+KINDS = (bad_tasks, bad_data, bad_doors, bad_files, bad_models, bad_numbers)
+CASES: list[Case] = [case for kind in KINDS for case in kind.CASES]
 SLOWEST = 5.0
 """Seconds that a refusal may take."""
 

@@ -70,14 +70,8 @@ def test_cola(shared: Path, tmp_path: Path) -> None:
 
 
 def test_mnli_and_hans(shared: Path, tmp_path: Path) -> None:
-    result = go(
-        tmp_path,
-        shared / "data",
-        task="mnli",
-        strategy="probe",
-        epochs=30,
-        model=str(shared / "models" / "stories260K"),
-    )
+    model = str(shared / "models" / "stories260K")
+    result = go(tmp_path, shared / "data", task="mnli", strategy="probe", epochs=30, model=model)
     dev = raw(shared / "data" / "mnli" / "dev_matched.tsv.gz")
     two = {"entailment": "entailment", "contradiction": "not_entailment", "0": "entailment", "2": "not_entailment"}
     key = "gold_label" if "gold_label" in dev[0] else "label"

@@ -33,20 +33,7 @@ def test_a_clock_that_goes_back(tracking_uri: str, tmp_path: Path) -> None:
     words = ["--task", str(place / "task.yaml"), "--model", str(place / "gpt2"), "--per-label", "8", "--threads", "1"]
     words += ["--bootstrap", "0", "--tracking-uri", tracking_uri, "--epochs", "2"]
     assert wait(life(["run", "lora", *words, "--log-model", "true"], log, turn_back)) == 0, log.read_text()
-    search = [
-        "search",
-        *words,
-        "--sampler",
-        "random",
-        "--trials",
-        "3",
-        "--folds",
-        "2",
-        "--seeds",
-        "1",
-        "--reseeds",
-        "1",
-    ]
+    search = ["search", *words, *"--sampler random --trials 3 --folds 2 --seeds 1 --reseeds 1".split()]
     assert wait(life([*search, "--storage", f"sqlite:///{tmp_path}/optuna.db"], log, turn_back)) == 0, log.read_text()
     runs = runs_in(tracking_uri)
     assert {run.info.status for run in runs} == {"FINISHED"}

@@ -10,6 +10,7 @@ from place import make_place
 
 from effft.cli.exit_codes import run_command_line
 from effft.config import TrackingTarget, make_config
+from effft.progress import silent
 from effft.runs import experiment
 from effft.runs.compare import Outcome, PlannedComparison, ResultsFile
 from effft.runs.controls import control_config
@@ -39,21 +40,13 @@ def settings(place: Path) -> dict[str, object]:
 
 
 def planned(place: Path, *strategies: str, workers: int = 1, **fields: object) -> PlannedComparison:
-    grid = Grid(
-        **{
-            "tasks": [str(place / "task.yaml")],
-            "strategies": strategies,
-            "settings": settings(place),
-            **SMALL,
-            **fields,
-        }
-    )
-    return PlannedComparison(list(grid.runs()), workers, Session())
+    given = {"tasks": [str(place / "task.yaml")], "strategies": strategies, "settings": settings(place)}
+    return PlannedComparison(list(Grid(**{**given, **SMALL, **fields}).runs()), workers, Session())
 
 
 def outcomes(job: PlannedComparison, parent: Tracker, file: ResultsFile) -> dict[int, Outcome]:
     target = TrackingTarget(disabled=True)
-    return dict(job.outcomes(dict.fromkeys(job.tasks, parent), target, file, lambda *_: None))
+    return dict(job.outcomes(dict.fromkeys(job.tasks, parent), target, file, silent))
 
 
 def tracked_runs(uri: str) -> dict[str, list[Run]]:
@@ -111,7 +104,7 @@ def test_everything_is_checked_before_anything_runs(
 def test_an_interrupted_comparison_goes_on(place: Path, tmp_path: Path) -> None:
     job, parent = planned(place, "lora", "probe", "vanilla"), MemoryTracker()
     file = ResultsFile(tmp_path / "results.jsonl")
-    half = job.outcomes(dict.fromkeys(job.tasks, parent), TrackingTarget(disabled=True), file, lambda *_: None)
+    half = job.outcomes(dict.fromkeys(job.tasks, parent), TrackingTarget(disabled=True), file, silent)
     first = [next(half), next(half)]
     half.close()  # as Ctrl-C does
     with (tmp_path / "results.jsonl").open("a") as torn:
@@ -132,13 +125,7 @@ def test_the_same_command_continues_under_the_same_run(place: Path, tracking_uri
     job = planned(place, "lora", "vanilla")
     file = ResultsFile(job.results_path)
     file.add("parents", str(place / "task.yaml"), parent.info.run_id)
-    next(
-        iter(
-            job.outcomes(
-                dict.fromkeys(job.tasks, MemoryTracker()), TrackingTarget(disabled=True), file, lambda *_: None
-            )
-        )
-    )
+    next(job.outcomes(dict.fromkeys(job.tasks, MemoryTracker()), TrackingTarget(disabled=True), file, silent))
     assert run_command_line(command) == 0
     runs = tracked_runs(tracking_uri)
     assert [(run.info.run_id, run.info.status) for run in runs["comparison"]] == [(parent.info.run_id, "FINISHED")]
@@ -205,8 +192,7 @@ def test_controls_are_rows_of_the_report(place: Path, tracking_uri: str, tmp_pat
     assert {"icl", "bag of words", "swapped label words", "majority", "chance"} <= set(rows)
 
 
-def test_the_control_swaps_the_label_words(place: Path) -> None:
-
+def test_the_control_swaps_the_label_words() -> None:
     config = make_config({"strategy": "icl", "task": "agreement"})
     words = [word.strip() for word in Session().task(config).ordered_label_words]
     assert control_config(config, "swapped_label_words", Session()).label_words == ",".join(words[::-1])
@@ -227,7 +213,7 @@ def test_the_minutes_of_a_round_that_was_killed_count(place: Path, tmp_path: Pat
     runs, path = planned(place, "probe", "zero_shot", seeds=2).runs, tmp_path / "results.jsonl"
     job = PlannedComparison(runs, 1, Session(), minutes=60)
     parents, target = dict.fromkeys(job.tasks, MemoryTracker()), TrackingTarget(disabled=True)
-    ended = job.outcomes(parents, target, ResultsFile(path), lambda *_: None)
+    ended = job.outcomes(parents, target, ResultsFile(path), silent)
     next(ended)
     next(ended)  # in the first round, of which the process sees no end
     spent = ResultsFile(path).spent.get("0", 0.0)

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from effft.errors import InputError
+from effft.progress import silent
 from effft.runs.session import Session
 from effft.search.budget import Clock, Prices, affordable
 from effft.search.driver import Driver
@@ -18,6 +19,7 @@ from effft.search.planning import plan_study
 from effft.search.settings import Settings
 from effft.search.storage import open_study
 from effft.tracking.tracker import MemoryTracker
+from tests.search.test_choice import RESOURCES, Told
 
 SECONDS = st.floats(0.01, 1e4)
 
@@ -52,31 +54,16 @@ def test_trials_side_by_side_are_not_slower_than_expected(tmp_path: Path) -> Non
 
 
 def test_without_time_there_is_one_trial_and_one_fresh_seed(tracking_uri: str) -> None:
-    class Told:
-        workers = 1
-
-        def submit(self, key: object, unit: object) -> None:
-            self.key = key
-
-        def next_result(self) -> tuple[object, JobResult]:
-            return self.key, JobResult(0.5, {"peak_memory_mb": 1.0, "train_seconds": 1.0, "trainable_parameters": 1.0})
-
-        def close(self) -> None:
-            return
-
-    def silent(*_: object) -> None:
-        return
-
     values = {"strategy": "lora", "per_label": "4", "epochs": "1", "rank": "8"}
     settings = Settings(trials=6, folds=2, reseeds=3)
     plan = plan_study(values, {}, settings, "timed", Session())
     with tempfile.TemporaryDirectory() as folder:
-        url, executor = f"sqlite:///{Path(folder)}/optuna.db", Told()
+        url, executor = f"sqlite:///{Path(folder)}/optuna.db", Told(lambda unit: JobResult(0.5, RESOURCES))
         with open_study(url, plan) as stored:
             clock = Clock(stored, 0.0)
-            Driver(stored, plan, executor, Logbook(MemoryTracker(), plan), silent, clock).run()  # type: ignore[arg-type]
+            Driver(stored, plan, executor, Logbook(MemoryTracker(), plan), silent, clock).run()
             assert len(stored.complete) == 1
-            choose(stored, plan, executor, silent, clock)  # type: ignore[arg-type]
+            choose(stored, plan, executor, silent, clock)
             assert sum(name.startswith("fresh/") for name in stored.results) == 2, "one seed on two folds"
             spent = clock.spent
         with open_study(url, plan) as stored:

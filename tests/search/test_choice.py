@@ -15,6 +15,7 @@ from place import make_place
 
 from effft.config import RunConfig
 from effft.errors import InputError
+from effft.progress import silent
 from effft.runs.plan import prepare
 from effft.runs.session import Session
 from effft.search.budget import Clock, Prices
@@ -63,10 +64,6 @@ def driven(plan: StudyPlan, executor: Told) -> Iterator[StoredStudy]:
     with tempfile.TemporaryDirectory() as folder, open_study(f"sqlite:///{folder}/optuna.db", plan) as stored:
         Driver(stored, plan, executor, Logbook(MemoryTracker(), plan), silent).run()
         yield stored
-
-
-def silent(*_: object) -> None:
-    return None
 
 
 def is_default(plan: StudyPlan, config: RunConfig) -> bool:
@@ -144,13 +141,8 @@ def test_a_later_process_knows_how_long_a_fresh_seed_takes(plan: StudyPlan) -> N
 @pytest.mark.slow
 def test_the_runs_of_a_default_that_wins_are_made_once() -> None:
     settings = Settings(trials=3, folds=0, reseeds=1, seeds=2, pruner="none")
-    values = {
-        "strategy": "probe",
-        "head_solver": "gradient",
-        "per_label": "4",
-        "bootstrap": "0",
-        "evaluation_limit": "8",
-    }
+    values = {"strategy": "probe", "head_solver": "gradient", "per_label": "4"}
+    values |= {"bootstrap": "0", "evaluation_limit": "8"}
     session = Session()
     plan = plan_study(values, {}, settings, "once", session)
     made: list[str] = []

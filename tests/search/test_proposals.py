@@ -18,8 +18,8 @@ from effft.search.planning import plan_study
 from effft.search.settings import Settings, StudyPlan
 from effft.search.storage import open_study
 from effft.tracking.tracker import MemoryTracker
+from tests.search.test_choice import RESOURCES
 
-RESOURCES = dict.fromkeys(("peak_memory_mb", "train_seconds", "trainable_parameters"), 1.0)
 Trials = list[tuple[int, TrialState, dict[str, object], list[float] | None]]
 
 

@@ -41,19 +41,8 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def search(tracking_uri: str, backbone: Path) -> Callable[..., int]:
     def go(*words: str) -> int:
-        base = [
-            "search",
-            "--strategy",
-            "probe",
-            "--head-solver",
-            "gradient",
-            "--tracking-uri",
-            tracking_uri,
-            "--model",
-            str(backbone),
-            *SMALL,
-        ]
-        return run_command_line([*base, *words])
+        base = "search --strategy probe --head-solver gradient".split()
+        return run_command_line([*base, "--tracking-uri", tracking_uri, "--model", str(backbone), *SMALL, *words])
 
     return go
 
@@ -161,19 +150,7 @@ def test_kind_10_one_number_in_terminal_registry_mlflow_and_report(
         for run in client.search_runs([experiment.experiment_id], "tags.kind = 'study'")
     ]
     assert f"{parent.data.metrics['validation/accuracy']:.4f}" == number
-    assert (
-        run_command_line(
-            [
-                "report",
-                "--task",
-                str(tmp_path / "numbers" / "task.yaml"),
-                "--tracking-uri",
-                tracking_uri,
-                "--out",
-                "page",
-            ]
-        )
-        == 0
-    )
+    words = ["report", "--task", str(tmp_path / "numbers" / "task.yaml"), "--tracking-uri", tracking_uri]
+    assert run_command_line([*words, "--out", "page"]) == 0
     section = (tmp_path / "page" / "report.md").read_text().partition("## Searches")[2]
     assert f"{float(number):.3f}" in section.partition("final mean")[2].partition("\n\n")[0]

@@ -83,14 +83,8 @@ def test_no_labelled_sentence_has_a_fault_of_an_evaluated_kind(name: str) -> Non
     numbered = {
         form for v in lexicon.EVERY_WORD.transitive + lexicon.EVERY_WORD.intransitive for form in (v[0], v[1], v[3])
     }
-    helpers = {
-        *grammar_checker.SINGULAR_HELPERS,
-        *grammar_checker.PLURAL_HELPERS,
-        *lexicon.MODALS,
-        "himself",
-        "herself",
-        "themselves",
-    }
+    helpers = {*grammar_checker.SINGULAR_HELPERS, *grammar_checker.PLURAL_HELPERS, *lexicon.MODALS}
+    helpers |= {"himself", "herself", "themselves"}
     for _ in range(200):
         words, answer = corpus.answered_text(rng, name)
         if name in corpus.DESCRIBED or not answer:
