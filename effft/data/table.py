@@ -79,6 +79,6 @@ def is_text(value: str) -> bool:
         return False
 
 
-def listed(columns: Sequence[str]) -> str:
-    """The first columns by name and how many more there are."""
-    return ", ".join(columns[:20]) + (f" and {len(columns) - 20} more" if len(columns) > 20 else "")
+def listed(names: Sequence[str], most: int = 20, separator: str = ", ") -> str:
+    """The first names and how many more there are."""
+    return separator.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from effft.data.table import listed
 from effft.evaluation.statistics import chance_remark, reference_scores
 from effft.strategies.learner import Learner
 from effft.strategies.prompting import MANY_UNKNOWN, EncodedPrompt, PromptEncoder
@@ -32,7 +33,7 @@ def missing_labels_note(split: str, labels: Sequence[str], present: set[int]) ->
     missing = [name for number, name in enumerate(labels) if number not in present]
     if not missing:
         return []
-    named = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    named = listed([*map(repr, missing)], 5)
     return [f"{split} has no example of {named}; its means over labels are over the others."]
 
 

@@ -6,6 +6,7 @@ from itertools import chain
 import numpy as np
 
 from effft.config import Amount
+from effft.data.table import listed
 from effft.evaluation.metric_keys import CROSS_VALIDATED, slices_with
 from effft.evaluation.statistics import front, smallest_p
 from effft.reports.blocks import Table
@@ -272,7 +273,7 @@ def _and(words: Sequence[str]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    return _and(names) if len(names) <= MOST else f"{', '.join(names[:MOST])} and {len(names) - MOST} more"
+    return _and(names) if len(names) <= MOST else listed(names, MOST)
 
 
 def oracle(data: ReportData) -> Table | None:

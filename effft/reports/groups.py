@@ -184,12 +184,12 @@ class RunGroup:
         """The primary metric on a split, or HOME, OOD_MEAN, GAP; None when no run has it."""
         return self.stat(f"score/{split}")
 
-    def fallen(self, split: str = HOME) -> list[tuple[int, int, float]]:
+    def fallen(self) -> list[tuple[int, int, float]]:
         """(seed, data_seed, score) of the runs far below the others: by 0.2 and by three times the spread.
 
         The spread is 1.4826 times the median distance from the median (Leys et al. 2013); of four runs and more.
         """
-        values = self.values(f"score/{split}")
+        values = self.values(f"score/{HOME}")
         middle = float(np.nanmedian(values)) if len(values) > 3 and not np.isnan(values).all() else float("nan")
         least = (
             middle - max(0.2, 3 * 1.4826 * float(np.nanmedian(np.abs(values - middle)))) if middle == middle else middle

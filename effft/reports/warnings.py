@@ -1,9 +1,10 @@
 """What a reader must know before believing the numbers: copies, leaks, chance, gaps in the grid, unfinished runs."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import product
 
+from effft.data.table import listed
 from effft.reports.data import IMPORTED, ReportData, split_title
 from effft.reports.difficulty import difficulty_words, without_curve
 from effft.reports.groups import HOME, TUNED, RunGroup
@@ -31,7 +32,7 @@ def _fallen(data: ReportData) -> Iterator[str]:
     """Runs far below the others of their group: training sometimes fails with an unlucky seed (Mosbach et al. 2021)."""
     for group in data.groups:
         if fallen := group.fallen():
-            runs = _some([f"seed {seed}, draw {draw} ({score:.3f})" for seed, draw, score in fallen])
+            runs = listed([f"seed {seed}, draw {draw} ({score:.3f})" for seed, draw, score in fallen], MOST)
             where = f"{group.variant} at {group.amount.phrase}"
             yield f"{where}: far below its other runs {split_title(data.home)}: {runs}; the median is {_median(group)}."
 
@@ -45,7 +46,7 @@ def _chance(data: ReportData) -> Iterator[str]:
         remark = f"{split_title(data.home)} {verdict}"
         names = [f"{g.variant} at {g.amount.phrase}" for g in data.groups if g.trains and remark in remarks(data, g)]
         if names:
-            yield f"{remark[0].upper()}{remark[1:]}: {_some(names)}. {cause}"
+            yield f"{remark[0].upper()}{remark[1:]}: {listed(names, MOST)}. {cause}"
 
 
 def _unlike(data: ReportData) -> Iterator[str]:
@@ -82,7 +83,7 @@ def _leaks(data: ReportData) -> Iterator[str]:
 
 def _left_out(data: ReportData) -> Iterator[str]:
     for reason, rows in data.left_out.items():
-        yield f"{_runs(len(rows))} left out, {STATUSES.get(reason, reason)}: {_some(list(rows['name']), '; ')}."
+        yield f"{_runs(len(rows))} left out, {STATUSES.get(reason, reason)}: {listed(list(rows['name']), MOST, '; ')}."
     alone = without_curve(data)
     if len(alone):
         words = difficulty_words(alone, data.frame)
@@ -98,12 +99,12 @@ def _missing(data: ReportData) -> Iterator[str]:
             seeds = {pair for group in here if group.trains for pair in _seeds(group)}
             lacking = [f"{group.variant} ({lost})" for group in here if (lost := _lost(group, seeds)) > 0]
             if lacking:
-                yield f"{amount.phrase} on {backbone}: seeds that others have are missing for {_some(lacking)}."
+                yield f"{amount.phrase} on {backbone}: seeds that others have are missing for {listed(lacking, MOST)}."
         known = {(group.variant, group.amount) for group in groups}
         plain = dict.fromkeys(group.variant for group in groups if "[" not in group.variant)
         absent = [f"{v} at {n.phrase}" for v, n in product(plain, data.amounts(backbone)) if (v, n) not in known]
         if absent:
-            yield f"No run on {backbone} of {_some(absent)}."
+            yield f"No run on {backbone} of {listed(absent, MOST)}."
 
 
 def _lost(group: RunGroup, seeds: set[tuple[int, int]]) -> int:
@@ -125,8 +126,3 @@ def _runs(count: int) -> str:
 
 def _median(group: RunGroup) -> str:
     return f"{group.median(f'score/{HOME}'):.3f}"
-
-
-def _some(names: Sequence[str], separator: str = ", ") -> str:
-    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-    return separator.join(names[:MOST]) + more

@@ -190,11 +190,9 @@ class Learner:
         active = whole + [m for n, m in body.named_modules() if "lora_dropout" in n]
         return active + (self.backbone.adapter.layers if self.backbone.adapter else [])
 
-    @contextmanager
-    def as_backbone(self) -> Iterator[None]:
+    def as_backbone(self) -> AbstractContextManager[None]:
         """While open, before the first update, it answers as the frozen backbone does."""
-        with self.backbone.adapter.as_backbone() if self.backbone.adapter else nullcontext():
-            yield
+        return self.backbone.adapter.as_backbone() if self.backbone.adapter else nullcontext()
 
     def after_update(self, index: int, total: int) -> None:
         """What an adapter does after update `index` (from 1) of `total`."""

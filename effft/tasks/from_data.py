@@ -77,9 +77,8 @@ def task_from_data(settings: TaskSettings) -> Task:
         "patterns": {"minimal": _pattern(fields, label)},
         "train": train.source | _reading(fields, columns, label.names, drop),
     }
-    shown = ", ".join(f"{name} ({rows[name]:,})" for name in labels[:10])
-    more = f" and {len(labels) - 10} more" if len(labels) > 10 else ""
-    notes = [f"{train.table.origin}: text from {' and '.join(map(repr, columns))}, labels from {what}: {shown}{more}."]
+    shown = listed([f"{name} ({rows[name]:,})" for name in labels], 10)
+    notes = [f"{train.table.origin}: text from {' and '.join(map(repr, columns))}, labels from {what}: {shown}."]
     if kind:
         about = {"ordinal": f"The labels are ordinal, from {labels[0]} to {labels[-1]}."}
         notes.append(about.get(kind, "A row can have several labels, or none."))
