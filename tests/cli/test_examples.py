@@ -18,7 +18,7 @@ from effft.strategies.strategy import NAMED
 from tests.helpers import parsed
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("--evaluation-limit=4", "--bootstrap=0", "--threads=1", "--no-tracking")
+QUICK = ("--evaluation-limit=4", "--bootstrap=0", "--threads=1")
 RUNS = {"run lora ": ("--steps=2", *QUICK), "show": (), "estimate": (), "completion": (), "tasks": ()}
 """Beginnings of examples that run, and flags that make them quick (a later flag wins)."""
 
@@ -62,11 +62,12 @@ def test_examples_parse_and_their_values_are_valid(
 
 
 @pytest.mark.parametrize("example", [e for e in written() if f"{e} ".startswith(tuple(RUNS)) and "path/to" not in e])
-def test_cheap_examples_run(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cheap_examples_run(example: str, tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if re.search(r"mnli|cola|pretrained/|my_|reviews", example):
         pytest.skip("needs data or a model that is not here")
     monkeypatch.chdir(tmp_path)
     quick = next(flags for start, flags in RUNS.items() if f"{example} ".startswith(start))
+    quick += (f"--tracking-uri={tracking_uri}",) if quick else ()
     assert run_command_line([*shlex.split(example), *(quick if "--help" not in example else ())]) == 0
 
 

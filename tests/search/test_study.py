@@ -207,7 +207,7 @@ def test_the_same_seed_is_the_same_study_also_when_interrupted(search: Callable[
         (["--rank", "1:4096"], "rank"),
         (["--rank", "4|4096"], "rank=4096"),
         (["--strategy", "pbft", "--pattern", "minimal|minimum"], "Did you mean 'minimal'?"),
-        (["--strategy", "zero_shot"], "strategy 'zero_shot' trains nothing, so --steps has no meaning"),
+        (["--strategy", "zero_shot"], "strategy 'zero_shot' trains nothing, so --"),
         (["--folds", "5"], "only 4 examples per label"),
         (["--storage", "sqlite:////nowhere/x.db"], "cannot be opened"),
         (["--storage", "nonsense"], "cannot be opened"),
