@@ -11,7 +11,7 @@ from effft.cli.options import FIELDS, Command, Option, Words, examples, option, 
 from effft.cli.run import check_applicable
 from effft.config import DATA_FIELDS, TrackingTarget
 from effft.errors import InputError, lookup, nearest, positive
-from effft.strategies.strategy import NAMED, check_trains, compose
+from effft.strategies.strategy import NAMED, compose
 
 if TYPE_CHECKING:
     from effft.search.settings import Settings
@@ -150,7 +150,6 @@ def search(strategy: str, study: str, storage: str, space: str, target: Tracking
     """
     began = time.monotonic()
     named = {name: str(given[name]) for name in FIELDS if given.get(name) not in (None, "")}
-    check_trains([compose(strategy)], named)
     study_values = {name: value for name, value in given.items() if name not in FIELDS}
     from effft.search.ray_executor import check_ray
     from effft.search.settings import CROSS_VALIDATED_FROM
@@ -172,10 +171,10 @@ def search(strategy: str, study: str, storage: str, space: str, target: Tracking
     unknown = [name for name in requested if name not in (*FIELDS, "alpha_ratio")]
     if unknown:
         raise InputError(f"unknown name in the space: {unknown[0]!r}.{nearest(unknown[0], [*FIELDS, 'alpha_ratio'])}")
-    values = {name: value for name, value in named.items() if name not in requested} | {"strategy": strategy}
+    values = {name: value for name, value in named.items() if name not in requested}
+    check_applicable(compose(strategy), values)
     fixed = {name: value for name, value in values.items() if name in SEARCHED}
-    values = {name: value for name, value in values.items() if name not in fixed}
-    check_applicable(compose(strategy), {**values, **fixed, "strategy": ""})
+    values = {name: value for name, value in values.items() if name not in fixed} | {"strategy": strategy}
     check_storage(storage)
     check_target(target)
     from effft.runs.session import Session
