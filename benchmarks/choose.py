@@ -41,9 +41,11 @@ BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.01)
 SLOW = 10.0  # As for a model that takes ten times as long, for which the seconds of saving it count little.
 
 
-def values_of(task: str, rows: int, draw: int, epochs: int) -> dict[str, str]:
+def values_of(task: str, rows: int, draw: int, options: argparse.Namespace) -> dict[str, str]:
     """Settings that all candidates share."""
-    return {"task": task, "rows": str(rows), "data_seed": str(draw), "epochs": str(epochs), "threads": "1"}
+    more = dict(pair.split("=", 1) for pair in options.settings.split(",") if pair)
+    own = {"task": task, "rows": str(rows), "data_seed": str(draw), "epochs": str(options.epochs), "threads": "1"}
+    return more | own
 
 
 def tested(config: RunConfig, session: Session, limit: int) -> float:
@@ -55,7 +57,7 @@ def tested(config: RunConfig, session: Session, limit: int) -> float:
 
 def pool(task: str, rows: int, draw: int, options: argparse.Namespace, session: Session) -> dict[str, Any]:
     """Everything about a draw: of every candidate its estimate, its units and its test score."""
-    values = values_of(task, rows, draw, options.epochs)
+    values = values_of(task, rows, draw, options)
     arms: dict[str, Any] = {}
     for one in candidates(values, [options.model], session):
         if one.name in options.without.split(","):
@@ -105,7 +107,7 @@ class Measured:
 
 def replay(line: dict[str, Any], share: float, options: argparse.Namespace, session: Session) -> dict[str, Any]:
     """What a choice decides in a share of the time of the full cross-validation, and what that scores in the test."""
-    arms, values = line["arms"], values_of(line["task"], line["rows"], line["draw"], line["epochs"])
+    arms, values = line["arms"], values_of(line["task"], line["rows"], line["draw"], options)
     total = SLOW * sum(one["seconds"] for arm in arms.values() for one in arm["units"])
     plan = plan_choice(values, [options.model], Limits(share * total), "", session)
     known = tuple(one for one in plan.candidates if one.name in arms)
@@ -174,6 +176,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny-lm")
     parser.add_argument("--draws", default="30,30,4", help="for each number of rows")
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--settings", default="", help="of all candidates: max_length=128,data_dir=DIR")
     parser.add_argument("--without", default="setfit,bag of words")
     parser.add_argument("--evaluation-limit", type=int, default=600)
     parser.add_argument("--shares", default="0.33,1", help="of the time of the full cross-validation")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from effft.reports.report import Report
     from effft.tracking.tracker import Tracker
 
+TASK = "agreement"
 FOLDER = "report"  # Folder of the report among a run's artifacts.
 MOST_WARNINGS = 10  # Warnings in the note of the run; the report lists all.
 
@@ -44,8 +45,8 @@ def make_report(
 
     if study:
         of_a_task = {
-            "parent": parent, "mlflow_url": mlflow_url, "watch": watch, "json": json, "export": export,
-            "import_": import_,
+            "task": task != TASK, "parent": parent, "mlflow_url": mlflow_url, "watch": watch, "json": json,
+            "export": export, "import_": import_,
         }  # fmt: skip
         if given := ", ".join(flag(name) for name, value in of_a_task.items() if value):
             raise InputError(f"{given}: only for the report of one task; leave it out, or leave --study out.")
@@ -119,7 +120,7 @@ report = Command(
         "effft report --study reports/study/study.yaml --out reports/study",
     ),
     params=[
-        Option("task", "Task name, or the path of a task file (.yaml) or of data", "agreement"),
+        Option("task", "Task name, or the path of a task file (.yaml) or of data", TASK),
         Option("study", "A comparison file of several tasks: one folder of small files, with claims.yaml judged"),
         Option("out", "Folder to write to  [default: report-<task>, or study]"),
         Option("parent", "Run id of a comparison or study, or several with commas: only its runs  [default: all]"),

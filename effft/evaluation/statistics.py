@@ -64,12 +64,14 @@ class PairedDifference:
         return sign_flip(self.values)
 
     def text(self, form: str = "+.3f", unit: str = "") -> str:
-        """'+0.053 [+0.021, +0.085]'."""
+        """'+0.053 [+0.021, +0.085]', or of a single pair '+0.053 (one pair)'."""
+        if self.count < 2:
+            return f"{self.mean:{form}}{unit} (one pair)"
         low, high = self.interval
         return f"{self.mean:{form}}{unit} [{low:{form}}, {high:{form}}]"
 
     def __str__(self) -> str:
-        return f"{self.text('+.4f')}, {self.count} pairs"
+        return self.text("+.4f") + (f", {self.count} pairs" if self.count > 1 else "")
 
 
 def student(count: int) -> float:

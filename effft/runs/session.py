@@ -11,6 +11,7 @@ from effft.data.leakage import LeakageCheck, check_leakage
 from effft.distributed.process_group import process_group
 from effft.models.backbone import Backbone, LoadOptions, load
 from effft.models.description import resolve_device
+from effft.models.device_map import is_device_map
 from effft.models.files import weights_digest
 from effft.models.precision import store_in_bf16
 from effft.tasks.from_data import task_of
@@ -90,7 +91,8 @@ class Session:
 
     def loaded_backbone(self, config: RunConfig, lm_head: bool) -> Backbone:
         """The backbone as loaded: read it, never change it."""
-        key = (config.model, config.revision, str(lm_head), config.device, config.quantize)
+        storage = (config.quantize, config.precision if is_device_map(config.device) else "")
+        key = (config.model, config.revision, str(lm_head), config.device, *storage)
         if key not in self._backbones:
             device = "cpu" if process_group().sharded else config.device  # shards move to the device one by one
             options = LoadOptions(config.quantize, config.precision)

@@ -110,6 +110,11 @@ def _measurable(config: RunConfig, session: Session) -> RunConfig:
     estimated = config.cross_validation not in ("auto", "none")
     if estimated or draws_validation(config, session.task(config)):
         return config
+    if config.cross_validation == "none":
+        raise InputError(
+            "cross_validation=none: no validation draw judges the final runs of a study on these rows; leave it out, "
+            f"which takes {FOLDS}x1, or give folds x repeats (flag --cross-validation)."
+        )
     return config.model_copy(update={"cross_validation": f"{FOLDS}x1"})
 
 

@@ -247,11 +247,17 @@ def test_what_one_store_lacks_stays_as_another_had_it(client: MlflowClient, tmp_
 
 
 @pytest.mark.parametrize(
-    "words", [["--watch", "5"], ["--export", "peft"], ["--parent", "x"], ["--import", "x.json"], ["--json"]]
+    "words",
+    [["--task", "cola"], ["--watch", "5"], ["--export", "peft"], ["--parent", "x"], ["--import", "x.json"], ["--json"]],
 )
 def test_what_is_for_one_task_is_refused_beside_a_study(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["report", "--study", "study.yaml", *words]) == 2
     assert f"{words[0]}: only for the report of one task" in capsys.readouterr().err
+
+
+def test_a_difference_of_one_pair_has_no_interval() -> None:
+    assert str(PairedDifference(np.array([0.25]))) == "+0.2500 (one pair)"
+    assert str(PairedDifference(np.array([0.25, 0.25]))) == "+0.2500 [+0.2500, +0.2500], 2 pairs"
 
 
 def test_each_setting_of_a_strategy_has_a_row_of_its_own_in_a_study() -> None:

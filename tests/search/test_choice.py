@@ -221,6 +221,9 @@ def test_rows_without_a_validation_draw_are_judged_out_of_fold() -> None:
         {"strategy": "probe", "head_solver": "gradient", "rows": "20", "epochs": "1"}, {}, settings, "rows", Session()
     )
     assert (rows.config.cross_validation, rows.config.per_label) == ("4x1", None)
+    none = {"strategy": "lora", "rows": "20", "cross_validation": "none"}
+    with pytest.raises(InputError, match=r"cross_validation=none: no validation draw .* leave it out"):
+        plan_study(none, {}, settings, "rows", Session())
     found = [
         Final(role, 1000, 0, {"cross_validated/mcc": value})
         for role, value in (("winner", 0.5), ("default", 0.25), ("median", 0.25))

@@ -74,6 +74,12 @@ def test_rows_that_differ_in_settings_or_models_have_studies_and_names_of_their_
         TunedComparison(Comparison.model_validate({"grids": [listed | {"pairs": 2}]}), 2, silent, print)
     with pytest.raises(InputError, match="leave pairs, demo_seeds and order_seeds out"):
         TunedComparison(Comparison.model_validate({"grids": [listed | {"order_seeds": 2}]}), 2, silent, print)
+    grids = [listed | {"settings": {"max_length": length}} for length in (32, 32, 64)]
+    assert len(TunedComparison(Comparison.model_validate({"grids": grids[:2]}), 2, silent, print).studies) == 1
+    with pytest.raises(
+        InputError, match="two grids have the study 'agreement/lora/4/tiny-lm/0-0' with different settings"
+    ):
+        TunedComparison(Comparison.model_validate({"grids": grids}), 2, silent, print)
 
 
 @pytest.mark.slow
