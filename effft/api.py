@@ -16,8 +16,8 @@ from effft.data.files import write_jsonl
 from effft.errors import InputError
 from effft.progress import ProgressCallback, say, silent
 from effft.runs.compare import PlannedComparison
+from effft.runs.comparison_file import comparison_of
 from effft.runs.experiment import Result, execute
-from effft.runs.grid import comparison_of
 from effft.runs.plan import check_saved, prepare
 from effft.runs.session import Session
 from effft.spellings import DATA_FILE, data_address

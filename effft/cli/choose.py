@@ -7,7 +7,7 @@ import click
 
 from effft.cli.options import FIELDS, Command, Option, examples, option, tracking_options
 from effft.config import PART_FIELDS, TrackingTarget
-from effft.runs.grid import split_names
+from effft.runs.comparison_file import split_names
 
 SHARED = tuple(name for name in FIELDS if name not in (*PART_FIELDS, "log_model", "cross_validation", "bootstrap"))
 """Fields that every candidate takes; label words go to those that read them."""

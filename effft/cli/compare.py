@@ -46,7 +46,7 @@ def compare_strategies(
     nothing is tracked.
     """
     from effft.cli.output import Progress
-    from effft.runs.grid import comparison_of
+    from effft.runs.comparison_file import comparison_of
     from effft.runs.session import Session
     from effft.tracking import check_target
 

@@ -179,9 +179,9 @@ def estimate(strategies: str, per_label: str | None, rows: str | None, json: boo
     Only the configuration and the tokenizer of the model are read; nothing is trained.
     """
     from effft.cli.output import print_json, print_table
+    from effft.runs.comparison_file import comparison_of
     from effft.runs.estimate import Skeletons
     from effft.runs.estimate import estimate as estimate_run
-    from effft.runs.grid import comparison_of
 
     given = comparison_of("", strategies, per_label or "", rows or "", 1, 1, 1, **values)
     skeletons = Skeletons()

@@ -26,7 +26,8 @@ from effft.reports.pairwise import difference
 from effft.reports.report import Report, build
 from effft.reports.study_csv import OPERATIONS, kept_runs, study_csv
 from effft.reports.variance import variance_table
-from effft.runs.grid import ComparedRun, comparison_of
+from effft.runs.comparison_file import comparison_of
+from effft.runs.grid import ComparedRun
 from effft.tracking.reading import RunReader, StoredRun
 
 BEGIN, END = "<!-- made by effft report --study -->", "<!-- end -->"

@@ -11,8 +11,9 @@ from effft.errors import EffftError, InputError
 from effft.evaluation.metric_keys import ood_sets
 from effft.progress import ProgressCallback
 from effft.runs.compare import Outcome, PlannedComparison, ResultsFile, results_path
+from effft.runs.comparison_file import Comparison, told_apart
 from effft.runs.experiment import Result
-from effft.runs.grid import ComparedRun, Comparison, Grid, RunRow, told_apart
+from effft.runs.grid import ComparedRun, Grid, RunRow
 from effft.runs.session import Session
 from effft.search.finals import Final
 from effft.search.planning import NothingToSearchError, plan_study, split_searched

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from effft.errors import InputError
-from effft.runs.grid import PRESETS, ComparedRun, Grid, comparison_of, read_comparison
+from effft.runs.comparison_file import PRESETS, comparison_of, read_comparison
+from effft.runs.grid import ComparedRun, Grid
 from effft.strategies.strategy import NAMED, compose
 
 

@@ -10,7 +10,7 @@ from effft.config import TrackingTarget
 from effft.errors import InputError
 from effft.progress import silent
 from effft.runs.compare import ResultsFile
-from effft.runs.grid import Comparison
+from effft.runs.comparison_file import Comparison
 from effft.search.tuned import TunedComparison
 from effft.tracking.tracker import MemoryTracker
 from tests.backbones import save_backbone
