@@ -41,7 +41,7 @@ def _peft(data: ReportData, group: RunGroup) -> Iterator[tuple[str, dict[str, An
     for row, draw in zip(group.runs.to_dict("records"), group.draws, strict=True):
         get = partial(_number, row)
         seed = int(row["seed"]) if row["seed"] == row["seed"] else 0
-        given = {column.removeprefix("given:"): str(row.get(column, "")) for column in OTHER_SEEDS}
+        given = {column.partition(":")[2]: str(row.get(column, "")) for column in OTHER_SEEDS}
         others = {key: value for key, value in given.items() if value not in ("", "None")}
         name = f"{group.variant}/{group.backbone}-{group.amount.name}"
         train, evaluation = get("resources/train_seconds"), get("resources/evaluation_seconds")
@@ -200,5 +200,5 @@ def _run(file: Path, task: str) -> StoredRun | None:
         ) from None
     params = {name: str(value) for name, value in settings.items() if not isinstance(value, dict | list)}
     finite = {key: value for key, value in numbers.items() if math.isfinite(value)}
-    given = {name: params[name] for name in (column.removeprefix("given:") for column in OTHER_SEEDS) if name in params}
+    given = {name: params[name] for name in (column.partition(":")[2] for column in OTHER_SEEDS) if name in params}
     return StoredRun("", tags["strategy"], "FINISHED", started, finite, params, given, tags)

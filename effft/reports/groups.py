@@ -28,7 +28,7 @@ GIVEN_SHOTS = ("given:shots", "given:teacher_shots")
 SETTINGS = (*(f"param:{x}" for x in (*RunConfig.model_fields, "model_commit") if x not in NO_SETTING), *GIVEN_SHOTS)
 """Columns of what makes two runs different."""
 
-OTHER_SEEDS = {"given:demo_seed": 0x1E3779B97F4A7C15, "given:order_seed": 0x42B2AE3D27D4EB4F}
+OTHER_SEEDS = {"given:demo_seed": 0x1E3779B97F4A7C15, "param:order_seed": 0x42B2AE3D27D4EB4F}
 """Seeds that count with the run's own where they were asked for -> a factor that keeps their sums apart."""
 
 DEFAULTS = {

@@ -224,7 +224,7 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> ResultsTable:
     records = [
         {"backbone": models, "strategy": o.config.strategy, "variant": o.row}
         | {"amount": Amount.of(vars(o.config)), "seed": o.config.seed, "data_seed": o.config.data_seed}
-        | {column: getattr(o.config, column.removeprefix("given:")) for column in OTHER_SEEDS}
+        | {column: getattr(o.config, column.partition(":")[2]) for column in OTHER_SEEDS}
         | {f"metric:{key}": value for key, value in o.result.metrics.items()}
         for o in outcomes
         if o.result is not None

@@ -14,7 +14,7 @@ from effft.reports.groups import OTHER_SEEDS, RunGroup
 SOURCES = {
     "data_seed": "draws",
     "seed": "seeds",
-    "given:order_seed": "orders",
+    "param:order_seed": "orders",
     "given:demo_seed": "draws of demonstrations",
 }
 """Column of a seed -> what differs with it."""

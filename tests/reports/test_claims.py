@@ -140,13 +140,28 @@ def test_orders_with_seeds_of_their_own_are_a_source_beside_the_plain_runs() -> 
         return stored("lora", seed, draw, in_domain__balanced_accuracy=score, in_domain__accuracy=score)
 
     plain = [made(s, d, 3 + d) for s in range(2) for d in range(2)]
-    ordered = [replace(made(s, 0, o), given={"order_seed": str(o)}) for s in range(3) for o in range(2)]
+    ordered = [replace(made(s, 0, o), params={"order_seed": str(o)}) for s in range(3) for o in range(2)]
     table = variance_table({"dogs": select_runs(as_frame([*plain, *ordered]), "dogs")})
     assert table is not None
     assert [row[4:] for row in table.rows] == [
         ("2 draws x 2 seeds", "0.855", "0.058", "0.071", "0.007", "0.000"),
         ("3 seeds x 2 orders", "0.560", "0.055", "0.010", "0.071", "0.000"),
     ]
+
+
+@pytest.mark.slow
+def test_every_kind_of_seed_makes_another_run(tracking_uri: str, tmp_path: Path) -> None:
+    file, settings = tmp_path / "seeds.yaml", "settings: {steps: 4, batch_size: 2, evaluation_limit: 20, threads: 1}"
+    grids = [(name, f"seeds: 2, {name}_seeds: 2") for name in ("data", "demo", "order")]
+    lines = [f"{{strategies: [{'icl' if name == 'demo' else 'lora'}], {kinds}, {settings}}}" for name, kinds in grids]
+    file.write_text(f"grids: [{', '.join(lines)}]")
+    assert run_command_line(["compare", "--study", str(file), "--per-label", "4", "--tracking-uri", tracking_uri]) == 0
+    reader = RunReader(MlflowClient(tracking_uri))
+    data = select_runs(as_frame(reader.runs_of("effft/agreement")), "agreement")
+    assert {group.strategy: (len(group.runs), group.repeats) for group in data.groups} == {
+        "lora": (8, 0),
+        "icl": (2, 0),
+    }
 
 
 def test_runs_with_draws_of_their_own_are_resampled_as_runs() -> None:
