@@ -44,7 +44,7 @@ class TopLayers(Part):
     """
 
     about: ClassVar[str] = "the top transformer blocks"
-    base_rate: ClassVar[float] = 1e-4
+    base_rate: ClassVar[float] = 2e-4
     space: ClassVar[Mapping[str, Dimension]] = {"layers": Range(1, ALL, whole=True)}
     layers: int | str = 2
     train_embeddings: bool = False
