@@ -129,7 +129,7 @@ def as_yaml(task: Task, folder: Path) -> str:
         if source.get("label") == {"column": []}:
             source["label"] = "none"
         split |= {key: _unfolded(value) for key, value in source.items()}
-    lines = [f"# {note}" for note in task.notes]
+    lines = ["".join(c if c.isprintable() else " " for c in f"# {note}") for note in task.notes]
     lines += ["# Files lie outside of this folder: use it with --allow-outside true."] if outside else []
     return "\n".join(
         [
@@ -140,11 +140,12 @@ def as_yaml(task: Task, folder: Path) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Short lists on a line, texts of several lines in quotes."""
+    """Short lists on a line, texts of several lines or with control characters in quotes."""
 
 
 _Dumper.add_representer(
-    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, '"' if "\n" in text else None)
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, None if text.isprintable() else '"'),
 )
 
 
@@ -172,7 +173,7 @@ def _open(address: str, folder: Path, flag: str, split: str) -> _Place:
         try:
             return _Place(_name(Path(name).name), source, read_hub(name, "", source["split"], revision))
         except InputError as error:
-            raise InputError(f"{flag}={address}: {str(error).rstrip('.')}; check the name and the network.") from None
+            raise InputError(f"{flag}={address}: {str(error).rstrip('.')} (OWNER/NAME[@REVISION][:SPLIT]).") from None
     if address.startswith("hf://"):
         raise InputError(f"{flag}={address}: data sets of the hub begin with {HUB}; models are no data.")
     path = Path(address).expanduser()
