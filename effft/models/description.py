@@ -11,7 +11,10 @@ from effft.models.files import base_of, find_corruption, local_place, model_fold
 from effft.models.lora import has_tokenizer
 from effft.models.out_of_memory import out_of_memory
 
-POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "esm", "mpnet")
+POSITIONS_AFTER_PAD = (
+    "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "esm", "mpnet", "ibert", "longformer",
+    "luke", "roberta-prelayernorm", "xmod",
+)  # fmt: skip
 """Model types whose position ids start after the id of the padding token."""
 
 ENCODER_DECODERS = ("t5", "mt5", "umt5", "bart", "mbart", "pegasus")
@@ -99,15 +102,18 @@ def _is_decoder(config: Any) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
 
     kind = config.model_type
-    if kind in MASKED and kind in CAUSAL:  # BERT can be built as a decoder; its weights say what it is
-        return any("CausalLM" in name or "LMHeadModel" in name for name in config.architectures or [])
+    if kind in MASKED and kind in CAUSAL:  # BERT can be built as a decoder; its weights say what it is (XLM: `causal`)
+        named = any("CausalLM" in name or "LMHeadModel" in name for name in config.architectures or [])
+        return named and bool(getattr(config, "causal", True))
     if kind not in MASKED and kind not in CAUSAL:
         raise InputError(f"model type {kind!r} is neither a decoder nor an encoder of text known to transformers.")
     return kind in CAUSAL
 
 
 def _has_masked_lm_head(config: Any) -> bool:
-    return any("MaskedLM" in name or "PreTraining" in name for name in config.architectures or [])
+    return any(
+        kind in name for name in config.architectures or [] for kind in ("MaskedLM", "PreTraining", "WithLMHead")
+    )
 
 
 def max_positions(config: Any) -> int:
