@@ -85,9 +85,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit
         self.classes_, numbers = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             known = ", ".join(map(repr, self.classes_))
-            raise InputError(
-                f"y has {len(self.classes_)} class only ({known}); a classifier needs rows of two or more."
-            )
+            raise InputError(f"y has {len(self.classes_)} class only ({known}); a classifier needs two or more.")
         names = [str(label).strip() for label in self.classes_]
         if len(set(names)) < len(names) or not all(name and name[0] != "[" for name in names):  # the text of a list
             names = [f"class {number}" for number in range(len(names))]

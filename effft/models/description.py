@@ -53,7 +53,7 @@ def describe(name: str, revision: str, need_lm_head: bool, weights: bool = False
     if base := base_of(name, folder):
         known = _describe(*base, need_lm_head)
         if has_tokenizer(folder):
-            known = known._replace(tokenizer=from_pretrained("AutoTokenizer", folder, name, config=known.config))
+            known = known._replace(tokenizer=_tokenizer(folder, name, config=known.config))
     else:
         known = _describe(name, folder, need_lm_head)
     return known._replace(folder=with_weights(folder, name)) if weights else known
@@ -80,9 +80,20 @@ def _describe(name: str, folder: Path, need_lm_head: bool) -> ModelDescription:
             f"model {name!r} ({', '.join(config.architectures or ['?'])}) has no pre-trained language-modelling head, "
             "so it has no answer for a verbalizer; take vanilla, lora, adaptive, bitfit or probe."
         )
-    tokenizer = from_pretrained("AutoTokenizer", folder, name)
+    tokenizer = _tokenizer(folder, name)
     start = _decoder_start(name, config, tokenizer) if kind == "AutoModelForSeq2SeqLM" else ()
     return ModelDescription(folder, config, tokenizer, decoder, kind, start)
+
+
+def _tokenizer(folder: Path, name: str, **options: Any) -> Any:
+    """The tokenizer; transformers makes one of special tokens alone where there are no files of one."""
+    tokenizer = from_pretrained("AutoTokenizer", folder, name, **options)
+    if len(tokenizer) <= len(tokenizer.all_special_tokens) + 2:  # the mark of a space, and what deberta-v2 doubles
+        raise InputError(
+            f"model {name!r}: {folder} holds no tokenizer; save it there too (`tokenizer.save_pretrained`), or take "
+            "another model."
+        )
+    return tokenizer
 
 
 def _decoder_start(name: str, config: Any, tokenizer: Any) -> tuple[int, ...]:

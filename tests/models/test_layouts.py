@@ -13,7 +13,7 @@ from effft.runs.experiment import run
 from effft.runs.session import Session
 from effft.strategies.strategy import NAMED
 from effft.tracking.tracker import MemoryTracker
-from tests.backbones import COMMON, save_tokenizer
+from tests.backbones import COMMON, CONFIGS, save_backbone, save_tokenizer
 from tests.backbones import IDS as IDS_OF_TOKENS
 from tests.hub_layouts import LAYOUTS, save_layout
 from tests.place import make_place
@@ -79,6 +79,15 @@ def test_a_model_of_either_kind_is_what_its_configuration_says(
     sizes = {"emb_dim": 32, "n_layers": 3, "n_heads": 4, "n_langs": 1, "causal": causal}
     loaded = load(str(save_small(tmp_path / kind, kind, model, **sizes)), need_lm_head=True)
     assert (loaded.decoder, loaded.lm_head) == (causal, True)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path, kind: str) -> None:
+    """Transformers makes one of special tokens alone, for which every text is the same."""
+    for path in save_backbone(tmp_path, kind).glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"holds no tokenizer; save it there too|no tokenizer can be read from"):
+        load(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["opt-125m", "opt-350m"])
