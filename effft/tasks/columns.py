@@ -1,8 +1,9 @@
 """Which columns of a file are texts and which one is labels: as named, by their usual names, or by what they hold."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import lru_cache
 from typing import Any
 
 from effft.data.table import SourceRow, Table, listed
@@ -10,7 +11,7 @@ from effft.errors import InputError, nearest
 from effft.tasks.rows import as_list, as_written, yes_or_no
 
 MOST_LABELS = 150
-LOOKED_AT = 2000  # Rows that tell what a column holds.
+LOOKED_AT = 2000  # Rows, drawn from the whole table, that tell what a column holds.
 
 TEXT_NAMES = (
     "text", "sentence", "review", "body", "content", "comment", "message", "tweet", "utterance", "document", "question",
@@ -113,6 +114,8 @@ def _like(table: Table, kind: str, taken: Sequence[str]) -> str:
     fitting = [column for column in values if fits(values[column])]
     if len(fitting) == 1:
         return fitting[0]
+    for column in fitting if kind == "label" else ():
+        _check_header(table, column)
     what = f"{' and '.join(map(repr, fitting))} could all be" if fitting else "none of them looks like"
     flags = [column for column in fitting if kind == "label" and {*map(as_written, values[column])} <= {"0", "1"}]
     objects = [column for column in values if any(isinstance(value, dict) for value in values[column])]
@@ -125,8 +128,20 @@ def _like(table: Table, kind: str, taken: Sequence[str]) -> str:
 
 
 def _values(table: Table, column: str) -> list[Any]:
-    """The first values of a column."""
-    return [row.values.get(column) for row in islice(table, LOOKED_AT)]
+    """Values of a column in rows drawn from the whole table, as rows may be sorted by their label."""
+    return [row.values.get(column) for row in _drawn(table)]
+
+
+@lru_cache(maxsize=1)
+def _drawn(table: Table) -> list[SourceRow]:
+    """`LOOKED_AT` rows, each as likely as any other (reservoir sampling, Vitter 1985), always the same; or all."""
+    rows, rng = list[SourceRow](), random.Random(0)
+    for number, row in enumerate(table):
+        if number < LOOKED_AT:
+            rows.append(row)
+        elif (place := rng.randrange(number + 1)) < LOOKED_AT:
+            rows[place] = row
+    return rows
 
 
 def _holds_lists(values: Sequence[Any]) -> bool:

@@ -129,6 +129,31 @@ def test_a_file_that_begins_with_a_row_is_refused(
         made(bare, label=label and labels[0], text=label and f"{LONG} 0")
 
 
+@pytest.mark.parametrize(
+    ("ending", "quoting", "said"),
+    [("tsv", csv.QUOTE_MINIMAL, 3), ("txt", csv.QUOTE_ALL, 6), ("tsv", csv.QUOTE_NONE, 0), ("csv", csv.QUOTE_ALL, 0)],
+)
+def test_quotes_that_enclose_texts_where_they_are_text_are_told(
+    tmp_path: Path, ending: str, quoting: int, said: int
+) -> None:
+    path = tmp_path / f"rows.{ending}"
+    rows = [(f'they said "{text}"' if n % 2 else text, "ab"[n % 2]) for n, text in enumerate(texts(6))]
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter="," if ending == "csv" else "\t", quoting=quoting, quotechar=None if
+                   quoting == csv.QUOTE_NONE else '"').writerows([("text", "label"), *rows])  # fmt: skip
+    told = [note for note in made(path, test="").notes if "texts in quotes" in note]
+    assert [note.split()[0] for note in told] == [str(said)] * bool(said)
+
+
+def test_labels_of_a_sorted_file_are_found(tmp_path: Path) -> None:
+    """The first rows all have one label, which told that another column has the labels."""
+    columns = {"words": texts(6000), "mood": ["bad"] * 3000 + ["good"] * 3000, "n": ["x"] * 6000}
+    assert made(write(tmp_path / "a.csv", columns)).labels == ("bad", "good")
+    columns["n"] = ["x", "y"] * 3000
+    with pytest.raises(InputError, match="'mood' and 'n' could all be the label"):
+        made(write(tmp_path / "b.csv", columns))
+
+
 @pytest.mark.parametrize("mark", [";", "|", "\t"])
 def test_another_delimiter_is_told(tmp_path: Path, mark: str) -> None:
     good = write(tmp_path / "good.csv", {"text": texts(6), "label": ["x", "y"] * 3})
