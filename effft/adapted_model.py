@@ -102,7 +102,7 @@ class AdaptedModel:
         if hasattr(texts, "columns"):
             frame: Any = texts
             texts = list(zip(*(frame[name] for name in _columns(frame, self.manifest)), strict=True))
-        rows = [(row,) if len(fields) == 1 and not isinstance(row, list | tuple) else tuple(row) for row in texts]
+        rows = [tuple(row) if isinstance(row, list | tuple | np.ndarray) else (row,) for row in texts]
         for number, row in enumerate(rows):
             if len(row) != len(fields):
                 raise InputError(f"row {number}: {len(row)} texts where {len(fields)} are read ({', '.join(fields)}).")

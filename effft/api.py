@@ -7,6 +7,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -250,8 +251,13 @@ def data_flags(
     Raises:
         InputError: a DataFrame cannot be written, or a set of `ood` would be called otherwise than its key.
     """
+    name = name.replace("/", "-")
 
     def named(value: Any, name: str) -> str:
+        if not hasattr(value, "columns") and not isinstance(value, str | PathLike):
+            raise InputError(
+                f"{name}: this is a {type(value).__name__}; give a DataFrame, a path or a data set's name."
+            )
         return str(write_jsonl(folder / f"{name}.jsonl", value)) if hasattr(value, "columns") else str(value)
 
     given = {"data": (data, name), "test": (test, f"{name}-test")}

@@ -84,9 +84,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit
             raise ValueError(f"X has {len(frame)} rows and y has {len(labels)} labels; give one label for each row")
         self.classes_, numbers = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
-            raise InputError(f"y has 1 class only ({self.classes_[0]!r}); a classifier needs rows of two or more.")
+            known = ", ".join(map(repr, self.classes_))
+            raise InputError(f"y has {len(self.classes_)} class only ({known}); a classifier needs two or more.")
         names = [str(label).strip() for label in self.classes_]
-        if len(set(names)) < len(names) or not all(names):
+        if len(set(names)) < len(names) or not all(name and name[0] != "[" for name in names):  # the text of a list
             names = [f"class {number}" for number in range(len(names))]
         place = tempfile.TemporaryDirectory(prefix="effft-adapted-")
         with tempfile.TemporaryDirectory(prefix="effft-data-") as folder:
@@ -141,8 +142,8 @@ def _texts(X: Rows) -> pd.DataFrame:  # noqa: N803 - scikit-learn's name
         raise InputError("X is one text; give a list of texts.")
     values = X.to_numpy() if hasattr(X, "to_numpy") else X
     table = pd.DataFrame(list(values))
-    table.columns = pd.Index(["text"] if table.shape[1] < 2 else [f"text_{n + 1}" for n in range(table.shape[1])])
-    return table
+    names = ["text"] if table.shape[1] < 2 else [f"text_{n + 1}" for n in range(table.shape[1])]
+    return table.set_axis(names, axis=1) if table.shape[1] else pd.DataFrame(columns=names)
 
 
 def _names(X: Rows) -> list[str]:  # noqa: N803 - scikit-learn's name

@@ -60,7 +60,10 @@ def test_several_texts_and_labels_of_any_kind(place: Path, tracking_uri: str) ->
         per_label=2, steps=1, bootstrap=0, tracking_uri=tracking_uri,
     )  # fmt: skip
     assert made.labels == ("0", "1")
-    assert len(made.predict(frame)) == len(made.predict([("a", "b")] * 8)) == 8
+    assert len(made.predict(frame)) == len(made.predict(np.array([("a", "b")] * 8))) == 8
+    for row in ("ab", {"a": "x", "b": "y"}):  # which was read as two letters, and as two keys
+        with pytest.raises(InputError, match="row 0: 1 texts where 2 are read"):
+            made.predict([row])
     from effft.tracking.store import open_client
 
     client = open_client(tracking_uri)
@@ -74,6 +77,9 @@ def test_what_the_command_line_refuses_is_refused(place: Path) -> None:
         effft.adapt("lora", place / "train.csv", per_lable=3)
     with pytest.raises(InputError, match="unique"):
         effft.adapt("lora", pd.DataFrame([["a", "b"]], columns=["text", "text"]), no_tracking=True)
+    for rows in (["a text"], pd.Series(["a text"]), {"text": ["a text"]}):
+        with pytest.raises(InputError, match=f"data: this is a {type(rows).__name__}; give a DataFrame, a path"):
+            effft.adapt("lora", rows, no_tracking=True)
     with pytest.raises(InputError, match="'icl' trains nothing, so --epochs has no meaning; leave it out"):
         effft.adapt("icl", place / "train.csv", epochs=3, rank=None, model=str(place / "llama"), no_tracking=True)
     with pytest.raises(InputError, match="strategy: a choice is among all of them"):
@@ -107,7 +113,9 @@ def test_a_set_out_of_domain_is_called_as_its_key_and_is_not_the_data(
 
 def test_a_model_finds_its_files_and_columns(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = small("cat", 12).set_axis([0, 1], axis=1)
-    made = effft.adapt("probe", frame, model=str(place / "llama"), **FEW)
+    frame[1] = pd.to_datetime(["2024-01-31", "2024-02-01"] * 6)
+    made = effft.adapt("probe", frame, name="mine/or yours", model=str(place / "llama"), **FEW)
+    assert [label[:10] for label in made.labels] == ["2024-01-31", "2024-02-01"]
     answers = made.predict(frame)
     made.save(tmp_path / "saved")
     monkeypatch.chdir(tmp_path)

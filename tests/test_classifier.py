@@ -46,10 +46,11 @@ def test_it_fits_predicts_and_comes_back_from_a_pickle(llama: str, tmp_path: Pat
     assert not np.array_equal(other.predict_proba(TEXTS), chances)
 
 
-@pytest.mark.parametrize("labels", [[0, 1], [1.0, -2.0], [True, False], ["", " "], ["10", "9"]])
+@pytest.mark.parametrize("labels", [[0, 1], [1.0, -2.0], [True, False], ["", " "], ["10", "9"], ["[1]", "[2]"]])
 def test_labels_of_any_kind_come_back_as_they_are(llama: str, labels: list[Any]) -> None:
     classifier = Classifier("probe", llama, steps=1, threads=1).fit(TEXTS[:8], labels * 4)
     assert set(classifier.predict(TEXTS)) <= set(labels)
+    assert classifier.predict_proba([]).shape == (0, 2)
     assert list(classifier.classes_) == sorted(labels)
 
 
@@ -79,6 +80,8 @@ def test_what_is_wrong_is_said(llama: str) -> None:
         Classifier().predict(TEXTS)
     with pytest.raises(InputError, match="1 class only"):
         Classifier().fit(TEXTS, ["x"] * len(TEXTS))
+    with pytest.raises(InputError, match="0 class only"):
+        Classifier().fit([], [])
     with pytest.raises(ValueError, match="one label for each row"):
         Classifier().fit(TEXTS, ["x", "y"])
     for nothing in (None, np.nan, pd.NA):

@@ -43,7 +43,7 @@ def draw_per_label(
     if count < needed:
         most = count * per_label // needed
         counts = "is the rarest of" if any(len(example.labels) != 1 for example in pool.examples) else "has"
-        possible = f"--per-label {most} is possible" if most else "the task needs more rows of it"
+        possible = f"--per-label {most} is possible, and --rows all" if most else "the task needs more rows of it"
         raise InputError(
             f"per_label={per_label}: label {(*labels, 'none')[fewest]!r} {counts} {count} distinct examples in "
             f"{pool.origin}, but {needed} are needed{what}; {possible}."

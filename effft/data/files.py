@@ -87,7 +87,7 @@ def write_jsonl(path: Path, frame: Any) -> Path:
         InputError: two columns have one name, or a value cannot be written.
     """
     try:
-        frame.to_json(path, orient="records", lines=True, force_ascii=False)
+        frame.to_json(path, orient="records", lines=True, force_ascii=False, date_format="iso")
     except (ValueError, OverflowError, OSError) as error:
         raise InputError(f"the DataFrame cannot be written as rows: {str(error).rstrip('.')}.") from None
     return path

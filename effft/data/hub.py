@@ -73,6 +73,9 @@ def refusal(error: BaseException, page: str) -> str:
         )
     if any(kind.__name__ == "TransportError" for e in chain for kind in type(e).__mro__):  # of the library for HTTP
         return "the connection broke off again and again; run the command again, which goes on where it was"
+    if str(error).startswith("Config name is missing"):  # of `datasets`, which lists them in its next line
+        known = str(error).splitlines()[1].partition(": ")[2][:200]
+        return f"it has several configurations, {known}; name one in a task file, as `config` beside `hub`"
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 

@@ -48,8 +48,8 @@ def _must_be_remote(name: str) -> None:
     if name in FORMATS or Path(name).exists():
         what = "a file format" if name in FORMATS else "also a file or folder here"
         raise InputError(
-            f"hub {name!r}: this is {what}, and a hub source reads the hub alone; name files with `file`, "
-            "or run in another folder."
+            f"hub {name!r}: this is {what}, and a hub source reads the hub alone; name a file with its "
+            "ending, or run in another folder."
         )
 
 

@@ -34,17 +34,20 @@ class Table:
         """'x.csv, line 7': where a row stands."""
         return f"{self.origin}, {self.unit} {row.number}"
 
+    def delimiter_hint(self, name: str = "") -> str:
+        """A sentence where the one column, which should be several (`name` among them), is a whole line; else ''."""
+        only = self.columns[0] if len(self.columns) == 1 else ""
+        mark = next((mark for mark in "\t,;|" if mark in only and (not name or name in only.split(mark))), "")
+        remedy = {"\t": "name it .tsv", ",": "name it .csv"}.get(mark, "save it with commas")
+        told = f" It looks delimited by {mark!r}: {remedy}, or let the key `delimiter` of a task file say so."
+        return told if mark else ""
+
     def find(self, names: Sequence[str]) -> str:
         """The first of `names` that is a column."""
         for name in names:
             if name in self.columns:
                 return name
-        only = self.columns[0] if len(self.columns) == 1 else ""
-        mark = next((mark for mark in "\t,;|" if mark in only and names[0] in only.split(mark)), "")
-        hint = nearest(names[0], self.columns)
-        if mark:
-            name = {"\t": "name it .tsv", ",": "name it .csv"}.get(mark, "save it with commas")
-            hint = f" It looks delimited by {mark!r}: {name}, or let the key `delimiter` of a task file say so."
+        hint = self.delimiter_hint(names[0]) or nearest(names[0], self.columns)
         wanted = " or ".join(map(repr, names))
         raise InputError(f"{self.origin}: no column {wanted}; it has: {listed(self.columns)}.{hint}")
 

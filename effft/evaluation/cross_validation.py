@@ -57,8 +57,8 @@ def folds_of(setting: str, task: Task, train: Sequence[Example]) -> Folds | None
         if of_label[label] < 2:
             raise InputError(
                 f"label {name!r} has {of_label[label]} of the {count} training rows; cross-validation needs 2 of every "
-                "label: add rows of it, raise --rows or --per-label, give the task an `in_domain` file, or leave the "
-                "estimate out (--cross-validation none)."
+                "label: add rows of it, raise --rows or --per-label, name a test file (--test, or `in_domain` of a "
+                "task file), or leave it out (--cross-validation none)."
             )
     if setting == "auto":
         folds, repeats = (10, 3) if count < 100 else (5, 2) if count < 500 else (5, 1)

@@ -255,7 +255,7 @@ def load(
     _check_complete(name, model, [key for key in report["missing_keys"] if key in there])
     _check_finite(name, model)
     rows, (last, token) = (
-        model.get_input_embeddings().num_embeddings,
+        model.get_input_embeddings().weight.shape[0],
         max((i, t) for t, i in known.tokenizer.get_vocab().items()),
     )
     if last >= rows:

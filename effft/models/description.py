@@ -11,7 +11,10 @@ from effft.models.files import base_of, find_corruption, local_place, model_fold
 from effft.models.lora import has_tokenizer
 from effft.models.out_of_memory import out_of_memory
 
-POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "esm", "mpnet")
+POSITIONS_AFTER_PAD = (
+    "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "esm", "mpnet", "ibert", "longformer",
+    "luke", "roberta-prelayernorm", "xmod",
+)  # fmt: skip
 """Model types whose position ids start after the id of the padding token."""
 
 ENCODER_DECODERS = ("t5", "mt5", "umt5", "bart", "mbart", "pegasus")
@@ -50,7 +53,7 @@ def describe(name: str, revision: str, need_lm_head: bool, weights: bool = False
     if base := base_of(name, folder):
         known = _describe(*base, need_lm_head)
         if has_tokenizer(folder):
-            known = known._replace(tokenizer=from_pretrained("AutoTokenizer", folder, name, config=known.config))
+            known = known._replace(tokenizer=_tokenizer(folder, name, config=known.config))
     else:
         known = _describe(name, folder, need_lm_head)
     return known._replace(folder=with_weights(folder, name)) if weights else known
@@ -77,9 +80,20 @@ def _describe(name: str, folder: Path, need_lm_head: bool) -> ModelDescription:
             f"model {name!r} ({', '.join(config.architectures or ['?'])}) has no pre-trained language-modelling head, "
             "so it has no answer for a verbalizer; take vanilla, lora, adaptive, bitfit or probe."
         )
-    tokenizer = from_pretrained("AutoTokenizer", folder, name)
+    tokenizer = _tokenizer(folder, name)
     start = _decoder_start(name, config, tokenizer) if kind == "AutoModelForSeq2SeqLM" else ()
     return ModelDescription(folder, config, tokenizer, decoder, kind, start)
+
+
+def _tokenizer(folder: Path, name: str, **options: Any) -> Any:
+    """The tokenizer; transformers makes one of special tokens alone where there are no files of one."""
+    tokenizer = from_pretrained("AutoTokenizer", folder, name, **options)
+    if len(tokenizer) <= len(tokenizer.all_special_tokens) + 2:  # the mark of a space, and what deberta-v2 doubles
+        raise InputError(
+            f"model {name!r}: {folder} holds no tokenizer; save it there too (`tokenizer.save_pretrained`), or take "
+            "another model."
+        )
+    return tokenizer
 
 
 def _decoder_start(name: str, config: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -99,15 +113,18 @@ def _is_decoder(config: Any) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
 
     kind = config.model_type
-    if kind in MASKED and kind in CAUSAL:  # BERT can be built as a decoder; its weights say what it is
-        return any("CausalLM" in name or "LMHeadModel" in name for name in config.architectures or [])
+    if kind in MASKED and kind in CAUSAL:  # BERT can be built as a decoder; its weights say what it is (XLM: `causal`)
+        named = any("CausalLM" in name or "LMHeadModel" in name for name in config.architectures or [])
+        return named and bool(getattr(config, "causal", True))
     if kind not in MASKED and kind not in CAUSAL:
         raise InputError(f"model type {kind!r} is neither a decoder nor an encoder of text known to transformers.")
     return kind in CAUSAL
 
 
 def _has_masked_lm_head(config: Any) -> bool:
-    return any("MaskedLM" in name or "PreTraining" in name for name in config.architectures or [])
+    return any(
+        kind in name for name in config.architectures or [] for kind in ("MaskedLM", "PreTraining", "WithLMHead")
+    )
 
 
 def max_positions(config: Any) -> int:

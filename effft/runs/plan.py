@@ -228,8 +228,8 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
         expert = _prepare(_expert(config, strategy, task), session, fold, validates)
     if expert and not unlabelled:
         raise InputError(
-            f"strategy {strategy.name!r}: there is no text without a label; give the task an `unlabelled` file, lower "
-            "--rows, or leave '+pet' out."
+            f"strategy {strategy.name!r}: there is no text without a label; give the task an `unlabelled` file, "
+            "or --data rows without a label, lower --rows, or leave '+pet' out."
         )
     evaluated = {"validation": ExampleSet("validation", held, pool.origin)} if validates or fold else {}
     notes += draw_leakage(draw.train, evaluated)

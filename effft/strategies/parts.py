@@ -292,6 +292,7 @@ class Pet(Part):
         temperature: divides the scores of both before they are compared.
         kl_weight: share of the KL term.
         unlabelled: how many texts are answered, of the task's `unlabelled` split, else of its pool.
+        label_words: those of the model that answers, one per label, comma-separated; '' takes the task's.
 
     References:
         Schick and Schütze 2021, arXiv 2001.07676, sections 3.2 and 3.3.
@@ -302,6 +303,7 @@ class Pet(Part):
     temperature: float = 2.0
     kl_weight: float = 0.5
     unlabelled: int = 256
+    label_words: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Which columns of a file are texts and which one is labels: as named, by their usual names, or by what they hold."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import lru_cache
 from typing import Any
 
 from effft.data.table import SourceRow, Table, listed
@@ -10,7 +11,7 @@ from effft.errors import InputError, nearest
 from effft.tasks.rows import as_list, as_written, yes_or_no
 
 MOST_LABELS = 150
-LOOKED_AT = 2000  # Rows that tell what a column holds.
+LOOKED_AT = 2000  # Rows, drawn from the whole table, that tell what a column holds.
 
 TEXT_NAMES = (
     "text", "sentence", "review", "body", "content", "comment", "message", "tweet", "utterance", "document", "question",
@@ -63,6 +64,7 @@ def find_columns(table: Table, text: str, label: str) -> tuple[tuple[str, ...], 
     if any(name in texts for name in labels):
         raise InputError(f"text={text} and label={label}: one column cannot be both (flags --text and --label).")
     labels = labels or (_named(table, LABEL_NAMES, texts) or _like(table, "label", texts),)
+    _check_header(table, labels[0])
     found = texts or _texts_named(table, labels) or (_like(table, "text", labels),)
     return found, LabelColumns(labels, len(labels) == 1 and _has_lists(_values(table, labels[0])))
 
@@ -74,11 +76,21 @@ def _given(table: Table, names: str, flag: str) -> tuple[str, ...]:
         if name not in table.columns:
             raise InputError(
                 f"{table.origin}: no column {name!r} (flag --{flag}); it has: {listed(table.columns)}."
-                f"{nearest(name, table.columns)}"
+                f"{table.delimiter_hint() or nearest(name, table.columns)}"
             )
     if len(set(columns)) < len(columns):
         raise InputError(f"{flag}={names}: a column is named twice; name each once.")
     return columns
+
+
+def _check_header(table: Table, label: str) -> None:
+    """Refuse a file whose first row stands where the names of its columns should."""
+    others = [name for name in table.columns if name != label]
+    if any(len(name.split()) > 2 for name in others) and label in map(as_written, _values(table, label)):
+        raise InputError(
+            f"{table.origin}: it begins with a row ({label!r} is a label), not with the names of its columns; write "
+            f"those above it, or as `columns` into a task file. It has: {listed(table.columns)}."
+        )
 
 
 def _named(table: Table, names: Sequence[str], taken: Sequence[str]) -> str:
@@ -102,18 +114,34 @@ def _like(table: Table, kind: str, taken: Sequence[str]) -> str:
     fitting = [column for column in values if fits(values[column])]
     if len(fitting) == 1:
         return fitting[0]
+    for column in fitting if kind == "label" else ():
+        _check_header(table, column)
     what = f"{' and '.join(map(repr, fitting))} could all be" if fitting else "none of them looks like"
     flags = [column for column in fitting if kind == "label" and {*map(as_written, values[column])} <= {"0", "1"}]
+    objects = [column for column in values if any(isinstance(value, dict) for value in values[column])]
+    nested = f" Objects stand in {' and '.join(map(repr, objects))}; write their values as keys of the row."
     several = f", or several that are 1 or 0: --label {','.join(flags)}" if len(flags) > 1 else ""
     raise InputError(
         f"{table.origin}: which column has the {kind}s? Its columns are {listed(table.columns)}; {what} the {kind}; "
-        f"name it with --{kind}{several}."
+        f"name it with --{kind}{several}.{nested if objects else table.delimiter_hint()}"
     )
 
 
 def _values(table: Table, column: str) -> list[Any]:
-    """The first values of a column."""
-    return [row.values.get(column) for row in islice(table, LOOKED_AT)]
+    """Values of a column in rows drawn from the whole table, as rows may be sorted by their label."""
+    return [row.values.get(column) for row in _drawn(table)]
+
+
+@lru_cache(maxsize=1)
+def _drawn(table: Table) -> list[SourceRow]:
+    """`LOOKED_AT` rows, each as likely as any other (reservoir sampling, Vitter 1985), always the same; or all."""
+    rows, rng = list[SourceRow](), random.Random(0)
+    for number, row in enumerate(table):
+        if number < LOOKED_AT:
+            rows.append(row)
+        elif (place := rng.randrange(number + 1)) < LOOKED_AT:
+            rows[place] = row
+    return rows
 
 
 def _holds_lists(values: Sequence[Any]) -> bool:
@@ -135,7 +163,7 @@ def _holds_labels(values: Sequence[Any]) -> bool:
     if _holds_lists(values):
         return True
     words = [word for word in map(as_written, values) if word]
-    if not words or _holds_texts(values):
+    if not words or _holds_texts(values) or any(isinstance(value, dict) for value in values):
         return False
     return 2 <= len(set(words)) <= min(MOST_LABELS, len(words) // 2) and max(map(len, words)) <= 60
 
@@ -166,7 +194,7 @@ def same_columns(
     if len(texts) != len(columns):
         raise InputError(
             f"{table.origin}: no column {listed([c for c in columns if c not in table.columns])}, which --data has; it "
-            f"has: {listed(table.columns)}. Name its columns as there."
+            f"has: {listed(table.columns)}. Name its columns as there.{table.delimiter_hint(columns[0])}"
         )
     missing = [name for name in label.names if name not in table.columns]
     other = _named(table, LABEL_NAMES, texts) if len(label.names) == 1 else ""

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,19 @@ import yaml
 from pydantic import ValidationError
 
 from effft.config import TaskSettings
-from effft.data.files import open_table
+from effft.data.files import DELIMITED, format_of, open_table
 from effft.data.hub_rows import read_hub
 from effft.data.table import Table, listed
 from effft.disk import check_exists
 from effft.errors import InputError
 from effft.spellings import DATA_FILE, data_address
-from effft.tasks.columns import MOST_LABELS, LabelColumns, find_columns, same_columns
+from effft.tasks.columns import LOOKED_AT, MOST_LABELS, LabelColumns, find_columns, same_columns
 from effft.tasks.rows import as_written
 from effft.tasks.task import NAME_CHARACTERS, Task, load_task, propose_words
 
 ORDERED_NAMES = ("stars", "rating", "score", "grade", "level")  # Columns of numbers so called are ordinal labels.
 HUB = "hf://datasets/"
+ENCLOSED = re.compile(r'"(?:[^"]|"")+"')  # A cell as a writer of tables quotes it.
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ def task_from_data(settings: TaskSettings) -> Task:
     }
     shown = listed([f"{name} ({rows[name]:,})" for name in labels], 10)
     notes = [f"{train.table.origin}: text from {' and '.join(map(repr, columns))}, labels from {what}: {shown}."]
+    if enclosed := _enclosed(train, columns):
+        notes.append(
+            f"{enclosed:,} of the first rows of {train.table.origin} have texts in quotes, which .tsv and .txt take as "
+            "text; save it as .csv where they only enclose it."
+        )
     if kind:
         about = {"ordinal": f"The labels are ordinal, from {labels[0]} to {labels[-1]}."}
         notes.append(about.get(kind, "A row can have several labels, or none."))
@@ -129,7 +136,7 @@ def as_yaml(task: Task, folder: Path) -> str:
         if source.get("label") == {"column": []}:
             source["label"] = "none"
         split |= {key: _unfolded(value) for key, value in source.items()}
-    lines = [f"# {note}" for note in task.notes]
+    lines = ["".join(c if c.isprintable() else " " for c in f"# {note}") for note in task.notes]
     lines += ["# Files lie outside of this folder: use it with --allow-outside true."] if outside else []
     return "\n".join(
         [
@@ -140,11 +147,12 @@ def as_yaml(task: Task, folder: Path) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Short lists on a line, texts of several lines in quotes."""
+    """Short lists on a line, texts of several lines or with control characters in quotes."""
 
 
 _Dumper.add_representer(
-    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, '"' if "\n" in text else None)
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, None if text.isprintable() else '"'),
 )
 
 
@@ -172,7 +180,7 @@ def _open(address: str, folder: Path, flag: str, split: str) -> _Place:
         try:
             return _Place(_name(Path(name).name), source, read_hub(name, "", source["split"], revision))
         except InputError as error:
-            raise InputError(f"{flag}={address}: {str(error).rstrip('.')}; check the name and the network.") from None
+            raise InputError(f"{flag}={address}: {str(error).rstrip('.')} (OWNER/NAME[@REVISION][:SPLIT]).") from None
     if address.startswith("hf://"):
         raise InputError(f"{flag}={address}: data sets of the hub begin with {HUB}; models are no data.")
     path = Path(address).expanduser()
@@ -240,6 +248,18 @@ def _scan(table: Table, columns: Sequence[str], label: LabelColumns) -> tuple[Co
             "to tell apart; add rows with others, or name --label."
         )
     return rows, empty
+
+
+def _enclosed(place: _Place, columns: Sequence[str]) -> int:
+    """In how many of the first rows quotes stand as a writer of tables puts them, in a format that takes them as text.
+
+    Such a writer doubles the quotes of a text, or encloses the names of the columns too.
+    """
+    if place.table.unit != "line" or DELIMITED.get(format_of(Path(place.source["file"]))[0], ("", True))[1]:
+        return 0
+    named = any(ENCLOSED.fullmatch(column) for column in columns)
+    texts = [[str(row.values[column]) for column in columns] for row in islice(place.table, LOOKED_AT)]
+    return sum(any(ENCLOSED.fullmatch(text) and (named or '""' in text[1:-1]) for text in row) for row in texts)
 
 
 def _sorted(labels: Iterable[str]) -> list[str]:

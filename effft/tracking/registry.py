@@ -82,9 +82,9 @@ def register(
         known or [client.create_model_version(name, source, run_id, tags, description=about, model_id=model_id)]
     )[0]
     version = Version(name, int(created.version), (), tags)
-    reason = reason_against(version, champion(client, name))
-    if reason:
-        return replace(version, verdict=f"the champion stays ({reason})")
+    old = champion(client, name)
+    if reason := reason_against(version, old):
+        return replace(version, verdict=f"{'the champion stays' if old else 'there is no champion yet'} ({reason})")
     client.set_registered_model_alias(name, CHAMPION, str(version.number))
     return replace(
         version, aliases=(CHAMPION,), verdict=f"champion by {tags.get('chosen_on', 'validation').replace('_', ' ')}"
@@ -136,7 +136,7 @@ def champion(client: MlflowClient, name: str) -> Version | None:
 def reason_against(new: Version, old: Version | None) -> str:
     """Why a new version does not become champion; '' when it does."""
     if new.validation is None:
-        return "the new version has no validation"
+        return "the new version has no validation; --cross-validation 10x3 or --selection validation gives a run one"
     if old is None or old.validation is None:
         return ""
     if new.tags.get("study") and new.tags.get("study") == old.tags.get("study"):

@@ -46,7 +46,7 @@ def test_a_text_is_drawn_once_even_with_two_labels():
 
 
 def test_too_few_names_label_count_and_what_is_possible():
-    with pytest.raises(InputError, match=r"label 'no' has 4 .*here.*8 are needed.*--per-label 2 is possible"):
+    with pytest.raises(InputError, match=r"'no' has 4 .*here.*8 are needed.*--per-label 2 is possible, and --rows all"):
         draw_per_label(pool_of(12), LABELS, 4, 0)
     with pytest.raises(InputError, match="at least 1"):
         draw_per_label(pool_of(12), LABELS, 0, 0)

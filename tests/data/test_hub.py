@@ -212,9 +212,12 @@ def test_a_data_set_of_the_hub_is_a_task_by_its_name_alone(tmp_path: Path) -> No
     out = io.BytesIO()
     datasets.Dataset.from_dict(rows, features=datasets.Features(kinds)).to_parquet(out)
     topics = data_set("org/topics", {"default": {"train": out.getvalue()}}, {"main": "c" * 40})
+    two = data_set("org/two", {key: {"train": cola_split(6)} for key in ("de", "en")}, {"main": "b" * 40})
     asked = [("org/reviews", ""), ("hf://datasets/org/reviews@main", "org/reviews:train")]
-    with serve([reviews, topics]) as server:
+    with serve([reviews, topics, two]) as server:
         answers = ask(server, tmp_path, TASK_OF, [*asked, ("org/reviews:validation", ""), ("org/topics", "")])
+        ((several, _),) = ask(server, tmp_path, FETCH, [("org/two", "", "train", "")])
+    assert "it has several configurations, ['de', 'en']; name one in a task file, as `config`" in several
     found = ["reviews", ["sentence"], ["acceptable", "unacceptable"]]
     assert answers == [
         [*found, {"train": 60, "in_domain": 30}, ""],

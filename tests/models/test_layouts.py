@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 from effft.config import make_config
 from effft.errors import InputError
@@ -12,6 +13,8 @@ from effft.runs.experiment import run
 from effft.runs.session import Session
 from effft.strategies.strategy import NAMED
 from effft.tracking.tracker import MemoryTracker
+from tests.backbones import COMMON, CONFIGS, save_backbone, save_tokenizer
+from tests.backbones import IDS as IDS_OF_TOKENS
 from tests.hub_layouts import LAYOUTS, save_layout
 from tests.place import make_place
 
@@ -34,6 +37,57 @@ def test_every_value_is_the_saved_models(tmp_path: Path, name: str) -> None:
     body = load(str(tmp_path / name))
     with torch.no_grad():
         assert torch.equal(body.hidden({"input_ids": IDS}), loaded.hidden({"input_ids": IDS}))
+
+
+def save_small(folder: Path, kind: str, model: str, **options: object) -> Path:
+    """A random model of a class of transformers, with the tokenizer of an encoder."""
+    config = transformers.AutoConfig.for_model(kind, **{**COMMON, **IDS_OF_TOKENS, "intermediate_size": 48, **options})
+    getattr(transformers, model)(config).save_pretrained(folder)
+    save_tokenizer(folder, "roberta")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "options"),
+    [
+        ("bert", "BertForMaskedLM", {}),
+        ("roberta", "RobertaForMaskedLM", {}),
+        ("roberta-prelayernorm", "RobertaPreLayerNormForMaskedLM", {}),
+        ("xmod", "XmodForMaskedLM", {"languages": ["en_XX"], "default_language": "en_XX"}),
+        ("ibert", "IBertForMaskedLM", {}),
+        ("longformer", "LongformerForMaskedLM", {"attention_window": 8}),
+        ("luke", "LukeForMaskedLM", {"entity_vocab_size": 5, "entity_emb_size": 8}),
+    ],
+)
+def test_a_model_reads_the_tokens_that_it_is_said_to_read(
+    tmp_path: Path, kind: str, model: str, options: dict[str, object]
+) -> None:
+    loaded = load(str(save_small(tmp_path / kind, kind, model, max_position_embeddings=40, **options)))
+    assert loaded.max_positions in (39, 40)
+    assert loaded.hidden({"input_ids": torch.full((1, loaded.max_positions), 5)}).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "causal"),
+    [("xlm", "XLMWithLMHeadModel", False), ("xlm", "XLMWithLMHeadModel", True),
+     ("flaubert", "FlaubertWithLMHeadModel", False)],
+)  # fmt: skip
+def test_a_model_of_either_kind_is_what_its_configuration_says(
+    tmp_path: Path, kind: str, model: str, causal: bool
+) -> None:
+    """Both begin with a mask to fill, which a decoder would have read as the next word."""
+    sizes = {"emb_dim": 32, "n_layers": 3, "n_heads": 4, "n_langs": 1, "causal": causal}
+    loaded = load(str(save_small(tmp_path / kind, kind, model, **sizes)), need_lm_head=True)
+    assert (loaded.decoder, loaded.lm_head) == (causal, True)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path, kind: str) -> None:
+    """Transformers makes one of special tokens alone, for which every text is the same."""
+    for path in save_backbone(tmp_path, kind).glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"holds no tokenizer; save it there too|no tokenizer can be read from"):
+        load(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["opt-125m", "opt-350m"])

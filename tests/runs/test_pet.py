@@ -45,6 +45,14 @@ def test_the_answers_are_those_of_a_run_of_that_model(place: Path) -> None:
     assert torch.allclose(torch.tensor([item.teacher for item in rest]), expected, atol=1e-4)
 
 
+def test_the_label_words_of_the_model_that_answers_can_be_given(place: Path) -> None:
+    plan = prepare(make_config(values_of(place, "lora+pet", label_words="old,new")), Session())
+    assert plan.expert is not None
+    assert plan.expert.strategy.parameters["label_words"] == "old,new"
+    with pytest.raises(InputError, match="one word per label is needed"):
+        prepare(make_config(values_of(place, "lora+pet", label_words="old")), Session())
+
+
 def test_a_fold_has_a_model_of_its_own_that_reads_its_rows_alone(place: Path) -> None:
     plan = prepare(make_config(values_of(place, "vanilla+pet")), Session())
     part = on_part(plan, plan.draw.__class__(plan.draw.train[:5], ()), 1)

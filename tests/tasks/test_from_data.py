@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -92,14 +93,15 @@ def test_the_formats_are_those_of_the_reader() -> None:
     assert all(DATA_FILE.fullmatch(f"x{suffix}{zipped}") for suffix in FORMATS for zipped in ("", ".gz"))
 
 
-LABEL = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12).map(str.strip).filter(bool)
+CHARACTERS = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+LABEL = st.text(CHARACTERS, min_size=1, max_size=12).map(str.strip).filter(bool)
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(labels=st.lists(LABEL, min_size=2, max_size=12, unique=True), column=LABEL, label=LABEL)
 def test_the_yaml_is_the_same_task(tmp_path: Path, labels: list[str], column: str, label: str) -> None:
-    """Whatever labels and columns are called: braces, emoji, `no`, numbers."""
-    if column == label or "," in column:
+    """Whatever labels and columns are called: braces, emoji, `no`, numbers, with line ends and control characters."""
+    if column == label or "," in column or label in labels:
         return
     rows = 2 * len(labels)
     data = write(tmp_path / "rows.csv", {column: texts(rows), label: labels * 2, f"{column}{label}n": ["1"] * rows})
@@ -110,6 +112,63 @@ def test_the_yaml_is_the_same_task(tmp_path: Path, labels: list[str], column: st
     assert set(again.labels) == set(labels)
     assert content_digest(again) == content_digest(task)
     assert task.pattern().count("{") >= 1
+
+
+@pytest.mark.parametrize("columns", [{"text": texts(6)}, {"title": texts(6), "description": texts(7)[1:]}])
+@pytest.mark.parametrize("labels", [["good", "bad"], ["1", "2"]])
+@pytest.mark.parametrize("label", ["", "named"])
+def test_a_file_that_begins_with_a_row_is_refused(
+    tmp_path: Path, columns: dict[str, list[str]], labels: list[str], label: str
+) -> None:
+    """It would teach without its first row, and the pattern would ask with a label."""
+    rows = columns | {"label": labels * 3}
+    assert len(read_split(made(write(tmp_path / "a.csv", rows)), "train")) == 6
+    bare = tmp_path / "bare.csv"
+    bare.write_text("".join((tmp_path / "a.csv").read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(InputError, match=r"bare.csv: it begins with a row \('(good|1)' is a label\)"):
+        made(bare, label=label and labels[0], text=label and f"{LONG} 0")
+
+
+@pytest.mark.parametrize(
+    ("ending", "quoting", "said"),
+    [("tsv", csv.QUOTE_MINIMAL, 3), ("txt", csv.QUOTE_ALL, 6), ("tsv", csv.QUOTE_NONE, 0), ("csv", csv.QUOTE_ALL, 0)],
+)
+def test_quotes_that_enclose_texts_where_they_are_text_are_told(
+    tmp_path: Path, ending: str, quoting: int, said: int
+) -> None:
+    path = tmp_path / f"rows.{ending}"
+    rows = [(f'they said "{text}"' if n % 2 else text, "ab"[n % 2]) for n, text in enumerate(texts(6))]
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter="," if ending == "csv" else "\t", quoting=quoting, quotechar=None if
+                   quoting == csv.QUOTE_NONE else '"').writerows([("text", "label"), *rows])  # fmt: skip
+    told = [note for note in made(path, test="").notes if "texts in quotes" in note]
+    assert [note.split()[0] for note in told] == [str(said)] * bool(said)
+
+
+def test_labels_of_a_sorted_file_are_found(tmp_path: Path) -> None:
+    """The first rows all have one label, which told that another column has the labels."""
+    columns = {"words": texts(6000), "mood": ["bad"] * 3000 + ["good"] * 3000, "n": ["x"] * 6000}
+    assert made(write(tmp_path / "a.csv", columns)).labels == ("bad", "good")
+    columns["n"] = ["x", "y"] * 3000
+    with pytest.raises(InputError, match="'mood' and 'n' could all be the label"):
+        made(write(tmp_path / "b.csv", columns))
+
+
+@pytest.mark.parametrize("mark", [";", "|", "\t"])
+def test_another_delimiter_is_told(tmp_path: Path, mark: str) -> None:
+    good = write(tmp_path / "good.csv", {"text": texts(6), "label": ["x", "y"] * 3})
+    (bad := tmp_path / "bad.csv").write_text(good.read_text().replace(",", mark))
+    for values in ({"data": bad}, {"data": bad, "text": "text"}, {"data": good, "test": str(bad)}):
+        with pytest.raises(InputError, match=re.escape(f"It looks delimited by {mark!r}")):
+            made(**values)
+
+
+def test_rows_of_objects_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = zip(texts(6), ["x", "y"] * 3, strict=True)
+    path.write_text("".join(json.dumps({"data": {"text": t}, "meta": {"label": x}}) + "\n" for t, x in rows))
+    with pytest.raises(InputError, match="Objects stand in 'data' and 'meta'; write their values as keys of the row"):
+        made(path)
 
 
 @given(labels=st.lists(LABEL, min_size=2, max_size=12, unique=True))

@@ -1,5 +1,6 @@
 """Models in a real store: logged, loaded by pyfunc, registered; the champion by validation alone."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -158,7 +159,9 @@ def test_what_is_not_there_is_a_sentence(place: Path, tracking_uri: str) -> None
     client = open_client(tracking_uri)
     with pytest.raises(InputError, match="Nothing is registered"):
         fetch("models:/effft-dogs@champion", client)
-    register(logged(place, tracking_uri, "probe")[0], tracking_uri)
+    probe = logged(place, tracking_uri, "probe")[0]
+    assert "there is no champion yet" in register(probe, tracking_uri, validation=math.nan).verdict
+    register(probe, tracking_uri)
     with pytest.raises(InputError, match="Did you mean 'effft-dogs'"):
         fetch("models:/effft-dogz@champion", client)
     with pytest.raises(InputError, match="lists the versions"):
