@@ -19,6 +19,7 @@ RUN_COLUMNS = (
     "run_id", "name", "backbone", "strategy", "variant", "difficulty", "per_label", "seed", "data_seed", *OTHER_SEEDS,
     "study", "git_commit",
 )  # fmt: skip
+FORMULA = ("=", "+", "-", "@", "\t")  # What begins with one is run by a spreadsheet.
 RESULT_COLUMNS = (
     "backbone", "strategy", "variant", "per_label", "split", "metric", "mean", "sd", "low", "high", "distinct_runs",
     "majority", "chance",
@@ -39,7 +40,12 @@ def _safe(value: object) -> object:
     if not isinstance(value, str):
         return value
     value = redact(value).replace("\r\n", "\n").replace("\r", "\n")  # a CR would get no quotes and end the row
-    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t") else value
+    return f"'{value}" if value[:1] in FORMULA else value
+
+
+def without_guard(text: str) -> str:
+    """A value of `csv_text` without the apostrophe that it has put before it."""
+    return text[1:] if text[:1] == "'" and text[1:2] in FORMULA else text
 
 
 def outcomes_csv(outcomes: Sequence[Outcome]) -> str:

@@ -23,6 +23,11 @@ def find_warnings(data: ReportData) -> list[str]:
     return [*filter(None, map(identical_results, data.groups)), *(text for kind in kinds for text in kind(data))]
 
 
+def leak_lines(notes: str) -> list[str]:
+    """The lines of a run's notes that tell of leaks."""
+    return [line for line in notes.splitlines() if POOL in line or LEAK.search(line)]
+
+
 def find_missing(data: ReportData) -> list[str]:
     """Cells of the grid without a run: strategies that lack seeds or numbers of examples that others have."""
     return list(_missing(data)) if data.groups else []

@@ -18,9 +18,12 @@ from effft.reports.blocks import Table
 from effft.reports.claims import Claim, Finding, judge, p_value, read_claims
 from effft.reports.data import ReportData, as_frame, select_runs
 from effft.reports.other_setting import setting_table
+from effft.reports.report import build
 from effft.reports.study import BEGIN, END, break_even, costs, write_study
+from effft.reports.study_csv import kept_runs, study_csv
 from effft.reports.variance import components, variance_table
 from effft.tracking.reading import RunReader, StoredRun
+from effft.tracking.study_runs import FORMER
 
 DISTANCES = st.lists(st.floats(0.001, 0.3), min_size=6, max_size=12)
 
@@ -244,6 +247,56 @@ def test_what_one_store_lacks_stays_as_another_had_it(client: MlflowClient, tmp_
     (tmp_path / "parts" / "runs.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="no table of a study's runs"):
         told(none, tmp_path / "parts")
+
+
+def kept(tmp_path: Path, runs: list[StoredRun], stored_runs: list[StoredRun]) -> list[StoredRun]:
+    """The runs that the file of a study of `runs` adds to a store that has `stored_runs`."""
+    file = tmp_path / "runs.csv"
+    file.write_text(study_csv({"": {"dogs": select_runs(as_frame(runs), "dogs")}}))
+    return kept_runs(file, "", "dogs", stored_runs)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "params", "given_", "tags"),
+    [
+        ({"macro_f1": 0.5, "macro_f1_majority": 0.49, "macro_f1_chance": 0.4}, {"metric": "macro_f1"}, {}, {}),
+        ({"micro_f1": 0.5, "subset_accuracy": 0.4, "labels": 3}, {}, {}, {}),
+        ({"balanced_accuracy": 0.5, "labels": 1}, {"metric": "balanced_accuracy"}, {}, {}),
+        ({"quadratic_kappa": 0.5, "mean_absolute_error": 0.4}, {}, {}, {}),
+        ({}, {}, {}, {"notes": "cut\n3 of the training texts also occur in in_domain.\n4 x also stand in train and y"}),
+        ({}, {"shots": "4"}, {}, {"strategy": "icl"}),
+        ({}, {"cut": "'quoted'", "pattern": "-1"}, {}, {"backbone": "@me/model"}),
+        ({}, {"overlap_strength": "0.1"}, {"overlap_strength": "0.1"}, {}),
+    ],
+)
+@pytest.mark.slow
+def test_a_run_kept_in_a_file_says_all_that_it_said_in_the_store(
+    tmp_path: Path,
+    metrics: dict[str, float],
+    params: dict[str, str],
+    given_: dict[str, str],
+    tags: dict[str, str],
+) -> None:
+    values = {f"in_domain__{name}": value for name, value in metrics.items()}
+    usual = [stored("lora", 0, 0, backbone="@me/model"), stored("lora", 1, 1, backbone="@me/model")]
+    usual = [replace(run, params=run.params | {"overlap_strength": "0.5"}) for run in usual]
+    runs = [
+        replace(run, params=run.params | params, given=given_, tags=run.tags | tags)
+        for run in (stored("lora", seed, seed, **values) for seed in (2, 3, 4))
+    ]
+    runs += usual if given_ or "strategy" in tags else []
+    first, second = (build(InMemory(some), "dogs") for some in (runs, kept(tmp_path, runs, [])))
+    for name in first.files.keys() - {"report.html", "runs.csv", "measures.csv"}:
+        assert second.files[name] == first.files[name]
+
+
+def test_what_a_study_has_replaced_does_not_come_back_from_the_file(tmp_path: Path) -> None:
+    finals = [
+        replace(run, tags=run.tags | {"kind": "final", "tuned": "true", "study": "s"})
+        for run in (stored("lora", seed) for seed in (0, 1))
+    ]
+    former = [replace(run, tags=run.tags | {"kind": FORMER}) for run in finals]
+    assert kept(tmp_path, finals, former) == []
 
 
 @pytest.mark.parametrize(
