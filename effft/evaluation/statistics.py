@@ -210,7 +210,7 @@ def front(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
     order = sorted(range(len(costs)), key=lambda place: (costs[place], -gains[place]))
     kept, best = [], float("-inf")
     for place in order:
-        if gains[place] > best:
+        if gains[place] > best or (kept and (costs[place], gains[place]) == (costs[kept[-1]], best)):
             kept.append(place)
             best = gains[place]
     return kept

@@ -247,3 +247,10 @@ def with_contents(frame: pd.DataFrame) -> pd.DataFrame:
         words = frame["backbone"] + f" ({name} " + frame[digest].str[:8].replace("", "unknown") + ")"
         frame = frame.assign(backbone=frame["backbone"].where(~several, words))
     return frame
+
+
+def plain_backbone(name: str) -> str:
+    """A model without the contents that `with_contents` tells it apart by."""
+    for mark in CONTENTS.values():
+        name = name.partition(f" ({mark} ")[0]
+    return name

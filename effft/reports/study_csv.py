@@ -16,7 +16,7 @@ from effft.errors import InputError
 from effft.evaluation.metrics import FURTHER_METRICS
 from effft.reports.claims import METRIC
 from effft.reports.csv_files import csv_text, without_guard
-from effft.reports.data import CONTENTS, RESULT, TAGS, VERSIONS, ReportData, metric_names
+from effft.reports.data import RESULT, TAGS, VERSIONS, ReportData, metric_names, plain_backbone
 from effft.reports.groups import MEMORY, OTHER_SEEDS, SETTINGS, SHARE
 from effft.reports.warnings import leak_lines
 from effft.tracking.reading import StoredRun
@@ -90,8 +90,7 @@ def _run(row: Mapping[Hashable, str]) -> StoredRun:
         elif "/" in column and text:
             metrics[column] = float(text)
     tags = {tag: cells[tag] for tag in TAGS if tag in cells}
-    for mark in CONTENTS.values():  # Models that read other contents were told apart by them; see `with_contents`.
-        tags["backbone"] = tags["backbone"].partition(f" ({mark} ")[0]
+    tags["backbone"] = plain_backbone(tags["backbone"])
     return StoredRun("", cells["variant"], "FINISHED", None, metrics, values["param"], values["given"], tags)
 
 

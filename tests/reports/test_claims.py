@@ -9,19 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
+from place import make_place
 from runs import InMemory, log, stored
 
 from effft.cli.exit_codes import run_command_line
 from effft.errors import InputError
-from effft.evaluation.statistics import PairedDifference, interval
+from effft.evaluation.statistics import PairedDifference, front, interval
 from effft.reports.blocks import Table
 from effft.reports.claims import Claim, Finding, judge, p_value, read_claims
 from effft.reports.data import ReportData, as_frame, select_runs
 from effft.reports.other_setting import setting_table
 from effft.reports.report import build
-from effft.reports.study import BEGIN, END, break_even, costs, write_study
+from effft.reports.study import BEGIN, END, break_even, costs, coverage, write_study
 from effft.reports.study_csv import kept_runs, study_csv
 from effft.reports.variance import components, variance_table
+from effft.runs.comparison_file import comparison_of
 from effft.tracking.reading import RunReader, StoredRun
 from effft.tracking.study_runs import FORMER
 
@@ -324,3 +326,60 @@ def test_each_setting_of_a_strategy_has_a_row_of_its_own_in_a_study() -> None:
     scores = {row[0]: row[-1][:5] for row in found.rows}
     assert scores == {"lora [rank=8]": "0.910", "probe": "0.710", "lora [rank=4]": "0.610"}
     assert {row[0]: row[1][:7] for row in even.rows} == {"lora [rank=8]": "8 (+0.2", "lora [rank=4]": "at none"}
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=9))
+def test_a_front_holds_what_no_other_beats_in_one_and_equals_in_the_other(points: list[tuple[int, int]]) -> None:
+    kept = {
+        place
+        for place, (cost, gain) in enumerate(points)
+        if not any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in points)
+    }
+    assert set(front(*zip(*points, strict=True)) if points else []) == kept
+
+
+def test_the_best_that_leaves_the_model_as_it_is_is_so_in_the_metric_that_is_compared() -> None:
+    runs = [
+        stored(name, draw, draw, in_domain__balanced_accuracy=score, in_domain__accuracy=accuracy + draw / 100)
+        for draw in range(4)
+        for name, score, accuracy in (("lora", 0.75 + draw / 100, 0.5), ("icl", 0.6, 0.9), ("probe", 0.8, 0.6))
+    ]
+    (even,) = break_even({"dogs": select_runs(as_frame(runs), "dogs")})
+    assert list(even.rows) == [("lora", "at none")]
+
+
+def test_a_strategy_is_at_none_only_where_it_was_measured() -> None:
+    tasks = {}
+    for task, names in (("dogs", ("lora", "probe")), ("cats", ("dora", "probe"))):
+        runs = [stored(name, 0, in_domain__balanced_accuracy=0.7) for name in names]
+        tasks[task] = select_runs(as_frame([replace(run, tags=run.tags | {"task": task}) for run in runs]), task)
+    (even,) = break_even(tasks)
+    assert list(even.rows) == [("lora", "at none", "-"), ("dora", "-", "at none")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "strategy", "made", "told"),
+    [
+        ("settings: {rank: [4, 8]}", "lora", {}, ("1", "2", "lora (1)")),
+        ("demo_seeds: 3", "icl", {"demo_seed": "0"}, ("1", "3", "icl (2)")),
+        ("order_seeds: 2", "lora", {"order_seed": "1"}, ("1", "2", "lora (1)")),
+        ("settings: {overlap_strength: [0.1, 0.5]}", "lora", {"overlap_strength": "0.1"}, ("1", "2", "lora (1)")),
+    ],
+)
+def test_each_run_that_was_asked_for_needs_one_of_its_own(
+    tmp_path: Path, asked: str, strategy: str, made: dict[str, str], told: tuple[str, ...]
+) -> None:
+    file, run = tmp_path / "study.yaml", stored(strategy, 0, backbone="tiny-lm")
+    file.write_text(f"grids: [{{tasks: [agreement], strategies: [{strategy}], per_label: [8], pairs: 1, {asked}}}]")
+    twice = [replace(run, run_id=name, tags=run.tags | {"task": "agreement"}, given=made) for name in "ab"]
+    data = select_runs(as_frame(twice), "agreement")
+    assert coverage(comparison_of(str(file)).runs(), {"agreement": data}).rows[0][3:] == told
+
+
+def test_a_study_takes_the_file_of_a_task(client: MlflowClient, tmp_path: Path) -> None:
+    log(client, str(client.create_experiment("effft/dogs")), "lora", backbone="tiny-lm")
+    file, place = tmp_path / "study.yaml", make_place(tmp_path)
+    file.write_text(f"grids: [{{tasks: [{place}/task.yaml], strategies: [lora], per_label: [8], pairs: 1}}]")
+    text = write_study(RunReader(client), str(file), tmp_path / "out").read_text()
+    assert "| tiny-lm | dogs | 8 | 1 | 1 | - |" in text
+    assert (tmp_path / "out" / "dogs" / "report.md").is_file()
