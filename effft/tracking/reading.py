@@ -63,7 +63,8 @@ class RunReader:
         """The runs of an experiment, and those that `mlflow run` put into another one (their tag names this one)."""
         ids = self._ids()
         own = [ids.pop(experiment)] if experiment in ids else []
-        return self._search(own) + self._search(ids.values(), f"tags.`{HOME}` = {quoted(experiment)}")
+        elsewhere = [] if {"'", '"'} <= {*experiment} else ids.values()  # MLflow's filters know no such value
+        return self._search(own) + self._search(elsewhere, f"tags.`{HOME}` = {quoted(experiment)}")
 
     def experiments(self) -> list[str]:
         """The names of all experiments."""
@@ -131,7 +132,7 @@ def open_reader(tracking_uri: str = "") -> RunReader:
 
 
 def quoted(text: str) -> str:
-    """A value as MLflow's filters take it; a value with both kinds of quotes cannot be written and matches nothing."""
+    """A value as MLflow's filters take it; one with both kinds of quotes cannot be written."""
     return f'"{text}"' if "'" in text else f"'{text}'"
 
 
