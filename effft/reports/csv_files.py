@@ -50,9 +50,11 @@ def without_guard(text: str) -> str:
 
 def outcomes_csv(outcomes: Sequence[Outcome]) -> str:
     """A line for every run of a comparison, every metric unrounded; failed runs with their reason."""
+    seeds = [plain_name(column) for column in OTHER_SEEDS]
     records = [
         {"strategy": o.row, "per_label": Amount.of(vars(o.config)), "seed": o.config.seed}
         | {"data_seed": o.config.data_seed, "failure": o.failure}
+        | {name: str(value) for name in seeds if (value := getattr(o.config, name)) is not None}
         for o in outcomes
     ]
     metrics = pd.DataFrame.from_records([o.result.metrics if o.result else {} for o in outcomes])

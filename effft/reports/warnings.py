@@ -122,7 +122,8 @@ def _lost(group: RunGroup, seeds: set[tuple[int, int]]) -> int:
 
 
 def _seeds(group: RunGroup) -> set[tuple[int, int]]:
-    return set(zip(group.seeds.tolist(), group.draws.tolist(), strict=True))
+    """Without those of orders and demonstrations, which not every strategy takes."""
+    return set(zip(group.runs["seed"].fillna(0).tolist(), group.draws.tolist(), strict=True))
 
 
 def _runs(count: int) -> str:
