@@ -17,7 +17,7 @@ from effft.evaluation.metric_keys import from_table
 from effft.redaction import redact
 from effft.tracking.mlflow_tracker import HOME, RESOLVED
 from effft.tracking.sanitize import sentence_of
-from effft.tracking.store import open_client, search_all_runs, store_errors
+from effft.tracking.store import every, open_client, search_all_runs, store_errors
 from effft.tracking.tracker import GIVEN_TAG, METRICS_TAG
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class RunReader:
 
     def _ids(self) -> dict[str, str]:
         with store_errors():
-            return {str(e.name): str(e.experiment_id) for e in self.client.search_experiments()}
+            return {str(e.name): str(e.experiment_id) for e in every(self.client.search_experiments)}
 
     def _search(self, experiment_ids: Iterable[str], words: str = "") -> list[StoredRun]:
         with store_errors():
