@@ -102,9 +102,10 @@ def _use(data: ReportData, chosen: RunGroup, amount: Amount, others: Sequence[Ru
     yield f"{chosen.variant}, with {amount.examples}: the highest {data.primary} {by}, {score.mean:.3f}."
     if chosen.strategy in SUMMARY:
         yield f"({chosen.strategy}: {SUMMARY[chosen.strategy]}.)"
-    same = [g.variant for g in others if (stat := g.stat(f"{split}/{data.primary}")) and stat.mean == score.mean]
+    same = [g for g in others if (stat := g.stat(f"{split}/{data.primary}")) and stat.mean == score.mean]
     if same:
-        yield f"{_and(same)} {'has' if len(same) == 1 else 'have'} the same there, with more memory."
+        more = ", with more memory" if all(g.median(MEMORY) > chosen.median(MEMORY) for g in same) else ""
+        yield f"{_and([g.variant for g in same])} {'has' if len(same) == 1 else 'have'} the same there{more}."
     reached = [f"{_interval(home)} {split_title(data.home)}"] if split != data.home else []
     reached += [f"{_interval(stat)} on {name} (OOD)" for name in data.sets if (stat := chosen.score(f"ood/{name}"))]
     if reached:

@@ -34,7 +34,6 @@ from effft.tasks.from_data import task_name
 from effft.tracking.reading import RunReader, StoredRun
 
 BEGIN, END = "<!-- made by effft report --study -->", "<!-- end -->"
-SCORE = f"in_domain/{METRIC}"
 COSTS = {
     "trained": ("resources/trainable_parameters", "{:,.0f}"),
     "of all": (SHARE, "{:.2%}"),
@@ -87,6 +86,8 @@ def write_study(
     with written_whole(csv) as draft:
         draft.write_text(study_csv(parts), encoding="utf-8")
     findings = judge(asked, tasks)
+    for claim in (one for one in asked if one not in [finding.claim for finding in findings]):
+        say(f"{claim.one} - {claim.other} ({claim.measure}) is left out: no model has both on one draw, each once.")
     blocks: list[Block] = [claims_points(findings), claims_table(findings)] if findings else []
     blocks += filter(None, [setting_table(tasks, parts["published"]), *costs(tasks), *break_even(tasks)])
     blocks += filter(None, [variance_table(parts["variance"]), coverage(planned, tasks), contents(tasks)])
@@ -133,14 +134,14 @@ def costs(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
     for backbone in backbones_of(tasks):
         groups = {task: _smallest(data, backbone) for task, data in tasks.items()}
         groups = {task: found for task, found in groups.items() if found}
-        fronts = {task: _on_front(found) for task, found in groups.items()}
+        fronts = {task: _on_front(found, score_of(tasks[task])) for task, found in groups.items()}
         names = dict.fromkeys(name for found in groups.values() for name in found)
         rows = []
         for name in names:
             own = [found[name] for found in groups.values() if name in found]
             cells = [form.format(np.median([g.median(key) for g in own])) for key, form in COSTS.values()]
             for task, found in groups.items():
-                stat = found[name].stat(SCORE) if name in found else None
+                stat = found[name].stat(score_of(tasks[task])) if name in found else None
                 cells.append(f"{stat}{' *' * (name in fronts[task])}" if stat else "-")
             rows.append((name, *cells))
         counts = ", ".join(f"{task} {next(iter(found.values())).amount.phrase}" for task, found in groups.items())
@@ -157,14 +158,19 @@ def _smallest(data: ReportData, backbone: str) -> dict[str, RunGroup]:
     return {group.variant: group for group in data.groups_on(backbone, amounts[0])} if amounts else {}
 
 
-def _on_front(groups: Mapping[str, RunGroup]) -> set[str]:
+def score_of(data: ReportData) -> str:
+    """The metric that a task is judged by in domain, or out of fold where it has no test file."""
+    return f"{data.home}/{METRIC}"
+
+
+def _on_front(groups: Mapping[str, RunGroup], score: str) -> set[str]:
     names = list(groups)
     costs_of = [np.nan_to_num(groups[name].median(OPERATIONS)) for name in names]
-    return {names[place] for place in front(costs_of, [_score(groups[name]) for name in names])}
+    return {names[place] for place in front(costs_of, [_mean(groups[name], score) for name in names])}
 
 
-def _score(group: RunGroup) -> float:
-    stat = group.stat(SCORE)
+def _mean(group: RunGroup, score: str) -> float:
+    stat = group.stat(score)
     return stat.mean if stat else float("-inf")
 
 
@@ -175,14 +181,15 @@ def break_even(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
         for task, data in tasks.items():
             groups = sorted(data.groups_on(backbone), key=lambda group: group.amount)
             frozen = [group for group in groups if not group.trains or group.strategy == "probe"]
-            bases = {group.amount: group for group in sorted(frozen, key=_score)}
+            score = score_of(data)
+            bases = {group.amount: group for group in sorted(frozen, key=partial(_mean, score=score))}
             pairs: dict[str, list[Pair]] = {}
             for group in groups:
-                if group not in frozen and group.amount in bases and difference(group, bases[group.amount], SCORE):
+                if group not in frozen and group.amount in bases and difference(group, bases[group.amount], score):
                     pairs.setdefault(group.variant, []).append((group, bases[group.amount]))
             for name, own in pairs.items():
-                first = first_above(own, partial(surely_above, key=SCORE))
-                gap = difference(*first, SCORE) if first else None
+                first = first_above(own, partial(surely_above, key=score))
+                gap = difference(*first, score) if first else None
                 told = f"{first[0].amount} ({gap.text()} over {first[1].strategy})" if first and gap else "at none"
                 cells.setdefault(name, {})[task] = told
         if cells:

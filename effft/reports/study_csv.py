@@ -99,5 +99,8 @@ def _key(run: StoredRun) -> tuple[str, ...]:
     names = ("task", "backbone", "strategy", "kind", "study", "per_label", "rows", "seed", "data_seed")
     control = run.name.partition(" · ")[0] if run.tags.get("kind") == "control" else ""
     values = {f"param:{k}": v for k, v in run.params.items()} | {f"given:{k}": v for k, v in run.given.items()}
-    tags = run.tags | ({"kind": "final"} if run.tags.get("kind") == FORMER else {})  # as the file may still have it
+    tags = {
+        **run.tags,
+        **({"kind": "final"} if run.tags.get("kind") == FORMER else {}),
+    }  # as the file may still have it
     return (control, *(tags.get(name, "") for name in names), *(values.get(name, "") for name in KEYS))

@@ -186,6 +186,7 @@ def test_an_interval_of_crossed_seeds_and_draws_holds_the_true_mean(
 def test_what_is_wrong_in_a_file_of_claims_is_a_sentence(tmp_path: Path) -> None:
     file = tmp_path / "claims.yaml"
     cases = {"claims: [{claim: x, compared: [{one: lora}]}]": "other: Field required", "- x": "with `claim` and"}
+    cases["claims: [{claim: x, compared: [{one: lorra, other: lora}]}]"] = "one: .*lorra.*lora"
     for text, sentence in cases.items():
         file.write_text(text)
         with pytest.raises(InputError, match=sentence):
@@ -328,6 +329,7 @@ def test_each_setting_of_a_strategy_has_a_row_of_its_own_in_a_study() -> None:
     assert {row[0]: row[1][:7] for row in even.rows} == {"lora [rank=8]": "8 (+0.2", "lora [rank=4]": "at none"}
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=9))
 def test_a_front_holds_what_no_other_beats_in_one_and_equals_in_the_other(points: list[tuple[int, int]]) -> None:
     kept = {
@@ -376,6 +378,7 @@ def test_each_run_that_was_asked_for_needs_one_of_its_own(
     assert coverage(comparison_of(str(file)).runs(), {"agreement": data}).rows[0][3:] == told
 
 
+@pytest.mark.slow
 def test_a_study_takes_the_file_of_a_task(client: MlflowClient, tmp_path: Path) -> None:
     log(client, str(client.create_experiment("effft/dogs")), "lora", backbone="tiny-lm")
     file, place = tmp_path / "study.yaml", make_place(tmp_path)
@@ -383,3 +386,31 @@ def test_a_study_takes_the_file_of_a_task(client: MlflowClient, tmp_path: Path) 
     text = write_study(RunReader(client), str(file), tmp_path / "out").read_text()
     assert "| tiny-lm | dogs | 8 | 1 | 1 | - |" in text
     assert (tmp_path / "out" / "dogs" / "report.md").is_file()
+
+
+def test_a_task_without_a_test_file_is_judged_out_of_fold() -> None:
+    runs = [
+        stored(name, draw, draw, without="in_domain", cross_validated__accuracy=0.7,
+               cross_validated__balanced_accuracy=score + draw / 100)
+        for draw in range(6)
+        for name, score in (("lora", 0.8), ("probe", 0.7))
+    ]  # fmt: skip
+    tasks = {"dogs": select_runs(as_frame(runs), "dogs")}
+    (found,) = judge([claim(other="probe")], tasks)
+    assert (found.difference.mean, found.verdict) == (pytest.approx(0.1), "holds")
+    (cost,), (even,) = costs(tasks), break_even(tasks)
+    assert [row[-1][:5] for row in cost.rows] == ["0.825", "0.725"]
+    assert even.rows[0][1].startswith("8 (+0.100")
+
+
+@pytest.mark.slow
+def test_a_claim_that_no_runs_are_about_is_named(
+    client: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log(client, str(client.create_experiment("effft/agreement")), "lora", task="agreement", backbone="tiny-lm")
+    (tmp_path / "study.yaml").write_text("grids: [{tasks: [agreement], strategies: [lora], per_label: [8]}]")
+    asked = "[{one: lora, other: vanilla, measure: OOD, difference: above}]"
+    (tmp_path / "claims.yaml").write_text(f"claims: [{{claim: x, compared: {asked}}}]")
+    words = ["report", "--study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out")]
+    assert run_command_line([*words, "--tracking-uri", str(client.tracking_uri)]) == 0
+    assert "lora - vanilla (OOD) is left out" in " ".join(capsys.readouterr().err.split())

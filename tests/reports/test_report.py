@@ -313,6 +313,7 @@ def test_slices_and_intervals_come_from_the_table_of_metrics_to_the_bit(client: 
     assert "slice/length.long/accuracy" in made["runs.csv"]
 
 
+@pytest.mark.slow
 def test_a_command_with_a_password_stands_nowhere() -> None:
     words = "effft compare --tracking-uri postgresql://me:hunter22@host/db"
     files = build(InMemory([stored("lora", 0)]), "dogs", command=words).files
