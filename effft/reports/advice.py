@@ -283,10 +283,11 @@ def oracle(data: ReportData) -> Table | None:
     for backbone in data.backbones:
         for group in data.groups_on(backbone):
             validation, ood = group.values(f"validation/{data.primary}"), group.values(f"score/{OOD_MEAN}")
-            if len(group.runs) < 2 or np.isnan(ood).all() or np.isnan(validation).all():
+            both = ~(np.isnan(ood) | np.isnan(validation))
+            if both.sum() < 2:
                 continue
-            chosen, best = ood[int(np.nanargmax(validation))], float(np.nanmax(ood))
-            numbers = (f"{value:.3f}" for value in (float(np.nanmean(ood)), chosen, best))
+            ood, validation = ood[both], validation[both]
+            numbers = (f"{value:.3f}" for value in (ood.mean(), ood[validation.argmax()], ood.max()))
             rows.append((group.variant, *([backbone] if data.backbones[1:] else []), str(group.amount), *numbers))
     heads = ("strategy", *(["backbone"] if data.backbones[1:] else []), "per label", "mean of runs")
     return Table((*heads, "chosen on validation", "chosen on OOD"), rows) if rows else None

@@ -139,7 +139,8 @@ def costs(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
         rows = []
         for name in names:
             own = [found[name] for found in groups.values() if name in found]
-            cells = [form.format(np.median([g.median(key) for g in own])) for key, form in COSTS.values()]
+            medians = [([m for g in own if (m := g.median(key)) == m], form) for key, form in COSTS.values()]
+            cells = [form.format(np.median(known)) if known else "-" for known, form in medians]
             for task, found in groups.items():
                 stat = found[name].stat(score_of(tasks[task])) if name in found else None
                 cells.append(f"{stat}{' *' * (name in fronts[task])}" if stat else "-")

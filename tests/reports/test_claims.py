@@ -15,11 +15,13 @@ from runs import InMemory, log, stored
 from effft.cli.exit_codes import run_command_line
 from effft.errors import InputError
 from effft.evaluation.statistics import PairedDifference, front, interval
+from effft.reports.advice import oracle
 from effft.reports.blocks import Table
 from effft.reports.claims import Claim, Finding, judge, p_value, read_claims
 from effft.reports.data import ReportData, as_frame, select_runs
 from effft.reports.other_setting import setting_table
 from effft.reports.report import build
+from effft.reports.results import results_table
 from effft.reports.study import BEGIN, END, break_even, costs, coverage, write_study
 from effft.reports.study_csv import kept_runs, study_csv
 from effft.reports.variance import components, variance_table
@@ -414,3 +416,41 @@ def test_a_claim_that_no_runs_are_about_is_named(
     words = ["report", "--study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out")]
     assert run_command_line([*words, "--tracking-uri", str(client.tracking_uri)]) == 0
     assert "lora - vanilla (OOD) is left out" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_was_not_measured_is_no_nan() -> None:
+    runs = [stored("lora", s, in_domain__balanced_accuracy=0.7, validation__accuracy=s / 9) for s in (0, 1)]
+    bare = stored("lora", 2, without="ood/", in_domain__balanced_accuracy=0.7, validation__accuracy=0.9)
+    data = select_runs(as_frame([*runs, bare]), "dogs")
+    tables = [*costs({"dogs": data}), oracle(data)]
+    assert not [cell for table in tables if table for row in table.rows for cell in row if "nan" in cell]
+
+
+def test_settings_of_a_strategy_are_told_apart_beside_another_setting() -> None:
+    one = [stored("lora", s, in_domain__balanced_accuracy=0.6 + s / 100) for s in (0, 1)]
+    two = [
+        replace(run := stored("lora", s, in_domain__balanced_accuracy=score), params=run.params | {"rank": rank})
+        for s in (0, 1)
+        for rank, score in (("4", 0.5 + s / 100), ("8", 0.9 + s / 100))
+    ]
+    one_data, two_data = ({"dogs": select_runs(as_frame(runs), "dogs")} for runs in (one, two))
+    there, here = setting_table(one_data, two_data), setting_table(two_data, one_data)
+    assert there is not None
+    assert here is not None
+    assert [(row[2], row[4][:6]) for row in there.rows] == [
+        ("lora - lora [rank=4]", "+0.100"),
+        ("lora - lora [rank=8]", "-0.300"),
+    ]
+    assert [row[2] for row in here.rows] == ["lora [rank=4] - lora", "lora [rank=8] - lora"]
+
+
+def test_controls_stand_beside_the_runs_that_read_what_they_read() -> None:
+    runs = [
+        replace(run := stored("lora", s), tags=run.tags | {"task_digest": digest})
+        for s, digest in enumerate(("old", "old", "new", "new"))
+    ]
+    control = stored("vanilla", 0)
+    tags = control.tags | {"kind": "control", "task_digest": "new"}
+    data = select_runs(as_frame([*runs, replace(control, name="bag of words · dogs", tags=tags)]), "dogs")
+    tables = {name: [row.group.variant for row in results_table(data, name).rows] for name in data.backbones}
+    assert tables == {"m (task old)": ["lora"], "m (task new)": ["lora", "bag of words"]}
