@@ -107,6 +107,7 @@ class RunReader:
         plain = {key: value for key, value in run.data.params.items() if not key.startswith(RESOLVED)}
         used = {key.removeprefix(RESOLVED): value for key, value in run.data.params.items() if key not in plain}
         given = _given(tags[GIVEN_TAG]) if GIVEN_TAG in tags else plain  # older runs logged both
+        given = {k: v for k, v in (plain | used).items() if k == "order_seed" and v != "None"} | given
         return StoredRun(
             info.run_id, info.run_name or "", info.status, info.start_time, metrics, plain | used, given, tags
         )
