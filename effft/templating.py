@@ -14,7 +14,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 def markdown_text(text: str) -> str:
     """Text from runs as Markdown that shows it: without secrets, HTML, or marks of its own."""
     text = re.sub(r"([\\|`\[\]*_])", r"\\\1", redact(text))
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").translate({10: " ", 13: " "})
 
 
 def render(template: str, clean: Callable[[str], str] = redact, **values: object) -> str:

@@ -16,6 +16,7 @@ from effft.cli.options import FIELDS, Command, Option, examples, option, spell, 
 from effft.config import TrackingTarget
 from effft.disk import written_whole
 from effft.errors import EffftError, InputError, positive
+from effft.redaction import redact
 from effft.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def again() -> str:
     source, typed = context.get_parameter_source, click.core.ParameterSource.COMMANDLINE
     given = {p: context.params[p.name] for p in context.command.params if p.name and source(p.name) == typed}
     words = [[p.opts[0], spell(value)] for p, value in given.items()]
-    return shlex.join(["effft", str(context.info_name), *chain.from_iterable(words)])
+    return redact(shlex.join(["effft", str(context.info_name), *chain.from_iterable(words)]))
 
 
 def write_readme(folder: Path, reports: "Sequence[Report]", runs: int, minutes: float, workers: int) -> None:

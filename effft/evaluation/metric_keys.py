@@ -97,6 +97,11 @@ def slice_path(pairs: Slice) -> str:
     return _shorten("/".join(["slice", *steps]), LONGEST_SLICE)
 
 
+def row_path(name: str) -> str:
+    """The name of a row as the beginning of a key, `+` as `-`; of one that is too long the rest is a hash."""
+    return _shorten("/".join(map(_escape, name.replace("+", "-").split("/"))), LONGEST_SLICE)
+
+
 def collect(*groups: Mapping[str, float]) -> dict[str, float]:
     """All metrics of the groups in one mapping.
 

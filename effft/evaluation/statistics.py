@@ -208,9 +208,10 @@ def holm(values: Sequence[float]) -> list[float]:
 def front(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
     """Places on the Pareto front: no other costs at most as much and gains at least as much, one of them strictly."""
     order = sorted(range(len(costs)), key=lambda place: (costs[place], -gains[place]))
-    kept, best = [], float("-inf")
+    kept: list[int] = []
+    best = float("-inf")
     for place in order:
-        if gains[place] > best:
+        if gains[place] > best or (kept and (costs[place], gains[place]) == (costs[kept[-1]], best)):
             kept.append(place)
             best = gains[place]
     return kept

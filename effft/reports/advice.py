@@ -102,9 +102,10 @@ def _use(data: ReportData, chosen: RunGroup, amount: Amount, others: Sequence[Ru
     yield f"{chosen.variant}, with {amount.examples}: the highest {data.primary} {by}, {score.mean:.3f}."
     if chosen.strategy in SUMMARY:
         yield f"({chosen.strategy}: {SUMMARY[chosen.strategy]}.)"
-    same = [g.variant for g in others if (stat := g.stat(f"{split}/{data.primary}")) and stat.mean == score.mean]
+    same = [g for g in others if (stat := g.stat(f"{split}/{data.primary}")) and stat.mean == score.mean]
     if same:
-        yield f"{_and(same)} {'has' if len(same) == 1 else 'have'} the same there, with more memory."
+        more = ", with more memory" if all(g.median(MEMORY) > chosen.median(MEMORY) for g in same) else ""
+        yield f"{_and([g.variant for g in same])} {'has' if len(same) == 1 else 'have'} the same there{more}."
     reached = [f"{_interval(home)} {split_title(data.home)}"] if split != data.home else []
     reached += [f"{_interval(stat)} on {name} (OOD)" for name in data.sets if (stat := chosen.score(f"ood/{name}"))]
     if reached:
@@ -282,10 +283,11 @@ def oracle(data: ReportData) -> Table | None:
     for backbone in data.backbones:
         for group in data.groups_on(backbone):
             validation, ood = group.values(f"validation/{data.primary}"), group.values(f"score/{OOD_MEAN}")
-            if len(group.runs) < 2 or np.isnan(ood).all() or np.isnan(validation).all():
+            both = ~(np.isnan(ood) | np.isnan(validation))
+            if both.sum() < 2:
                 continue
-            chosen, best = ood[int(np.nanargmax(validation))], float(np.nanmax(ood))
-            numbers = (f"{value:.3f}" for value in (float(np.nanmean(ood)), chosen, best))
+            ood, validation = ood[both], validation[both]
+            numbers = (f"{value:.3f}" for value in (ood.mean(), ood[validation.argmax()], ood.max()))
             rows.append((group.variant, *([backbone] if data.backbones[1:] else []), str(group.amount), *numbers))
     heads = ("strategy", *(["backbone"] if data.backbones[1:] else []), "per label", "mean of runs")
     return Table((*heads, "chosen on validation", "chosen on OOD"), rows) if rows else None

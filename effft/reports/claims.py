@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from effft.errors import InputError
 from effft.evaluation.statistics import PairedDifference, holm, reference_scores, sign_flip, smallest_p
 from effft.reports.blocks import Table
 from effft.reports.data import ReportData
-from effft.reports.groups import MEMORY, OOD_MEAN, RunGroup
+from effft.reports.groups import MEMORY, RunGroup
 from effft.reports.pairwise import LEVEL, paired_values
 from effft.reports.published import published
+from effft.strategies.strategy import compose
 from effft.tasks.yaml_file import read_values
 
 METRIC = "balanced_accuracy"
 """What scores are compared in: the one metric that means the same in every task."""
-MEASURES = {"in domain": "in_domain", "OOD": OOD_MEAN, "memory": MEMORY}
 POWER = 1.96 + 0.84
 """Normal quantiles of a two-sided test at 0.05 that finds a difference four times out of five."""
 MOST_PAIRS = 1000
@@ -58,6 +58,12 @@ class Claim(BaseModel):
     difference: Literal["above", "below", "comparable", "not above"]
     margin: float = Field(default=0.05, gt=0, allow_inf_nan=False)
     published: tuple[str, str] | None = None
+
+    @field_validator("one", "other")
+    @classmethod
+    def _must_be_known(cls, name: str) -> str:
+        compose(name)
+        return name
 
     @property
     def region(self) -> tuple[float, float]:
@@ -127,7 +133,8 @@ def read_claims(path: Path) -> list[Claim]:
         raise InputError(f"{path}: a file of claims has a list `claims`, each with `claim` and `compared`.") from None
     except ValidationError as error:
         fault = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}.") from None
+        law = fault["msg"].removeprefix("Value error, ").rstrip(".")
+        raise InputError(f"{path}: {'.'.join(map(str, fault['loc']))}: {law}.") from None
 
 
 def judge(claims: Sequence[Claim], tasks: Mapping[str, ReportData]) -> list[Finding]:
@@ -183,9 +190,8 @@ def _pairs(data: ReportData, backbone: str, claim: Claim) -> Iterator[tuple[RunG
 
 def differences(one: RunGroup, other: RunGroup, on: str, data: ReportData) -> dict[tuple[int, int], float]:
     """One - other for every pair of seeds, in balanced accuracy (of OOD sets their mean) or in MB."""
-    name = MEASURES[on]
-    splits = data.splits[1:] if name == OOD_MEAN else [name]
-    keys = [name] if name == MEMORY else [f"{split}/{METRIC}" for split in splits]
+    splits = {"in domain": data.splits[:1], "OOD": data.splits[1:]}.get(on, ())
+    keys = [MEMORY] if on == "memory" else [f"{split}/{METRIC}" for split in splits]
     sides = [paired_values(one, other, key) for key in keys]
     pairs = set.intersection(*({*ours} & {*theirs} for ours, theirs in sides)) if sides else set()
     return {pair: float(np.mean([ours[pair] - theirs[pair] for ours, theirs in sides])) for pair in sorted(pairs)}

@@ -1,5 +1,6 @@
 """Tidy CSV files: a line for every run, for every group and split, for every pair of strategies."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
@@ -19,6 +20,7 @@ RUN_COLUMNS = (
     "run_id", "name", "backbone", "strategy", "variant", "difficulty", "per_label", "seed", "data_seed", *OTHER_SEEDS,
     "study", "git_commit",
 )  # fmt: skip
+FORMULA = ("=", "+", "-", "@", "\t")  # What begins with one is run by a spreadsheet.
 RESULT_COLUMNS = (
     "backbone", "strategy", "variant", "per_label", "split", "metric", "mean", "sd", "low", "high", "distinct_runs",
     "majority", "chance",
@@ -32,21 +34,28 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def plain_name(column: str) -> str:
     """A column's name in the files: without the kind of value that it is."""
-    return column.removeprefix("metric:").removeprefix("given:")
+    return re.sub("^(metric|given|param):", "", column)
 
 
 def _safe(value: object) -> object:
     if not isinstance(value, str):
         return value
     value = redact(value).replace("\r\n", "\n").replace("\r", "\n")  # a CR would get no quotes and end the row
-    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t") else value
+    return f"'{value}" if value[:1] in FORMULA else value
+
+
+def without_guard(text: str) -> str:
+    """A value of `csv_text` without the apostrophe that it has put before it."""
+    return text[1:] if text[:1] == "'" and text[1:2] in FORMULA else text
 
 
 def outcomes_csv(outcomes: Sequence[Outcome]) -> str:
     """A line for every run of a comparison, every metric unrounded; failed runs with their reason."""
+    seeds = [plain_name(column) for column in OTHER_SEEDS]
     records = [
         {"strategy": o.row, "per_label": Amount.of(vars(o.config)), "seed": o.config.seed}
         | {"data_seed": o.config.data_seed, "failure": o.failure}
+        | {name: str(value) for name in seeds if (value := getattr(o.config, name)) is not None}
         for o in outcomes
     ]
     metrics = pd.DataFrame.from_records([o.result.metrics if o.result else {} for o in outcomes])

@@ -228,22 +228,34 @@ def select_runs(frame: pd.DataFrame, task: str) -> ReportData:
     scores = frame.get(f"metric:{home}/{metric}", pd.Series(np.nan, index=frame.index))
     leave(f"without {home}/{metric}", scores.isna())
     leave("without a number of examples", ~frame["amount"].map(any).astype(bool))
-    frame = with_contents(frame.assign(difficulty=difficulty_of(frame)))
+    frame, controls = with_contents(frame.assign(difficulty=difficulty_of(frame)), controls)
     difficulties = [usual_difficulty(frame), ""]  # '': the task has none, or the run did not log it
     here, controls = frame["difficulty"].isin(difficulties), controls[difficulty_of(controls).isin(difficulties)]
     sets = tuple(sorted(ood_sets(metric_names(frame[here].dropna(axis=1, how="all")), metric)))
     return ReportData(task, with_variants(frame[here]), frame[~here], metric, sets, left_out, controls, home)
 
 
-def with_contents(frame: pd.DataFrame) -> pd.DataFrame:
+def with_contents(frame: pd.DataFrame, controls: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Treat runs that read other weights, or other data under one task name, as runs on another backbone.
 
     So that nothing averages or pairs them: 'tiny-lm (weights 1f2e3d4c)'. Nothing changes where all runs read the same.
-    The digest of a task depends on its difficulty too, so contents are compared at one difficulty.
+    The digest of a task depends on its difficulty too, so contents are compared at one difficulty. Controls follow.
     """
-    names = frame["backbone"]
-    for digest, name in CONTENTS.items():
+    names, of_controls = frame["backbone"], controls["backbone"]
+
+    def told(rows: pd.DataFrame, several: "pd.Series[bool]", digest: str) -> pd.DataFrame:
+        words = rows["backbone"] + f" ({CONTENTS[digest]} " + rows[digest].str[:8].replace("", "unknown") + ")"
+        return rows.assign(backbone=rows["backbone"].where(~several, words))
+
+    for digest in CONTENTS:
         several = frame.groupby([names, frame["difficulty"]])[digest].transform("nunique") > 1
-        words = frame["backbone"] + f" ({name} " + frame[digest].str[:8].replace("", "unknown") + ")"
-        frame = frame.assign(backbone=frame["backbone"].where(~several, words))
-    return frame
+        controls = told(controls, of_controls.isin(names[several]), digest)
+        frame = told(frame, several, digest)
+    return frame, controls
+
+
+def plain_backbone(name: str) -> str:
+    """A model without the contents that `with_contents` tells it apart by."""
+    for mark in CONTENTS.values():
+        name = name.partition(f" ({mark} ")[0]
+    return name

@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from effft.disk import read_text
 from effft.errors import InputError
 from effft.evaluation.metrics import RANGES
@@ -38,9 +40,12 @@ def exported(data: ReportData, form: str) -> dict[str, str]:
 def _peft(data: ReportData, group: RunGroup) -> Iterator[tuple[str, dict[str, Any]]]:
     """A file for every run. What a run did not measure is 0; memory at the 99th percentile is the peak."""
     settings = group.settings
-    for row, draw in zip(group.runs.to_dict("records"), group.draws, strict=True):
+    begun = pd.to_numeric(group.runs["started"]).fillna(0)
+    places = zip(
+        group.runs.to_dict("records"), begun, group.runs["seed"].fillna(0).astype(int), group.draws, strict=True
+    )
+    for row, started, seed, draw in places:
         get = partial(_number, row)
-        seed = int(row["seed"]) if row["seed"] == row["seed"] else 0
         given = {column.partition(":")[2]: str(row.get(column, "")) for column in OTHER_SEEDS}
         others = {key: value for key, value in given.items() if value not in ("", "None")}
         name = f"{group.variant}/{group.backbone}-{group.amount.name}"
@@ -54,11 +59,13 @@ def _peft(data: ReportData, group: RunGroup) -> Iterator[tuple[str, dict[str, An
         versions = {f"{tag.removeprefix('version.')}-version": row[tag] for tag in VERSIONS}
         record = {
             "run_info": {
-                "created_at": datetime.fromtimestamp((row["started"] or 0) / 1000, UTC).isoformat(timespec="seconds"),
+                "created_at": datetime.fromtimestamp(started / 1000, UTC).isoformat(timespec="seconds"),
                 "total_time": train + evaluation,
                 "experiment_name": name,
                 "peft_branch": "",
-                "train_config": settings | {"model_id": group.backbone, "seed": seed, "data_seed": int(draw)} | others,
+                "train_config": settings
+                | {"model_id": group.backbone, "seed": int(seed), "data_seed": int(draw)}
+                | others,
                 "peft_config": None if 0 < every <= trained else {"peft_type": peft_type},
                 "error_msg": "",
             },

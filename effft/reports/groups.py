@@ -10,7 +10,8 @@ import pandas as pd
 
 from effft.config import DATA_FIELDS, DIFFICULTY_FIELDS, Amount, RunConfig
 from effft.evaluation.metric_keys import slices_with
-from effft.evaluation.metrics import METRICS, RANGES
+from effft.evaluation.metrics import METRICS, MULTI_LABEL_METRICS, RANGES
+from effft.evaluation.metrics import WORST_SLICE as WORST_SLICE_METRIC
 from effft.evaluation.statistics import Array, Numbers, crossed_weights, interval
 from effft.strategies.parts import TRANSDUCTIVE
 from effft.strategies.strategy import compose
@@ -46,6 +47,10 @@ SHARE, MEMORY = "resources/trainable_share", "resources/peak_memory_mb"
 
 WORST_SLICE, QUERY_TIME = "worst slice", "resources/query_milliseconds"
 """The least accuracy on a slice of one dimension; how long an answer takes."""
+
+SHARES = {*METRICS, *MULTI_LABEL_METRICS, *RANGES, WORST_SLICE_METRIC, "calibration_error", "risk_coverage_area"}
+DISTANCES = ("mean_absolute_error", "negative_log_likelihood", "brier")
+"""Metrics that lie between 0 and 1 (or in `RANGES`), and those that cannot be below 0."""
 
 TUNED = " tuned"
 """After the name of a strategy whose settings a study chose."""
@@ -178,7 +183,7 @@ class RunGroup:
         metric = key.rpartition("/")[2]
         if key.startswith("score/"):
             return (-math.inf, math.inf) if metric == GAP else (self.lowest, 1)
-        return RANGES.get(metric, (0, 1)) if metric in METRICS or metric in RANGES else (-math.inf, math.inf)
+        return RANGES.get(metric, (0, 1)) if metric in SHARES else (0 if metric in DISTANCES else -math.inf, math.inf)
 
     def score(self, split: str) -> Statistic | None:
         """The primary metric on a split, or HOME, OOD_MEAN, GAP; None when no run has it."""

@@ -19,7 +19,9 @@ COSTS = {
     "resources/labels_used": ("labels used", ""),
 }
 """Metric -> what it is, and its unit. A group has the median over its runs."""
-LOWER = ("loss", "gap", "error", "likelihood", "brier", "area", "mass", "leaks", "memory", "seconds", "flops")
+LOWER = (
+    "forgetting", "loss", "gap", "error", "likelihood", "brier", "area", "mass", "leaks", "memory", "seconds", "flops",
+)  # fmt: skip
 """Words of metrics of which less is better."""
 UNSHOWN = ("_low", "_high", "majority", "chance", "/labels", "/examples", "score/home", "trainable_share")
 
@@ -51,7 +53,9 @@ def measures(data: ReportData) -> list[Measure]:
     found = [measure for measure in (*_scores(data), *costs) if measure.key in known]
     have = {measure.key for measure in found} | {f"score/{split}" for split in data.splits}
     rest = sorted(key for key in known - have if not key.endswith(UNSHOWN) and "/total_parameters" not in key)
-    return found + [Measure(key, _title(key), lower=any(word in key for word in LOWER)) for key in rest]
+    return found + [
+        Measure(key, _title(key), lower=any(word in key.rpartition("/")[2] for word in LOWER)) for key in rest
+    ]
 
 
 def _scores(data: ReportData) -> Iterator[Measure]:

@@ -1,6 +1,7 @@
 """The same strategies on the same shots in another setting: what the setting changes, and what that does to ranks."""
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def setting_table(tasks: Mapping[str, ReportData], others: Mapping[str, ReportDa
         here, there = (
             _against_base(group, measure, data) for group, data in ((one, tasks[task]), (other, others[task]))
         )
-        rows.append((f"{task}, {one.amount.phrase}", one.backbone, one.strategy, measure, pairs.text(),
+        rows.append((f"{task}, {one.amount.phrase}", one.backbone, _name(one, other), measure, pairs.text(),
                      str(pairs.count), f"{pairs.p:.3f}", f"{p:.3f}", here, there))  # fmt: skip
     heads = ("task", "model", "strategy", "on", "here - published setting", "pairs", "p", "p (Holm)",
              f"here - {BASE} here", f"there - {BASE} there")  # fmt: skip
@@ -45,10 +46,13 @@ def setting_table(tasks: Mapping[str, ReportData], others: Mapping[str, ReportDa
 
 
 def _matching(here: ReportData, there: ReportData) -> Iterator[tuple[RunGroup, RunGroup]]:
-    known = {(group.backbone, group.amount, group.strategy): group for group in there.groups}
-    for group in here.groups:
-        if other := known.get((group.backbone, group.amount, group.strategy)):
+    for group, other in product(here.groups, there.groups):
+        if (group.backbone, group.amount, group.strategy) == (other.backbone, other.amount, other.strategy):
             yield group, other
+
+
+def _name(one: RunGroup, other: RunGroup) -> str:
+    return one.variant if one.variant == other.variant else f"{one.variant} - {other.variant}"
 
 
 def _difference(one: RunGroup, other: RunGroup, measure: str, data: ReportData) -> PairedDifference | None:

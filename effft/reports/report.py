@@ -12,6 +12,7 @@ import pandas as pd
 from effft.disk import written_whole
 from effft.errors import InputError, RunError
 from effft.progress import ProgressCallback, silent
+from effft.redaction import redact
 from effft.reports.advice import answer, oracle
 from effft.reports.blocks import Block, Chart, Section, anchor
 from effft.reports.csv_files import measures_csv, pairs_csv, results_csv, runs_csv
@@ -169,7 +170,7 @@ def build(
     sections += _sections(data, tables, pairs, (warnings, missing), studies)
     day = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     title, lead = f"{task}: which strategy works best, and at what cost", _lead(data)
-    command = portable(command)
+    command = redact(portable(command))
     foot = f"Made {day} from {experiment} by effft." + (f" Again: {command}" if command else "")
     charts = [block for section in sections for block in section.blocks if isinstance(block, Chart)]
     still = {name: svg for b in data.backbones for name, svg in stills(data, b, data.amounts(b)[-1]).items()}

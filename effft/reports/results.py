@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from effft.config import Amount
-from effft.evaluation.metric_keys import home_split
+from effft.evaluation.metric_keys import home_split, row_path
 from effft.evaluation.metrics import FURTHER_METRICS
 from effft.evaluation.statistics import chance_remark
 from effft.reports.blocks import Table
@@ -189,7 +189,7 @@ class ResultsTable:
         """Flat metrics for the parent run: 'lora-pbft/32/in_domain/mcc', with '_sd' where there are several runs."""
         flat: dict[str, float] = {}
         for row in self.rows:
-            place = f"{row.group.variant.replace('+', '-')}/{row.group.amount.name}"
+            place = f"{row_path(row.group.variant)}/{row.group.amount.name}"
             for split in (*self.data.splits, GAP):
                 key = f"{place}/{split}" if split == GAP else f"{place}/{split}/{self.data.primary}"
                 if stat := row.group.score(split):

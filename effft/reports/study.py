@@ -5,10 +5,12 @@ The tables are written between two marks of `README.md`, so that what people wro
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from effft.config import Amount
 from effft.disk import written_whole
@@ -17,8 +19,8 @@ from effft.evaluation.statistics import front
 from effft.progress import ProgressCallback, say, silent
 from effft.reports.blocks import Block, Table
 from effft.reports.claims import METRIC, backbones_of, claims_points, claims_table, judge, read_claims
-from effft.reports.data import CONTENTS, ReportData
-from effft.reports.groups import MEMORY, SHARE, RunGroup
+from effft.reports.data import CONTENTS, ReportData, plain_backbone
+from effft.reports.groups import MEMORY, OTHER_SEEDS, SETTINGS, SHARE, RunGroup
 from effft.reports.label_break_even import Pair, first_above, surely_above
 from effft.reports.other_setting import setting_table
 from effft.reports.page import markdown_blocks
@@ -27,11 +29,11 @@ from effft.reports.report import Report, build
 from effft.reports.study_csv import OPERATIONS, kept_runs, study_csv
 from effft.reports.variance import variance_table
 from effft.runs.comparison_file import comparison_of
-from effft.runs.grid import ComparedRun
+from effft.runs.grid import CONTROLS, ComparedRun
+from effft.tasks.from_data import task_name
 from effft.tracking.reading import RunReader, StoredRun
 
 BEGIN, END = "<!-- made by effft report --study -->", "<!-- end -->"
-SCORE = f"in_domain/{METRIC}"
 COSTS = {
     "trained": ("resources/trainable_parameters", "{:,.0f}"),
     "of all": (SHARE, "{:.2%}"),
@@ -39,6 +41,7 @@ COSTS = {
     "operations": (OPERATIONS, "{:.2g}"),
 }
 """Costs that a busy machine does not distort -> their metric, and how it is written."""
+CONTROL_NAMES = [name.replace("_", " ") for name in CONTROLS]
 
 
 def write_study(
@@ -60,14 +63,14 @@ def write_study(
     Raises:
         InputError: The file is none of a comparison, or a file of claims is wrong; no task has an experiment.
     """
-    planned = comparison_of(file).runs()
+    planned = _planned(file)
     claims = Path(file).expanduser().with_name("claims.yaml")
     asked = read_claims(claims) if claims.is_file() else []
     names, csv = experiments or "effft/{task}", folder / "runs.csv"
 
     def beside(name: str) -> dict[str, ReportData]:
         place = Path(file).expanduser().with_name(f"{name}.yaml")
-        runs = comparison_of(str(place)).runs() if place.is_file() else []
+        runs = _planned(str(place)) if place.is_file() else []
         found = _reports(reader, runs, f"{names}-{name}", partial(kept_runs, csv, name), progress)
         return {task: report.data for task, report in found.items()}
 
@@ -83,6 +86,8 @@ def write_study(
     with written_whole(csv) as draft:
         draft.write_text(study_csv(parts), encoding="utf-8")
     findings = judge(asked, tasks)
+    for claim in (one for one in asked if one not in [finding.claim for finding in findings]):
+        say(f"{claim.one} - {claim.other} ({claim.measure}) is left out: no model has both on one draw, each once.")
     blocks: list[Block] = [claims_points(findings), claims_table(findings)] if findings else []
     blocks += filter(None, [setting_table(tasks, parts["published"]), *costs(tasks), *break_even(tasks)])
     blocks += filter(None, [variance_table(parts["variance"]), coverage(planned, tasks), contents(tasks)])
@@ -93,6 +98,13 @@ def write_study(
         made = f"{BEGIN}\n\n{markdown_blocks(blocks)}\n\n{END}"
         draft.write_text(before + made + rest.partition(END)[2], encoding="utf-8")
     return readme
+
+
+def _planned(file: str) -> list[ComparedRun]:
+    """The runs of a comparison, with the names of their tasks, also of those that are files."""
+    runs = comparison_of(file).runs()
+    names = {task: task_name(task) for task in {run.config.task for run in runs}}
+    return [replace(run, config=run.config.model_copy(update={"task": names[run.config.task]})) for run in runs]
 
 
 def _reports(
@@ -122,14 +134,15 @@ def costs(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
     for backbone in backbones_of(tasks):
         groups = {task: _smallest(data, backbone) for task, data in tasks.items()}
         groups = {task: found for task, found in groups.items() if found}
-        fronts = {task: _on_front(found) for task, found in groups.items()}
+        fronts = {task: _on_front(found, score_of(tasks[task])) for task, found in groups.items()}
         names = dict.fromkeys(name for found in groups.values() for name in found)
         rows = []
         for name in names:
             own = [found[name] for found in groups.values() if name in found]
-            cells = [form.format(np.median([g.median(key) for g in own])) for key, form in COSTS.values()]
+            medians = [([m for g in own if (m := g.median(key)) == m], form) for key, form in COSTS.values()]
+            cells = [form.format(np.median(known)) if known else "-" for known, form in medians]
             for task, found in groups.items():
-                stat = found[name].stat(SCORE) if name in found else None
+                stat = found[name].stat(score_of(tasks[task])) if name in found else None
                 cells.append(f"{stat}{' *' * (name in fronts[task])}" if stat else "-")
             rows.append((name, *cells))
         counts = ", ".join(f"{task} {next(iter(found.values())).amount.phrase}" for task, found in groups.items())
@@ -146,10 +159,20 @@ def _smallest(data: ReportData, backbone: str) -> dict[str, RunGroup]:
     return {group.variant: group for group in data.groups_on(backbone, amounts[0])} if amounts else {}
 
 
-def _on_front(groups: Mapping[str, RunGroup]) -> set[str]:
+def score_of(data: ReportData) -> str:
+    """The metric that a task is judged by in domain, or out of fold where it has no test file."""
+    return f"{data.home}/{METRIC}"
+
+
+def _on_front(groups: Mapping[str, RunGroup], score: str) -> set[str]:
     names = list(groups)
-    means = [stat.mean if (stat := groups[n].stat(SCORE)) else float("-inf") for n in names]
-    return {names[place] for place in front([np.nan_to_num(groups[n].median(OPERATIONS)) for n in names], means)}
+    costs_of = [np.nan_to_num(groups[name].median(OPERATIONS)) for name in names]
+    return {names[place] for place in front(costs_of, [_mean(groups[name], score) for name in names])}
+
+
+def _mean(group: RunGroup, score: str) -> float:
+    stat = group.stat(score)
+    return stat.mean if stat else float("-inf")
 
 
 def break_even(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
@@ -159,20 +182,21 @@ def break_even(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
         for task, data in tasks.items():
             groups = sorted(data.groups_on(backbone), key=lambda group: group.amount)
             frozen = [group for group in groups if not group.trains or group.strategy == "probe"]
-            bases = {group.amount: group for group in sorted(frozen, key=lambda group: group.mean())}
+            score = score_of(data)
+            bases = {group.amount: group for group in sorted(frozen, key=partial(_mean, score=score))}
             pairs: dict[str, list[Pair]] = {}
             for group in groups:
-                if group not in frozen and group.amount in bases and difference(group, bases[group.amount], SCORE):
+                if group not in frozen and group.amount in bases and difference(group, bases[group.amount], score):
                     pairs.setdefault(group.variant, []).append((group, bases[group.amount]))
             for name, own in pairs.items():
-                own_cells = cells.setdefault(name, {})
-                first = first_above(own, partial(surely_above, key=SCORE))
-                if first and (gap := difference(*first, SCORE)):
-                    own_cells[task] = f"{first[0].amount} ({gap.text()} over {first[1].strategy})"
+                first = first_above(own, partial(surely_above, key=score))
+                gap = difference(*first, score) if first else None
+                told = f"{first[0].amount} ({gap.text()} over {first[1].strategy})" if first and gap else "at none"
+                cells.setdefault(name, {})[task] = told
         if cells:
             shown = [task for task, data in tasks.items() if data.amounts(backbone)]
             counts = "; ".join(f"{t} {', '.join(map(str, tasks[t].amounts(backbone)))}" for t in shown)
-            rows = [(name, *(own.get(task, "at none") for task in shown)) for name, own in cells.items()]
+            rows = [(name, *(own.get(task, "-") for task in shown)) for name, own in cells.items()]
             yield Table(
                 ("strategy", *shown),
                 rows,
@@ -185,7 +209,7 @@ def break_even(tasks: Mapping[str, ReportData]) -> Iterator[Table]:
 
 def coverage(planned: Sequence[ComparedRun], tasks: Mapping[str, ReportData]) -> Table:
     """Of the runs that the file asks for, those that there are, and by strategy those that there are not."""
-    done = {key for task, data in tasks.items() for key in _made(task, data)}
+    done = Counter(key for task, data in tasks.items() for key in _made(task, data))
     cells: dict[tuple[str, str, Amount], Counter[str]] = {}
     lacking: dict[tuple[str, str, Amount], Counter[str]] = {}
     for run in planned:
@@ -194,7 +218,8 @@ def coverage(planned: Sequence[ComparedRun], tasks: Mapping[str, ReportData]) ->
         name = control or c.strategy
         cells.setdefault(place, Counter())[name] += 1
         key = (c.task, c.model, "" if control else c.strategy, amount, c.seed, c.data_seed, control)
-        if key not in done:
+        done[key] -= 1
+        if done[key] < 0:
             lacking.setdefault(place, Counter())[name] += 1
     rows = []
     for place, names in cells.items():
@@ -207,12 +232,17 @@ def coverage(planned: Sequence[ComparedRun], tasks: Mapping[str, ReportData]) ->
 
 
 def _made(task: str, data: ReportData) -> Iterator[tuple[object, ...]]:
-    """Task, model, strategy, number of examples, seeds and control of every run."""
-    for frame, control in ((data.frame, False), (data.controls, True)):
-        names = [str(name).partition(" on ")[0] if control else "" for name in frame["variant"]]
+    """Task, model, strategy, number of examples, seeds and control of every run, of one that was repeated once."""
+    known = ("name", "strategy", "backbone", "amount", "seed", "data_seed", *OTHER_SEEDS, *SETTINGS, "difficulty")
+    for frame, control in ((pd.concat([data.frame, data.other_difficulty]), False), (data.controls, True)):
+        kinds = [column for column in known[not control :] if column in frame]
+        frame = frame[~frame[kinds].duplicated()]
+        names = [next((n for n in CONTROL_NAMES if control and str(name).startswith(n)), "") for name in frame["name"]]
         strategies = frame["strategy"] if not control else [""] * len(frame)
         columns = (frame[name] for name in ("amount", "seed", "data_seed"))
-        yield from zip([task] * len(frame), frame["backbone"], strategies, *columns, names, strict=True)
+        yield from zip(
+            [task] * len(frame), map(plain_backbone, frame["backbone"]), strategies, *columns, names, strict=True
+        )
 
 
 def contents(tasks: Mapping[str, ReportData]) -> Table:

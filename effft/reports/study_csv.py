@@ -13,20 +13,24 @@ import pandas as pd
 from effft.config import DIFFICULTY_FIELDS
 from effft.disk import read_text
 from effft.errors import InputError
+from effft.evaluation.metrics import FURTHER_METRICS
 from effft.reports.claims import METRIC
-from effft.reports.csv_files import csv_text
-from effft.reports.data import CONTENTS, RESULT, TAGS, VERSIONS, ReportData, metric_names
+from effft.reports.csv_files import csv_text, without_guard
+from effft.reports.data import RESULT, TAGS, VERSIONS, ReportData, metric_names, plain_backbone
 from effft.reports.groups import MEMORY, OTHER_SEEDS, SETTINGS, SHARE
+from effft.reports.warnings import leak_lines
 from effft.tracking.reading import StoredRun
 
 OPERATIONS = "resources/train_flops"
-SCORES = ("accuracy", METRIC, "mcc", "examples", "majority", "chance")
+ENDS = ("", "_low", "_high", "_majority", "_chance")  # Of the primary metric.
+SCORES = ("accuracy", METRIC, "mcc", *FURTHER_METRICS, "labels", "examples", "majority", "chance")
 COSTS = (
     "resources/trainable_parameters", "resources/total_parameters", SHARE, MEMORY, OPERATIONS,
     "resources/train_seconds", "resources/evaluation_seconds", "resources/queries_per_second", "resources/labels_used",
 )  # fmt: skip
 KEYS = (*OTHER_SEEDS, *SETTINGS, "param:metric", *(f"param:{name}" for name in DIFFICULTY_FIELDS))
-KEPT_TAGS = tuple(tag for tag in TAGS if tag not in ("notes", *VERSIONS))
+FURTHER_KEYS = ("param:shots", *(f"given:{name}" for name in DIFFICULTY_FIELDS))  # Told, but of no other run.
+KEPT_TAGS = tuple(tag for tag in TAGS if tag not in VERSIONS)
 LARGEST = 1 << 28  # Bytes of a file that is read back.
 
 
@@ -35,12 +39,13 @@ def study_csv(parts: Mapping[str, Mapping[str, ReportData]]) -> str:
     frames = []
     for part, tasks in parts.items():
         for data in tasks.values():
-            names = (*(f"{data.primary}{end}" for end in ("", "_low", "_high")), *SCORES)
+            names = (*(f"{data.primary}{end}" for end in ENDS), *SCORES)
             scores = [f"{split}/{name}" for split in ("validation", *data.splits) for name in names]
             slices = [key for key in metric_names(data.scored) if "/slice/" in key]
             metrics = [f"metric:{key}" for key in (*scores, *slices, *RESULT, *COSTS)]
-            wanted = dict.fromkeys(("part", *KEPT_TAGS, "variant", *metrics, *KEYS))
-            frame = pd.concat([data.scored, data.controls]).assign(part=part)
+            wanted = dict.fromkeys(("part", *KEPT_TAGS, "variant", *metrics, *KEYS, *FURTHER_KEYS))
+            frame = pd.concat([data.scored, data.other_difficulty, data.controls])
+            frame = frame.assign(part=part, notes=frame["notes"].map(lambda note: "\n".join(leak_lines(note))))
             frames.append(frame[[column for column in wanted if column in frame]])
     frame = pd.concat(frames).dropna(axis=1, how="all")
     told = [column for column in frame if column == "part" or not (frame[column].isna() | (frame[column] == "")).all()]
@@ -76,16 +81,16 @@ def kept_runs(file: Path, part: str, task: str, stored: Iterable[StoredRun]) -> 
 def _run(row: Mapping[Hashable, str]) -> StoredRun:
     values: dict[str, dict[str, str]] = {"given": {}, "param": {}}
     metrics = dict[str, float]()
-    for column, text in ((str(name), text.removeprefix("'")) for name, text in row.items()):
+    cells = {str(name): without_guard(text) for name, text in row.items()}
+    for column, text in cells.items():
         kind, _, name = column.partition(":")
         if kind in values:
             values[kind] |= {name: text} if text else {}
         elif "/" in column and text:
             metrics[column] = float(text)
-    tags = {tag: row[tag] for tag in TAGS if tag in row}
-    for mark in CONTENTS.values():  # Models that read other contents were told apart by them; see `with_contents`.
-        tags["backbone"] = tags["backbone"].partition(f" ({mark} ")[0]
-    return StoredRun("", row["variant"], "FINISHED", None, metrics, values["param"], values["given"], tags)
+    tags = {tag: cells[tag] for tag in TAGS if tag in cells}
+    tags["backbone"] = plain_backbone(tags["backbone"])
+    return StoredRun("", cells["variant"], "FINISHED", None, metrics, values["param"], values["given"], tags)
 
 
 def _key(run: StoredRun) -> tuple[str, ...]:
@@ -93,4 +98,5 @@ def _key(run: StoredRun) -> tuple[str, ...]:
     names = ("task", "backbone", "strategy", "kind", "study", "per_label", "rows", "seed", "data_seed")
     control = run.name.partition(" · ")[0] if run.tags.get("kind") == "control" else ""
     values = {f"param:{k}": v for k, v in run.params.items()} | {f"given:{k}": v for k, v in run.given.items()}
-    return (control, *(run.tags.get(name, "") for name in names), *(values.get(name, "") for name in KEYS))
+    tags = {**run.tags, "kind": run.tags.get("kind", "").removeprefix("former ")}  # as the file may still have it
+    return (control, *(tags.get(name, "") for name in names), *(values.get(name, "") for name in KEYS))

@@ -23,6 +23,11 @@ def find_warnings(data: ReportData) -> list[str]:
     return [*filter(None, map(identical_results, data.groups)), *(text for kind in kinds for text in kind(data))]
 
 
+def leak_lines(notes: str) -> list[str]:
+    """The lines of a run's notes that tell of leaks."""
+    return [line for line in notes.splitlines() if POOL in line or LEAK.search(line)]
+
+
 def find_missing(data: ReportData) -> list[str]:
     """Cells of the grid without a run: strategies that lack seeds or numbers of examples that others have."""
     return list(_missing(data)) if data.groups else []
@@ -117,7 +122,8 @@ def _lost(group: RunGroup, seeds: set[tuple[int, int]]) -> int:
 
 
 def _seeds(group: RunGroup) -> set[tuple[int, int]]:
-    return set(zip(group.seeds.tolist(), group.draws.tolist(), strict=True))
+    """Without those of orders and demonstrations, which not every strategy takes."""
+    return set(zip(group.runs["seed"].fillna(0).tolist(), group.draws.tolist(), strict=True))
 
 
 def _runs(count: int) -> str:

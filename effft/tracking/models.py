@@ -17,6 +17,7 @@ from effft.serving.manifest import MANIFEST_FILE, Manifest, read_manifest
 from effft.tracking.artifacts import artifacts_at, check_files
 from effft.tracking.pyfunc import pyfunc_folder
 from effft.tracking.sanitize import sentence_of
+from effft.tracking.store import every
 
 ANSWER_SECONDS = 3.0
 Digests = Mapping[str, Sequence[str]]  # Split -> (name, digest) of its data set.
@@ -115,7 +116,7 @@ def _location(uri: str, client: MlflowClient) -> str:
 
 def _nearest(uri: str, client: MlflowClient) -> str:
     name = uri.removeprefix("models:/").split("@")[0].split("/")[0]
-    names = [model.name for model in client.search_registered_models()]
+    names = [model.name for model in every(client.search_registered_models)]
     if name in names:
         return " `effft models` lists the versions and aliases."
     return nearest(name, names) or (f" Registered are: {', '.join(names)}." if names else " Nothing is registered.")

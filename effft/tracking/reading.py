@@ -17,7 +17,7 @@ from effft.evaluation.metric_keys import from_table
 from effft.redaction import redact
 from effft.tracking.mlflow_tracker import HOME, RESOLVED
 from effft.tracking.sanitize import sentence_of
-from effft.tracking.store import open_client, search_all_runs, store_errors
+from effft.tracking.store import every, open_client, search_all_runs, store_errors
 from effft.tracking.tracker import GIVEN_TAG, METRICS_TAG
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,8 @@ class RunReader:
         """The runs of an experiment, and those that `mlflow run` put into another one (their tag names this one)."""
         ids = self._ids()
         own = [ids.pop(experiment)] if experiment in ids else []
-        return self._search(own) + self._search(ids.values(), f"tags.`{HOME}` = {quoted(experiment)}")
+        elsewhere = [] if {"'", '"'} <= {*experiment} else ids.values()  # MLflow's filters know no such value
+        return self._search(own) + self._search(elsewhere, f"tags.`{HOME}` = {quoted(experiment)}")
 
     def experiments(self) -> list[str]:
         """The names of all experiments."""
@@ -92,7 +93,7 @@ class RunReader:
 
     def _ids(self) -> dict[str, str]:
         with store_errors():
-            return {str(e.name): str(e.experiment_id) for e in self.client.search_experiments()}
+            return {str(e.name): str(e.experiment_id) for e in every(self.client.search_experiments)}
 
     def _search(self, experiment_ids: Iterable[str], words: str = "") -> list[StoredRun]:
         with store_errors():
@@ -131,7 +132,7 @@ def open_reader(tracking_uri: str = "") -> RunReader:
 
 
 def quoted(text: str) -> str:
-    """A value as MLflow's filters take it; a value with both kinds of quotes cannot be written and matches nothing."""
+    """A value as MLflow's filters take it; one with both kinds of quotes cannot be written."""
     return f'"{text}"' if "'" in text else f"'{text}'"
 
 

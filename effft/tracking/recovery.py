@@ -257,7 +257,7 @@ class RecoveryFile:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"recovery file {self.path} cannot be read: {reason}.") from None
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(lines or [""], 1):
             try:
                 entry = json.loads(line)
             except ValueError:

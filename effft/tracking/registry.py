@@ -16,7 +16,7 @@ from effft.serving.manifest import Manifest, read_manifest
 from effft.serving.model_card import card
 from effft.tracking.models import amount_tags, fetch, model_of
 from effft.tracking.sanitize import LONGEST_TAG, truncate
-from effft.tracking.store import open_client
+from effft.tracking.store import every, open_client
 
 CHAMPION = "champion"
 
@@ -152,7 +152,7 @@ def reason_against(new: Version, old: Version | None) -> str:
 
 def versions(client: MlflowClient, task: str = "") -> list[Version]:
     """All versions of the registered models of effft, or of one task's; the newest first within each."""
-    models = {model.name: model for model in client.search_registered_models() if model.name.startswith("effft-")}
+    models = {m.name: m for m in every(client.search_registered_models, filter_string="name LIKE 'effft-%'")}
     if task:
         if f"effft-{task}" not in models:
             tasks = ", ".join(name.removeprefix("effft-") for name in models) or "none"

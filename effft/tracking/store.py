@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -78,7 +78,7 @@ def store_errors() -> Iterator[None]:
 def close_orphaned_runs(client: "MlflowClient") -> int:
     """End the RUNNING runs of dead processes of this host as KILLED; return how many."""
     running = f"attributes.status = 'RUNNING' and tags.`effft.host` = '{socket.gethostname()}'"
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    experiments = [experiment.experiment_id for experiment in every(client.search_experiments)]
     orphans = [run.info.run_id for run in search_all_runs(client, experiments, running) if is_dead(run.data.tags)]
     for run_id in orphans:
         client.set_terminated(run_id, "KILLED")
@@ -86,10 +86,16 @@ def close_orphaned_runs(client: "MlflowClient") -> int:
 
 
 def search_all_runs(client: "MlflowClient", experiments: list[str], words: str) -> Iterator[Any]:
-    """All runs of the experiments that match a filter, page by page."""
+    """All runs of the experiments that match a filter."""
+    if experiments:
+        yield from every(client.search_runs, experiment_ids=experiments, filter_string=words, max_results=1000)
+
+
+def every(search: Callable[..., Any], **asked: Any) -> Iterator[Any]:
+    """All that a search of a client finds, page by page: the first alone has 100 models or 1,000 experiments."""
     token = None
-    while experiments:
-        page = client.search_runs(experiments, words, max_results=1000, page_token=token)
+    while True:
+        page = search(**asked, page_token=token)
         yield from page
         token = page.token
         if not token:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from mlflow import MlflowClient
 
 from effft.tracking.experiments import tag_experiment
+from effft.tracking.store import every
 
 PREFIX = "mlflow.sharedViewState."
 LONGEST = 5000  # Characters that MLflow takes in a tag of an experiment.
@@ -74,7 +75,7 @@ def _state(task: str, metric: str, sets: Sequence[str], home: str) -> dict[str, 
 def pages(client: MlflowClient) -> list[tuple[str, str]]:
     """Name and address in the UI of every experiment of ours: its side-by-side view, or its runs."""
     addresses = []
-    for experiment in client.search_experiments(filter_string="name LIKE 'effft/%'", order_by=["name ASC"]):
+    for experiment in every(client.search_experiments, filter_string="name LIKE 'effft/%'", order_by=["name ASC"]):
         keys = [key.removeprefix(PREFIX) for key in experiment.tags if key.startswith(f"{PREFIX}effft-")]
         for view in [f"viewStateShareKey={key}&" for key in keys] or [""]:
             address = f"#/experiments/{experiment.experiment_id}/runs?{view}workflowType=machine_learning"

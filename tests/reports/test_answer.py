@@ -239,3 +239,13 @@ def test_any_name_has_a_colour_and_a_mark_of_its_own(strategy: str, variant: str
     assert colour(strategy) == colour(strategy)
     assert 0 <= mark(variant) < len(MARKS)
     assert colour(strategy) in (*NAMED.values(), *OTHERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("memory", "more"), [(5.0, ""), (7.0, ", with more memory")])
+def test_more_memory_is_said_of_what_takes_more(memory: float, more: str) -> None:
+    runs = [
+        stored(name, 0, validation__accuracy=0.7, resources__peak_memory_mb=amount)
+        for name, amount in (("lora", 5.0), ("dora", memory))
+    ]
+    assert f"ora has the same there{more}." in build(InMemory(runs), "dogs").files["report.md"]

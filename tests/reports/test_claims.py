@@ -9,18 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
+from place import make_place
 from runs import InMemory, log, stored
 
 from effft.cli.exit_codes import run_command_line
 from effft.errors import InputError
-from effft.evaluation.statistics import PairedDifference, interval
+from effft.evaluation.statistics import PairedDifference, front, interval
+from effft.reports.advice import oracle
 from effft.reports.blocks import Table
 from effft.reports.claims import Claim, Finding, judge, p_value, read_claims
 from effft.reports.data import ReportData, as_frame, select_runs
 from effft.reports.other_setting import setting_table
-from effft.reports.study import BEGIN, END, break_even, costs, write_study
+from effft.reports.report import build
+from effft.reports.results import results_table
+from effft.reports.study import BEGIN, END, break_even, costs, coverage, write_study
+from effft.reports.study_csv import kept_runs, study_csv
 from effft.reports.variance import components, variance_table
+from effft.runs.comparison_file import comparison_of
 from effft.tracking.reading import RunReader, StoredRun
+from effft.tracking.study_runs import FORMER
 
 DISTANCES = st.lists(st.floats(0.001, 0.3), min_size=6, max_size=12)
 
@@ -196,6 +203,7 @@ def test_an_interval_of_crossed_seeds_and_draws_holds_the_true_mean(
 def test_what_is_wrong_in_a_file_of_claims_is_a_sentence(tmp_path: Path) -> None:
     file = tmp_path / "claims.yaml"
     cases = {"claims: [{claim: x, compared: [{one: lora}]}]": "other: Field required", "- x": "with `claim` and"}
+    cases["claims: [{claim: x, compared: [{one: lorra, other: lora}]}]"] = "one: .*lorra.*lora"
     for text, sentence in cases.items():
         file.write_text(text)
         with pytest.raises(InputError, match=sentence):
@@ -261,6 +269,56 @@ def test_what_one_store_lacks_stays_as_another_had_it(client: MlflowClient, tmp_
         told(none, tmp_path / "parts")
 
 
+def kept(tmp_path: Path, runs: list[StoredRun], stored_runs: list[StoredRun]) -> list[StoredRun]:
+    """The runs that the file of a study of `runs` adds to a store that has `stored_runs`."""
+    file = tmp_path / "runs.csv"
+    file.write_text(study_csv({"": {"dogs": select_runs(as_frame(runs), "dogs")}}))
+    return kept_runs(file, "", "dogs", stored_runs)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "params", "given_", "tags"),
+    [
+        ({"macro_f1": 0.5, "macro_f1_majority": 0.49, "macro_f1_chance": 0.4}, {"metric": "macro_f1"}, {}, {}),
+        ({"micro_f1": 0.5, "subset_accuracy": 0.4, "labels": 3}, {}, {}, {}),
+        ({"balanced_accuracy": 0.5, "labels": 1}, {"metric": "balanced_accuracy"}, {}, {}),
+        ({"quadratic_kappa": 0.5, "mean_absolute_error": 0.4}, {}, {}, {}),
+        ({}, {}, {}, {"notes": "cut\n3 of the training texts also occur in in_domain.\n4 x also stand in train and y"}),
+        ({}, {"shots": "4"}, {}, {"strategy": "icl"}),
+        ({}, {"cut": "'quoted'", "pattern": "-1"}, {}, {"backbone": "@me/model"}),
+        ({}, {"overlap_strength": "0.1"}, {"overlap_strength": "0.1"}, {}),
+    ],
+)
+@pytest.mark.slow
+def test_a_run_kept_in_a_file_says_all_that_it_said_in_the_store(
+    tmp_path: Path,
+    metrics: dict[str, float],
+    params: dict[str, str],
+    given_: dict[str, str],
+    tags: dict[str, str],
+) -> None:
+    values = {f"in_domain__{name}": value for name, value in metrics.items()}
+    usual = [stored("lora", 0, 0, backbone="@me/model"), stored("lora", 1, 1, backbone="@me/model")]
+    usual = [replace(run, params=run.params | {"overlap_strength": "0.5"}) for run in usual]
+    runs = [
+        replace(run, params=run.params | params, given=given_, tags=run.tags | tags)
+        for run in (stored("lora", seed, seed, **values) for seed in (2, 3, 4))
+    ]
+    runs += usual if given_ or "strategy" in tags else []
+    first, second = (build(InMemory(some), "dogs") for some in (runs, kept(tmp_path, runs, [])))
+    for name in first.files.keys() - {"report.html", "runs.csv", "measures.csv"}:
+        assert second.files[name] == first.files[name]
+
+
+def test_what_a_study_has_replaced_does_not_come_back_from_the_file(tmp_path: Path) -> None:
+    finals = [
+        replace(run, tags=run.tags | {"kind": "final", "tuned": "true", "study": "s"})
+        for run in (stored("lora", seed) for seed in (0, 1))
+    ]
+    former = [replace(run, tags=run.tags | {"kind": FORMER}) for run in finals]
+    assert kept(tmp_path, finals, former) == []
+
+
 @pytest.mark.parametrize(
     "words",
     [["--task", "cola"], ["--watch", "5"], ["--export", "peft"], ["--parent", "x"], ["--import", "x.json"], ["--json"]],
@@ -286,3 +344,128 @@ def test_each_setting_of_a_strategy_has_a_row_of_its_own_in_a_study() -> None:
     scores = {row[0]: row[-1][:5] for row in found.rows}
     assert scores == {"lora [rank=8]": "0.910", "probe": "0.710", "lora [rank=4]": "0.610"}
     assert {row[0]: row[1][:7] for row in even.rows} == {"lora [rank=8]": "8 (+0.2", "lora [rank=4]": "at none"}
+
+
+@pytest.mark.slow
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=9))
+def test_a_front_holds_what_no_other_beats_in_one_and_equals_in_the_other(points: list[tuple[int, int]]) -> None:
+    kept = {
+        place
+        for place, (cost, gain) in enumerate(points)
+        if not any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in points)
+    }
+    assert set(front(*zip(*points, strict=True)) if points else []) == kept
+
+
+def test_the_best_that_leaves_the_model_as_it_is_is_so_in_the_metric_that_is_compared() -> None:
+    runs = [
+        stored(name, draw, draw, in_domain__balanced_accuracy=score, in_domain__accuracy=accuracy + draw / 100)
+        for draw in range(4)
+        for name, score, accuracy in (("lora", 0.75 + draw / 100, 0.5), ("icl", 0.6, 0.9), ("probe", 0.8, 0.6))
+    ]
+    (even,) = break_even({"dogs": select_runs(as_frame(runs), "dogs")})
+    assert list(even.rows) == [("lora", "at none")]
+
+
+def test_a_strategy_is_at_none_only_where_it_was_measured() -> None:
+    tasks = {}
+    for task, names in (("dogs", ("lora", "probe")), ("cats", ("dora", "probe"))):
+        runs = [stored(name, 0, in_domain__balanced_accuracy=0.7) for name in names]
+        tasks[task] = select_runs(as_frame([replace(run, tags=run.tags | {"task": task}) for run in runs]), task)
+    (even,) = break_even(tasks)
+    assert list(even.rows) == [("lora", "at none", "-"), ("dora", "-", "at none")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "strategy", "made", "told"),
+    [
+        ("settings: {rank: [4, 8]}", "lora", {}, ("1", "2", "lora (1)")),
+        ("demo_seeds: 3", "icl", {"demo_seed": "0"}, ("1", "3", "icl (2)")),
+        ("order_seeds: 2", "lora", {"order_seed": "1"}, ("1", "2", "lora (1)")),
+        ("settings: {overlap_strength: [0.1, 0.5]}", "lora", {"overlap_strength": "0.1"}, ("1", "2", "lora (1)")),
+    ],
+)
+def test_each_run_that_was_asked_for_needs_one_of_its_own(
+    tmp_path: Path, asked: str, strategy: str, made: dict[str, str], told: tuple[str, ...]
+) -> None:
+    file, run = tmp_path / "study.yaml", stored(strategy, 0, backbone="tiny-lm")
+    file.write_text(f"grids: [{{tasks: [agreement], strategies: [{strategy}], per_label: [8], pairs: 1, {asked}}}]")
+    twice = [replace(run, run_id=name, tags=run.tags | {"task": "agreement"}, given=made) for name in "ab"]
+    data = select_runs(as_frame(twice), "agreement")
+    assert coverage(comparison_of(str(file)).runs(), {"agreement": data}).rows[0][3:] == told
+
+
+@pytest.mark.slow
+def test_a_study_takes_the_file_of_a_task(client: MlflowClient, tmp_path: Path) -> None:
+    log(client, str(client.create_experiment("effft/dogs")), "lora", backbone="tiny-lm")
+    file, place = tmp_path / "study.yaml", make_place(tmp_path)
+    file.write_text(f"grids: [{{tasks: [{place}/task.yaml], strategies: [lora], per_label: [8], pairs: 1}}]")
+    text = write_study(RunReader(client), str(file), tmp_path / "out").read_text()
+    assert "| tiny-lm | dogs | 8 | 1 | 1 | - |" in text
+    assert (tmp_path / "out" / "dogs" / "report.md").is_file()
+
+
+def test_a_task_without_a_test_file_is_judged_out_of_fold() -> None:
+    runs = [
+        stored(name, draw, draw, without="in_domain", cross_validated__accuracy=0.7,
+               cross_validated__balanced_accuracy=score + draw / 100)
+        for draw in range(6)
+        for name, score in (("lora", 0.8), ("probe", 0.7))
+    ]  # fmt: skip
+    tasks = {"dogs": select_runs(as_frame(runs), "dogs")}
+    (found,) = judge([claim(other="probe")], tasks)
+    assert (found.difference.mean, found.verdict) == (pytest.approx(0.1), "holds")
+    (cost,), (even,) = costs(tasks), break_even(tasks)
+    assert [row[-1][:5] for row in cost.rows] == ["0.825", "0.725"]
+    assert even.rows[0][1].startswith("8 (+0.100")
+
+
+@pytest.mark.slow
+def test_a_claim_that_no_runs_are_about_is_named(
+    client: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log(client, str(client.create_experiment("effft/agreement")), "lora", task="agreement", backbone="tiny-lm")
+    (tmp_path / "study.yaml").write_text("grids: [{tasks: [agreement], strategies: [lora], per_label: [8]}]")
+    asked = "[{one: lora, other: vanilla, measure: OOD, difference: above}]"
+    (tmp_path / "claims.yaml").write_text(f"claims: [{{claim: x, compared: {asked}}}]")
+    words = ["report", "--study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out")]
+    assert run_command_line([*words, "--tracking-uri", str(client.tracking_uri)]) == 0
+    assert "lora - vanilla (OOD) is left out" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_was_not_measured_is_no_nan() -> None:
+    runs = [stored("lora", s, in_domain__balanced_accuracy=0.7, validation__accuracy=s / 9) for s in (0, 1)]
+    bare = stored("lora", 2, without="ood/", in_domain__balanced_accuracy=0.7, validation__accuracy=0.9)
+    data = select_runs(as_frame([*runs, bare]), "dogs")
+    tables = [*costs({"dogs": data}), oracle(data)]
+    assert not [cell for table in tables if table for row in table.rows for cell in row if "nan" in cell]
+
+
+def test_settings_of_a_strategy_are_told_apart_beside_another_setting() -> None:
+    one = [stored("lora", s, in_domain__balanced_accuracy=0.6 + s / 100) for s in (0, 1)]
+    two = [
+        replace(run := stored("lora", s, in_domain__balanced_accuracy=score), params=run.params | {"rank": rank})
+        for s in (0, 1)
+        for rank, score in (("4", 0.5 + s / 100), ("8", 0.9 + s / 100))
+    ]
+    one_data, two_data = ({"dogs": select_runs(as_frame(runs), "dogs")} for runs in (one, two))
+    there, here = setting_table(one_data, two_data), setting_table(two_data, one_data)
+    assert there is not None
+    assert here is not None
+    assert [(row[2], row[4][:6]) for row in there.rows] == [
+        ("lora - lora [rank=4]", "+0.100"),
+        ("lora - lora [rank=8]", "-0.300"),
+    ]
+    assert [row[2] for row in here.rows] == ["lora [rank=4] - lora", "lora [rank=8] - lora"]
+
+
+def test_controls_stand_beside_the_runs_that_read_what_they_read() -> None:
+    runs = [
+        replace(run := stored("lora", s), tags=run.tags | {"task_digest": digest})
+        for s, digest in enumerate(("old", "old", "new", "new"))
+    ]
+    control = stored("vanilla", 0)
+    tags = control.tags | {"kind": "control", "task_digest": "new"}
+    data = select_runs(as_frame([*runs, replace(control, name="bag of words · dogs", tags=tags)]), "dogs")
+    tables = {name: [row.group.variant for row in results_table(data, name).rows] for name in data.backbones}
+    assert tables == {"m (task old)": ["lora"], "m (task new)": ["lora", "bag of words"]}

@@ -157,3 +157,10 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, record: object, why
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no file"):
         imported(tmp_path / "empty", "dogs")
+
+
+@pytest.mark.slow
+def test_a_run_without_a_seed_or_a_beginning_is_written_too() -> None:
+    first, second = stored("lora", 0), stored("lora", 1)
+    bare = replace(first, started=None, tags={k: v for k, v in first.tags.items() if not k.endswith("seed")})
+    assert len(exported(build(InMemory([bare, second]), "dogs").data, "peft")) == 2

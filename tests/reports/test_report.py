@@ -18,10 +18,12 @@ from mlflow.entities import Metric, Param
 from runs import InMemory, log, stored
 
 from effft.cli.app import app
+from effft.cli.compare import again, compare
 from effft.errors import InputError, RunError
 from effft.evaluation.metric_keys import headlines, to_table
 from effft.evaluation.statistics import front, holm, interval, sign_flip
-from effft.reports.page import shade
+from effft.reports.blocks import Table
+from effft.reports.page import markdown_blocks, shade
 from effft.reports.report import Report, build, portable
 from effft.tracking.reading import RunReader
 from effft.tracking.sanitize import table_json
@@ -309,3 +311,33 @@ def test_slices_and_intervals_come_from_the_table_of_metrics_to_the_bit(client: 
     for name in ("report.md", "results.csv"):
         assert made[name] == old[name]
     assert "slice/length.long/accuracy" in made["runs.csv"]
+
+
+@pytest.mark.slow
+def test_a_command_with_a_password_stands_nowhere() -> None:
+    words = "effft compare --tracking-uri postgresql://me:hunter22@host/db"
+    files = build(InMemory([stored("lora", 0)]), "dogs", command=words).files
+    assert "effft compare --tracking-uri postgresql://" in files["report.md"]
+    assert not [name for name, text in files.items() if "hunter22" in text]
+    with compare.make_context("compare", words.split()[2:]):
+        assert "hunter22" not in again()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_line_end_in_a_text_ends_no_row_of_a_table(end: str) -> None:
+    (line,) = markdown_blocks([Table(("a",), [(f"b{end}c",)])]).splitlines()[2:]
+    assert line.startswith("| b")
+
+
+def test_orders_of_the_examples_are_no_repeats(client: MlflowClient, home: str) -> None:
+    """A run has the seed of its order as a setting of training, which the tag of what was asked for does not hold."""
+    for order in (0, 1):
+        log(client, home, "lora", settings={"order_seed": order}, score=0.7 + order / 10, asked="{}")
+    (group,) = report(client).data.groups
+    assert (len(group.runs), group.repeats) == (2, 0)
+
+
+def test_an_experiment_may_be_called_anything(client: MlflowClient) -> None:
+    for name in ("it's", 'a"b', 'it\'s a "b"'):
+        log(client, str(client.create_experiment(name)), "lora")
+        assert len(RunReader(client).runs_of(name)) == 1

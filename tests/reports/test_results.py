@@ -15,12 +15,15 @@ from effft.config import make_config
 from effft.evaluation.metrics import four_metrics
 from effft.evaluation.statistics import uninformed_scores
 from effft.reports.csv_files import outcomes_csv
-from effft.reports.data import as_frame
+from effft.reports.data import as_frame, select_runs
 from effft.reports.groups import GAP, group_runs, with_variants
+from effft.reports.measures import measures
 from effft.reports.report import build
 from effft.reports.results import COSTS, outcomes_table
+from effft.reports.warnings import find_missing
 from effft.runs.compare import Outcome
 from effft.runs.experiment import Result
+from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.reading import StoredRun
 
 
@@ -200,3 +203,54 @@ def test_a_line_of_a_run_says_how_many_rows_it_drew() -> None:
     ]
     lines = csv.DictReader(io.StringIO(build(InMemory(runs), "dogs").files["runs.csv"]))
     assert [line["per_label"] for line in lines] == list(amounts)
+
+
+def test_mlflow_takes_the_numbers_of_a_row_of_any_name(tracking_uri: str) -> None:
+    names = [
+        "lora label_words Yes,No on ~/m",
+        "lora label_words Yes;No on ~/m",
+        "lora on facebook/opt " + 60 * "äb(c) ",
+    ]
+    table = outcomes_table([replace(outcome("lora", n), variant=name) for n, name in enumerate(names)])
+    tracker = MlflowTracker.open("e", "n", {}, tracking_uri)
+    tracker.metrics(table.metrics())
+    tracker.close()
+    assert not tracker.unsent
+    assert sum(key.endswith("in_domain/mcc") for key in table.metrics()) == 3
+    assert (
+        "lora-pbft on facebook/opt/32/failed"
+        in outcomes_table([replace(outcome("lora+pbft"), variant="lora+pbft on facebook/opt")]).metrics()
+    )
+
+
+def test_a_line_of_a_comparison_tells_draws_of_demonstrations_and_orders_apart() -> None:
+    made = [outcome("icl"), outcome("icl"), outcome("vanilla")]
+    others: list[dict[str, int]] = [{"demo_seed": 0}, {"demo_seed": 1}, {"order_seed": 2}]
+    made = [replace(o, config=o.config.model_copy(update=own)) for o, own in zip(made, others, strict=True)]
+    lines = list(csv.DictReader(io.StringIO(outcomes_csv(made))))
+    assert [(line["demo_seed"], line["order_seed"]) for line in lines] == [("0", ""), ("1", ""), ("", "2")]
+    assert "demo_seed" not in outcomes_csv([outcome("icl")])
+
+
+def test_an_interval_ends_where_its_metric_does() -> None:
+    names = ("micro_f1", "subset_accuracy", "worst_slice_accuracy", "mean_absolute_error", "brier", "calibration_error")
+    runs = [stored("lora", s, **{f"in_domain__{n}": v for n in names}) for s, v in ((0, 1.0), (1, 0.95), (2, 0.99))]
+    runs += [stored("vanilla", s, **{f"in_domain__{n}": v for n in names}) for s, v in ((0, 0.0), (1, 0.05), (2, 0.01))]
+    for group in select_runs(as_frame(runs), "dogs").groups:
+        for name in names:
+            stat = group.stat(f"in_domain/{name}")
+            assert stat is not None
+            assert stat.interval[0] >= 0
+            assert stat.interval[1] <= 1 or name in ("mean_absolute_error", "brier")
+
+
+def test_what_is_better_does_not_depend_on_the_name_of_a_set() -> None:
+    values = {"ood__glossary__accuracy": 0.5, "ood__glossary__mcc": 0.5, "ood__glossary__brier": 0.5, "forgetting": 0.1}
+    lower = {m.key: m.lower for m in measures(select_runs(as_frame([stored("lora", 0, **values)]), "dogs"))}
+    assert [lower[key.replace("__", "/")] for key in values] == [False, False, True, True]
+
+
+def test_seeds_of_orders_are_not_missing_where_nothing_is_ordered() -> None:
+    runs = [replace(stored("vanilla", 0), given={"order_seed": str(order)}) for order in (0, 1)]
+    data = select_runs(as_frame([*runs, stored("probe", 0)]), "dogs")
+    assert find_missing(data) == []

@@ -121,6 +121,9 @@ def test_a_run_that_was_killed_after_its_store_failed_is_ended(tracking_uri: str
 
 def test_what_is_no_recovery_file_is_a_sentence(tracking_uri: str, tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "empty.jsonl").touch()  # as a full disk leaves it
+    with pytest.raises(InputError, match="is no recovery file"):
+        resend(tmp_path / "empty.jsonl", tracking_uri)
     with pytest.raises(InputError, match="is no recovery file"):
         resend(tmp_path / "x.jsonl", tracking_uri)
     with pytest.raises(InputError, match="cannot be read: No such file"):

@@ -2,8 +2,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from effft.errors import RunError
+from effft.tracking.reading import RunReader
+from effft.tracking.registry import versions
 from effft.tracking.store import is_ready, prepare_store, sqlite_path
 
 
@@ -60,3 +63,19 @@ def test_a_failed_migration_leaves_no_draft_and_is_a_sentence(tmp_path: Path) ->
 )
 def test_the_file_of_a_uri(uri: str, path: str | None) -> None:
     assert sqlite_path(uri) == (None if path is None else Path(path))
+
+
+def test_others_experiments_and_models_hide_none_of_ours(tracking_uri: str) -> None:
+    """A server that a company shares has more of both than one answer of MLflow's holds."""
+    client = MlflowClient(tracking_uri)
+    client.create_experiment("effft/first")
+    client.create_registered_model("effft-zebras")
+    client.create_model_version("effft-zebras", "nowhere")
+    with sqlite3.connect(tracking_uri.removeprefix("sqlite:///")) as connection:
+        rows = [(f"other {n}", 4_000_000_000_000) for n in range(1001)]
+        words = "insert into experiments (name, last_update_time, lifecycle_stage) values (?, ?, 'active')"
+        connection.executemany(words, rows)
+        connection.executemany("insert into registered_models (name, last_updated_time) values (?, ?)", rows[:101])
+        connection.executemany("insert into registered_models (name) values (?)", [(f"effft-{n}",) for n in range(101)])
+    assert len(RunReader(client).experiments()) == 1003
+    assert [version.name for version in versions(client, "zebras")] == ["effft-zebras"]
