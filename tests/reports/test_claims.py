@@ -234,6 +234,7 @@ def test_a_study_is_a_folder(client: MlflowClient, tmp_path: Path) -> None:
         write_study(RunReader(client), str(file), out)
 
 
+@pytest.mark.slow
 def test_what_one_store_lacks_stays_as_another_had_it(client: MlflowClient, tmp_path: Path) -> None:
     """Two stores one after the other, or none at all but the file, say what one store with all runs says."""
     two, none = (MlflowClient(f"sqlite:///{tmp_path}/{name}.db") for name in ("two", "none"))
