@@ -120,6 +120,9 @@ def _as_good(chosen: RunGroup, equal: Sequence[RunGroup], pairs: Sequence[Pair])
         return
     gaps = [f"{g.variant} {next(pair.text for pair in pairs if pair.other == g.variant)}" for g in equal]
     yield f"{_and(gaps)}: {chosen.variant} minus {'it' if len(equal) == 1 else 'each'}, on the same seeds and shots."
+    better = [pair.other for pair in pairs if pair.pairs > 1 and pair.high < 0]
+    if better:
+        yield f"{_and(better)} {'is' if len(better) == 1 else 'are'} better by it; the test may tell, and not choose."
     for key, word in ((MEMORY, "needs less memory"), ("resources/train_seconds", "trains faster")):
         less = [group for group in equal if group.median(key) < chosen.median(key)]
         if less:

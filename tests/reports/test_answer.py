@@ -55,6 +55,8 @@ def test_better_is_said_of_what_the_test_tells_apart_and_of_nothing_else() -> No
     assert "In domain: above probe by the interval of the paired difference (3 pairs are too few" in few["How sure"]
     same = answer(data_of(*runs_of("lora", [0.8, 0.9], 0.9), *runs_of("pbft", [0.9, 0.8])), "m", [])
     assert same["As good"].startswith("pbft +0.000 [-1.271, +1.271]: lora minus it, on the same seeds")
+    behind = answer(data_of(*runs_of("lora", low, 0.9), *runs_of("probe", high)), "m", [])
+    assert "probe is better by it; the test may tell, and not choose." in behind["As good"]
     assert "above" not in same["How sure"]
     assert "In domain: not told apart from pbft." in same["How sure"]
 
