@@ -20,6 +20,7 @@ from effft.reports.data import RESULT, TAGS, VERSIONS, ReportData, metric_names,
 from effft.reports.groups import MEMORY, OTHER_SEEDS, SETTINGS, SHARE
 from effft.reports.warnings import leak_lines
 from effft.tracking.reading import StoredRun
+from effft.tracking.study_runs import FORMER
 
 OPERATIONS = "resources/train_flops"
 ENDS = ("", "_low", "_high", "_majority", "_chance")  # Of the primary metric.
@@ -98,5 +99,6 @@ def _key(run: StoredRun) -> tuple[str, ...]:
     names = ("task", "backbone", "strategy", "kind", "study", "per_label", "rows", "seed", "data_seed")
     control = run.name.partition(" · ")[0] if run.tags.get("kind") == "control" else ""
     values = {f"param:{k}": v for k, v in run.params.items()} | {f"given:{k}": v for k, v in run.given.items()}
-    tags = {**run.tags, "kind": run.tags.get("kind", "").removeprefix("former ")}  # as the file may still have it
+    kind = run.tags.get("kind", "")
+    tags = {**run.tags, "kind": "final" if kind == FORMER else kind}  # as the file may still have it
     return (control, *(tags.get(name, "") for name in names), *(values.get(name, "") for name in KEYS))

@@ -58,13 +58,14 @@ class TunedComparison:
             for run in held_out.runs():
                 place = (run.variant, run.config.task, Amount.of(vars(run.config)), run.config.model)
                 runs += [run] if place in places else []
-        studies = {plan.name: (row, plan) for row, plan in reversed(self.studies)}
-        if other := [plan.name for _, plan in self.studies if plan != studies[plan.name][1]]:
-            raise InputError(
-                f"tuned=true: two grids have the study {other[0]!r} with different settings; keep one of them, or take "
-                "both values as a list in the settings of one grid, whose rows are named after them."
-            )
-        self.studies = list(studies.values())[::-1]
+        studies: dict[str, tuple[RunRow, StudyPlan]] = {}
+        for row, plan in self.studies:
+            if studies.setdefault(plan.name, (row, plan))[1] != plan:
+                raise InputError(
+                    f"tuned=true: two grids have the study {plan.name!r} with different settings; keep one of them, or "
+                    "take both values as a list in the settings of one grid, whose rows are named after them."
+                )
+        self.studies = list(studies.values())
         share = minutes / max(1, len(self.studies) + bool(runs))
         self.studies = [(row, replace(s, settings=replace(s.settings, minutes=share))) for row, s in self.studies]
         runs = [replace(run, variant=self._named(run.variant, run.config.model)) for run in told_apart(runs)]

@@ -329,14 +329,6 @@ def test_a_line_end_in_a_text_ends_no_row_of_a_table(end: str) -> None:
     assert line.startswith("| b")
 
 
-def test_orders_of_the_examples_are_no_repeats(client: MlflowClient, home: str) -> None:
-    """A run has the seed of its order as a setting of training, which the tag of what was asked for does not hold."""
-    for order in (0, 1):
-        log(client, home, "lora", settings={"order_seed": order}, score=0.7 + order / 10, asked="{}")
-    (group,) = report(client).data.groups
-    assert (len(group.runs), group.repeats) == (2, 0)
-
-
 def test_an_experiment_may_be_called_anything(client: MlflowClient) -> None:
     for name in ("it's", 'a"b', 'it\'s a "b"'):
         log(client, str(client.create_experiment(name)), "lora")
