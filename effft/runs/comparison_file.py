@@ -49,7 +49,12 @@ class Comparison(BaseModel):
         return [replace(run, variant=f"{run.variant} on {run.config.model}") for run in runs]
 
     def overridden(
-        self, tasks: Sequence[str], strategies: Sequence[str], settings: Mapping[str, Any], **fields: Any
+        self,
+        tasks: Sequence[str],
+        strategies: Sequence[str],
+        amounts: Mapping[str, Sequence[Any]],
+        settings: Mapping[str, Any],
+        **fields: Any,
     ) -> "Comparison":
         """The comparison with what the command line gives.
 
@@ -57,6 +62,7 @@ class Comparison(BaseModel):
             tasks: Where grids name them all, every grid keeps its own; else they replace those of the first grid.
                 () = as in the file.
             strategies: Likewise, of the grids that are left.
+            amounts: Likewise, `per_label` or `rows`, but where no grid names one they replace those of every grid.
             settings: Replace settings of all grids. A model that grids name among their `models` keeps these grids.
             fields: Other fields of every grid; None = as in the file.
         """
@@ -64,11 +70,14 @@ class Comparison(BaseModel):
         given |= {"pairs": 0} if given.keys() & {"seeds", "data_seeds"} else {}
         given |= {"models": ()} if "model" in settings else {}
         kept = [grid for grid in self.grids if settings.get("model") in grid.models] or list(self.grids)
-        for key, values in (("tasks", tasks), ("strategies", strategies)):
+        chosen = {"tasks": tasks, "strategies": strategies, **amounts}
+        for key, values in ((key, values) for key, values in chosen.items() if values):
             named = {*values} <= {value for grid in kept for value in getattr(grid, key)}
-            for place, grid in enumerate(kept if values else ()):
-                own = values if place == 0 and not named else [v for v in values if v in getattr(grid, key)]
-                kept[place] = grid.model_copy(update={key: tuple(own)})
+            other = dict.fromkeys(("per_label", "rows"), ()) if key in amounts else {}
+            for place, grid in enumerate(kept):
+                replaced = not named and (place == 0 or key in amounts)
+                own = values if replaced else [value for value in values if value in getattr(grid, key)]
+                kept[place] = grid.model_copy(update={**other, key: tuple(own)})
             kept = [grid for grid in kept if getattr(grid, key)]
         grids = []
         for grid in kept:
@@ -131,8 +140,8 @@ def comparison_of(
     made = (read_comparison(preset) if preset else Comparison()).overridden(
         tasks=[task] if task else [],
         strategies=NAMED if names == ["all"] else names,
+        amounts=amounts,
         settings=given,
-        **(dict.fromkeys(("per_label", "rows"), ()) | amounts if amounts else {}),
         seeds=seeds,
         data_seeds=data_seeds,
         demo_seeds=demo_seeds,

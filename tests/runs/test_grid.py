@@ -116,6 +116,26 @@ grids:
     assert [(run.variant, run.config.model) for run in other] == [("lora", "other"), ("pbft", "other")]
 
 
+def test_numbers_of_examples_choose_the_grids_that_name_them(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("""
+grids:
+  - {tasks: [cola], strategies: [lora], per_label: [16], pairs: 10}
+  - {tasks: [cola], strategies: [lora], per_label: [16, 64], pairs: 5}
+  - {tasks: [mnli], strategies: [lora], rows: [100], pairs: 2}
+""")
+
+    def chosen(**given: str) -> list[tuple[str, tuple[int, ...], tuple[str, ...], int]]:
+        grids = comparison_of(str(file), **given).grids
+        return [(*grid.tasks, grid.per_label, grid.rows, grid.pairs) for grid in grids]
+
+    assert chosen(per_label="64") == [("cola", (64,), (), 5)]
+    assert chosen(per_label="16,64") == [("cola", (16,), (), 10), ("cola", (16, 64), (), 5)]
+    assert chosen(rows="100") == [("mnli", (), ("100",), 2)]
+    assert chosen(per_label="8") == [("cola", (8,), (), 10), ("cola", (8,), (), 5), ("mnli", (8,), (), 2)]
+    assert chosen(rows="all", task="mnli") == [("mnli", (), ("all",), 2)]
+
+
 @pytest.mark.parametrize(
     ("one", "other", "names"),
     [
