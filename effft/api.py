@@ -258,19 +258,22 @@ def data_flags(
             raise InputError(
                 f"{name}: this is a {type(value).__name__}; give a DataFrame, a path or a data set's name."
             )
-        return str(write_jsonl(folder / f"{name}.jsonl", value)) if hasattr(value, "columns") else str(value)
+        if not hasattr(value, "columns"):
+            return str(value)
+        own = folder / name  # so that a frame called `train` keeps its name
+        own.mkdir(parents=True)
+        return str(write_jsonl(own / f"{own.name}.jsonl", value))
 
     given = {"data": (data, name), "test": (test, f"{name}-test")}
     flags = {flag: named(value, file) for flag, (value, file) in given.items() if value is not None}
     for key, value in ood.items() if isinstance(ood, Mapping) else ():
-        address = f"{key}.jsonl" if hasattr(value, "columns") else data_address(str(value))
+        address = f"{key}/{key}.jsonl" if hasattr(value, "columns") else data_address(str(value))
         if DATA_FILE.fullmatch(address) and (found := task_name(address)) != str(key):
             raise InputError(
                 f"ood={key}: this set would be called {found!r}, as files and data sets of the hub keep theirs and "
                 "a name has no other characters than letters, digits, '_', '-' and '.'; give it that name."
             )
     if ood is not None:
-        (folder / "ood").mkdir()
         sets = ood if isinstance(ood, Mapping) else {"ood": ood}
         flags["ood"] = ",".join(named(value, f"ood/{key}") for key, value in sets.items())
     return flags

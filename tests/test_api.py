@@ -108,7 +108,7 @@ def test_a_set_out_of_domain_is_called_as_its_key_and_is_not_the_data(
     assert "ood/data/accuracy" in made.metrics
     for key, value in {"books": place / "far.csv", "a/b": frames["far"], "a, b": frames["far"]}.items():
         with pytest.raises(InputError, match=f"ood={key}: this set would be called"):
-            effft.adapt("probe", small("cat", 12), ood={"test": place / "test.csv", key: value}, model=model, **FEW)
+            effft.adapt("probe", small("cat", 12), ood={"test": frames["far"], key: value}, model=model, **FEW)
 
 
 def test_a_model_finds_its_files_and_columns(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

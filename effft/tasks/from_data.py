@@ -27,6 +27,7 @@ from effft.tasks.rows import as_written
 from effft.tasks.task import NAME_CHARACTERS, Task, load_task, propose_words
 
 ORDERED_NAMES = ("stars", "rating", "score", "grade", "level")  # Columns of numbers so called are ordinal labels.
+SPLIT_NAMES = ("train", "training", "test", "validation", "valid", "val", "dev")  # Files so called lie in many folders.
 HUB = "hf://datasets/"
 ENCLOSED = re.compile(r'"(?:[^"]|"")+"')  # A cell as a writer of tables quotes it.
 
@@ -115,8 +116,9 @@ def task_name(spec: str) -> str:
     """The name of a task that is data: that of the file or data set; of any other task its own."""
     if not DATA_FILE.fullmatch(spec):
         return load_task(spec, allow_outside=True).name  # no file of rows is read
-    name = re.split("[@:]", spec.removeprefix(HUB))[0] if spec.startswith(HUB) else spec
-    return _name(Path(name).name)
+    if spec.startswith(HUB):
+        return _name(Path(re.split("[@:]", spec.removeprefix(HUB))[0]).name)
+    return _file_name(Path(spec).expanduser())
 
 
 def as_yaml(task: Task, folder: Path) -> str:
@@ -189,7 +191,7 @@ def _open(address: str, folder: Path, flag: str, split: str) -> _Place:
         inside = sorted(p.name for p in path.iterdir())[:20]
         raise InputError(f"{flag}={address}: this is a folder; name a file in it ({listed(inside) or 'it is empty'}).")
     place = os.path.relpath(path.parent.resolve() / path.name, folder)
-    return _Place(_name(path.name), {"file": place}, open_table(path))
+    return _Place(_file_name(path), {"file": place}, open_table(path))
 
 
 def _test_place(
@@ -212,8 +214,14 @@ def _test_place(
     return None
 
 
+def _file_name(path: Path) -> str:
+    """The name of a task or OOD set: that of its file, or of its folder where the file is called after a split."""
+    name = _name(path.name)
+    return _name(Path(os.path.abspath(path)).parent.name) if name.lower() in SPLIT_NAMES else name
+
+
 def _name(file: str) -> str:
-    """The name of a task or OOD set: that of the file, without its ending."""
+    """The name of a file or data set in characters that a task's may have, without the ending."""
     stem = re.sub(r"(\.(csv|tsv|txt|jsonl|parquet))?(\.gz)?$", "", file, flags=re.IGNORECASE)
     name = "".join(c if c in NAME_CHARACTERS else "-" for c in stem).strip("-.")[:60]
     return name or "data"

@@ -264,6 +264,12 @@ def test_names(tmp_path: Path) -> None:
     assert task_name("hf://datasets/owner/Data.set@main:train") == "Data.set"
     assert task_name("cola") == "cola"
     assert task_name("👍.csv") == "data"
+    for file, name in {
+        "trec/Train.csv.gz": "trec",
+        "trec/../imdb/test.tsv": "imdb",
+        "trec/trained.csv": "trained",
+    }.items():
+        assert task_name(f"{tmp_path}/{file}") == name
 
 
 def test_data_is_the_task() -> None:
