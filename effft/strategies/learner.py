@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from effft.data.examples import UNLABELLED, Example
@@ -23,8 +22,9 @@ from effft.models.out_of_memory import run_in_parts
 from effft.models.precision import store_in_bf16
 from effft.models.quantization import elements
 from effft.strategies import parts
-from effft.strategies.batch import Batch, Counts, Item, collate, token_budget, weights_of
+from effft.strategies.batch import Batch, Counts, Item, collate, token_budget
 from effft.strategies.calibration import Calibration, without_prior
+from effft.strategies.losses import label_loss, pair_loss
 from effft.strategies.prompting import PromptEncoder
 from effft.strategies.risk import RiskCurve
 from effft.strategies.strategy import Strategy
@@ -356,45 +356,12 @@ class Learner:
                 add up to the loss of the step, however it is cut into batches. Class weights are normalised by their
                 mean over the step, as torch's CrossEntropyLoss(weight) does.
         """
-        part, labels, teacher = self.strategy.loss, batch.labels, batch.teacher
+        labels = batch.labels
         examples = step_counts.examples if step_counts else len(labels)
         penalty = self.backbone.adapter.penalty() if self.backbone.adapter else None
         extra = 0.0 if penalty is None else penalty * len(labels) / examples
-        if isinstance(part, parts.Contrastive) and self.head is not None:
-            first, second = self._pooled(batch).to(self.head.linear.weight.dtype).chunk(2)
-            cosine = F.cosine_similarity(first, second)
-            return (cosine - labels).square().sum() / examples + extra
+        if isinstance(self.strategy.loss, parts.Contrastive) and self.head is not None:
+            return pair_loss(self._pooled(batch).to(self.head.linear.weight.dtype), labels) / examples + extra
         prior = self.prior(self.encoder, label_words_only=True)
         scores = self.scores(batch, label_words_only=True, prior=prior)
-        known = labels >= 0
-        taught = ~teacher[:, 0].isnan() if teacher is not None else torch.zeros_like(known)
-        weights = weights_of(labels, self.class_weights)[known].to(scores) if self.class_weights is not None else None
-        mean = float(weights.mean()) if weights is not None and known.any() else 1.0
-        counts = step_counts or Counts(len(scores), int(known.sum()), int(taught.sum()), mean)
-        if weights is None:
-            ce = F.cross_entropy(scores[known], labels[known], reduction="sum")
-        else:
-            ce = (F.cross_entropy(scores[known], labels[known], reduction="none") * weights).sum() / counts.weight
-        if not isinstance(part, parts.DistillKL | parts.Pet) or not counts.taught:
-            return ce / max(1, counts.labelled) + extra
-        kl = scores.sum() * 0
-        if teacher is not None:
-            kl = distill_kl(scores[taught], teacher[taught].to(scores.dtype), part.temperature)
-        return (part.kl_weight * kl + (1 - part.kl_weight) * ce) / counts.examples + extra
-
-
-def distill_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher || student) over the labels, summed over the batch; zero when they agree.
-
-    Args:
-        student: scores, (batch, labels); renormalised over the labels, as the teacher's are.
-        teacher: scores, (batch, labels).
-        temperature: divides both; the result is multiplied by its square, so that gradients keep their size
-            (Hinton et al. 2015, arXiv 1503.02531, section 2).
-    """
-    return temperature**2 * F.kl_div(
-        (student / temperature).log_softmax(dim=-1),
-        (teacher / temperature).log_softmax(dim=-1),
-        reduction="sum",
-        log_target=True,
-    )
+        return label_loss(self.strategy.loss, scores, labels, batch.teacher, self.class_weights, step_counts) + extra
