@@ -14,6 +14,7 @@ Unit = tuple[int, int]  # Seed and fold of one training; the seed cuts the folds
 Answers = Mapping[str, Sequence[object]]  # The columns row, label and answer of what a unit was validated on.
 
 CHUNK = 100  # Draws that are in memory at a time.
+LEAST = 0.1  # Of all Dirichlet weights together: of few folds no weights give a mean so much variance.
 
 
 class Pooled:
@@ -66,7 +67,7 @@ def posterior(arms: Sequence[Pooled], folds: int = 0) -> Array:
     for _ in range(RESAMPLES // CHUNK):
         of_rows, of_units = rng.gamma(ROW_WEIGHT, size=(CHUNK, len(rows))), np.ones((CHUNK, units))
         if folds and units > 1:
-            total = 1 / (1 / units + 1 / (folds - 1)) - 1
+            total = max(1 / (1 / units + 1 / (folds - 1)) - 1, LEAST)
             of_units = units * rng.dirichlet(np.full(units, total / units), size=CHUNK)
         drawn.append(np.array([
             [

@@ -179,6 +179,14 @@ def test_what_is_right_wherever_another_is_may_still_be_worse(task: Task) -> Non
     assert 0.05 < second.best < 0.4
 
 
+@pytest.mark.parametrize(("folds", "units"), [(2, 2), (2, 4), (3, 2), (3, 3), (4, 1)])
+def test_few_folds_tell_right_from_wrong(folds: int, units: int, task: Task) -> None:
+    best, last = judge(measured(np.arange(2)[:, None] == np.ones(24), task), UNITS[:units], folds, task, "accuracy")
+    assert (best.arm.candidate.name, last.within_noise) == ("arm 1", False)
+    assert best.best > 0.95
+    assert last.regret > 0.5
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(*[st.tuples(*[st.integers(0, 1)] * 2)] * 2), min_size=4, max_size=20))
 def test_rows_with_several_labels_are_pooled(rows: list[tuple[tuple[int, int], tuple[int, int]]]) -> None:
