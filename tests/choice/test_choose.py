@@ -406,13 +406,23 @@ def test_more_minutes_have_time_for_what_had_none(backbone: str, tmp_path: Path)
         assert stored.trials[-1] is kept, "what was measured is not measured again"
 
 
-@pytest.mark.parametrize("counts", [{"yes": 12}, {"yes": 12, "no": 1}])
+@pytest.mark.parametrize(
+    ("counts", "rows"), [({"yes": 12}, "all"), ({"yes": 12, "no": 1}, "all"), ({"yes": 30, "no": 10}, "5")]
+)
 def test_labels_that_cannot_be_measured_are_refused(
-    counts: dict[str, int], backbone: str, tracking_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    counts: dict[str, int],
+    rows: str,
+    backbone: str,
+    tracking_uri: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = write_rows(tmp_path / "rows.csv", counts)
-    assert run_command_line([*command(data, backbone), "--tracking-uri", tracking_uri]) == 2
-    assert "label" in capsys.readouterr().err
+    assert run_command_line([*command(data, backbone, "--rows", rows), "--tracking-uri", tracking_uri]) == 2
+    said = capsys.readouterr().err
+    assert "label" in said
+    assert "--test" not in said, "a choice cuts folds all the same"
+    assert "--cross-validation" not in said, "it has no such flag"
     assert not (tmp_path / "optuna.db").exists()
 
 
