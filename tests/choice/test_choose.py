@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from effft.choice.answer import Judged, chosen, judge
 from effft.choice.candidates import Candidate, candidates, limits_of
 from effft.choice.decision import fitting
 from effft.choice.ledger import Arm, Ledger
+from effft.choice.outlook import halved
 from effft.choice.plan import plan_choice
 from effft.choice.posterior import Pooled, Unit
 from effft.choice.race import FINALISTS, race
@@ -36,6 +38,7 @@ from effft.errors import InputError
 from effft.evaluation.cross_validation import evaluate_out_of_fold
 from effft.evaluation.outcomes import outcomes_of
 from effft.progress import ProgressCallback, silent
+from effft.runs.plan import prepare_validation
 from effft.runs.session import Session
 from effft.search.storage import StoredStudy, open_study
 from effft.tasks.task import Task
@@ -185,6 +188,21 @@ def test_few_folds_tell_right_from_wrong(folds: int, units: int, task: Task) -> 
     assert (best.arm.candidate.name, last.within_noise) == ("arm 1", False)
     assert best.best > 0.95
     assert last.regret > 0.5
+
+
+def test_half_of_the_rows_is_drawn_as_all_of_them(backbone: str, tmp_path: Path) -> None:
+    """Also where the task alone says how many: as many of each label, of which the pool has many of one."""
+    for name, count in (("train", 80), ("test", 4)):
+        write_rows(tmp_path / f"{name}.csv", {"yes": 4 * count, "no": count})
+    given = {"data": str(tmp_path / "train.csv"), "test": str(tmp_path / "test.csv"), "label_words": "no,are"}
+    session = Session()
+    for amount in ({}, {"per_label": 8}, {"rows": "40"}):
+        plan = plan_choice(given | amount, [backbone], limits_of("1"), "", session)
+        whole = next(one.config for one in plan.candidates if one.name == "probe")
+        configs = (whole, halved(plan, whole))
+        drawn = [prepare_validation(config, session, (0, 4, 0)).draw.train for config in configs]
+        all_, half = (Counter(example.label for example in own) for own in drawn)
+        assert {label: half[label] / all_[label] for label in all_} == pytest.approx({0: 0.5, 1: 0.5}, abs=0.1)
 
 
 @settings(max_examples=20, deadline=None)
