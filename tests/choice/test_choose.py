@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from effft.choice.answer import Judged, chosen, judge
-from effft.choice.candidates import Candidate, candidates, limits_of
-from effft.choice.decision import fitting
+from effft.choice.candidates import Candidate, Limits, candidates, limits_of
+from effft.choice.decision import decide, fitting
 from effft.choice.ledger import Arm, Ledger
 from effft.choice.outlook import halved
-from effft.choice.plan import plan_choice
+from effft.choice.plan import ChoicePlan, plan_choice
 from effft.choice.posterior import Pooled, Unit
 from effft.choice.race import FINALISTS, race
 from effft.cli.exit_codes import run_command_line
@@ -40,6 +41,7 @@ from effft.evaluation.outcomes import outcomes_of
 from effft.progress import ProgressCallback, silent
 from effft.runs.plan import prepare_validation
 from effft.runs.session import Session
+from effft.search.settings import Settings, StudyPlan
 from effft.search.storage import StoredStudy, open_study
 from effft.tasks.task import Task
 from tests.backbones import save_backbone
@@ -188,6 +190,32 @@ def test_few_folds_tell_right_from_wrong(folds: int, units: int, task: Task) -> 
     assert (best.arm.candidate.name, last.within_noise) == ("arm 1", False)
     assert best.best > 0.95
     assert last.regret > 0.5
+
+
+@pytest.mark.parametrize(("limits", "tuned"), [(Limits(1e6), True), (Limits(1e6, memory=1e9), False)])
+def test_what_was_tuned_keeps_the_limits_too(limits: Limits, tuned: bool, task: Task) -> None:
+    class Known(Told):
+        def measure(self, arm: Arm, unit: Unit, limit: float) -> None:
+            rows = range(unit[1], 64, 4)
+            right = [arm.candidate.tuned or row % 8 > 1 for row in rows]
+            labels, answers = (
+                [row % 2 for row in rows],
+                [int(row % 2 == own) for row, own in zip(rows, right, strict=True)],
+            )
+            named = {"label": [task.labels[n] for n in labels], "answer": [task.labels[n] for n in answers]}
+            resources = {"peak_memory_mb": 2000.0 if arm.candidate.tuned else 500.0}
+            found = {"seconds": 1.0, "resources": resources, "answers": {"row": list(rows), **named}}
+            arm.add(unit, sum(right) / len(right), found)
+            self.spent += 1.0
+
+    config = RunConfig(task="overlap")
+    study = StudyPlan("s", config, {}, Settings(folds=4), "accuracy", {}, "overlap", config, (), (), {})
+    plan, one = ChoicePlan(study, (), limits, 64, 0, ()), Candidate("probe", config)
+    made = decide(
+        Known({}), plan, [Arm(one, 1.0)], {}, lambda arm, end: [Arm(replace(one, tuned=True), 1.0)], task, print
+    )
+    assert made.best.arm.candidate.tuned == tuned
+    assert any("2,000 MB" in arm.failure for arm in made.arms) != tuned
 
 
 def test_half_of_the_rows_is_drawn_as_all_of_them(backbone: str, tmp_path: Path) -> None:
