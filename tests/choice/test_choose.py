@@ -30,7 +30,7 @@ from effft.choice.decision import decide, fitting
 from effft.choice.ledger import Arm, Ledger
 from effft.choice.outlook import halved
 from effft.choice.plan import ChoicePlan, plan_choice
-from effft.choice.posterior import Pooled, Unit
+from effft.choice.posterior import Pooled, Unit, posterior
 from effft.choice.race import FINALISTS, race
 from effft.cli.exit_codes import run_command_line
 from effft.config import RunConfig
@@ -41,6 +41,7 @@ from effft.evaluation.outcomes import outcomes_of
 from effft.progress import ProgressCallback, silent
 from effft.runs.plan import prepare_validation
 from effft.runs.session import Session
+from effft.search.jobs import TrainingJob, measure
 from effft.search.settings import Settings, StudyPlan
 from effft.search.storage import StoredStudy, open_study
 from effft.tasks.task import Task
@@ -242,6 +243,17 @@ def test_rows_with_several_labels_are_pooled(rows: list[tuple[tuple[int, int], t
     measured = {unit: {"row": [*range(len(rows))], **columns} for unit in UNITS[:2]}
     known = outcomes_of(task, *(np.array(own) for own in zip(*rows, strict=True))).values["micro_f1"]
     assert Pooled(measured, task, "micro_f1").score == pytest.approx(known)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "mcc", "worst_slice_accuracy"])
+def test_a_finalist_is_judged_by_the_metric_of_its_folds(metric: str, task: Task, backbone: str) -> None:
+    config = RunConfig(task="overlap", strategy="probe", per_label=64, model=backbone, metric=metric, bootstrap=0)
+    found = measure(TrainingJob(config, (0, 2, 0)), Session())
+    pooled = Pooled({UNITS[0]: found.answers}, task, metric)
+    assert pooled.score == pytest.approx(found.value), pooled.score
+    draws = posterior([pooled])
+    assert np.isfinite(draws).all()
+    assert draws[1].mean() <= draws[0].mean()
 
 
 def test_few_rows_take_the_cheapest_that_costs_little(task: Task) -> None:
