@@ -109,7 +109,7 @@ def decide(
     Raises:
         RunError: nothing could be measured, or everything failed.
     """
-    start, end = ledger.spent, plan.limits.seconds
+    start, end, kept = ledger.spent, plan.limits.seconds, ledger.once(HELD, float)
     race_end, tune_end, cut = (start + share * (end - start) for share in (RACE, TUNE, CUT))
     measured = _first_fold(ledger, plan, arms, (race_end, tune_end), dropped, say)
     tunes = plan.rows >= FEW_ROWS and ledger.spent + (plan.folds - 1) * sum(arm.cost for arm in measured) <= race_end
@@ -137,6 +137,9 @@ def decide(
             break
         _measure_all(ledger, [*controls, *finalists], unit, cut)
         fresh.append(unit)
+        for arm in finalists:  # what was tuned may take more than what it was tuned from
+            if arm.candidate.tuned and not arm.failure:
+                arm.failure = _excess(arm, plan, 0, kept)
     finalists = [arm for arm in finalists if not arm.failure and (len(fresh) >= plan.folds or not arm.candidate.tuned)]
     if not finalists:
         raise RunError("every finalist failed on fresh seeds; see the failures in the log.")
@@ -151,6 +154,12 @@ def _left_out(label: str, reason: str, dropped: dict[str, str], say: Say) -> boo
         dropped[label] = reason
         say(f"{label} is left out: {reason.rstrip('.')}.")
     return bool(reason)
+
+
+def _excess(arm: Arm, plan: ChoicePlan, trainings: int, kept: float) -> str:
+    """As `excess`, of what was measured."""
+    known = {"seconds": arm.cost, "memory": 1e6 * arm.resource("peak_memory_mb"), "latency": arm.latency}
+    return excess(known, plan.limits, trainings, 0.0 if arm.candidate.control else kept)
 
 
 def _measure_all(ledger: Measurements, arms: Sequence[Arm], unit: Unit, cut: float) -> None:
@@ -184,8 +193,7 @@ def _first_fold(
             if estimated >= SHORT and arm.candidate.config.model in loaded:
                 tried.append(arm.seconds[0] / estimated)
             loaded.add("" if arm.candidate.control else arm.candidate.config.model)  # the first time takes longer
-            known = {"seconds": arm.cost, "memory": 1e6 * arm.resource("peak_memory_mb"), "latency": arm.latency}
-            reason = arm.failure or excess(known, plan.limits, trainings, 0.0 if arm.candidate.control else kept)
+            reason = arm.failure or _excess(arm, plan, trainings, kept)
         if not _left_out(arm.candidate.label, reason, dropped, say):
             measured.append(arm)
     if all(arm.candidate.control for arm in measured):

@@ -9,6 +9,7 @@ from effft.choice.answer import Judged
 from effft.choice.ledger import Arm, Ledger
 from effft.choice.plan import ChoicePlan
 from effft.choice.posterior import Answers, Pooled, Unit, mixed, posterior
+from effft.config import RunConfig
 from effft.reports.disagreement import Disagreement, disagreement_csv
 from effft.search.jobs import TrainingJob, measure
 from effft.tracking.tracker import Tracker
@@ -26,6 +27,12 @@ def half_units(arm: Arm, folds: int) -> list[Unit]:
     return [(seed, fold) for seed in seeds for fold in range(folds) if (seed, fold) in arm.scores]
 
 
+def halved(plan: ChoicePlan, config: RunConfig) -> RunConfig:
+    """A candidate's configuration on half of the rows, drawn as all of them are."""
+    per_label = plan.study.config.per_label  # which a candidate lacks where none is given
+    return config.model_copy(update={"per_label": per_label // 2} if per_label else {"rows": str(plan.rows // 2)})
+
+
 def forecast(ledger: Ledger, plan: ChoicePlan, arm: Arm) -> list[str]:
     """A sentence about more labels, from the answers after all rows and after half of them (drawn so that they nest).
 
@@ -34,10 +41,9 @@ def forecast(ledger: Ledger, plan: ChoicePlan, arm: Arm) -> list[str]:
     """
     config, folds, rows, halves = arm.candidate.config, plan.folds, plan.rows, dict[Unit, Answers]()
     guard = ledger.until(plan.limits.seconds)
-    amount = {"per_label": config.per_label // 2} if config.per_label else {"rows": str(rows // 2)}
 
     def half(seed: int, fold: int) -> Answers:
-        less = config.model_copy(update={"seed": seed, "bootstrap": 0, "log_model": False, **amount})
+        less = halved(plan, config).model_copy(update={"seed": seed, "bootstrap": 0, "log_model": False})
         ledger.progress(f"half of the rows, seed {seed}, fold {fold}", 0, 0)
         return measure(TrainingJob(less, (fold, folds, seed)), ledger.session, guard).answers
 

@@ -1,6 +1,7 @@
 """What the rows that were validated on say of the score of each arm, and of the differences between arms."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from effft.evaluation.statistics import RESAMPLES, Array
 from effft.tasks.task import Task
 
 Unit = tuple[int, int]  # Seed and fold of one training; the seed cuts the folds.
-Answers = Mapping[str, Sequence[object]]  # The columns row, label and answer of what a unit was validated on.
+Answers = Mapping[str, Sequence[Any]]  # The columns row, label, answer (slices) of what a unit was validated on.
 
 CHUNK = 100  # Draws that are in memory at a time.
+LEAST = 0.1  # Of all Dirichlet weights together: of few folds no weights give a mean so much variance.
 
 
 class Pooled:
@@ -29,6 +31,11 @@ class Pooled:
         _, place, times = np.unique(self.rows, return_inverse=True, return_counts=True)
         self.shares = 1 / times[place]
         self.found: Outcomes = outcomes_of(task, labels, answers)
+        if metric == WORST_SLICE:
+            slices = [own for each in measured.values() for own in each.get("slices", [[one] for one in each["label"]])]
+            names = sorted({name for own in slices for name in own})
+            self.slices = np.array([[name in own for name in names] for own in slices], dtype=float)
+            self.right = (labels == answers).astype(float)[:, None]
         self.cells = np.eye(len(self.found.weights))[self.found.places]
 
     def scores(self, weights: Array, pseudo: Array | float = 0.0) -> Array:
@@ -36,10 +43,15 @@ class Pooled:
 
         pseudo: counts of cells to add, (draws, cells).
         """
-        counts = (weights * self.shares) @ self.cells + pseudo
-        if self.metric == WORST_SLICE:
-            worst: Array = np.nanmin(self.found.recalls(counts), axis=1)
+        weights = weights * self.shares
+        if self.metric == WORST_SLICE:  # each has its part of a pseudo-row
+            parts, ones = pseudo / self.slices.shape[1], np.ones_like(self.found.right)
+            hits, rows = (np.sum(parts * cells, axis=-1)[..., None] for cells in (np.sign(self.found.right), ones))
+            with np.errstate(invalid="ignore"):
+                shares = (weights @ (self.slices * self.right) + hits) / (weights @ self.slices + rows)
+            worst: Array = np.nanmin(shares, axis=1)
             return worst
+        counts = weights @ self.cells + pseudo
         return self.found.metrics(counts)[self.metric]
 
     @property
@@ -66,7 +78,7 @@ def posterior(arms: Sequence[Pooled], folds: int = 0) -> Array:
     for _ in range(RESAMPLES // CHUNK):
         of_rows, of_units = rng.gamma(ROW_WEIGHT, size=(CHUNK, len(rows))), np.ones((CHUNK, units))
         if folds and units > 1:
-            total = 1 / (1 / units + 1 / (folds - 1)) - 1
+            total = max(1 / (1 / units + 1 / (folds - 1)) - 1, LEAST)
             of_units = units * rng.dirichlet(np.full(units, total / units), size=CHUNK)
         drawn.append(np.array([
             [

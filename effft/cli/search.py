@@ -111,7 +111,7 @@ STUDY = [
         callback=read_study,
     ),
     Option("storage", "Optuna storage, any SQLAlchemy URL", "sqlite:///optuna.db"),
-    Option("space", "File (.yaml) of names with a value or a range"),
+    Option("space", "File (.yaml) of names with a value or a range, which flags replace"),
     Option("alpha_ratio", "LoRA alpha / rank, a value or a range (0.5:4:log2)"),
     Option("sampler", "auto takes gp, and tpe from 8 workers or 40 trials on", "auto", type=SAMPLERS),
     Option("pruner", "Over folds and seeds: wilcoxon or median; per epoch: epochs", "wilcoxon", type=PRUNERS),
@@ -165,9 +165,11 @@ def search(strategy: str, study: str, storage: str, space: str, target: Tracking
     from effft.search.study import run_study
     from effft.tracking import check_target
 
-    requested = read_space_file(space) if space else {}
-    requested |= {name: value for name, value in named.items() if is_range(value) and name not in _TEXTS}
+    requested = {name: value for name, value in named.items() if is_range(value) and name not in _TEXTS}
     requested |= {"alpha_ratio": str(study_values["alpha_ratio"])} if study_values.get("alpha_ratio") else {}
+    source, typed = click.get_current_context().get_parameter_source, click.core.ParameterSource.COMMANDLINE
+    in_file = read_space_file(space) if space else {}
+    requested |= {name: value for name, value in in_file.items() if source(name) != typed}
     unknown = [name for name in requested if name not in (*FIELDS, "alpha_ratio")]
     if unknown:
         raise InputError(f"unknown name in the space: {unknown[0]!r}.{nearest(unknown[0], [*FIELDS, 'alpha_ratio'])}")

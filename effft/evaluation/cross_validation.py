@@ -55,10 +55,13 @@ def folds_of(setting: str, task: Task, train: Sequence[Example]) -> Folds | None
     count, of_label = len(train), Counter(label for example in train for label in example.labels)
     for label, name in enumerate(task.labels):
         if of_label[label] < 2:
+            ways = ["add rows of it", "raise --rows or --per-label"]
+            if setting == "auto":  # a search and a choice know no other way
+                ways += ["name a test file (--test, or `in_domain` of a task file)"]
+                ways += ["leave it out (--cross-validation none)"]
             raise InputError(
                 f"label {name!r} has {of_label[label]} of the {count} training rows; cross-validation needs 2 of every "
-                "label: add rows of it, raise --rows or --per-label, name a test file (--test, or `in_domain` of a "
-                "task file), or leave it out (--cross-validation none)."
+                f"label: {', '.join(ways[:-1])}, or {ways[-1]}."
             )
     if setting == "auto":
         folds, repeats = (10, 3) if count < 100 else (5, 2) if count < 500 else (5, 1)

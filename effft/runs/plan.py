@@ -191,7 +191,8 @@ def _cut(config: RunConfig, task: Task, rows: Sequence[Example], fold: Fold) -> 
     """Rows without a fold of them, and the fold."""
     number, folds, seed = fold
     if len(rows) < folds:
-        raise InputError(f"rows={config.rows}: {len(rows)} rows cannot be cut into {folds} parts; raise --rows.")
+        more = "add rows" if config.rows == "all" else "raise --rows"
+        raise InputError(f"rows={config.rows}: {len(rows)} rows cannot be cut into {folds} parts; {more}.")
     return hold_out(rows, fold_numbers(rows, len(task.labels), folds, seed), number)
 
 

@@ -85,7 +85,8 @@ def choose(
             names[number] += own
     kept = {number: [stored.results[name] for name in of_trial] for number, of_trial in names.items()}
     measured = {number: [v for v in values if v is not None] for number, values in kept.items()}
-    scores = {number: fmean(values) for number, values in measured.items() if values}
+    most = max(map(len, measured.values()))  # what failed where others did not is not judged by the rest
+    scores = {number: fmean(values) for number, values in measured.items() if values and len(values) == most}
     if not scores:
         raise RunError("none of the best trials could be trained again with fresh seeds; see its failure in the log.")
     best = max(scores, key=lambda number: (scores[number], -number))

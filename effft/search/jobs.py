@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from effft.config import RunConfig
+from effft.evaluation.metrics import WORST_SLICE
 from effft.progress import ProgressCallback, silent
 from effft.redaction import redact
 from effft.runs.runner import WorkerDiedError
@@ -40,7 +41,7 @@ class JobResult:
     """value: the primary metric on validation; failure: why there is none.
 
     curve: the metric after every epoch, where the unit has thresholds; stopped: it fell below one. answers: the columns
-    row, label and answer of what was validated.
+    row, label and answer of what was validated, and the slices of each row where the worst one is the metric.
     """
 
     value: float
@@ -56,6 +57,7 @@ def measure(unit: TrainingJob, session: "Session", progress: ProgressCallback = 
 
     Memory is measured afresh on the first fold alone: it is the highest of a trial's folds that counts.
     """
+    from effft.evaluation.evaluate import slice_rows
     from effft.runs.experiment import execute
     from effft.runs.plan import prepare_validation
     from effft.tracking.tracker import MemoryTracker
@@ -78,6 +80,10 @@ def measure(unit: TrainingJob, session: "Session", progress: ProgressCallback = 
     resources = {name: result.metrics[f"resources/{name}"] for name in REPORTED_RESOURCES}
     value, table = result.metrics[f"validation/{result.primary}"], result.tables["validation"]
     answers = {name: table[name] for name in ("row", "label", "answer")}
+    if result.primary == WORST_SLICE and plan.task.train.slices:
+        held = plan.evaluated["validation"].examples
+        groups = slice_rows(plan.task.labels, held, plan.task.train.slices).items()
+        answers["slices"] = [[str(pairs) for pairs, rows in groups if row in rows] for row in range(len(held))]
     return JobResult(value, resources, "", tuple(curve), stopped, answers)
 
 

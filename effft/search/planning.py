@@ -46,6 +46,8 @@ def plan_study(
     """
     solver = {name: values[name] for name in ("head_solver",) if values.get(name)}
     strategy = compose(values.get("strategy") or "lora").with_parameters(solver)
+    if not strategy.trains:  # final runs that differ in their seed alone would be the same run
+        settings = replace(settings, seeds=1)
     rough = strategy.space(768)
     for key, text in requested.items():
         if spaces.is_range(text):

@@ -274,7 +274,7 @@ def _check_signature(stored: StoredStudy, plan: StudyPlan) -> None:
 
 def _difference(plan: StudyPlan, old: Mapping[str, str], new: Mapping[str, str]) -> str:
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    start = "give the study another name to start anew (--study NAME)"
+    start = "give the study another name to start anew (--study NAME; of a tuned comparison, take another folder)"
     changed = [key.removeprefix("data.") for key in keys if key.startswith("data.")]
     if changed and "task" not in keys:
         return (

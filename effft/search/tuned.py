@@ -118,7 +118,7 @@ class TunedComparison:
         names = ",".join(dict.fromkeys([*(plan.config.strategy for plan in plans), *untuned]))
         tags = {"task": self.tasks[task], "strategies": names, "kind": "comparison", "tuned": "true"}
         tags["studies"] = json.dumps([plan.name for plan in plans])
-        settings = plans[0].settings if plans else Settings()
+        settings = max((plan.settings for plan in plans), key=lambda one: one.seeds, default=Settings())
         params = {"trials": self.trials, "seeds": settings.seeds, "data_seeds": settings.data_seeds}
         return f"compare tuned {names}"[:200], tags, {"strategies": names, **params}
 

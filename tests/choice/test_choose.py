@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,12 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from effft.choice.answer import Judged, chosen, judge
-from effft.choice.candidates import Candidate, candidates, limits_of
-from effft.choice.decision import fitting
+from effft.choice.candidates import Candidate, Limits, candidates, limits_of
+from effft.choice.decision import decide, fitting
 from effft.choice.ledger import Arm, Ledger
-from effft.choice.plan import plan_choice
-from effft.choice.posterior import Pooled, Unit
+from effft.choice.outlook import halved
+from effft.choice.plan import ChoicePlan, plan_choice
+from effft.choice.posterior import Pooled, Unit, posterior
 from effft.choice.race import FINALISTS, race
 from effft.cli.exit_codes import run_command_line
 from effft.config import RunConfig
@@ -36,7 +39,10 @@ from effft.errors import InputError
 from effft.evaluation.cross_validation import evaluate_out_of_fold
 from effft.evaluation.outcomes import outcomes_of
 from effft.progress import ProgressCallback, silent
+from effft.runs.plan import prepare_validation
 from effft.runs.session import Session
+from effft.search.jobs import TrainingJob, measure
+from effft.search.settings import Settings, StudyPlan
 from effft.search.storage import StoredStudy, open_study
 from effft.tasks.task import Task
 from tests.backbones import save_backbone
@@ -179,6 +185,55 @@ def test_what_is_right_wherever_another_is_may_still_be_worse(task: Task) -> Non
     assert 0.05 < second.best < 0.4
 
 
+@pytest.mark.parametrize(("folds", "units"), [(2, 2), (2, 4), (3, 2), (3, 3), (4, 1)])
+def test_few_folds_tell_right_from_wrong(folds: int, units: int, task: Task) -> None:
+    best, last = judge(measured(np.arange(2)[:, None] == np.ones(24), task), UNITS[:units], folds, task, "accuracy")
+    assert (best.arm.candidate.name, last.within_noise) == ("arm 1", False)
+    assert best.best > 0.95
+    assert last.regret > 0.5
+
+
+@pytest.mark.parametrize(("limits", "tuned"), [(Limits(1e6), True), (Limits(1e6, memory=1e9), False)])
+def test_what_was_tuned_keeps_the_limits_too(limits: Limits, tuned: bool, task: Task) -> None:
+    class Known(Told):
+        def measure(self, arm: Arm, unit: Unit, limit: float) -> None:
+            rows = range(unit[1], 64, 4)
+            right = [arm.candidate.tuned or row % 8 > 1 for row in rows]
+            labels, answers = (
+                [row % 2 for row in rows],
+                [int(row % 2 == own) for row, own in zip(rows, right, strict=True)],
+            )
+            named = {"label": [task.labels[n] for n in labels], "answer": [task.labels[n] for n in answers]}
+            resources = {"peak_memory_mb": 2000.0 if arm.candidate.tuned else 500.0}
+            found = {"seconds": 1.0, "resources": resources, "answers": {"row": list(rows), **named}}
+            arm.add(unit, sum(right) / len(right), found)
+            self.spent += 1.0
+
+    config = RunConfig(task="overlap")
+    study = StudyPlan("s", config, {}, Settings(folds=4), "accuracy", {}, "overlap", config, (), (), {})
+    plan, one = ChoicePlan(study, (), limits, 64, 0, ()), Candidate("probe", config)
+    made = decide(
+        Known({}), plan, [Arm(one, 1.0)], {}, lambda arm, end: [Arm(replace(one, tuned=True), 1.0)], task, print
+    )
+    assert made.best.arm.candidate.tuned == tuned
+    assert any("2,000 MB" in arm.failure for arm in made.arms) != tuned
+
+
+def test_half_of_the_rows_is_drawn_as_all_of_them(backbone: str, tmp_path: Path) -> None:
+    """Also where the task alone says how many: as many of each label, of which the pool has many of one."""
+    for name, count in (("train", 80), ("test", 4)):
+        write_rows(tmp_path / f"{name}.csv", {"yes": 4 * count, "no": count})
+    given = {"data": str(tmp_path / "train.csv"), "test": str(tmp_path / "test.csv"), "label_words": "no,are"}
+    session = Session()
+    for amount in ({}, {"per_label": 8}, {"rows": "40"}):
+        plan = plan_choice(given | amount, [backbone], limits_of("1"), "", session)
+        whole = next(one.config for one in plan.candidates if one.name == "probe")
+        configs = (whole, halved(plan, whole))
+        drawn = [prepare_validation(config, session, (0, 4, 0)).draw.train for config in configs]
+        all_, half = (Counter(example.label for example in own) for own in drawn)
+        assert {label: half[label] / all_[label] for label in all_} == pytest.approx({0: 0.5, 1: 0.5}, abs=0.1)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(*[st.tuples(*[st.integers(0, 1)] * 2)] * 2), min_size=4, max_size=20))
 def test_rows_with_several_labels_are_pooled(rows: list[tuple[tuple[int, int], tuple[int, int]]]) -> None:
@@ -188,6 +243,17 @@ def test_rows_with_several_labels_are_pooled(rows: list[tuple[tuple[int, int], t
     measured = {unit: {"row": [*range(len(rows))], **columns} for unit in UNITS[:2]}
     known = outcomes_of(task, *(np.array(own) for own in zip(*rows, strict=True))).values["micro_f1"]
     assert Pooled(measured, task, "micro_f1").score == pytest.approx(known)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "mcc", "worst_slice_accuracy"])
+def test_a_finalist_is_judged_by_the_metric_of_its_folds(metric: str, task: Task, backbone: str) -> None:
+    config = RunConfig(task="overlap", strategy="probe", per_label=64, model=backbone, metric=metric, bootstrap=0)
+    found = measure(TrainingJob(config, (0, 2, 0)), Session())
+    pooled = Pooled({UNITS[0]: found.answers}, task, metric)
+    assert pooled.score == pytest.approx(found.value), pooled.score
+    draws = posterior([pooled])
+    assert np.isfinite(draws).all()
+    assert draws[1].mean() <= draws[0].mean()
 
 
 def test_few_rows_take_the_cheapest_that_costs_little(task: Task) -> None:
@@ -398,13 +464,23 @@ def test_more_minutes_have_time_for_what_had_none(backbone: str, tmp_path: Path)
         assert stored.trials[-1] is kept, "what was measured is not measured again"
 
 
-@pytest.mark.parametrize("counts", [{"yes": 12}, {"yes": 12, "no": 1}])
+@pytest.mark.parametrize(
+    ("counts", "rows"), [({"yes": 12}, "all"), ({"yes": 12, "no": 1}, "all"), ({"yes": 30, "no": 10}, "5")]
+)
 def test_labels_that_cannot_be_measured_are_refused(
-    counts: dict[str, int], backbone: str, tracking_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    counts: dict[str, int],
+    rows: str,
+    backbone: str,
+    tracking_uri: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = write_rows(tmp_path / "rows.csv", counts)
-    assert run_command_line([*command(data, backbone), "--tracking-uri", tracking_uri]) == 2
-    assert "label" in capsys.readouterr().err
+    assert run_command_line([*command(data, backbone, "--rows", rows), "--tracking-uri", tracking_uri]) == 2
+    said = capsys.readouterr().err
+    assert "label" in said
+    assert "--test" not in said, "a choice cuts folds all the same"
+    assert "--cross-validation" not in said, "it has no such flag"
     assert not (tmp_path / "optuna.db").exists()
 
 

@@ -111,6 +111,26 @@ def test_a_better_trial_beats_the_default(plan: StudyPlan) -> None:
     assert value == 1.0
 
 
+def test_what_fails_on_fresh_seeds_is_not_judged_by_the_others(plan: StudyPlan) -> None:
+    def answer(unit: TrainingJob) -> JobResult:
+        if is_default(plan, unit.config):
+            return JobResult(0.5, RESOURCES)
+        lost = unit.config.seed >= 1000 and unit.fold is not None and unit.fold[0] == 0
+        return JobResult(1.0, RESOURCES, "the loss is nan" if lost else "")
+
+    executor = Told(answer)
+    with driven(plan, executor) as study:
+        winner, value = choose(study, plan, executor, silent)
+    assert (winner.user_attrs.get("guess"), value) == (0, 0.5)
+
+
+@pytest.mark.parametrize(("strategy", "seeds"), [("icl", 1), ("probe", 5)])
+def test_final_runs_that_could_only_repeat_another_are_not_made(strategy: str, seeds: int) -> None:
+    """Five equal differences have an interval without a width, which a verdict would take for sure."""
+    values = {"strategy": strategy, "per_label": "4", "bootstrap": "0"}
+    assert plan_study(values, {}, Settings(trials=1, folds=2, seeds=5), "", Session()).settings.seeds == seeds
+
+
 def test_the_winner_is_judged_on_seeds_that_did_not_choose_it() -> None:
     """On the validation draw the same seed would be the same training, and its luck would count twice."""
     settings = Settings(trials=1, folds=0, reseeds=2, seeds=2)

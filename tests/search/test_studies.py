@@ -42,6 +42,16 @@ def test_another_text_is_the_name_of_the_study() -> None:
         assert context.params["study"] == "mine"
 
 
+@pytest.mark.parametrize(("rank", "flags"), [("4:32", "--rank 4096"), ("4096", ""), ("4096", "--study lora")])
+def test_a_flag_replaces_the_space_file_and_that_a_study_file(
+    rank: str, flags: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "space.yaml").write_text(f"rank: {rank}\n")
+    words = ["--space", str(tmp_path / "space.yaml"), "--storage", "sqlite:////nowhere/x.db", "--per-label", "4"]
+    assert run_command_line(["search", *words, *flags.split()]) == 2
+    assert "rank=4096" in capsys.readouterr().err
+
+
 def test_a_key_that_is_no_option_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.yaml").write_text("strategy: lora\ntrails: 3\n")
     assert run_command_line(["search", "--study", str(tmp_path / "x.yaml")]) == 2
