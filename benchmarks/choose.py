@@ -26,6 +26,7 @@ from effft.choice.ledger import Arm
 from effft.choice.plan import plan_choice
 from effft.choice.posterior import Unit
 from effft.config import RunConfig
+from effft.errors import InputError
 from effft.progress import ProgressCallback, silent
 from effft.runs.controls import majority
 from effft.runs.estimate import Skeletons
@@ -62,6 +63,10 @@ def pool(task: str, rows: int, draw: int, options: argparse.Namespace, session: 
     for one in candidates(values, [options.model], session):
         if one.name in options.without.split(","):
             continue
+        try:
+            test = {} if one.control else {"test": tested(one.config, session, options.evaluation_limit)}
+        except InputError:  # a model without an LM head has no answer for label words
+            continue
         units, skeletons = [], Skeletons()
         for seed in SEEDS:
             for fold in range(FOLDS):
@@ -74,9 +79,7 @@ def pool(task: str, rows: int, draw: int, options: argparse.Namespace, session: 
                     result = measure(TrainingJob(config, place), session)
                     found = {"value": result.value, "resources": result.resources, "answers": result.answers}
                 units.append({"unit": (seed, fold), "seconds": time.process_time() - begun, **found})
-        arms[one.name] = {"units": units, "estimate": needs(one, (0, FOLDS, 0), skeletons)}
-        if not one.control:
-            arms[one.name]["test"] = tested(one.config, session, options.evaluation_limit)
+        arms[one.name] = {"units": units, "estimate": needs(one, (0, FOLDS, 0), skeletons), **test}
     return {"task": task, "rows": rows, "draw": draw, "epochs": options.epochs, "arms": arms}
 
 
