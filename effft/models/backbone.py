@@ -22,6 +22,9 @@ from effft.models.heads import only_words
 from effft.models.layout import ModelLayout, find_layout
 from effft.models.quantization import mark_quantized, quantization_options
 
+READS_PADDING = ("convbert", "fnet", "mobilebert", "yoso")
+"""Model types in which a text's states depend on the padding after it: they convolve over it, or have no mask."""
+
 
 @dataclass
 class Backbone:
@@ -83,6 +86,12 @@ class Backbone:
     def device(self) -> torch.device:
         """Where inputs must be."""
         return self.input_device or next(self.model.parameters()).device
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether texts have to be read one by one, as the states of each depend on the padding after it."""
+        config: Any = self.model.config
+        return config.model_type in READS_PADDING
 
     def hidden(
         self, inputs: Mapping[str, Any], packing: PackedSequences | None = None, positions: Tensor | None = None
