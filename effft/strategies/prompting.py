@@ -374,9 +374,11 @@ class PromptEncoder:
         if pattern >= max_length:
             raise InputError(f"max_length={max_length}: the pattern alone takes {pattern} tokens (flag --max-length).")
         if self.positions - full < 8:
+            shorter = "take another --pattern, or a" if self.template else "take a"
+            remedy = "lower --shots (or --teacher-shots)" if shots else f"{shorter} --model that reads more"
             raise InputError(
                 f"the prompt with {shots} demonstrations takes {full} tokens before its example, but "
-                f"{self.model_name!r} reads {self.max_positions} at most; lower --shots (or --teacher-shots)."
+                f"{self.model_name!r} reads {self.max_positions} at most; {remedy}."
             )
         return max_length - pattern
 
