@@ -220,13 +220,13 @@ class PromptEncoder:
         if asked or self._around_slot()[1].strip():
             self.mark, self.start = SENTINEL, (*self.start, sentinel)
 
-    def _around_slot(self) -> list[str]:
-        return self.fill([""] * len(self.task.fields), "\0").split("\0")
+    def _around_slot(self, text: str = "") -> list[str]:
+        return self.fill([text] * len(self.task.fields), "\0").split("\0")
 
     def _before_slot(self) -> str:
         if self.chat:
             return self.chat.around([])[1]
-        return "" if self.start else self._around_slot()[0][-12:]
+        return "" if self.start else (self._around_slot()[0] or self._around_slot("a")[0])[-12:]  # a text, of any kind
 
     def _check_slot(self) -> None:
         if not self.decoder and not self.start and not self.mark:
