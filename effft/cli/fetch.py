@@ -18,13 +18,15 @@ def fetch(tasks: tuple[str, ...], model: str | None, revision: str | None) -> No
     Afterwards the same commands work with HF_HUB_OFFLINE=1. Weights in `.bin` files are converted too.
     """
     from effft.cli.output import Progress
-    from effft.models.files import check_name, commit_of, model_folder, with_weights
+    from effft.models.files import check_name, check_revision, commit_of, model_folder, with_weights
     from effft.tasks.loading import missing_ood, read_split
 
     if not tasks and not model:
         raise InputError(
             "nothing to fetch; name tasks, a model, or both: `effft fetch cola --model facebook/opt-125m`."
         )
+    if revision and not model:
+        raise InputError(f"revision={revision}: it is that of a model; name one (--model), or leave it out.")
     with Progress():
         for task in map(load_task, tasks):
             absent = [f"ood/{name}" for name in missing_ood(task)]
@@ -41,5 +43,6 @@ def fetch(tasks: tuple[str, ...], model: str | None, revision: str | None) -> No
                 click.echo(f"{task.name} {split}: left out: it is on no hub; give --data-dir where it is evaluated")
         if model:
             check_name(model)
+            check_revision(model, revision or "")
             folder = with_weights(model_folder(model, revision or ""), model)
             click.echo(f"{model} @ {commit_of(model, revision or '') or 'this machine'}: {folder}")

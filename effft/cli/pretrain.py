@@ -19,7 +19,7 @@ FLUSH_EVERY = 50  # Steps between two writes to the tracking store.
     params=[
         Option("out", "Folder for the training state and the finished model", OUT),
         Option("recipe", "Recipe file (.yaml)  [default: the recipe of tiny-lm]"),
-        Option("seed", "Seed of weights and text", 0, type=click.IntRange(0)),
+        Option("seed", "Seed of weights and text", 0, type=click.IntRange(0, 2**32 - 1)),
         Option("save_every", "Steps between two saves", 200, type=click.IntRange(1)),
         *tracking_options(EXPERIMENT),
     ],
@@ -41,9 +41,11 @@ def pretrain(out: str, recipe: str, seed: int, save_every: int, target: Tracking
     from effft.tracking import open_tracker
     from effft.tracking.tracker import tracked
 
-    if Path(out).is_file():
-        raise InputError(f"out={out}: this is a file; name a folder (flag --out).")
     plan = read_recipe(Path(recipe) if recipe else DEFAULT)
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"out={out}: it is a file, or lies in one; name a folder (flag --out).") from None
     tags = {"kind": "pretraining", "seed": str(seed), "recipe": plan.digest}
     with Progress() as progress:
         tracker = open_tracker(target, EXPERIMENT, f"pretrain · seed {seed}", tags)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from effft.errors import InputError
+from effft.models.conversion import explained
 from effft.models.description import describe, from_pretrained, max_positions, resolve_device
 from effft.models.device_map import device_map_options, explain_no_place, is_device_map
 from effft.models.files import check_name, commit_of
@@ -19,6 +21,9 @@ from effft.models.forward.sequence_packing import PackedSequences, use_packing
 from effft.models.heads import only_words
 from effft.models.layout import ModelLayout, find_layout
 from effft.models.quantization import mark_quantized, quantization_options
+
+READS_PADDING = ("convbert", "fnet", "mobilebert", "yoso")
+"""Model types in which a text's states depend on the padding after it: they convolve over it, or have no mask."""
 
 
 @dataclass
@@ -81,6 +86,12 @@ class Backbone:
     def device(self) -> torch.device:
         """Where inputs must be."""
         return self.input_device or next(self.model.parameters()).device
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether texts have to be read one by one, as the states of each depend on the padding after it."""
+        config: Any = self.model.config
+        return config.model_type in READS_PADDING
 
     def hidden(
         self, inputs: Mapping[str, Any], packing: PackedSequences | None = None, positions: Tensor | None = None
@@ -254,18 +265,17 @@ def load(
     there = model.state_dict().keys()
     _check_complete(name, model, [key for key in report["missing_keys"] if key in there])
     _check_finite(name, model)
-    rows, (last, token) = (
-        model.get_input_embeddings().weight.shape[0],
-        max((i, t) for t, i in known.tokenizer.get_vocab().items()),
-    )
+    model.eval().requires_grad_(False)
+    if not storage:
+        model.to(target)
+    with explained(name, f"a model of type {known.config.model_type} is not supported", "take another"):
+        rows, width = model.get_input_embeddings().weight.shape[0], _width(model, target)
+    last, token = max((i, t) for t, i in known.tokenizer.get_vocab().items())
     if last >= rows:
         raise InputError(
             f"model {name!r}: the tokenizer has a token {token!r} with the id {last}, the embeddings have only {rows} "
             "rows; they do not belong together."
         )
-    model.eval().requires_grad_(False)
-    if not storage:
-        model.to(target)
     mark_quantized(body_of(model), options.quantize)
     return Backbone(
         name,
@@ -274,7 +284,7 @@ def load(
         known.tokenizer,
         known.decoder,
         need_lm_head,
-        _width(model, target),
+        width,
         max_positions(known.config),
         target if is_device_map(device) else None,
         known.folder,
@@ -313,8 +323,8 @@ def drop_unused(model: Any, lm_head: bool) -> None:
     if is_two_sided(model) and not lm_head:
         model.base_model.decoder = None
     body: Any = body_of(model)
-    if getattr(body, "pooler", None) is not None:
-        body.pooler = None
+    if getattr(body, "pooler", None) is not None:  # without that switch, its code calls what is there
+        body.pooler = None if "add_pooling_layer" in signature(type(body)).parameters else nn.Identity()
 
 
 def _width(model: nn.Module, device: torch.device) -> int:

@@ -7,7 +7,7 @@ import torch
 
 from effft.errors import InputError, MemoryShortError
 from effft.models.device_map import is_device_map
-from effft.models.files import base_of, find_corruption, local_place, model_folder, with_weights
+from effft.models.files import base_of, check_revision, find_corruption, model_folder, with_weights
 from effft.models.lora import has_tokenizer
 from effft.models.out_of_memory import out_of_memory
 
@@ -44,11 +44,7 @@ def describe(name: str, revision: str, need_lm_head: bool, weights: bool = False
     Raises:
         InputError: no such model, no LM head, hub not reachable, unsafe weights, a revision of what is on no hub.
     """
-    if revision and local_place(name):
-        raise InputError(
-            f"revision={revision}: model {name!r} is on this machine, where it has no revisions; leave it out, or run "
-            "in another folder where the hub's is meant (flag --revision)."
-        )
+    check_revision(name, revision)
     folder = model_folder(name, revision)
     if base := base_of(name, folder):
         known = _describe(*base, need_lm_head)

@@ -90,6 +90,19 @@ def check_name(name: str) -> None:
         raise InputError(f"unknown model {name!r}.{hint} A hub id or a local folder works too.")
 
 
+def check_revision(name: str, revision: str) -> None:
+    """Refuse a revision of what is on no hub.
+
+    Raises:
+        InputError: the model is on this machine.
+    """
+    if revision and local_place(name):
+        raise InputError(
+            f"revision={revision}: model {name!r} is on this machine, where it has no revisions; leave it out, or run "
+            "in another folder where the hub's is meant (flag --revision)."
+        )
+
+
 def local_place(name: str) -> Path | None:
     """The folder or the GGUF file on this machine that a name stands for; None of what can only be a hub id.
 

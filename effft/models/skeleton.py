@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from effft.models.backbone import Backbone, drop_unused, reader_of
+from effft.models.conversion import explained
 from effft.models.description import describe, max_positions
 from effft.models.forward.sequence_packing import PackedSequences
 
@@ -38,7 +39,7 @@ def skeleton(name: str, revision: str = "", need_lm_head: bool = False) -> Skele
     """Build it from the configuration and the tokenizer alone; no weights are needed, read or downloaded.
 
     Raises:
-        InputError: as `load`.
+        InputError: as `load`, or its code needs values.
     """
     import transformers
 
@@ -50,7 +51,7 @@ def skeleton(name: str, revision: str = "", need_lm_head: bool = False) -> Skele
         model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
     reader_of(model).get_input_embeddings().padding_idx = None  # a sparse gradient would look for it by value
     model.eval().requires_grad_(False)
-    with torch.no_grad():
+    with torch.no_grad(), explained(name, "no estimate can be made of its type", "`effft run` tells what it takes"):
         ids = torch.zeros((1, 1), dtype=torch.long, device="meta")
         mask = causal_mask(1, 1) if known.decoder else {}
         width = int(reader_of(model)(input_ids=ids, **mask).last_hidden_state.shape[-1])

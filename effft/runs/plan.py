@@ -228,9 +228,12 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
     if isinstance(strategy.loss, Pet):
         expert = _prepare(_expert(config, strategy, task), session, fold, validates)
     if expert and not unlabelled:
+        asked = strategy.parameters["unlabelled"]
+        more = "give the task an `unlabelled` file, or --data rows without a label, lower "
+        more += "--per-label," if config.per_label else "--rows,"
         raise InputError(
-            f"strategy {strategy.name!r}: there is no text without a label; give the task an `unlabelled` file, "
-            "or --data rows without a label, lower --rows, or leave '+pet' out."
+            f"strategy {strategy.name!r}: there is no text without a label; {more if asked else 'raise --unlabelled,'} "
+            "or leave '+pet' out."
         )
     evaluated = {"validation": ExampleSet("validation", held, pool.origin)} if validates or fold else {}
     notes += draw_leakage(draw.train, evaluated)
@@ -243,7 +246,12 @@ def _prepare(config: RunConfig, session: Session, fold: Fold | None = None, vali
         )
     strategy, demos, shown = choose_demonstrations(strategy, task, backbone, config, draw.train)
     notes += shown
-    encoder, _ = prompt_encoders(strategy, task, backbone, config, demos)
+    encoder, teacher = prompt_encoders(strategy, task, backbone, config, demos)
+    if teacher and not unlabelled and teacher.shown >= {row.index for row in draw.train}:
+        notes.append(
+            "the teacher answers no text, as all are its demonstrations, so the student learns from the labels alone; "
+            "show it fewer (--teacher-shots, --demonstrations balanced), or raise --unlabelled where there are more."
+        )
     notes += [encoder.chat.remark] if encoder.chat and encoder.chat.remark else []
     reader = PromptEncoder(strategy, task, backbone, config.max_length) if encoder.nearest else encoder
     unknown = reader.unknown_share(reader.encode([e.texts for e in reader.questions(draw.train[:READ_AHEAD])]))

@@ -57,7 +57,7 @@ def resolve(
     learned = [*encoder.learned(draw.train), *unlabelled]
     examples = len(encoder.questions(learned)) * (1 + len(encoder.others))
     if isinstance(strategy.loss, Contrastive):
-        examples = pair_count([example.label for example in draw.train])
+        examples = pair_count([example.label for example in learned] * (1 + len(encoder.others)))
     steps = steps_in(config, strategy, examples) if strategy.takes_steps else 0
     never = config.precision == "auto" and strategy.trainable.bf16 == "never"
     precision = choose_precision("fp32" if never else config.precision, backbone)

@@ -108,6 +108,9 @@ class Learner:
             if backbone.adapter:
                 backbone.adapter.check_bf16()
             self._keep_gradients_to_rows()
+        frozen, sharded = self.frozen_blocks, process_group().sharded
+        within = strategy.trains and not sharded and 0 < frozen < len(backbone.layout.blocks)
+        self._can_start = within and can_start_at_block(backbone, frozen)
 
     def _keep_gradients_to_rows(self) -> None:
         """On a CPU, compute and apply the gradients of only those embeddings whose words a pass reads."""
@@ -304,7 +307,7 @@ class Learner:
         if self.label_tokens is not None and self.label_tokens.sequences > 1:  # an item has states for one sequence
             return False
         if frozen < len(self.backbone.layout.blocks):
-            return can_start_at_block(self.backbone)
+            return self._can_start
         return self.head is not None and not any(p.requires_grad for p in self.backbone.model.parameters())
 
     def frozen_features(self, items: Sequence[Item]) -> list[Item]:

@@ -220,13 +220,13 @@ class PromptEncoder:
         if asked or self._around_slot()[1].strip():
             self.mark, self.start = SENTINEL, (*self.start, sentinel)
 
-    def _around_slot(self) -> list[str]:
-        return self.fill([""] * len(self.task.fields), "\0").split("\0")
+    def _around_slot(self, text: str = "") -> list[str]:
+        return self.fill([text] * len(self.task.fields), "\0").split("\0")
 
     def _before_slot(self) -> str:
         if self.chat:
             return self.chat.around([])[1]
-        return "" if self.start else self._around_slot()[0][-12:]
+        return "" if self.start else (self._around_slot()[0] or self._around_slot("a")[0])[-12:]  # a text, of any kind
 
     def _check_slot(self) -> None:
         if not self.decoder and not self.start and not self.mark:
@@ -374,9 +374,11 @@ class PromptEncoder:
         if pattern >= max_length:
             raise InputError(f"max_length={max_length}: the pattern alone takes {pattern} tokens (flag --max-length).")
         if self.positions - full < 8:
+            shorter = "take another --pattern, or a" if self.template else "take a"
+            remedy = "lower --shots (or --teacher-shots)" if shots else f"{shorter} --model that reads more"
             raise InputError(
                 f"the prompt with {shots} demonstrations takes {full} tokens before its example, but "
-                f"{self.model_name!r} reads {self.max_positions} at most; lower --shots (or --teacher-shots)."
+                f"{self.model_name!r} reads {self.max_positions} at most; {remedy}."
             )
         return max_length - pattern
 

@@ -29,7 +29,8 @@ class MicroBatches:
         trained = sum(trainable for trainable, _ in learner.groups.values())
         share = trained / sum(total for _, total in learner.groups.values())
         packed = PACKED if share < 0.5 else PACKED_WHOLE
-        self.learner, self.budget = learner, budget or (packed if learner.packs_sequences else BUDGET)
+        usual = 1 if learner.backbone.reads_padding else packed if learner.packs_sequences else BUDGET
+        self.learner, self.budget = learner, budget or usual
         self.overhead = round(PASS * max(1.0, 768 / learner.backbone.width) + WRITE * share)
 
     def backward(self, items: Sequence[Item], optimizer: Optimizer) -> float:

@@ -111,7 +111,7 @@ def _folds(labels: NDArray[np.int64], seed: int) -> list[tuple[NDArray[np.int64]
     if folds < 2:
         return []
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # a label with fewer rows than folds
-        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels))
+        return list(StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(labels, labels))
 
 
 def _fit(rows: Rows, strength: float, count: int) -> Head:

@@ -111,3 +111,18 @@ def test_the_command_that_makes_a_comparison_again_can_be_typed() -> None:
         assert told[:2] == ["effft", "compare"]
         with compare.make_context("compare", told[2:]) as repeated:
             assert repeated.params == context.params
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["fetch", "agreement", "--revision", "v1"], "revision=v1: it is that of a model"),
+        (["fetch", "--model", "tiny-lm", "--revision", "v1"], "'tiny-lm' is on this machine, where"),
+        (["pretrain", "--out", __file__], "it is a file, or lies in one; name a folder"),
+        (["pretrain", "--out", f"{__file__}/x"], "it is a file, or lies in one; name a folder"),
+        (["pretrain", "--seed", str(2**64)], "Invalid value for '--seed'"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(arguments: list[str], sentence: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert sentence in f"{result.output} {result.exception}"

@@ -9,12 +9,17 @@ import transformers
 from effft.config import make_config
 from effft.errors import InputError
 from effft.models.backbone import load
+from effft.models.skeleton import skeleton
 from effft.runs.experiment import run
 from effft.runs.session import Session
-from effft.strategies.strategy import NAMED
+from effft.strategies.scoring import predict
+from effft.strategies.strategy import NAMED, compose
 from effft.tracking.tracker import MemoryTracker
+from effft.training.microbatch import MicroBatches
+from effft.training.optimizer import Optimizer
 from tests.backbones import COMMON, CONFIGS, save_backbone, save_tokenizer
 from tests.backbones import IDS as IDS_OF_TOKENS
+from tests.helpers import EXAMPLES, learner_on
 from tests.hub_layouts import LAYOUTS, save_layout
 from tests.place import make_place
 
@@ -57,6 +62,8 @@ def save_small(folder: Path, kind: str, model: str, **options: object) -> Path:
         ("ibert", "IBertForMaskedLM", {}),
         ("longformer", "LongformerForMaskedLM", {"attention_window": 8}),
         ("luke", "LukeForMaskedLM", {"entity_vocab_size": 5, "entity_emb_size": 8}),
+        ("squeezebert", "SqueezeBertForMaskedLM", {"embedding_size": 32}),
+        ("layoutlm", "LayoutLMForMaskedLM", {}),
     ],
 )
 def test_a_model_reads_the_tokens_that_it_is_said_to_read(
@@ -65,6 +72,34 @@ def test_a_model_reads_the_tokens_that_it_is_said_to_read(
     loaded = load(str(save_small(tmp_path / kind, kind, model, max_position_embeddings=40, **options)))
     assert loaded.max_positions in (39, 40)
     assert loaded.hidden({"input_ids": torch.full((1, loaded.max_positions), 5)}).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [("convbert", "ConvBertForMaskedLM"), ("fnet", "FNetForMaskedLM"), ("mobilebert", "MobileBertForMaskedLM")],
+)
+def test_the_scores_of_a_text_depend_on_no_other(tmp_path: Path, kind: str, model: str) -> None:
+    options = {"embedding_size": 32, "intra_bottleneck_size": 32, "true_hidden_size": 32}
+    learner = learner_on(save_small(tmp_path, kind, model, **options), compose("bitfit+pbft"))
+    items = learner.items(EXAMPLES)
+    torch.testing.assert_close(predict(learner, items), torch.cat([predict(learner, [item]) for item in items]))
+    loss = MicroBatches(learner).backward(items, Optimizer(learner, 0.0))
+    alone = [learner.loss(learner.collate([item])).item() for item in items]
+    assert loss == pytest.approx(sum(alone) / len(alone), rel=1e-4)
+
+
+def test_a_type_whose_code_does_not_read_texts_of_any_length_is_a_sentence(tmp_path: Path) -> None:
+    folder = save_small(tmp_path, "nystromformer", "NystromformerForMaskedLM", num_landmarks=8)
+    with pytest.raises(InputError, match="a model of type nystromformer is not supported"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize(("kind", "model"), [("deberta", "DebertaForMaskedLM"), ("roformer", "RoFormerForMaskedLM")])
+def test_a_type_whose_code_looks_at_values_has_no_estimate(tmp_path: Path, kind: str, model: str) -> None:
+    folder = save_small(tmp_path, kind, model)
+    load(str(folder))
+    with pytest.raises(InputError, match=r"no estimate can be made of its type .*`effft run` tells what it takes"):
+        skeleton(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +114,25 @@ def test_a_model_of_either_kind_is_what_its_configuration_says(
     sizes = {"emb_dim": 32, "n_layers": 3, "n_heads": 4, "n_langs": 1, "causal": causal}
     loaded = load(str(save_small(tmp_path / kind, kind, model, **sizes)), need_lm_head=True)
     assert (loaded.decoder, loaded.lm_head) == (causal, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "options"),
+    [
+        ("xlm", "XLMWithLMHeadModel", {"emb_dim": 32, "n_layers": 3, "n_heads": 4, "n_langs": 1}),
+        ("flaubert", "FlaubertWithLMHeadModel", {"emb_dim": 32, "n_layers": 3, "n_heads": 4, "n_langs": 1}),
+        ("albert", "AlbertForMaskedLM", {"num_hidden_layers": 6, "num_hidden_groups": 3, "embedding_size": 16}),
+    ],
+)
+def test_states_are_kept_only_where_a_block_can_go_on_from_them(
+    tmp_path: Path, kind: str, model: str, options: dict[str, object]
+) -> None:
+    strategy = compose("adaptive").with_parameters({"layers": 1})
+    learner = learner_on(save_small(tmp_path / kind, kind, model, **options), strategy)
+    plain = learner.items(EXAMPLES)
+    with torch.no_grad():
+        scores = [learner.scores(learner.collate(items)) for items in (plain, learner.frozen_features(plain))]
+    torch.testing.assert_close(*scores)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -202,3 +202,24 @@ def test_prompts_longer_than_the_model_are_refused(place: Path) -> None:
     )
     with pytest.raises(InputError, match=r"reads 24 at most; lower --shots"):
         prepare(config, Session())
+
+
+@pytest.mark.parametrize(("strategy", "remedy"), [("zero_shot", "take another --pattern, or a"), ("lora", "take a")])
+def test_where_nothing_is_shown_fewer_shots_are_no_remedy(place: Path, strategy: str, remedy: str) -> None:
+    short = str(save_backbone(place / "shorter", "llama", positions=8))
+    config = make_config({"task": str(place / "task.yaml"), "model": short, "per_label": 2, "strategy": strategy})
+    with pytest.raises(InputError, match=f"reads 8 at most; {remedy} --model that reads more"):
+        prepare(config, Session())
+
+
+@pytest.mark.parametrize("values", [{}, {"pattern": "all"}, {"shots": 2}])
+def test_the_steps_that_are_recorded_are_those_that_are_made(place: Path, values: dict[str, object]) -> None:
+    _, tracker = go(place, "pattern+setfit", per_label=3, epochs=1, batch_size=8, **values)
+    assert tracker.parameters["steps"] == max(step for step, values in tracker.history if "train/loss" in values)
+
+
+def test_a_teacher_without_a_text_to_answer_is_told(place: Path) -> None:
+    values = {"task": str(place / "task.yaml"), "model": str(place / "llama"), "strategy": "context_distillation"}
+    for shots, told in ((8, True), (7, False)):
+        plan = prepare(make_config({**values, "per_label": 4, "teacher_shots": shots, "unlabelled": 0}), Session())
+        assert any("the student learns from the labels alone" in note for note in plan.notes) == told

@@ -72,7 +72,8 @@ def test_the_answers_are_learned_and_the_same_each_time(place: Path) -> None:
     [
         ("pbft+pet", {}, "what learns from it a new classifier; take vanilla[+]pet or lora[+]pet"),
         ("probe+pet", {}, "a new classifier"),
-        ("lora+pet", {"per_label": None, "rows": "all"}, "there is no text without a label"),
+        ("lora+pet", {"per_label": None, "rows": "all"}, "there is no text without a label.* lower --rows"),
+        ("lora+pet", {"unlabelled": 0}, "there is no text without a label; raise --unlabelled"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(place: Path, strategy: str, values: dict[str, object], sentence: str) -> None:

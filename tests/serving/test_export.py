@@ -112,6 +112,15 @@ def test_kind_8_a_run_on_an_adapter(
     assert (tmp_path / "m" / "base").exists() != large
 
 
+def test_the_card_of_several_patterns_claims_no_code(place: Path, tmp_path: Path) -> None:
+    """The code of one pattern would give other scores than the mean over all."""
+    go(place, Copying(to=tmp_path / "m"), "zero_shot", epochs=None, pattern="all")
+    export(tmp_path / "m", tmp_path / "plain", False)
+    card = (tmp_path / "plain" / "README.md").read_text()
+    assert "effft is needed to read it" in card
+    assert "```python" not in card.split("## Loading it")[1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "merge"), [("lora", True), ("lora+pbft", False), ("lora+pbft", True), ("bitfit", False)]

@@ -16,6 +16,8 @@ from backbones import CONFIGS, DECODERS, VOCABULARY, save_backbone
 from helpers import EXAMPLES, learner_on, small_task
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from effft.config import RunConfig
 from effft.data.examples import Example
@@ -253,3 +255,16 @@ def test_choices_of_an_encoder(folders: dict[str, Path]) -> None:
     learner = Learner(strategy, task, backbone, PromptEncoder(strategy, task, backbone, 64), torch.Generator())
     texts = [" ".join(rng.choices(VOCABULARY[5:], k=rng.randint(1, 5))) for _ in range(200)]
     check_choices(learner, texts)
+
+
+def test_words_are_read_as_they_follow_a_text_where_the_pattern_is_the_text_alone(tmp_path: Path) -> None:
+    """Of Llama 2's tokenizer a word has another token at the beginning of a text than after one."""
+    backbone = load(str(save_backbone(tmp_path, "llama")), need_lm_head=True)
+    pieces = [("<unk>", 0.0), ("▁", -5.0), *((piece, -3.0) for piece in ("No", "Yes", "▁No", "▁Yes", "a", "▁a"))]
+    core = Tokenizer(models.Unigram(pieces, 0))
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backbone.tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+    reader = PromptEncoder(compose("zero_shot"), small_task(patterns={"bare": "{text}"}), backbone, 32)
+    assert reader.label_tokens is not None
+    assert backbone.tokenizer.convert_ids_to_tokens([word[0] for word in reader.label_tokens.ids]) == ["▁No", "▁Yes"]
+    assert {*map(len, reader.label_tokens.ids)} == {1}

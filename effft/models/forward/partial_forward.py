@@ -10,6 +10,9 @@ from torch import Tensor
 from effft.models.backbone import Backbone
 from effft.models.forward.sequence_packing import PackedSequences
 
+PROBE = 4
+"""Tokens of each of two texts whose states tell whether a model can go on from the states of a block."""
+
 
 class _BlockReachedError(Exception):
     """Leaves the forward pass at the block that was asked for."""
@@ -46,13 +49,25 @@ def block_input(
     raise AssertionError("the body did not call its block")
 
 
-def can_start_at_block(backbone: Backbone) -> bool:
-    """Whether states are all that a block takes from the blocks below it, and from nowhere else.
+def can_start_at_block(backbone: Backbone, index: int) -> bool:
+    """Whether states are all that block `index` takes from the blocks below it, and from nowhere else.
 
-    The first block of T5 makes the relative positions of all; a decoder also reads its encoder.
+    The first block of T5 makes the relative positions of all; a decoder also reads its encoder. Of the others a pass
+    of a few tokens tells: XLM adds to a block what stands before it, and ALBERT runs one several times.
     """
     within = backbone.layout.blocks[0].modules()
-    return not backbone.decoder_start and not any(isinstance(part, torch.nn.Embedding) for part in within)
+    if backbone.decoder_start or any(isinstance(part, torch.nn.Embedding) for part in within):
+        return False
+    if backbone.device.type == "meta":
+        return True
+    ids = torch.arange(2 * PROBE, device=backbone.device).view(2, PROBE)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    with torch.no_grad():
+        whole, states = backbone.hidden(inputs), block_input(backbone, inputs, index)[0]
+        if states.shape[:2] != ids.shape:
+            return False
+        with start_at_block(backbone, states.clone(), index):
+            return torch.allclose(backbone.hidden(inputs), whole, rtol=0, atol=1e-5 * whole.abs().max().item())
 
 
 @contextmanager
