@@ -105,6 +105,14 @@ def save_backbone(
     return folder
 
 
+def save_small(folder: Path, kind: str, model: str, **options: object) -> Path:
+    """A random model of a class of transformers, with the tokenizer of an encoder."""
+    config = transformers.AutoConfig.for_model(kind, **{**COMMON, **IDS, "intermediate_size": 48, **options})
+    getattr(transformers, model)(config).save_pretrained(folder)
+    save_tokenizer(folder, "roberta")
+    return folder
+
+
 def save_adapter_of_peft(
     folder: Path, base: Path, cls: str = "AutoModelForCausalLM", task_type: str | None = "CAUSAL_LM"
 ) -> Path:

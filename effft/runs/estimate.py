@@ -12,10 +12,11 @@ from effft.data.examples import ExampleSet
 from effft.errors import InputError
 from effft.evaluation.metric_keys import CROSS_VALIDATED
 from effft.models.backbone import Backbone
+from effft.models.conversion import explained
 from effft.models.description import resolve_device
 from effft.models.forward.partial_forward import block_input
 from effft.models.forward.shared_prefix import can_share, common_prefix
-from effft.models.skeleton import skeleton
+from effft.models.skeleton import NO_ESTIMATE, skeleton
 from effft.profiling.matmul_rate import matmul_rate
 from effft.profiling.meta_memory import measure_meta
 from effft.runs.plan import Fold, Plan, prepare, prepare_validation
@@ -101,10 +102,11 @@ def estimate(config: RunConfig, session: Skeletons, fold: Fold | None = None) ->
     own, fits = ExampleSet("train", plan.draw.train, ""), 1 + (plan.folds.fits if plan.folds else 0)
     scored = plan.evaluated | ({CROSS_VALIDATED: own} if fits > 1 or not plan.evaluated else {})
     evaluated_tokens, (rows, longest) = _lengths(learner, scored)
-    with measure_meta(_weights(learner)) as live, torch.no_grad():
-        learner.scores(_blank(learner, [longest] * rows))
+    with explained(config.model, *NO_ESTIMATE):
+        with measure_meta(_weights(learner)) as live, torch.no_grad():
+            learner.scores(_blank(learner, [longest] * rows))
+        learning = _learning(learner, plan, held.gradients) if plan.strategy.trains else Work(0, 0, 0.0)
     scored_flops = live.flops / (rows * longest)
-    learning = _learning(learner, plan, held.gradients) if plan.strategy.trains else Work(0, 0, 0.0)
     teaching = _teaching(plan, backbone) * scored_flops if taught else 0.0
     moved, total = (sum(sizes) for sizes in zip(*learner.groups.values(), strict=True))
     trainings, members = fits * plan.trainings, config.ensemble or 1

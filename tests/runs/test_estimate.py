@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from backbones import CONFIGS, WORDS, save_backbone
+from backbones import CONFIGS, WORDS, save_backbone, save_small
 from click.testing import CliRunner
 from helpers import learner_on
 
@@ -120,6 +120,44 @@ def test_all_patterns_cost_what_each_does(place: Path, strategy: str, shots: dic
         for pattern in ("minimal", "question", "all")
     )
     assert both == pytest.approx(one + other, rel=0.1)
+
+
+V3 = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 32, "norm_rel_ebd": "layer_norm"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "options"),
+    [
+        ("deberta-v2", "DebertaV2ForMaskedLM", V3),
+        ("mpnet", "MPNetForMaskedLM", {}),
+        ("roformer", "RoFormerForMaskedLM", {}),
+        ("bloom", "BloomForCausalLM", {"n_layer": 3, "n_head": 4}),
+    ],
+)
+def test_models_that_look_at_the_values_of_a_mask(
+    place: Path, tmp_path: Path, kind: str, model: str, options: dict[str, object]
+) -> None:
+    folder = save_small(tmp_path / kind, kind, model, **options)
+    for spec in ("vanilla", "lora+pbft"):
+        said = estimated(place, spec, str(folder), epochs=1)
+        sizes = learner_on(folder, compose(spec)).groups.values()
+        assert (said.trainable, said.total) == (sum(moved for moved, _ in sizes), sum(total for _, total in sizes))
+        assert said.train_flops > said.evaluation_flops / 10 > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "options"),
+    [
+        ("longformer", "LongformerForMaskedLM", {"attention_window": 8}),
+        ("deberta", "DebertaForMaskedLM", {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+    ],
+)
+def test_a_type_whose_code_looks_at_values_has_no_estimate(
+    place: Path, tmp_path: Path, kind: str, model: str, options: dict[str, object]
+) -> None:
+    folder = save_small(tmp_path / kind, kind, model, **options)
+    with pytest.raises(InputError, match=r"no estimate can be made of its type .*`effft run` tells what it takes"):
+        estimated(place, "vanilla", str(folder), epochs=1)
 
 
 def test_no_weights_are_needed(place: Path, tmp_path: Path) -> None:
