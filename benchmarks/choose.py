@@ -57,8 +57,13 @@ def tested(config: RunConfig, session: Session, limit: int) -> float:
 
 
 def pool(task: str, rows: int, draw: int, options: argparse.Namespace, session: Session) -> dict[str, Any]:
-    """Everything about a draw: of every candidate its estimate, its units and its test score."""
+    """Everything about a draw: of every candidate its estimate, its units and its test score.
+
+    Raises:
+        InputError: a choice refuses these rows, as a label is too rare for folds.
+    """
     values = values_of(task, rows, draw, options)
+    plan_choice(values, [options.model], Limits(float("inf")), "", session)
     arms: dict[str, Any] = {}
     for one in candidates(values, [options.model], session):
         if one.name in options.without.split(","):
@@ -195,7 +200,11 @@ def main() -> None:
         for rows, most in zip(map(int, options.rows.split(",")), draws, strict=True):
             for task in options.tasks.split(","):
                 if draw < most and (task, rows, draw) not in known:
-                    lines.append(pool(task, rows, draw, options, session))
+                    try:
+                        lines.append(pool(task, rows, draw, options, session))
+                    except InputError as error:
+                        print(f"{task}, {rows} rows, draw {draw}: left out: {error}", flush=True)
+                        continue
                     with path.open("a") as file:
                         file.write(json.dumps(lines[-1]) + "\n")
                     print(f"{task}, {rows} rows, draw {draw}", flush=True)
