@@ -46,30 +46,42 @@ def main(
     job = size | {"work": "search", "model": str(Path(model).resolve()), "task": str(task), "threads": threads}
     job |= {"cuda": False, "out": str(Path(keep) / "out")} | drawn(str(task), "search", size)
     found: dict[str, Any] = {"same": {}, "own": {"ours": [], "bf16": []}, "machine": machine_name(threads)}
+    found |= {"mark": 0.0, "tested": (tested := dict[str, float]()), "rates": matmul_rates(threads)}
+    found |= {"size": job | {"folds": 4, "rows": 0}}
+
+    def write() -> str:
+        """What is measured so far."""
+        Path(out, "answer.json").write_text(json.dumps(found, indent=1) + "\n")
+        text = page(found, note, drawn_at_random, own)
+        Path(out, "answer.md").write_text(text)
+        return text
+
     for side in ("ours", "bf16", "fp32") if same else ():
         found["same"][side] = run_side(side, job | {"trials": job["trials"][:same]})
+        write()
         click.echo(f"{time.monotonic() - began:5.0f} s  {side}: {found['same'][side]['search']:.1f} s", err=True)
-    tested: dict[str, float] = {}
 
     def accuracy(rate: float, rank: int) -> float:
-        """Of this configuration on test, trained on all rows."""
+        """Of this configuration on test, trained on all rows; 0 where it diverges."""
         key = f"{rate:.6g} {rank}"
         if key not in tested:
-            tested[key] = run_side("ours", job | {"work": "lora", "rate": rate, "rank": rank})["accuracy"]
+            try:
+                tested[key] = run_side("ours", job | {"work": "lora", "rate": rate, "rank": rank})["accuracy"]
+            except click.ClickException as error:
+                if "DivergedError" not in error.message:
+                    raise
+                tested[key] = 0.0
         return tested[key]
 
-    mark = max((accuracy(*one) for one in wide(drawn_at_random)), default=0.0)
+    mark = found["mark"] = max((accuracy(*one) for one in wide(drawn_at_random)), default=0.0)
     click.echo(f"{time.monotonic() - began:5.0f} s  best of {drawn_at_random} random trials: {mark:.3f}", err=True)
     for seed in range(seeds):
         for side, known in found["own"].items():
             told = run_side(side, job | {"trials": own, "seed": seed})
             known.append({"seconds": reached(told["known"], mark, accuracy), "whole": told["search"], "seed": seed})
+            write()
             click.echo(f"{time.monotonic() - began:5.0f} s  {side}: {known[-1]}", err=True)
-    found |= {"mark": mark, "tested": tested, "rates": matmul_rates(threads), "size": job | {"folds": 4, "rows": 0}}
-    Path(out, "answer.json").write_text(json.dumps(found, indent=1) + "\n")
-    text = page(found, note, drawn_at_random, own)
-    Path(out, "answer.md").write_text(text)
-    click.echo(text)
+    click.echo(write())
 
 
 def wide(count: int) -> list[tuple[float, int]]:

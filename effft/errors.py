@@ -34,6 +34,10 @@ class RunError(EffftError):
     """Something failed while running (a loss that is not finite, a disk that is full). Exit code 1."""
 
 
+class DivergedError(RunError):
+    """A loss, a gradient or a score is no finite number; the same training diverges again."""
+
+
 class MemoryShortError(RunError):
     """Memory is short, and no smaller part of the work is left."""
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from effft.choice.answer import Judged, sentences, table
 from effft.choice.candidates import Candidate
-from effft.choice.decision import decide, fitting
+from effft.choice.decision import Decision, decide, fitting
 from effft.choice.ledger import Arm, Ledger
 from effft.choice.outlook import outlook
 from effft.choice.page import answer_page
 from effft.choice.plan import SAVING, ChoicePlan
 from effft.choice.tuning import tune
 from effft.config import TrackingTarget
-from effft.errors import RunError
+from effft.errors import DivergedError, RunError
 from effft.evaluation.metric_keys import CROSS_VALIDATED
 from effft.progress import ProgressCallback
 from effft.reports.blocks import Table
@@ -89,11 +89,9 @@ def run_choice(
             parent.params({**vars(plan.limits), "rows": plan.rows, "folds": plan.folds})
             task = session.task(plan.study.config)
             made = decide(ledger, plan, arms, dropped, partial(tune, ledger, storage, say), task, say)
-            best = made.best
-            found = list(sentences(made.judged, best, made.controls, plan.rows, metric, made.units))
-            found += outlook(ledger, plan, best.arm, made.judged, parent)
-            run_id, late = _train(ledger, plan, best.arm, target, parent)
-            found += late
+            more = outlook(ledger, plan, made.best.arm, made.judged, parent)
+            best, run_id, last = _train_best(ledger, plan, made, target, parent)
+            found = [*sentences(made.judged, best, made.controls, plan.rows, metric, made.units), *more, *last]
             if run_id:
                 told = register_once(stored, run_id, plan.study.name, target, best.mean, CROSS_VALIDATED)
                 found += [line[:1].upper() + line[1:] for line in told]
@@ -106,6 +104,22 @@ def run_choice(
             parent.note("\n\n".join(found))
             parent.flush()
     return Answer(best.arm.candidate, found, made.judged, overview, run_id)
+
+
+def _train_best(
+    ledger: Ledger, plan: ChoicePlan, made: Decision, target: TrackingTarget, parent: Tracker
+) -> tuple[Judged, str, list[str]]:
+    """Train the recommended one on all rows or, where that diverges, the next finalist; it, its run, and sentences."""
+    said, failure = list[str](), RunError()
+    for one in sorted(made.judged, key=lambda one: one is not made.best):
+        try:
+            run_id, late = _train(ledger, plan, one.arm, target, parent)
+        except DivergedError as error:
+            failure = error
+            said.append(f"{one.arm.candidate.label} is left out, as its training on all rows diverged: {error}")
+        else:
+            return one, run_id, [*said, *late]
+    raise failure
 
 
 def _train(

@@ -128,6 +128,7 @@ def _as_good(chosen: RunGroup, equal: Sequence[RunGroup], pairs: Sequence[Pair])
         if less:
             least = min(less, key=lambda group: group.median(key))
             number = size(least.median(key)) if key == MEMORY else f"{least.median(key):.3g} s"
+            word = word if key == MEMORY or least.trains else "is ready sooner"
             yield f"{least.variant} {word}: {number}."
 
 
@@ -136,7 +137,7 @@ def _cost(data: ReportData, chosen: RunGroup, groups: Sequence[RunGroup]) -> Ite
         chosen.median(key) for key in (SHARE, "resources/train_seconds", MEMORY, QUERY_TIME)
     )
     parts = [f"{100 * share:.3g} % of the parameters trained"] if share == share else []
-    parts += [f"{seconds:.3g} s of training"] if seconds == seconds else []
+    parts += [f"{seconds:.3g} s of {'training' if chosen.trains else 'preparation'}"] if seconds == seconds else []
     parts += [f"a peak of {size(memory)} of memory"] if memory == memory else []
     parts += [f"{query:.3g} ms for an answer"] if query == query else []
     if parts:

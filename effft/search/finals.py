@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FrozenTrial
 
 from effft.config import RunConfig
-from effft.errors import RunError
+from effft.errors import DivergedError, RunError
 from effft.evaluation.metric_keys import CROSS_VALIDATED
 from effft.progress import ProgressCallback
 from effft.search.budget import Clock
-from effft.search.jobs import Executor, TrainingJob, measure, measure_all
+from effft.search.jobs import Executor, TrainingJob, measure_all
 from effft.search.settings import HELD_OUT_SEED_OFFSET, StudyPlan
 from effft.search.spaces import decoded
 from effft.search.storage import StoredStudy
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from effft.runs.session import Session
 
 OpenRun = Callable[[str, str, Mapping[str, str]], Tracker]  # (experiment, name, tags) -> a tracker of a final run.
+DIVERGED = "diverged"  # Name among the results, with a trial's number: why its final run has no score.
 TOP = 3  # Trials that are measured again, beside the default: the best of noisy numbers is too good to be true.
 
 
@@ -39,6 +40,17 @@ class Final:
     def value(self, split: str, metric: str) -> float:
         """The metric on a split."""
         return self.metrics[f"{split}/{metric}"]
+
+
+def sound(stored: StoredStudy) -> list[FrozenTrial]:
+    """The complete trials, the best first, without those whose final run diverged."""
+    return [trial for trial in stored.complete if f"{DIVERGED}/{trial.number}" not in stored.results]
+
+
+def left_out(stored: StoredStudy) -> list[str]:
+    """A sentence for every trial whose final run diverged."""
+    known = {name.split("/")[1]: why for name, why in stored.results.items() if name.startswith(f"{DIVERGED}/")}
+    return [f"Trial {number} is left out, as it diverged when it was trained anew: {why}" for number, why in known.items()]
 
 
 def allowed(trials: Sequence[FrozenTrial], constraints: Sequence[tuple[str, float]]) -> list[FrozenTrial]:
@@ -61,9 +73,15 @@ def choose(
     left out that would not end in time.
 
     Raises:
-        RunError: no trial is complete, or none can be measured again.
+        RunError: no trial is complete, none can be measured again, or the final run of each has diverged.
     """
-    ranked = allowed(stored.complete, plan.settings.constraints)
+    trials = sound(stored)
+    if stored.complete and not trials:
+        raise RunError(
+            "every trial diverged when it was trained anew, and no other is left: go on with more --trials, or begin a "
+            "study of another name (--study NAME) with lower learning rates."
+        )
+    ranked = allowed(trials, plan.settings.constraints)
     candidates = ranked[:TOP] + [trial for trial in ranked[TOP:] if is_default(trial, plan)]
     if not candidates:
         raise RunError("no trial is complete, so there is nothing to choose from; ask for more --trials.")
@@ -112,8 +130,15 @@ def finals(
     Of the median trial only the validation is measured. A run is kept by what was trained, so that none is made twice:
     not after a kill, not where the default is the winner, and not where more trials leave the winner what it was.
     With a clock, seeds after the first are left out that would not end in time; every role has the same ones.
+
+    Returns:
+        The runs; none where that of the winner or of the median trial diverged, which is noted as that trial's.
     """
-    first, settings = plan.config, plan.settings
+    first, settings, trials = plan.config, plan.settings, sound(stored)
+    median = trials[len(trials) // 2]
+    of_role = {"winner": winner.number, "median": median.number}
+    if is_default(winner, plan):
+        del of_role["winner"]
     places = [
         (s + first.seed + HELD_OUT_SEED_OFFSET, d + first.data_seed)
         for d in range(settings.data_seeds)
@@ -124,7 +149,7 @@ def finals(
     def config_of(role: str, seed: int, data_seed: int) -> RunConfig:
         seeds = {"seed": seed, "data_seed": data_seed}
         if role == "median":  # by validation: what picking one at random would give
-            return plan.config_of(decoded(stored.complete[len(stored.complete) // 2].params), **seeds, log_model=False)
+            return plan.config_of(decoded(median.params), **seeds, log_model=False)
         if role == "default" or is_default(winner, plan):
             return RunConfig(**{**default, **seeds, "log_model": True})
         return plan.config_of(decoded(winner.params), **seeds, log_model=True)
@@ -144,7 +169,13 @@ def finals(
         for role in roles:
             progress(f"final {role}, seed {seed}·{data_seed}", len(runs), len(places) * len(roles))
             if names[role] not in stored.results:
-                _make(stored, names[role], role, configs[role], plan, session, open_run)
+                try:
+                    _make(stored, names[role], role, configs[role], plan, session, open_run)
+                except DivergedError as error:
+                    if role not in of_role:
+                        raise
+                    stored.keep(f"{DIVERGED}/{of_role[role]}", str(error))
+                    return []
                 _note(clock)
             kept = stored.results[names[role]]
             runs.append(Final(role, seed, data_seed, kept["metrics"], kept["run_id"]))
@@ -180,16 +211,13 @@ def _make(
 def _median(config: RunConfig, plan: StudyPlan, session: "Session") -> dict[str, float]:
     """What the median trial is judged by."""
     from effft.runs.experiment import execute
-    from effft.runs.plan import draws_validation, prepare
+    from effft.runs.plan import draws_validation, prepare, prepare_validation
     from effft.tracking.tracker import MemoryTracker
 
-    if not draws_validation(config, session.task(config)):
-        key = f"{CROSS_VALIDATED}/{plan.metric}"
-        return {key: execute(prepare(config, session), MemoryTracker()).metrics[key]}
-    measured = measure(TrainingJob(config), session)
-    if measured.failure:
-        raise RunError(f"final run of the median trial: {measured.failure}")
-    return {f"validation/{plan.metric}": measured.value}
+    draws = draws_validation(config, session.task(config))
+    key = f"{'validation' if draws else CROSS_VALIDATED}/{plan.metric}"
+    run = prepare_validation(config, session) if draws else prepare(config, session)
+    return {key: execute(run, MemoryTracker()).metrics[key]}
 
 
 def judged_on(runs: Sequence[Final], metric: str) -> str:

@@ -13,7 +13,7 @@ from effft.runs.runner import Runner
 from effft.runs.session import Session
 from effft.search.budget import Clock, Prices, affordable
 from effft.search.driver import Driver
-from effft.search.finals import TOP, Final, choose, finals, is_default, judged_on
+from effft.search.finals import TOP, Final, choose, finals, is_default, judged_on, left_out
 from effft.search.jobs import Executor, measure
 from effft.search.mlflow_log import Logbook
 from effft.search.plots import importances, page
@@ -74,16 +74,18 @@ def run_study(
             if clock and prices:
                 clock.expect(prices, plan.settings, executor.workers)
             Driver(stored, plan, executor, logbook, progress, clock).run()
-            winner, fresh = choose(stored, plan, executor, progress, clock)
-            executor.close()  # the finals are made here, and need the room
 
             def open_run(experiment: str, name: str, tags: Mapping[str, str]) -> Tracker:
                 return open_tracker(target, experiment, name, {**tags, "mlflow.parentRunId": parent.run_id})
 
-            runs = finals(stored, plan, winner, session, open_run, progress, clock)
+            runs: list[Final] = []
+            while not runs:  # a winner or a median trial that diverges when it is trained anew is none
+                winner, fresh = choose(stored, plan, executor, progress, clock)
+                executor.close()  # the finals are made here, and need the room
+                runs = finals(stored, plan, winner, session, open_run, progress, clock)
             default = next((trial.number for trial in stored.complete if is_default(trial, plan)), None)
             judged = verdict(runs, plan.metric, winner, fresh, default, plan.settings.constraints)
-            sentences = [*judged.sentences, *_register(stored, plan, runs, judged, target)]
+            sentences = [*judged.sentences, *left_out(stored), *_register(stored, plan, runs, judged, target)]
             if roles := {final.run_id: final.role for final in reversed(runs) if final.run_id}:
                 from effft.tracking.study_runs import settle_finals
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from effft.data.examples import Example
 from effft.distributed.process_group import process_group
-from effft.errors import RunError
+from effft.errors import DivergedError
 from effft.models.forward.batching import by_budget
 from effft.models.forward.shared_prefix import SharedPrefix, common_prefix, share_starts
 from effft.models.out_of_memory import run_in_parts
@@ -54,7 +54,7 @@ def predict(
         encoder: what made the prompts, where it is not the learner's own.
 
     Raises:
-        RunError: a score is not finite.
+        DivergedError: a score is not finite.
     """
     options = (budget, progress, stage, frozen_features, encoder or learner.encoder)
     return torch.stack([_predict(member, items, *options) for member in each_member(learner)]).mean(dim=0)
@@ -164,11 +164,11 @@ def check_finite(scores: Tensor, model: str) -> None:
     """Refuse to make answers of scores that are no numbers.
 
     Raises:
-        RunError: a score is NaN or infinite.
+        DivergedError: a score is NaN or infinite.
     """
     bad = int((~torch.isfinite(scores).flatten(1).all(dim=1)).sum())
     if bad:
-        raise RunError(
+        raise DivergedError(
             f"the scores of {bad} of {len(scores)} prompts are not finite (NaN or infinite), so they are no answers; "
             f"the weights of {model!r} or what was trained on them hold such values, or the precision cannot hold the "
             "activations: train with --precision fp32 or a lower --learning-rate, or take another --model."

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from effft.config import RunConfig
-from effft.errors import RunError
+from effft.errors import DivergedError
 from effft.strategies.batch import Item
 from effft.strategies.learner import Learner
 from effft.strategies.strategy import Strategy
@@ -52,7 +52,8 @@ def train(
     """Yield after every update; stop by not asking for the next. `order` shuffles each epoch.
 
     Raises:
-        RunError: the loss or the gradient is not finite (with step and learning rate), or memory is short.
+        DivergedError: the loss or the gradient is not finite (with step and learning rate).
+        RunError: memory is short.
     """
     optimizer = Optimizer(learner, config.weight_decay)
     total = steps_in(config, learner.strategy, len(items))
@@ -82,7 +83,7 @@ def batches(size: int, batch_size: int, order: random.Random) -> Iterator[tuple[
 
 
 def _must_be_finite(what: str, value: float, step: int, rate: float) -> None:
-    """A loss or norm that is not finite is a RunError, with step and learning rate."""
+    """A loss or norm that is not finite is a DivergedError, with step and learning rate."""
     if not math.isfinite(value):
         remedy = "lower --learning-rate" if step > 1 else "nothing was updated yet, so try --precision fp32"
-        raise RunError(f"the {what} is {value} at step {step} (learning rate {rate:.3g}); {remedy}.")
+        raise DivergedError(f"the {what} is {value} at step {step} (learning rate {rate:.3g}); {remedy}.")

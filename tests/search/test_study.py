@@ -246,10 +246,24 @@ def test_five_failures_in_a_row_stop_the_study(
 ) -> None:
     diverges = "--strategy vanilla --steps 9 --learning-rate 9 --weight-decay 1e6 --warmup 0 --schedule constant"
     assert search("--trials", "3", *diverges.split()) == 1
-    assert "5 trials failed one after another; the last said: RunError: the loss is nan" in capsys.readouterr().err
+    assert "5 trials failed one after another; the last said: DivergedError: the loss is nan" in capsys.readouterr().err
     runs = runs_in(tracking_uri, "effft/agreement")
     assert sorted(r.info.status for r in runs) == ["FAILED"] * 6
     assert sum("the loss is nan at step" in r.data.tags.get("trial.failure", "") for r in runs) == 5
+
+
+@pytest.mark.slow
+def test_a_trial_that_diverges_when_trained_anew_ends_no_search(
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Every step multiplies the weights by 1000: those of a fold's two steps can be evaluated, all rows take more.
+    words = "--strategy vanilla --steps 0 --epochs 1 --batch-size 2 --learning-rate 1 --warmup 0 --schedule constant"
+    assert search("--trials", "4", "--weight-decay", "900..1000", "--no-tracking", *words.split()) == 0
+    said = capsys.readouterr().out
+    assert "is left out, as it diverged when it was trained anew: the " in said
+    assert "Keep the default" in said
+    assert search("--trials", "4", "--weight-decay", "900..1000", "--no-tracking", *words.split()) == 0
+    assert capsys.readouterr().out == said, "what is known to diverge is not trained again"
 
 
 @pytest.mark.slow
