@@ -49,8 +49,8 @@ def sound(stored: StoredStudy) -> list[FrozenTrial]:
 
 def left_out(stored: StoredStudy) -> list[str]:
     """A sentence for every trial whose final run diverged."""
-    known = {name.split("/")[1]: why for name, why in stored.results.items() if name.startswith(f"{DIVERGED}/")}
-    return [f"Trial {number} is left out, as it diverged when it was trained anew: {why}" for number, why in known.items()]
+    whys = [(trial.number, stored.results.get(f"{DIVERGED}/{trial.number}")) for trial in stored.trials]
+    return [f"Trial {number} is left out, as it diverged when trained anew: {why}" for number, why in whys if why]
 
 
 def allowed(trials: Sequence[FrozenTrial], constraints: Sequence[tuple[str, float]]) -> list[FrozenTrial]:
