@@ -78,8 +78,8 @@ def choose(
     trials = sound(stored)
     if stored.complete and not trials:
         raise RunError(
-            "every trial diverged when it was trained anew, and no other is left: go on with more --trials, or begin a "
-            "study of another name (--study NAME) with lower learning rates."
+            "no trial is left that does not diverge when trained anew: go on with more --trials, or begin a study of "
+            f"another name (--study NAME) with lower learning rates. {left_out(stored)[-1]}"
         )
     ranked = allowed(trials, plan.settings.constraints)
     candidates = ranked[:TOP] + [trial for trial in ranked[TOP:] if is_default(trial, plan)]
@@ -174,6 +174,8 @@ def finals(
                 except DivergedError as error:
                     if role not in of_role:
                         raise
+                    if names["default"] not in stored.results:  # which diverges too where the model or the data do it
+                        _make(stored, names["default"], "default", configs["default"], plan, session, open_run)
                     stored.keep(f"{DIVERGED}/{of_role[role]}", str(error))
                     return []
                 _note(clock)
