@@ -91,7 +91,8 @@ def run_choice(
             made = decide(ledger, plan, arms, dropped, partial(tune, ledger, storage, say), task, say)
             more = outlook(ledger, plan, made.best.arm, made.judged, parent)
             best, run_id, last = _train_best(ledger, plan, made, target, parent)
-            found = [*sentences(made.judged, best, made.controls, plan.rows, metric, made.units), *more, *last]
+            use, *why = sentences(made.judged, best, made.controls, plan.rows, metric, made.units)
+            found = [use, *last, *why, *more]
             if run_id:
                 told = register_once(stored, run_id, plan.study.name, target, best.mean, CROSS_VALIDATED)
                 found += [line[:1].upper() + line[1:] for line in told]

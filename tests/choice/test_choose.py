@@ -26,6 +26,7 @@ from mlflow import MlflowClient
 
 from effft.choice.answer import Judged, chosen, judge
 from effft.choice.candidates import Candidate, Limits, candidates, limits_of
+from effft.choice.choice import run_choice
 from effft.choice.decision import decide, fitting
 from effft.choice.ledger import Arm, Ledger
 from effft.choice.outlook import halved
@@ -33,7 +34,7 @@ from effft.choice.plan import ChoicePlan, plan_choice
 from effft.choice.posterior import Pooled, Unit, posterior
 from effft.choice.race import FINALISTS, race
 from effft.cli.exit_codes import run_command_line
-from effft.config import RunConfig
+from effft.config import RunConfig, TrackingTarget
 from effft.data.examples import Example
 from effft.errors import InputError
 from effft.evaluation.cross_validation import evaluate_out_of_fold
@@ -217,6 +218,26 @@ def test_what_was_tuned_keeps_the_limits_too(limits: Limits, tuned: bool, task: 
     )
     assert made.best.arm.candidate.tuned == tuned
     assert any("2,000 MB" in arm.failure for arm in made.arms) != tuned
+
+
+@pytest.mark.slow
+def test_what_diverges_on_all_rows_makes_way_for_the_next(backbone: str, tmp_path: Path) -> None:
+    """Weights grow 17-fold with every step: those of a fold's seven steps can be evaluated, all rows take ten."""
+    for name, counts in (("train", {"yes": 21, "no": 7}), ("test", {"yes": 4, "no": 4})):
+        write_rows(tmp_path / f"{name}.csv", counts)
+    given = {"data": str(tmp_path / "train.csv"), "test": str(tmp_path / "test.csv"), "label_words": "are,no"}
+    given |= {"rows": "all", "epochs": "1", "precision": "fp32"}
+    session, grown = Session(), {"learning_rate": 1.0, "weight_decay": 18.0, "warmup": 0.0, "schedule": "constant"}
+    plan = plan_choice(given, [backbone], limits_of("10"), "", session)
+    known = {one.name: one for one in plan.candidates}
+    config = known["vanilla"].config.model_copy(update={**grown, "batch_size": 3, "head_start": "none"})
+    plan = replace(plan, candidates=(known["zero_shot"], replace(known["vanilla"], config=config)))
+    storage, nowhere = f"sqlite:///{tmp_path}/o.db", TrackingTarget(disabled=True)
+    answer = run_choice(plan, storage, nowhere, session, time.monotonic(), silent, print)
+    assert [one.arm.candidate.name for one in answer.judged] == ["vanilla", "zero_shot"]
+    assert answer.candidate.name == "zero_shot"
+    assert answer.sentences[0].startswith("Use zero_shot")
+    assert answer.sentences[1].startswith("vanilla is left out, as its training on all rows diverged: the loss is nan")
 
 
 def test_half_of_the_rows_is_drawn_as_all_of_them(backbone: str, tmp_path: Path) -> None:
