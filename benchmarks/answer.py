@@ -48,10 +48,11 @@ def main(
     job |= {"cuda": False, "out": str(Path(keep) / "out")} | drawn(str(task), "search", size)
     found: dict[str, Any] = {"same": {}, "own": {"ours": [], "bf16": []}, "machine": machine_name(threads)}
     found |= {"mark": 0.0, "tested": {}, "rates": matmul_rates(threads)}
-    found |= {"size": job | {"folds": 4, "rows": 0, "trials": own}}
+    named = {"model": "/".join(Path(model).resolve().parts[-2:])}  # no path of this machine
+    found |= {"size": size | named | {"trials": own, "threads": threads}}
     before = json.loads(kept.read_text()) if (kept := Path(out, "answer.json")).exists() else {}
     if before.get("size") == json.loads(json.dumps(found["size"])):
-        found |= {key: before[key] for key in ("same", "own", "tested")}
+        found |= {key: before[key] for key in ("same", "own", "tested", "rates")}
 
     def write() -> str:
         """What is measured so far."""
@@ -124,7 +125,7 @@ def write_rows(folder: Path, data_dir: str) -> Path:
 def page(found: dict[str, Any], note: str, drawn_at_random: int, own: int) -> str:
     """The tables in Markdown."""
     size = found["size"]
-    lines = ["# Time to the answer of a search", "", f"LoRA, {Path(size['model']).name}, SST-2, 16 per label, 4 folds,"]
+    lines = ["# Time to the answer of a search", "", f"LoRA, {size['model']}, SST-2, 16 per label, 4 folds,"]
     lines += [f"{size['epochs']} epochs. {found['machine']}. {found['rates']} {note}"]
     if found["same"]:
         seconds, same = ({s: told[k] for s, told in found["same"].items()} for k in ("search", "losses"))
