@@ -83,6 +83,7 @@ def run_study(
                 winner, fresh = choose(stored, plan, executor, progress, clock)
                 executor.close()  # the finals are made here, and need the room
                 runs = finals(stored, plan, winner, session, open_run, progress, clock)
+                executor = Runner(measure, 1, session)  # if the next winner must be measured: here, as that is closed
             default = next((trial.number for trial in stored.complete if is_default(trial, plan)), None)
             judged = verdict(runs, plan.metric, winner, fresh, default, plan.settings.constraints)
             sentences = [*judged.sentences, *left_out(stored), *_register(stored, plan, runs, judged, target)]

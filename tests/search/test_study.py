@@ -258,11 +258,11 @@ def test_a_trial_that_diverges_when_trained_anew_ends_no_search(
 ) -> None:
     # Every step multiplies the weights by 1000: those of a fold's two steps can be evaluated, all rows take more.
     words = "--strategy vanilla --steps 0 --epochs 1 --batch-size 2 --learning-rate 1 --warmup 0 --schedule constant"
-    assert search("--trials", "4", "--weight-decay", "0.01:1000", "--no-tracking", *words.split()) == 0
+    assert search("--trials", "6", "--weight-decay", "0.01:1000", "--no-tracking", *words.split()) == 0
     said = capsys.readouterr().out
     assert "is left out, as it diverged when trained anew: the " in said
     assert "Keep the default" in said
-    assert search("--trials", "4", "--weight-decay", "0.01:1000", "--no-tracking", *words.split()) == 0
+    assert search("--trials", "6", "--weight-decay", "0.01:1000", "--no-tracking", *words.split()) == 0
     assert capsys.readouterr().out == said, "what is known to diverge is not trained again"
 
 
