@@ -3,8 +3,7 @@
 Two tables, of LoRA on SST-2's sentences, 16 per label, 4 folds, 10 epochs, learning rate and rank searched: (a) the
 same trials on the same folds; (b) each side's own search (Optuna's TPE and median pruner; effft's sampler and pruner),
 as seconds until the best trial so far, trained on all rows, is close to the test accuracy of the best of some random
-trials. A configuration's test accuracy is effft's for both sides, and is not counted in the seconds. What a file
-answer.json in `--out` holds of the same sizes is not measured again.
+trials. A configuration's test accuracy is effft's for both sides, and is not counted in the seconds.
 """
 
 import csv
@@ -35,10 +34,11 @@ CLOSE = (0.01, 0.03, 0.05)
 @click.option("--threads", default=os.cpu_count() or 1)
 @click.option("--note", default="", help="a sentence about the machine's load")
 @click.option("--out", default=str(HERE), help="folder of answer.md and answer.json")
+@click.option("--resume", is_flag=True, help="go on with answer.json in --out, of the same machine and sizes")
 @click.option("--keep", default=KEEP, help="where the data are made")
 def main(
     model: str, data_dir: str, same: int, own: int, drawn_at_random: int, seeds: int, epochs: int, threads: int,
-    note: str, out: str, keep: str,
+    note: str, out: str, resume: bool, keep: str,
 ) -> None:  # fmt: skip
     """Run both, and write the tables."""
     Path(out).mkdir(parents=True, exist_ok=True)
@@ -49,9 +49,12 @@ def main(
     found: dict[str, Any] = {"same": {}, "own": {"ours": [], "bf16": []}, "machine": machine_name(threads)}
     found |= {"mark": 0.0, "tested": {}, "rates": matmul_rates(threads)}
     named = {"model": "/".join(Path(model).resolve().parts[-2:])}  # no path of this machine
-    found |= {"size": size | named | {"trials": own, "threads": threads}}
-    before = json.loads(kept.read_text()) if (kept := Path(out, "answer.json")).exists() else {}
-    if before.get("size") == json.loads(json.dumps(found["size"])):
+    found |= {"size": size | named | {"own": own}}
+    kept = Path(out, "answer.json")
+    if resume:
+        before = json.loads(kept.read_text()) if kept.exists() else {}
+        if any(before.get(key) != found[key] for key in ("machine", "size")):
+            raise click.UsageError(f"{kept} is absent, or of another machine or other sizes; leave out --resume.")
         found |= {key: before[key] for key in ("same", "own", "tested", "rates")}
 
     def write() -> str:

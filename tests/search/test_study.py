@@ -254,7 +254,7 @@ def test_five_failures_in_a_row_stop_the_study(
 
 @pytest.mark.slow
 def test_a_trial_that_diverges_when_trained_anew_ends_no_search(
-    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    search: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Every step multiplies the weights by 1000: those of a fold's two steps can be evaluated, all rows take more.
     words = "--strategy vanilla --steps 0 --epochs 1 --batch-size 2 --learning-rate 1 --warmup 0 --schedule constant"
