@@ -22,7 +22,7 @@ from scipy.stats import beta
 from effft.choice.answer import judge
 from effft.choice.candidates import Candidate, Limits, candidates, needs
 from effft.choice.decision import decide, fitting
-from effft.choice.ledger import Arm
+from effft.choice.ledger import LATE, Arm
 from effft.choice.plan import plan_choice
 from effft.choice.posterior import Unit
 from effft.config import RunConfig
@@ -100,7 +100,7 @@ class Measured:
         found = next(one for one in self.arms[arm.candidate.name]["units"] if tuple(one["unit"]) == unit)
         took, known = SLOW * found["seconds"], {"resources": found["resources"], "answers": found.get("answers", {})}
         if self.spent + took > limit:
-            arm.add(unit, None, {"seconds": limit - self.spent, **known}, "it did not end within the minutes")
+            arm.add(unit, None, {"seconds": limit - self.spent, **known}, LATE)
         else:
             arm.add(unit, found["value"], {"seconds": took, **known})
         self.spent = min(limit, self.spent + took)

@@ -53,21 +53,23 @@ class Judged:
 
 
 def judge(arms: Sequence[Arm], units: Sequence[Unit], folds: int, task: Task, metric: str) -> list[Judged]:
-    """The finalists, the highest score first, of equal ones the cheaper. A draw that several win is shared."""
+    """The finalists, the highest smoothed score first, of equal ones the cheaper. A draw that several win is shared."""
     order = sorted(arms, key=lambda arm: arm.cost)
-    pooled = [Pooled({unit: arm.answers[unit] for unit in units}, task, metric) for arm in order]
-    scores = np.array([one.score for one in pooled])
-    (low, high), draws = bounds_of(posterior(pooled)), mixed(posterior(pooled, folds))
-    wins, near = draws >= draws.max(axis=0) - 1e-9, draws >= draws[scores.argmax()] - 1e-9
+    answers = [{unit: arm.answers[unit] for unit in units} for arm in order]
+    pooled, smooth = ([Pooled(own, task, metric, how) for own in answers] for how in (False, True))
+    ranks = np.array([one.score for one in smooth])
+    (low, high), draws = bounds_of(posterior(pooled)), mixed(posterior(smooth, folds))
+    wins, near = draws >= draws.max(axis=0) - 1e-9, draws >= draws[ranks.argmax()] - 1e-9
     columns = zip(
-        order, scores, low, high, (wins / wins.sum(axis=0)).mean(axis=1),
+        order, [one.score for one in pooled], low, high, (wins / wins.sum(axis=0)).mean(axis=1),
         (draws.max(axis=0) - draws).mean(axis=1), near.mean(axis=1), strict=True,
     )  # fmt: skip
-    return sorted((Judged(arm, *map(float, numbers)) for arm, *numbers in columns), key=lambda one: -one.mean)
+    judged = [Judged(arm, *map(float, numbers)) for arm, *numbers in columns]
+    return [judged[place] for place in np.argsort(-ranks, kind="stable")]
 
 
 def chosen(judged: Sequence[Judged], rows: int, floor: float) -> Judged:
-    """The one with the highest score; with few rows the cheapest that costs little more and is not below the floor.
+    """The first one; with few rows the cheapest that costs little more and is not below the floor.
 
     floor: mean of always answering the most frequent label.
     """
@@ -96,6 +98,12 @@ def sentences(
         f"Use {best.arm.candidate.label}: {metric} {best.score} on {units} folds; it is the best with probability "
         f"{best.best:.2f}, and the expected loss against the best is {best.regret:.3f}."
     )
+    top = max(judged, key=lambda one: one.mean)
+    if rows >= FEW_ROWS and top.mean > best.mean:
+        yield (
+            f"{top.arm.candidate.label} has a higher {metric} ({top.mean:.3f}), and {best.arm.candidate.label} answers "
+            f"more surely: finalists are ranked by the smoothed {metric}, in which a narrow answer counts in part."
+        )
     near = [one for one in judged if one.within_noise]
     cheap = min(near, key=lambda one: one.arm.cost)
     if len(near) > 1:
@@ -123,8 +131,9 @@ def sentences(
 def table(arms: Sequence[Arm], judged: Sequence[Judged], dropped: Mapping[str, str], metric: str) -> Table:
     """Every candidate: score, P(best), what it costs, and whether it is on the Pareto front of score and costs."""
     finalists = {one.arm.candidate.label: one for one in judged}
+    places = {name: place for place, name in enumerate(finalists)}
     shown = sorted(
-        (arm for arm in arms if arm.scores), key=lambda arm: (arm.candidate.label not in finalists, -arm.mean)
+        (arm for arm in arms if arm.scores), key=lambda arm: (places.get(arm.candidate.label, len(places)), -arm.mean)
     )
     points = [_point(arm, finalists) for arm in shown if not arm.candidate.control]
     rows = []

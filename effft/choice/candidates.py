@@ -133,7 +133,7 @@ def excess(found: Mapping[str, Any], limits: Limits, trainings: int, kept: float
     Args:
         found: as of `needs`, or as measured.
         limits: what there is.
-        trainings: how many of them a candidate needs at least, in half of the time.
+        trainings: how many of them a candidate needs: on every fold, and the final one.
         kept: bytes that the process holds beside a training.
     """
     if "refused" in found:
@@ -143,6 +143,6 @@ def excess(found: Mapping[str, Any], limits: Limits, trainings: int, kept: float
         return f"it would take {memory / 1e6:,.0f} MB, more than {limits.memory / 1e6:,.3g} MB"
     if found["latency"] > limits.latency:
         return f"a query would take {found['latency']:.3g} ms, more than {limits.latency:g} ms"
-    if seconds >= limits.seconds / 2:
-        return f"its {trainings} trainings would take {seconds / 60:.1f} minutes, half of the time or more"
+    if seconds >= limits.seconds:
+        return f"its {trainings} trainings would take {seconds / 60:.1f} minutes, all of the time or more"
     return ""

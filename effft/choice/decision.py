@@ -13,7 +13,7 @@ from effft.choice.answer import FEW_ROWS, Judged, chosen, judge
 from effft.choice.candidates import excess, needs
 from effft.choice.ledger import Arm, Measurements
 from effft.choice.plan import ChoicePlan
-from effft.choice.posterior import Unit
+from effft.choice.posterior import Unit, smoothed_metric
 from effft.choice.race import FINALISTS, race
 from effft.errors import InputError, RunError
 from effft.models.description import resolve_device
@@ -111,14 +111,16 @@ def decide(
     """
     start, end, kept = ledger.spent, plan.limits.seconds, ledger.once(HELD, float)
     race_end, tune_end, cut = (start + share * (end - start) for share in (RACE, TUNE, CUT))
+    value = partial(smoothed_metric, task, plan.study.metric)
     measured = _first_fold(ledger, plan, arms, (race_end, tune_end), dropped, say)
     tunes = plan.rows >= FEW_ROWS and ledger.spent + (plan.folds - 1) * sum(arm.cost for arm in measured) <= race_end
     if not tunes:
-        race_end = start + LONG_RACE * (end - start)
-    left = race(ledger, measured, plan.race_units, race_end, cut, say)
+        last = max(plan.final_seconds(arm.cost, arm.latency, False) for arm in measured)
+        race_end = min(start + LONG_RACE * (end - start), end - last)
+    left = race(ledger, measured, plan.race_units, race_end, cut, value, say)
     if not left:
         raise RunError("no strategy is left after the race; see its failures in the log.")
-    done, tuned = list(left[0].scores), list[Arm]()
+    done, tuned = _common(left, plan.race_units), list[Arm]()
     if tunes and len(done) >= plan.folds and ledger.spent < (1 - LEFT_TO_TUNE) * end:
         for place, arm in enumerate(left[:TUNED]):
             tuned += tune(arm, ledger.spent + (tune_end - ledger.spent) / (min(TUNED, len(left)) - place))
@@ -128,22 +130,25 @@ def decide(
     finalists = list(dict.fromkeys([*left[:FINALISTS], min(safe, key=lambda arm: arm.cost), *tuned]))
     for unit in done:  # the cheapest may have left the race early
         _measure_all(ledger, [arm for arm in finalists if not arm.candidate.tuned], unit, cut)
+    # Where nothing is selected by tuning, every row is validated once before one is validated again.
+    missing = [] if tuned else [unit for unit in plan.race_units if unit not in done]
     fresh: list[Unit] = []
-    for unit in plan.fresh_units:
+    for unit in [*missing, *plan.fresh_units]:
         finalists = [arm for arm in finalists if not arm.failure]
         known = len(done) + len(fresh) >= plan.folds  # the estimate of the final run comes after every fold of these
         last = max((plan.final_seconds(arm.cost, arm.latency, known) for arm in finalists), default=0.0)
         if ledger.spent + 1.1 * sum(arm.cost for arm in finalists) + last > end:
             break
         _measure_all(ledger, [*controls, *finalists], unit, cut)
-        fresh.append(unit)
+        fresh += _common([arm for arm in finalists if not arm.failure], [unit])
         for arm in finalists:  # what was tuned may take more than what it was tuned from
             if arm.candidate.tuned and not arm.failure:
                 arm.failure = _excess(arm, plan, 0, kept)
     finalists = [arm for arm in finalists if not arm.failure and (len(fresh) >= plan.folds or not arm.candidate.tuned)]
+    used = fresh if any(arm.candidate.tuned for arm in finalists) else [*done, *fresh]
+    finalists = [arm for arm in finalists if len(_common([arm], used)) == len(used)]  # the minutes may have cut one off
     if not finalists:
         raise RunError("every finalist failed on fresh seeds; see the failures in the log.")
-    used = fresh if any(arm.candidate.tuned for arm in finalists) else [*done, *fresh]
     judged = judge(finalists, used, plan.folds, task, plan.study.metric)
     return Decision([*measured, *tuned], judged, chosen(judged, plan.rows, floor), len(used))
 
@@ -160,6 +165,11 @@ def _excess(arm: Arm, plan: ChoicePlan, trainings: int, kept: float) -> str:
     """As `excess`, of what was measured."""
     known = {"seconds": arm.cost, "memory": 1e6 * arm.resource("peak_memory_mb"), "latency": arm.latency}
     return excess(known, plan.limits, trainings, 0.0 if arm.candidate.control else kept)
+
+
+def _common(arms: Sequence[Arm], units: Sequence[Unit]) -> list[Unit]:
+    """The units that all arms have been measured on."""
+    return [unit for unit in units if all(unit in arm.scores for arm in arms)]
 
 
 def _measure_all(ledger: Measurements, arms: Sequence[Arm], unit: Unit, cut: float) -> None:
@@ -189,7 +199,7 @@ def _first_fold(
         if not reason and ledger.spent + arm.guess > ends[0]:
             reason = "no time was left to measure it"
         if not reason:
-            ledger.measure(arm, plan.race_units[0], min(ends[1], ledger.spent + plan.limits.seconds / 2 / trainings))
+            ledger.measure(arm, plan.race_units[0], min(ends[1], ledger.spent + plan.limits.seconds / trainings))
             if estimated >= SHORT and arm.candidate.config.model in loaded:
                 tried.append(arm.seconds[0] / estimated)
             loaded.add("" if arm.candidate.control else arm.candidate.config.model)  # the first time takes longer

@@ -41,7 +41,12 @@ class Arm:
     failure: str = ""
 
     def add(self, unit: Unit, score: float | None, measured: Mapping[str, Any], failure: str = "") -> None:
-        """Take in what was measured on a unit. score: None where it failed."""
+        """Take in what was measured on a unit. score: None where it failed.
+
+        What the minutes cut off takes out only an arm of which nothing is known yet.
+        """
+        if failure == LATE and self.scores:
+            return
         self.failure = failure
         self.seconds.append(measured["seconds"])
         self.resources.append(measured["resources"])
@@ -76,7 +81,7 @@ class Measurements(Protocol):
     progress: ProgressCallback
 
     def measure(self, arm: Arm, unit: Unit, limit: float, /) -> None:
-        """Measure an arm on a unit; a failure takes it out of the race, and so does passing the limit."""
+        """Measure an arm on a unit; a failure takes it out of the race, as passing the limit does on its first unit."""
 
     def once(self, name: str, make: Callable[[], Any], /) -> Any:
         """What `make` gave under this name."""

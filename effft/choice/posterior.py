@@ -6,27 +6,39 @@ from typing import Any
 import numpy as np
 
 from effft.evaluation.cross_validation import ROW_WEIGHT
-from effft.evaluation.metrics import WORST_SLICE
+from effft.evaluation.metrics import WORST_SLICE, Labels
 from effft.evaluation.outcomes import Outcomes, outcomes_of
 from effft.evaluation.statistics import RESAMPLES, Array
 from effft.tasks.task import Task
 
 Unit = tuple[int, int]  # Seed and fold of one training; the seed cuts the folds.
-Answers = Mapping[str, Sequence[Any]]  # The columns row, label, answer (slices) of what a unit was validated on.
+Answers = Mapping[str, Sequence[Any]]  # The columns of what a unit was validated on, as of a `JobResult`.
 
 CHUNK = 100  # Draws that are in memory at a time.
 LEAST = 0.1  # Of all Dirichlet weights together: of few folds no weights give a mean so much variance.
 
 
 class Pooled:
-    """The answers of an arm on all its units together, one metric over all rows: each row counts once."""
+    """The answers of an arm on all its units together, one metric over all rows: each row counts once.
 
-    def __init__(self, measured: Mapping[Unit, Answers], task: Task, metric: str) -> None:
-        columns = {
-            name: [value for own in measured.values() for value in own[name]] for name in ("row", "label", "answer")
-        }
-        labels, answers = (np.array([task.read(str(v)) for v in columns[name]]) for name in ("label", "answer"))
-        self.rows, self.metric = np.array(columns["row"]), metric
+    Args:
+        measured: on each unit.
+        task: of the rows.
+        metric: one of the task.
+        smooth: a row counts in its share as right, else as answered with its rival, where these are known.
+    """
+
+    def __init__(self, measured: Mapping[Unit, Answers], task: Task, metric: str, smooth: bool = False) -> None:
+        smooth = smooth and all("share" in own for own in measured.values())
+
+        def column(name: str) -> list[Any]:
+            return [value for own in measured.values() for value in own[name]]
+
+        def read(name: str) -> Labels:
+            return np.array([task.read(str(value)) for value in column(name)])
+
+        labels, answers = read("label"), read("answer")
+        self.rows, self.metric = np.array(column("row")), metric
         self.units = np.repeat(np.arange(len(measured)), [len(own["row"]) for own in measured.values()])
         _, place, times = np.unique(self.rows, return_inverse=True, return_counts=True)
         self.shares = 1 / times[place]
@@ -35,8 +47,13 @@ class Pooled:
             slices = [own for each in measured.values() for own in each.get("slices", [[one] for one in each["label"]])]
             names = sorted({name for own in slices for name in own})
             self.slices = np.array([[name in own for name in names] for own in slices], dtype=float)
-            self.right = (labels == answers).astype(float)[:, None]
-        self.cells = np.eye(len(self.found.weights))[self.found.places]
+            self.right = (np.array(column("share")) if smooth else (labels == answers).astype(float))[:, None]
+        cell = np.eye(len(self.found.weights))
+        self.cells = cell[self.found.places]
+        if smooth:
+            own, rival = (cell[outcomes_of(task, labels, other).places] for other in (labels, read("rival")))
+            share = np.array(column("share"))[:, None]
+            self.cells = share * own + (1 - share) * rival
 
     def scores(self, weights: Array, pseudo: Array | float = 0.0) -> Array:
         """The metric where the answers weigh so much, (draws, answers): (draws,).
@@ -58,6 +75,11 @@ class Pooled:
     def score(self) -> float:
         """The metric."""
         return float(self.scores(np.ones((1, len(self.rows))))[0])
+
+
+def smoothed_metric(task: Task, metric: str, measured: Mapping[Unit, Answers]) -> float:
+    """The smoothed metric of the answers on all these units together."""
+    return Pooled(measured, task, metric, smooth=True).score
 
 
 def posterior(arms: Sequence[Pooled], folds: int = 0) -> Array:

@@ -41,7 +41,8 @@ class JobResult:
     """value: the primary metric on validation; failure: why there is none.
 
     curve: the metric after every epoch, where the unit has thresholds; stopped: it fell below one. answers: the columns
-    row, label and answer of what was validated, and the slices of each row where the worst one is the metric.
+    row, label and answer of what was validated; where a row has one label, rival and share, as `smoothed` tells them;
+    and the slices of each row where the worst one is the metric.
     """
 
     value: float
@@ -57,7 +58,10 @@ def measure(unit: TrainingJob, session: "Session", progress: ProgressCallback = 
 
     Memory is measured afresh on the first fold alone: it is the highest of a trial's folds that counts.
     """
+    import numpy as np
+
     from effft.evaluation.evaluate import slice_rows
+    from effft.evaluation.smoothing import smoothed
     from effft.runs.experiment import execute
     from effft.runs.plan import prepare_validation
     from effft.tracking.tracker import MemoryTracker
@@ -79,10 +83,14 @@ def measure(unit: TrainingJob, session: "Session", progress: ProgressCallback = 
         return failed_result(error)
     resources = {name: result.metrics[f"resources/{name}"] for name in REPORTED_RESOURCES}
     value, table = result.metrics[f"validation/{result.primary}"], result.tables["validation"]
-    answers = {name: table[name] for name in ("row", "label", "answer")}
-    if result.primary == WORST_SLICE and plan.task.train.slices:
-        held = plan.evaluated["validation"].examples
-        groups = slice_rows(plan.task.labels, held, plan.task.train.slices).items()
+    answers, task = {name: table[name] for name in ("row", "label", "answer")}, plan.task
+    held = plan.evaluated["validation"].examples
+    if not task.multi_label:
+        scores = np.array([table[f"score_{name}"] for name in task.labels]).T
+        rivals, shares = smoothed(np.array([example.label for example in held]), scores)
+        answers |= {"rival": [task.written(one) for one in rivals.tolist()], "share": shares.round(4).tolist()}
+    if result.primary == WORST_SLICE and task.train.slices:
+        groups = slice_rows(task.labels, held, task.train.slices).items()
         answers["slices"] = [[str(pairs) for pairs, rows in groups if row in rows] for row in range(len(held))]
     return JobResult(value, resources, "", tuple(curve), stopped, answers)
 

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
-from effft.choice.answer import Judged, chosen, judge
+from effft.choice.answer import Judged, chosen, judge, sentences
 from effft.choice.candidates import Candidate, Limits, candidates, limits_of
 from effft.choice.choice import run_choice
-from effft.choice.decision import decide, fitting
-from effft.choice.ledger import Arm, Ledger
+from effft.choice.decision import Decision, decide, fitting
+from effft.choice.ledger import LATE, Arm, Ledger
 from effft.choice.outlook import halved
 from effft.choice.plan import ChoicePlan, plan_choice
-from effft.choice.posterior import Pooled, Unit, posterior
+from effft.choice.posterior import Answers, Pooled, Unit, posterior
 from effft.choice.race import FINALISTS, race
 from effft.cli.exit_codes import run_command_line
 from effft.config import RunConfig, TrackingTarget
@@ -71,7 +72,8 @@ class Told:
 
     def measure(self, arm: Arm, unit: Unit, limit: float) -> None:
         scores, seconds = self.known[arm.candidate.name]
-        arm.add(unit, scores[UNITS.index(unit)], {"seconds": seconds, "resources": {}, "answers": {}})
+        score = scores[UNITS.index(unit)]
+        arm.add(unit, score, {"seconds": seconds, "resources": {}, "answers": {"share": [score]}})
         self.spent += seconds
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
@@ -85,6 +87,10 @@ def arms_of(known: dict[str, tuple[list[float], float]], ledger: Told) -> list[A
     return arms
 
 
+def value(answers: Mapping[Unit, Answers]) -> float:
+    return fmean(own["share"][0] for own in answers.values())
+
+
 SCORES = st.lists(st.floats(0, 1), min_size=len(UNITS), max_size=len(UNITS))
 
 
@@ -95,7 +101,7 @@ def test_a_race_keeps_pairs_whole_and_its_time(rows: list[tuple[list[float], flo
     ledger = Told(known)
     arms = arms_of(known, ledger)
     deadline = ledger.spent + more
-    left = race(ledger, arms, UNITS, deadline, deadline, lambda line: None)
+    left = race(ledger, arms, UNITS, deadline, deadline, value, lambda line: None)
     assert 1 <= len(left) <= max(FINALISTS, 1)
     assert len({tuple(arm.scores) for arm in left}) == 1, "those that are left were measured on the same units"
     assert ledger.spent <= deadline + 1e-6
@@ -108,7 +114,7 @@ def test_what_is_better_everywhere_wins(others: int, seconds: float) -> None:
     known = {f"arm {n}": ([float(v) for v in rng.uniform(0, 0.6, len(UNITS))], 1.0) for n in range(others)}
     known |= {"best": ([0.7] * len(UNITS), 5.0)}
     ledger = Told(known)
-    left = race(ledger, arms_of(known, ledger), UNITS, ledger.spent + seconds, 1e9, lambda line: None)
+    left = race(ledger, arms_of(known, ledger), UNITS, ledger.spent + seconds, 1e9, value, lambda line: None)
     assert left[0].candidate.name == "best"
 
 
@@ -275,6 +281,84 @@ def test_a_finalist_is_judged_by_the_metric_of_its_folds(metric: str, task: Task
     draws = posterior([pooled])
     assert np.isfinite(draws).all()
     assert draws[1].mean() <= draws[0].mean()
+
+
+def test_finalists_are_ranked_by_the_smoothed_metric_and_shown_with_the_plain_one(task: Task) -> None:
+    """One row more is right by little, where the other one is right, or nearly so, by much."""
+    first, second = measured(np.arange(64) >= np.array([[20], [21]]), task)
+    for unit in UNITS[:4]:
+        labels = first.answers[unit]["label"]
+        rivals = [next(other for other in task.labels if other != label) for label in labels]
+        for arm, shares in ((first, (0.4, 0.6)), (second, (0.45, 0.95))):
+            right = [label == own for label, own in zip(labels, arm.answers[unit]["answer"], strict=True)]
+            more = {"rival": rivals, "share": [shares[one] for one in right]}
+            arm.answers[unit] = {**arm.answers[unit], **more}
+            each = Pooled({unit: arm.answers[unit]}, task, "accuracy", smooth=True)
+            assert each.score == pytest.approx(np.mean(more["share"]))
+    judged = judge([first, second], UNITS[:4], 4, task, "accuracy")
+    assert [one.arm for one in judged] == [second, first]
+    assert [one.mean for one in judged] == [43 / 64, 44 / 64]
+    assert judged[0].best > 0.9
+    said = list(sentences(judged, judged[0], [], 64, "accuracy", 4))
+    assert said[0].startswith("Use arm 1: accuracy 0.672")
+    assert said[1].startswith("arm 0 has a higher accuracy (0.688), and arm 1 answers more surely")
+
+
+class Slow(Told):
+    """Arms that answer alike, all at their seconds; from some second on the machine stands still."""
+
+    def __init__(self, task: Task, seconds: dict[str, float], stops: float = float("inf")) -> None:
+        super().__init__({})
+        self.task, self.seconds, self.stops, self.units = task, seconds, stops, list[tuple[str, Unit]]()
+
+    def measure(self, arm: Arm, unit: Unit, limit: float) -> None:
+        took = self.seconds[arm.candidate.name]
+        if self.spent + took > self.stops:
+            self.spent = max(limit, self.spent)
+        if self.spent + took > limit:
+            arm.add(unit, None, {"seconds": 0.0, "resources": {}, "answers": {}}, LATE)
+            self.spent = max(limit, self.spent)
+            return
+        rows = list(range(unit[1], 32, 4))
+        labels = [self.task.labels[row % 2] for row in rows]
+        answers = [label if row % 8 else self.task.labels[0] for row, label in zip(rows, labels, strict=True)]
+        found = {"answers": {"row": rows, "label": labels, "answer": answers}, "resources": {}, "seconds": took}
+        arm.add(unit, float(np.mean([a == b for a, b in zip(labels, answers, strict=True)])), found)
+        self.spent += took
+        self.units.append((arm.candidate.name, unit))
+
+
+def slow_choice(task: Task, costs: list[float], minutes: float, stops: float) -> tuple[Slow, ChoicePlan, Decision]:
+    config = RunConfig(task="overlap", rows="16")
+    study = StudyPlan("s", config, {}, Settings(folds=4), "accuracy", {}, "overlap", config, (), (), {})
+    plan = ChoicePlan(study, (), Limits(60 * minutes), 16, 0, ())
+    names = {f"arm {place}": cost for place, cost in enumerate(sorted(costs))}
+    ledger, arms = Slow(task, names, stops), [Arm(Candidate(name, config), cost) for name, cost in names.items()]
+    return ledger, plan, decide(ledger, plan, arms, {}, lambda arm, end: [], task, lambda line: None)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.5, 70), min_size=1, max_size=9), st.floats(2, 30))
+def test_the_final_training_has_its_time(task: Task, costs: list[float], minutes: float) -> None:
+    costs = [cost for cost in costs if 5 * cost < 60 * minutes] or [1.0]
+    ledger, plan, made = slow_choice(task, costs, minutes, float("inf"))
+    last = plan.final_seconds(made.best.arm.cost, 0.0, False)
+    assert ledger.spent + last <= 60 * minutes
+    seen = Counter(unit for name, unit in ledger.units if name == made.best.arm.candidate.name)
+    assert set(seen.values()) == {1}
+    folds = [unit for name, unit in ledger.units if name == made.best.arm.candidate.name]
+    assert {fold for _, fold in folds[:4]} == set(range(min(4, len(folds)))), "each row once before one comes again"
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.5, 20), min_size=1, max_size=6), st.floats(0, 600))
+def test_a_machine_that_stands_still_loses_nothing_that_was_measured(
+    task: Task, costs: list[float], stops: float
+) -> None:
+    _, _, made = slow_choice(task, costs, 10, stops + len(costs) * max(costs))
+    assert made.units >= 1
+    assert len(made.judged) >= min(FINALISTS, len(costs))
+    assert not any(arm.failure for arm in made.arms)
 
 
 def test_few_rows_take_the_cheapest_that_costs_little(task: Task) -> None:

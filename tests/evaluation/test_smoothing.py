@@ -1,0 +1,46 @@
+"""Smoothed answers: what they are of any scores, and that of few rows they tell two classifiers apart better."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from effft.evaluation.smoothing import smoothed
+
+SCORES = arrays(float, st.tuples(st.integers(1, 9), st.integers(2, 5)), elements=st.floats(-50, 50))
+
+
+@given(SCORES, st.randoms(use_true_random=False), st.floats(0.01, 100), st.floats(-9, 9))
+def test_shares_follow_the_margins_and_no_scale(
+    scores: "np.ndarray", random: "np.random.Random", scale: float, shift: float
+) -> None:
+    labels = np.array([random.randrange(scores.shape[1]) for _ in scores])
+    rivals, shares = smoothed(labels, scores)
+    rows = np.arange(len(labels))
+    margins = scores[rows, labels] - scores[rows, rivals]
+    assert (rivals != labels).all()
+    assert (scores[rows, rivals] == np.where(np.eye(scores.shape[1])[labels] > 0, -np.inf, scores).max(axis=1)).all()
+    assert ((shares >= 0) & (shares <= 1)).all()
+    assert (np.diff(shares[np.argsort(margins, kind="stable")]) >= 0).all()
+    assert (shares[margins > 0] >= 0.5).all()
+    assert (shares[margins < 0] <= 0.5).all()
+    if np.abs(margins).max() > 1e-3:
+        assert smoothed(labels, scale * scores + shift)[1] == pytest.approx(shares, abs=1e-6)
+
+
+def test_few_rows_tell_the_better_classifier_more_often_than_its_answers_do() -> None:
+    """Two classifiers, right in 69 and 76 of 100 rows, on the same 32 rows, 2,000 times; one is ten times as sure."""
+    rng, labels = np.random.default_rng(0), np.zeros(32, dtype=int)
+    found = []
+    for _ in range(2000):
+        common, own = rng.normal(size=32), rng.normal(size=(2, 32))
+        margins = np.array([[0.5], [0.7]]) + 0.8 * common + 0.6 * own
+        scores = [
+            np.stack([size * margin, np.zeros(32)], axis=1) for size, margin in zip((10, 1), margins, strict=True)
+        ]
+        right = (margins > 0).mean(axis=1)
+        share = [smoothed(labels, each)[1].mean() for each in scores]
+        found.append((right[1] > right[0], right[1] == right[0], share[1] > share[0]))
+    by_answers, ties, by_shares = np.mean(found, axis=0)
+    assert by_shares > by_answers + ties / 2 + 0.02, (by_shares, by_answers, ties)
