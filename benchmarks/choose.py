@@ -128,6 +128,7 @@ def replay(line: dict[str, Any], share: float, options: argparse.Namespace, sess
     full = judge([_whole(one, arms) for one in known if not one.control], units, FOLDS, task, plan.study.metric)
     return {
         "test": tests, "choose": made.best.arm.candidate.name, "full": full[0].arm.candidate.name, "share": share,
+        "plain": max(full, key=lambda one: one.mean).arm.candidate.name,
         "used": ledger.spent / total, "units": made.units,
         "told": [(one.best, tests[one.arm.candidate.name] >= best - 1e-9) for one in made.judged],
         "told full": [(one.best, tests[one.arm.candidate.name] >= max(tests.values()) - 1e-9) for one in full],
@@ -142,23 +143,33 @@ def _whole(candidate: Candidate, arms: dict[str, Any]) -> Arm:
 
 
 def regrets(found: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    """A row for every task, number of rows and share of the time."""
-    heads = ("task", "rows", "draws", "time", "`choose`", "full cross-validation", "best constant", "random")
-    rows = [f"| {' | '.join(heads)} |", "|---|---:|" + "---:|" * 6]
+    """A row for every task, number of rows and share of the time; "not smoothed" takes what has the best metric."""
+    heads = (
+        "task",
+        "rows",
+        "draws",
+        "time",
+        "`choose`",
+        "full cross-validation",
+        "not smoothed",
+        "best constant",
+        "random",
+    )
+    rows = [f"| {' | '.join(heads)} |", "|---|---:|" + "---:|" * 7]
     for key in dict.fromkeys((line["task"], line["rows"], one["share"]) for line, one in found):
         here = [one for line, one in found if (line["task"], line["rows"], one["share"]) == key]
         means = {name: fmean(one["test"][name] for one in here) for name in here[0]["test"]}
         constant = max(means, key=means.__getitem__)
         scores = [
-            [one["test"][one["choose"]] for one in here], [one["test"][one["full"]] for one in here],
+            *([one["test"][one[name]] for one in here] for name in ("choose", "full", "plain")),
             [one["test"][constant] for one in here], [fmean(one["test"].values()) for one in here],
         ]  # fmt: skip
         best = np.array([max(one["test"].values()) for one in here])
         lost = [best - np.array(own) for own in scores]
         ends = [1.96 * np.std(own, ddof=1) / np.sqrt(len(own)) if len(own) > 1 else np.nan for own in lost]
         cells = [f"{own.mean():.3f} ± {end:.3f}" for own, end in zip(lost, ends, strict=True)]
-        cells[2] += f" (`{constant}`)"
-        rows.append(f"| {key[0]} | {key[1]} | {len(here)} | {key[2]:.2f} | {' | '.join(cells)} |")
+        cells[3] += f" (`{constant}`)"
+        rows.append(f"| {Path(key[0]).stem} | {key[1]} | {len(here)} | {key[2]:.2f} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 

@@ -29,6 +29,8 @@ class Pooled:
     """
 
     def __init__(self, measured: Mapping[Unit, Answers], task: Task, metric: str, smooth: bool = False) -> None:
+        from scipy.sparse import csr_array
+
         smooth = smooth and all("share" in own for own in measured.values())
 
         def column(name: str) -> list[Any]:
@@ -48,12 +50,13 @@ class Pooled:
             names = sorted({name for own in slices for name in own})
             self.slices = np.array([[name in own for name in names] for own in slices], dtype=float)
             self.right = (np.array(column("share")) if smooth else (labels == answers).astype(float))[:, None]
-        cell = np.eye(len(self.found.weights))
-        self.cells = cell[self.found.places]
+        places, parts = [self.found.places], [np.ones(len(labels))]
         if smooth:
-            own, rival = (cell[outcomes_of(task, labels, other).places] for other in (labels, read("rival")))
-            share = np.array(column("share"))[:, None]
-            self.cells = share * own + (1 - share) * rival
+            share = np.array(column("share"))
+            places = [outcomes_of(task, labels, other).places for other in (labels, read("rival"))]
+            parts = [share, 1 - share]
+        rows, shape = np.tile(np.arange(len(labels)), len(parts)), (len(labels), len(self.found.weights))
+        self.cells = csr_array((np.concatenate(parts), (rows, np.concatenate(places))), shape=shape)
 
     def scores(self, weights: Array, pseudo: Array | float = 0.0) -> Array:
         """The metric where the answers weigh so much, (draws, answers): (draws,).

@@ -70,8 +70,8 @@ def _without_losers(left: list[Arm], value: Value, say: Callable[[str], None]) -
             kept.append(arm)
         else:
             say(
-                f"{arm.candidate.label} leaves the race: {gap.mean:+.3f} below {left[0].candidate.label} on "
-                f"{gap.count} folds (p = {gap.p:.3f})."
+                f"{arm.candidate.label} leaves the race: its smoothed score is {-gap.mean:.3f} below that of "
+                f"{left[0].candidate.label} on {gap.count} folds (p = {gap.p:.3f})."
             )
     return kept
 

@@ -1,7 +1,6 @@
 """Smoothed answers: of few rows they tell better than answers which of two classifiers is right more often."""
 
 import numpy as np
-from scipy.stats import norm
 
 from effft.evaluation.metrics import Array, Labels
 
@@ -23,11 +22,13 @@ def smoothed(labels: Labels, scores: Array) -> tuple[Labels, Array]:
         labels: class indices, (rows,).
         scores: log-probabilities or logits, (rows, labels).
     """
+    from scipy.special import ndtr
+
     rows = np.arange(len(labels))
     others = scores.copy()
     others[rows, labels] = -np.inf
     rivals: Labels = others.argmax(axis=1)
     margins = scores[rows, labels] - scores[rows, rivals]
     scale = BANDWIDTH * np.sqrt(np.mean(margins**2))
-    shares: Array = norm.cdf(margins / scale) if scale else np.full(len(rows), 0.5)
+    shares: Array = ndtr(margins / scale) if scale else np.full(len(rows), 0.5)
     return rivals, shares
