@@ -28,9 +28,9 @@ Measured on the built-in tasks: at 16 rows cross-validation and test rank strate
 class Judged:
     """A finalist on the units that all finalists have.
 
-    mean: its score over all rows of these units. low, high: 95 % interval. best: share of the draws in which it is the
-    best. regret: mean over the draws of what it is below the best. near: share of the draws in which it is at least as
-    good as the one with the highest score.
+    mean: its score over all rows of these units. low, high: 95 % interval. The others are of draws of the smoothed
+    score. best: share of those in which it is the best. regret: mean of what it is below the best. near: share of those
+    in which it is at least as good as the one that is ranked first.
     """
 
     arm: Arm
@@ -48,7 +48,7 @@ class Judged:
 
     @property
     def within_noise(self) -> bool:
-        """Whether it may be as good as the one with the highest score."""
+        """Whether it may be as good as the one that is ranked first."""
         return self.near >= NOISE
 
 
@@ -99,7 +99,7 @@ def sentences(
         f"{best.best:.2f}, and the expected loss against the best is {best.regret:.3f}."
     )
     top = max(judged, key=lambda one: one.mean)
-    if rows >= FEW_ROWS and top.mean > best.mean:
+    if best is judged[0] and round(top.mean, 3) > round(best.mean, 3):
         yield (
             f"{top.arm.candidate.label} has a higher {metric} ({top.mean:.3f}), and {best.arm.candidate.label} answers "
             f"more surely: finalists are ranked by the smoothed {metric}, in which a narrow answer counts in part."
@@ -109,7 +109,7 @@ def sentences(
     if len(near) > 1:
         names, cost = ", ".join(one.arm.candidate.label for one in near), price(cheap.arm)
         yield f"Within noise of the best: {names}; the cheapest of them is {cheap.arm.candidate.label} ({cost})."
-    else:
+    elif best.within_noise:
         yield f"Nothing else is within noise of it ({price(best.arm)})."
     if rows < FEW_ROWS:
         yield (

@@ -137,7 +137,7 @@ def decide(
         finalists = [arm for arm in finalists if not arm.failure]
         known = len(done) + len(fresh) >= plan.folds  # the estimate of the final run comes after every fold of these
         last = max((plan.final_seconds(arm.cost, arm.latency, known) for arm in finalists), default=0.0)
-        if ledger.spent + 1.1 * sum(arm.cost for arm in finalists) + last > end:
+        if ledger.spent >= cut or ledger.spent + 1.1 * sum(arm.cost for arm in finalists) + last > end:
             break
         _measure_all(ledger, [*controls, *finalists], unit, cut)
         fresh += _common([arm for arm in finalists if not arm.failure], [unit])
@@ -145,6 +145,7 @@ def decide(
             if arm.candidate.tuned and not arm.failure:
                 arm.failure = _excess(arm, plan, 0, kept)
     finalists = [arm for arm in finalists if not arm.failure and (len(fresh) >= plan.folds or not arm.candidate.tuned)]
+    fresh = _common(finalists, [*missing, *plan.fresh_units])
     used = fresh if any(arm.candidate.tuned for arm in finalists) else [*done, *fresh]
     finalists = [arm for arm in finalists if len(_common([arm], used)) == len(used)]  # the minutes may have cut one off
     if not finalists:
@@ -174,7 +175,7 @@ def _common(arms: Sequence[Arm], units: Sequence[Unit]) -> list[Unit]:
 
 def _measure_all(ledger: Measurements, arms: Sequence[Arm], unit: Unit, cut: float) -> None:
     for arm in arms:
-        if unit not in arm.scores and not arm.failure:
+        if unit not in arm.scores and not arm.failure and ledger.spent < cut:
             ledger.measure(arm, unit, cut)
 
 

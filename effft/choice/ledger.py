@@ -140,6 +140,7 @@ class Ledger:
             notes |= ({"failure": failure} if failure else {}) | ({"cut": limit} if failure == LATE else {})
             score = None if found.failure else found.value
             trial = self.stored.record(self.plan.space, values, score, took, **notes)
+            self._known[tuple(values.values())] = trial
             self._mark = time.monotonic()
         measured = trial.user_attrs["measured"]
         # More minutes may have made steps before this one that its own clock does not know.

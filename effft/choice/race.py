@@ -46,7 +46,8 @@ def race(
         end = start + time * sum(shares[: phase + 1]) / sum(shares)
         while done < len(units) and ledger.spent + 1.1 * sum(arm.cost for arm in left) <= end:
             for arm in [*controls, *left]:
-                ledger.measure(arm, units[done], limit)
+                if ledger.spent < limit:
+                    ledger.measure(arm, units[done], limit)
             done += 1
             controls = [arm for arm in controls if not arm.failure]
             left = _without_losers(ranked((arm for arm in left if not arm.failure), value), value, say)

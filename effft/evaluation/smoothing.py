@@ -10,13 +10,15 @@ more than 1 tells weak classifiers from strong ones too little (docs/results.md#
 
 
 def smoothed(labels: Labels, scores: Array) -> tuple[Labels, Array]:
-    """The rival of each row, the best-scored label beside its own, and the share in which the row counts as right.
+    """The rival of each row and the share in which the row counts as right.
 
-    The share is the normal distribution function of the margin (score of the own label minus that of the rival), so a
-    row that was nearly answered otherwise counts in part for each of the two labels. Such an estimate is a little
-    biased and varies much less (Glick 1978, "Additive estimators for probabilities of correct classification"; Snapinn
-    and Knoke 1985, "An evaluation of smoothed classification error-rate estimators"). As the scale is that of the
-    margins themselves, how sure of itself a classifier is in general changes nothing.
+    The rival is the best-scored label beside the row's own, of those that any row has or is answered with: in macro F1
+    a label that no row is about would count as a whole one with nothing right. The share is the normal distribution
+    function of the margin (score of the own label minus that of the rival), so a row that was nearly answered otherwise
+    counts in part for each of the two labels. Such an estimate is a little biased and varies much less (Glick 1978,
+    "Additive estimators for probabilities of correct classification"; Snapinn and Knoke 1985, "An evaluation of
+    smoothed classification error-rate estimators"). As the scale is that of the margins themselves, how sure of itself
+    a classifier is in general changes nothing.
 
     Args:
         labels: class indices, (rows,).
@@ -24,9 +26,12 @@ def smoothed(labels: Labels, scores: Array) -> tuple[Labels, Array]:
     """
     from scipy.special import ndtr
 
-    rows = np.arange(len(labels))
+    rows, answers = np.arange(len(labels)), scores.argmax(axis=1)
+    met = np.isin(np.arange(scores.shape[1]), np.concatenate([labels, answers]))
     others = scores.copy()
     others[rows, labels] = -np.inf
+    if met.sum() > 1:
+        others[:, ~met] = -np.inf
     rivals: Labels = others.argmax(axis=1)
     margins = scores[rows, labels] - scores[rows, rivals]
     scale = BANDWIDTH * np.sqrt(np.mean(margins**2))

@@ -302,6 +302,8 @@ def test_finalists_are_ranked_by_the_smoothed_metric_and_shown_with_the_plain_on
     said = list(sentences(judged, judged[0], [], 64, "accuracy", 4))
     assert said[0].startswith("Use arm 1: accuracy 0.672")
     assert said[1].startswith("arm 0 has a higher accuracy (0.688), and arm 1 answers more surely")
+    fallback = list(sentences(judged, judged[1], [], 64, "accuracy", 4))  # the first one diverged on all rows
+    assert not any("more surely" in line for line in fallback)
 
 
 class Slow(Told):
@@ -310,6 +312,7 @@ class Slow(Told):
     def __init__(self, task: Task, seconds: dict[str, float], stops: float = float("inf")) -> None:
         super().__init__({})
         self.task, self.seconds, self.stops, self.units = task, seconds, stops, list[tuple[str, Unit]]()
+        self.late = 0
 
     def measure(self, arm: Arm, unit: Unit, limit: float) -> None:
         took = self.seconds[arm.candidate.name]
@@ -317,7 +320,7 @@ class Slow(Told):
             self.spent = max(limit, self.spent)
         if self.spent + took > limit:
             arm.add(unit, None, {"seconds": 0.0, "resources": {}, "answers": {}}, LATE)
-            self.spent = max(limit, self.spent)
+            self.spent, self.late = max(limit, self.spent), self.late + 1
             return
         rows = list(range(unit[1], 32, 4))
         labels = [self.task.labels[row % 2] for row in rows]
@@ -355,7 +358,8 @@ def test_the_final_training_has_its_time(task: Task, costs: list[float], minutes
 def test_a_machine_that_stands_still_loses_nothing_that_was_measured(
     task: Task, costs: list[float], stops: float
 ) -> None:
-    _, _, made = slow_choice(task, costs, 10, stops + len(costs) * max(costs))
+    ledger, _, made = slow_choice(task, costs, 10, stops + len(costs) * max(costs))
+    assert ledger.late <= 1, "nothing is begun that can only be cut off"
     assert made.units >= 1
     assert len(made.judged) >= min(FINALISTS, len(costs))
     assert not any(arm.failure for arm in made.arms)

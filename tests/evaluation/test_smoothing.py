@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from effft.evaluation.metrics import metrics_of_counts
 from effft.evaluation.smoothing import smoothed
 
 SCORES = arrays(float, st.tuples(st.integers(1, 9), st.integers(2, 5)), elements=st.floats(-50, 50))
@@ -20,13 +21,29 @@ def test_shares_follow_the_margins_and_no_scale(
     rows = np.arange(len(labels))
     margins = scores[rows, labels] - scores[rows, rivals]
     assert (rivals != labels).all()
-    assert (scores[rows, rivals] == np.where(np.eye(scores.shape[1])[labels] > 0, -np.inf, scores).max(axis=1)).all()
+    met = np.unique([labels, scores.argmax(axis=1)])
+    for row, (label, rival) in enumerate(zip(labels, rivals, strict=True)):
+        others = [one for one in (met if len(met) > 1 else range(scores.shape[1])) if one != label]
+        assert scores[row, rival] == max(scores[row, others])
     assert ((shares >= 0) & (shares <= 1)).all()
     assert (np.diff(shares[np.argsort(margins, kind="stable")]) >= 0).all()
     assert (shares[margins > 0] >= 0.5).all()
     assert (shares[margins < 0] <= 0.5).all()
     if np.abs(margins).max() > 1e-3:
         assert smoothed(labels, scale * scores + shift)[1] == pytest.approx(shares, abs=1e-6)
+
+
+@given(st.integers(2, 8), st.data())
+def test_labels_of_which_a_fold_has_no_row_take_nothing_from_right_answers(count: int, data: st.DataObject) -> None:
+    labels = np.array(data.draw(st.lists(st.integers(0, count - 1), min_size=2, max_size=12)))
+    assume(len(set(labels)) > 1)
+    scores = np.array(data.draw(st.permutations(range(count)))) / 100 + 9 * np.eye(count)[labels]
+    rivals, shares = smoothed(labels, scores)
+    cells = np.zeros((count, count))
+    np.add.at(cells, (labels, labels), shares)
+    np.add.at(cells, (labels, rivals), 1 - shares)
+    found = metrics_of_counts(cells[None])
+    assert all(value[0] > 0.9 for value in found.values()), found
 
 
 def test_few_rows_tell_the_better_classifier_more_often_than_its_answers_do() -> None:
