@@ -128,7 +128,7 @@ def replay(line: dict[str, Any], share: float, options: argparse.Namespace, sess
     full = judge([_whole(one, arms) for one in known if not one.control], units, FOLDS, task, plan.study.metric)
     return {
         "test": tests, "choose": made.best.arm.candidate.name, "full": full[0].arm.candidate.name, "share": share,
-        "plain": max(full, key=lambda one: one.mean).arm.candidate.name,
+        "plain": max(full, key=lambda one: (one.mean, -one.arm.cost)).arm.candidate.name,
         "used": ledger.spent / total, "units": made.units,
         "told": [(one.best, tests[one.arm.candidate.name] >= best - 1e-9) for one in made.judged],
         "told full": [(one.best, tests[one.arm.candidate.name] >= max(tests.values()) - 1e-9) for one in full],
@@ -143,7 +143,7 @@ def _whole(candidate: Candidate, arms: dict[str, Any]) -> Arm:
 
 
 def regrets(found: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    """A row for every task, number of rows and share of the time; "not smoothed" takes what has the best metric."""
+    """A row for every task, number of rows and share of the time; "not smoothed" takes the best plain metric."""
     heads = (
         "task",
         "rows",
