@@ -200,7 +200,7 @@ def _fails(data: ReportData, groups: Sequence[RunGroup], chosen: RunGroup | None
         if stats and known is not None:
             least, most = min(s.mean for s in stats), max(s.mean for s in stats)
             if most < known[1] + HALF * (home - known[1]):
-                scores = f"{data.primary} {least:.3f} to {most:.3f}"
+                scores = f"{data.primary} {' to '.join(dict.fromkeys([f'{least:.3f}', f'{most:.3f}']))}"
                 yield f"{nobody.capitalize()} manages {name}: {scores}; {_uninformed(*known)}."
     hard = [
         (max(means), f"{parts.slice_label} ({split_title(split)}, {slice_size(groups, key)[0]:.0f} examples)")
