@@ -365,6 +365,24 @@ def test_a_machine_that_stands_still_loses_nothing_that_was_measured(
     assert not any(arm.failure for arm in made.arms)
 
 
+def test_what_was_tuned_and_is_cut_off_takes_no_fold_from_the_others(task: Task) -> None:
+    class Cut(Slow):
+        def measure(self, arm: Arm, unit: Unit, limit: float) -> None:
+            if arm.candidate.tuned and len(arm.scores) == 3:
+                arm.add(unit, None, {"seconds": 0.0, "resources": {}, "answers": {}}, LATE)
+            else:
+                super().measure(arm, unit, limit)
+
+    config = RunConfig(task="overlap", rows="64")
+    study = StudyPlan("s", config, {}, Settings(folds=4), "accuracy", {}, "overlap", config, (), (), {})
+    plan, one = ChoicePlan(study, (), Limits(600), 64, 0, ()), Candidate("arm 0", config)
+    ledger, tuned = Cut(task, {"arm 0": 5.0}), Arm(replace(one, tuned=True), 5.0, seconds=[5.0])
+    made = decide(ledger, plan, [Arm(one, 5.0)], {}, lambda arm, end: [tuned], task, lambda line: None)
+    assert [judged.arm.candidate.label for judged in made.judged] == ["arm 0"]
+    assert len(tuned.scores) == 3
+    assert made.units == len(made.best.arm.scores)
+
+
 def test_few_rows_take_the_cheapest_that_costs_little(task: Task) -> None:
     right = np.arange(60) >= np.array([[30], [10], [9]])
     judged = judged_of(right, task)
