@@ -340,7 +340,7 @@ def slow_choice(task: Task, costs: list[float], minutes: float, stops: float) ->
     return ledger, plan, decide(ledger, plan, arms, {}, lambda arm, end: [], task, lambda line: None)
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0.5, 70), min_size=1, max_size=9), st.floats(2, 30))
 def test_the_final_training_has_its_time(task: Task, costs: list[float], minutes: float) -> None:
     costs = [cost for cost in costs if 5 * cost < 60 * minutes] or [1.0]
@@ -353,7 +353,7 @@ def test_the_final_training_has_its_time(task: Task, costs: list[float], minutes
     assert {fold for _, fold in folds[:4]} == set(range(min(4, len(folds)))), "each row once before one comes again"
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0.5, 20), min_size=1, max_size=6), st.floats(0, 600))
 def test_a_machine_that_stands_still_loses_nothing_that_was_measured(
     task: Task, costs: list[float], stops: float
