@@ -144,18 +144,8 @@ def _whole(candidate: Candidate, arms: dict[str, Any]) -> Arm:
 
 def regrets(found: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     """A row for every task, number of rows and share of the time; "not smoothed" takes the best plain metric."""
-    heads = (
-        "task",
-        "rows",
-        "draws",
-        "time",
-        "`choose`",
-        "full cross-validation",
-        "not smoothed",
-        "best constant",
-        "random",
-    )
-    rows = [f"| {' | '.join(heads)} |", "|---|---:|" + "---:|" * 7]
+    heads = "task | rows | draws | time | `choose` | full cross-validation | not smoothed | best constant | random"
+    rows = [f"| {heads} |", "|---|---:|" + "---:|" * 7]
     for key in dict.fromkeys((line["task"], line["rows"], one["share"]) for line, one in found):
         here = [one for line, one in found if (line["task"], line["rows"], one["share"]) == key]
         means = {name: fmean(one["test"][name] for one in here) for name in here[0]["test"]}

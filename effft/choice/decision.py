@@ -132,20 +132,23 @@ def decide(
         _measure_all(ledger, [arm for arm in finalists if not arm.candidate.tuned], unit, cut)
     # Where nothing is selected by tuning, every row is validated once before one is validated again.
     missing = [] if tuned else [unit for unit in plan.race_units if unit not in done]
-    fresh: list[Unit] = []
-    for unit in [*missing, *plan.fresh_units]:
+    units = [*missing, *plan.fresh_units]
+    for place, unit in enumerate(units):
         finalists = [arm for arm in finalists if not arm.failure]
-        known = len(done) + len(fresh) >= plan.folds  # the estimate of the final run comes after every fold of these
+        known = len(done) + place >= plan.folds  # the estimate of the final run comes after every fold of these
         last = max((plan.final_seconds(arm.cost, arm.latency, known) for arm in finalists), default=0.0)
         if ledger.spent >= cut or ledger.spent + 1.1 * sum(arm.cost for arm in finalists) + last > end:
             break
         _measure_all(ledger, [*controls, *finalists], unit, cut)
-        fresh += _common([arm for arm in finalists if not arm.failure], [unit])
         for arm in finalists:  # what was tuned may take more than what it was tuned from
             if arm.candidate.tuned and not arm.failure:
                 arm.failure = _excess(arm, plan, 0, kept)
-    finalists = [arm for arm in finalists if not arm.failure and (len(fresh) >= plan.folds or not arm.candidate.tuned)]
-    fresh = _common(finalists, [*missing, *plan.fresh_units])
+    finalists = [
+        arm
+        for arm in finalists
+        if not arm.failure and (not arm.candidate.tuned or len(_common([arm], units)) >= plan.folds)
+    ]
+    fresh = _common(finalists, units)
     used = fresh if any(arm.candidate.tuned for arm in finalists) else [*done, *fresh]
     finalists = [arm for arm in finalists if len(_common([arm], used)) == len(used)]  # the minutes may have cut one off
     if not finalists:
