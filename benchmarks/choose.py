@@ -45,7 +45,8 @@ SLOW = 10.0  # As for a model that takes ten times as long, for which the second
 def values_of(task: str, rows: int, draw: int, options: argparse.Namespace) -> dict[str, str]:
     """Settings that all candidates share."""
     more = dict(pair.split("=", 1) for pair in options.settings.split(",") if pair)
-    own = {"task": task, "rows": str(rows), "data_seed": str(draw), "epochs": str(options.epochs), "threads": "1"}
+    amount = "per_label" if options.per_label else "rows"
+    own = {"task": task, amount: str(rows), "data_seed": str(draw), "epochs": str(options.epochs), "threads": "1"}
     return more | own
 
 
@@ -182,6 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default="agreement,overlap")
     parser.add_argument("--rows", default="64,16,256")
+    parser.add_argument("--per-label", action="store_true", help="--rows are of each label; needs an --out of its own")
     parser.add_argument("--model", default="tiny-lm")
     parser.add_argument("--draws", default="30,30,4", help="for each number of rows")
     parser.add_argument("--epochs", type=int, default=5)
