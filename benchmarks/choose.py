@@ -9,7 +9,7 @@ their seconds, for as many minutes and rules as one likes. Left out there: tunin
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta
 
-from effft.choice.answer import judge
+from effft.choice.answer import Judged, judge
 from effft.choice.candidates import Candidate, Limits, candidates, needs
 from effft.choice.decision import decide, fitting
 from effft.choice.ledger import LATE, Arm
@@ -125,17 +125,21 @@ def replay(line: dict[str, Any], share: float, options: argparse.Namespace, sess
     ledger, task, quiet = Measured(arms), session.task(plan.study.config), lambda told: None
     made = decide(ledger, plan, *fitting(ledger, plan, quiet), lambda arm, end: [], task, quiet)
     tests = {name: arm["test"] for name, arm in arms.items() if "test" in arm}
-    best = max(arms[one.arm.candidate.name]["test"] for one in made.judged)
     units = [(seed, fold) for seed in SEEDS for fold in range(FOLDS)]
     full = judge([_whole(one, arms) for one in known if not one.control], units, FOLDS, task, plan.study.metric)
     return {
         "test": tests, "choose": made.best.arm.candidate.name, "full": full[0].arm.candidate.name, "share": share,
         "plain": max(full, key=lambda one: (one.mean, -one.arm.cost)).arm.candidate.name,
         "scores": {one.arm.candidate.name: -one.regret for one in full},
-        "used": ledger.spent / total, "units": made.units,
-        "told": [(one.best, tests[one.arm.candidate.name] >= best - 1e-9) for one in made.judged],
-        "told full": [(one.best, tests[one.arm.candidate.name] >= max(tests.values()) - 1e-9) for one in full],
+        "used": ledger.spent / total, "told": _told(made.judged, tests),
     }  # fmt: skip
+
+
+def _told(judged: Sequence[Judged], tests: dict[str, float]) -> list[tuple[float, float]]:
+    """P(best) of each, and whether it was the best in the test; several that were share it, as they do P(best)."""
+    scores = [tests[one.arm.candidate.name] for one in judged]
+    right = [score >= max(scores) - 1e-9 for score in scores]
+    return [(one.best, won / sum(right)) for one, won in zip(judged, right, strict=True)]
 
 
 def _whole(candidate: Candidate, arms: dict[str, Any]) -> Arm:
@@ -177,7 +181,7 @@ def _means_known(draws: list[dict[str, Any]]) -> list[float]:
     return max((tests[np.arange(len(tests)), pick].tolist() for pick in picks), key=fmean)
 
 
-def calibration(told: list[tuple[float, bool]]) -> str:
+def calibration(told: list[tuple[float, float]]) -> str:
     """How often finalists with so much P(best) were the best of theirs in the test, with its 95 % interval."""
     rows = ["| P(best) | finalists | mean P(best) | were best |", "|---|---:|---:|---:|"]
     for low, high in pairwise(BINS):
