@@ -5,8 +5,13 @@ import numpy as np
 from effft.evaluation.metrics import Array, Labels
 
 BANDWIDTH = 0.5
-"""Margin that is one standard deviation, in root mean squares of all margins. 0 would count answers as they are, much
-more than 1 tells weak classifiers from strong ones too little (docs/results.md#choosing)."""
+"""Margin that is one standard deviation, in root mean squares of all margins, where there are `ROWS` of them. 0 would
+count answers as they are, much more than 1 tells weak classifiers from strong ones too little
+(docs/results.md#choosing)."""
+
+ROWS = 16
+"""A fold of 64 rows. The bandwidth falls with the cube root of the rows, so that the bias does (Azzalini 1981, "A note
+on the estimation of a distribution function and quantiles by a kernel method")."""
 
 
 def smoothed(labels: Labels, scores: Array) -> tuple[Labels, Array]:
@@ -34,6 +39,6 @@ def smoothed(labels: Labels, scores: Array) -> tuple[Labels, Array]:
         others[:, ~met] = -np.inf
     rivals: Labels = others.argmax(axis=1)
     margins = scores[rows, labels] - scores[rows, rivals]
-    scale = BANDWIDTH * np.sqrt(np.mean(margins**2))
+    scale = BANDWIDTH * np.cbrt(ROWS / len(rows)) * np.sqrt(np.mean(margins**2))
     shares: Array = ndtr(margins / scale) if scale else np.full(len(rows), 0.5)
     return rivals, shares

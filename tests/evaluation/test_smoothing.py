@@ -64,3 +64,16 @@ def test_few_rows_tell_the_better_classifier_more_often_than_its_answers_do() ->
         found.append((right[1] > right[0], right[1] == right[0], share[1] > share[0]))
     by_answers, ties, by_shares = np.mean(found, axis=0)
     assert by_shares > by_answers + ties / 2 + 0.02, (by_shares, by_answers, ties)
+
+
+@pytest.mark.parametrize("offset", [0.5, 1.0, 1.5])
+def test_of_many_rows_it_is_the_plain_metric(offset: float) -> None:
+    """The normal distribution's margins are right in Φ(offset) of all rows; the bias falls with the rows."""
+    margins = np.random.default_rng(0).normal(offset, size=2**20)
+    scores, bias = np.stack([margins, np.zeros(len(margins))], axis=1), []
+    for rows in (2**4, 2**10, 2**16):
+        parts = scores.reshape(-1, rows, 2)[: 2**10]
+        shares = np.mean([smoothed(np.zeros(rows, dtype=int), part)[1].mean() for part in parts])
+        bias.append(abs(shares - (parts[..., 0] > 0).mean()))
+    assert bias[1] < bias[0] / 4, bias
+    assert bias[2] < bias[0] / 16, bias
