@@ -94,7 +94,7 @@ def plan_choice(
     place = f"{first.task.name}/choose/{Amount.of(vars(config)).name}/{short}/{config.seed}-{config.data_seed}"
     digests = [session.model_digest(config.model_copy(update={"model": model})) for model in models]
     content = {"data.train": content_digest(first.task, config.data_dir, ["train"]), "weights": " ".join(digests)}
-    content["ranking"] = "smoothed by rows"  # a study that ranked by plain answers has not kept what this one compares
+    content["ranking"] = "smoothed by rows"  # a study that ranked otherwise has not kept what this one compares
     space: Space = {
         "strategy": Choice(tuple(one.name for one in found)), "tuned": Choice(("no", "yes")),
         "seed": Range(0, 2**32, whole=True), "fold": Range(0, folds - 1, whole=True),
