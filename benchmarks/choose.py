@@ -87,8 +87,9 @@ def pool(task: str, rows: int, draw: int, options: argparse.Namespace, session: 
                     result = measure(TrainingJob(config, place), session)
                     found = {"value": result.value, "resources": result.resources, "answers": result.answers}
                 units.append({"unit": (seed, fold), "seconds": time.process_time() - begun, **found})
-        test = {"test": scores[0], "others": scores[1:]} if scores else {}
-        arms[one.name] = {"units": units, "estimate": needs(one, (0, FOLDS, 0), skeletons), **test}
+        arms[one.name] = {"units": units, "estimate": needs(one, (0, FOLDS, 0), skeletons)}
+        if scores:
+            arms[one.name] |= {"test": scores[0], "others": scores[1:]}
     return {"task": task, "rows": rows, "draw": draw, "epochs": options.epochs, "arms": arms}
 
 
@@ -214,7 +215,7 @@ def main() -> None:
     parser.add_argument("--settings", default="", help="of all candidates: max_length=128,data_dir=DIR")
     parser.add_argument("--without", default="setfit,bag of words")
     parser.add_argument("--evaluation-limit", type=int, default=600)
-    parser.add_argument("--other-seeds", type=int, default=0, help="to test every strategy with besides")
+    parser.add_argument("--other-seeds", type=int, default=0, help="tested too; a draw already in --out has none")
     parser.add_argument("--shares", default="0.33,1", help="of the time of the full cross-validation")
     parser.add_argument("--from-draw", type=int, default=0, help="the first one that the tables count")
     parser.add_argument("--out", default="choose.jsonl")
