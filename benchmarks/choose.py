@@ -8,6 +8,7 @@ their seconds, for as many minutes and rules as one likes. Left out there: tunin
 
 import argparse
 import json
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -51,10 +52,22 @@ def values_of(task: str, rows: int, draw: int, options: argparse.Namespace) -> d
     return more | own
 
 
-def tested(config: RunConfig, session: Session, limit: int, seed: int) -> float:
-    """The primary metric in domain of a model of all rows."""
-    settings = {"seed": seed, "evaluation_limit": limit, "bootstrap": 0, "cross_validation": "none"}
-    result = execute(prepare(config.model_copy(update=settings), session), MemoryTracker())
+def tested(config: RunConfig, session: Session, options: argparse.Namespace, **own: int) -> float:
+    """The primary metric of a model of all rows, in domain or on rows of the pool that are not among these.
+
+    own: settings such as the seed.
+    """
+    settings = {"evaluation_limit": options.evaluation_limit, "bootstrap": 0, "cross_validation": "none", **own}
+    plan = prepare(config.model_copy(update=settings), session)
+    inside = plan.evaluated["in_domain"]
+    if options.unused_rows:
+        known = {example.texts for example in (*plan.draw.train, *inside.examples)}
+        unused = [one for one in session.split(plan.config, "train").examples if one.texts not in known]
+        random.Random(0).shuffle(unused)
+        slices = inside.examples[0].slices  # whose columns the pool may lack
+        rows = tuple(replace(one, slices=slices) for one in unused[: options.unused_rows])
+        inside = replace(inside, examples=rows)
+    result = execute(replace(plan, evaluated={"in_domain": inside}), MemoryTracker())
     return result.metrics[f"in_domain/{result.primary}"]
 
 
@@ -65,14 +78,14 @@ def pool(task: str, rows: int, draw: int, options: argparse.Namespace, session: 
         InputError: a choice refuses these rows, as a label is too rare for folds.
     """
     values = values_of(task, rows, draw, options)
-    plan_choice(values, [options.model], Limits(float("inf")), "", session)
+    choice = plan_choice(values, [options.model], Limits(float("inf")), "", session)
     arms: dict[str, Any] = {}
     for one in candidates(values, [options.model], session):
         if one.name in options.without.split(","):
             continue
         try:
             seeds = range(0 if one.control else 1 + options.other_seeds)
-            scores = [tested(one.config, session, options.evaluation_limit, seed) for seed in seeds]
+            scores = [tested(one.config, session, options, seed=seed) for seed in seeds]
         except InputError:  # a model without an LM head has no answer for label words
             continue
         units, skeletons = [], Skeletons()
@@ -89,7 +102,9 @@ def pool(task: str, rows: int, draw: int, options: argparse.Namespace, session: 
                 units.append({"unit": (seed, fold), "seconds": time.process_time() - begun, **found})
         arms[one.name] = {"units": units, "estimate": needs(one, (0, FOLDS, 0), skeletons)}
         if scores:
-            arms[one.name] |= {"test": scores[0], "others": scores[1:]}
+            soup = choice.soup(Arm(one, 0.0), 0.0)
+            made = tested(one.config, session, options, soup=soup) if soup > 1 else scores[0]
+            arms[one.name] |= {"test": scores[0], "others": scores[1:], "delivered": made}
     return {"task": task, "rows": rows, "draw": draw, "epochs": options.epochs, "arms": arms}
 
 
@@ -130,8 +145,12 @@ def replay(line: dict[str, Any], share: float, options: argparse.Namespace, sess
     tests = {name: arm["test"] for name, arm in arms.items() if "test" in arm}
     units = [(seed, fold) for seed in SEEDS for fold in range(FOLDS)]
     full = judge([_whole(one, arms) for one in known if not one.control], units, FOLDS, task, plan.study.metric)
+    chosen = made.best.arm
+    kind = "delivered" if plan.final_way(chosen, 0.0, ledger.spent)[1] > 1 else "test"
     return {
-        "test": tests, "choose": made.best.arm.candidate.name, "full": full[0].arm.candidate.name, "share": share,
+        "test": tests, "choose": chosen.candidate.name, "full": full[0].arm.candidate.name, "share": share,
+        "delivered": arms[chosen.candidate.name].get(kind, np.nan),
+        "soups": {name: arms[name].get("delivered", np.nan) for name in tests},
         "plain": max(full, key=lambda one: (one.mean, -one.arm.cost)).arm.candidate.name,
         "scores": {one.arm.candidate.name: -one.regret for one in full},
         "others": {name: fmean(arms[name].get("others") or [np.nan]) for name in tests},
@@ -156,26 +175,29 @@ def _whole(candidate: Candidate, arms: dict[str, Any]) -> Arm:
 def regrets(found: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     """A row for every task, number of rows and share of the time; "not smoothed" takes the best plain metric.
 
-    Means known: who knows every strategy's mean test score over all draws, and adds what the full cross-validation of
-    a draw says beside its own mean, in the best of `WEIGHTS`. Other seeds known: as that, with the test scores of
-    models of the same rows and other seeds in place of the cross-validation, so all but the luck of the last training.
+    Delivered: with the soup that a choice trains where it fits; beside it all are single trainings, but for "its soup",
+    that of the best constant strategy. Means known: who knows every strategy's mean test score over all draws, and adds
+    what the full cross-validation of a draw says beside its own mean, in the best of `WEIGHTS`. Other seeds known: as
+    that, with the test scores of models of the same rows and other seeds in place of the cross-validation, so all but
+    the luck of the last training.
     """
-    heads = "task | rows | draws | time | `choose` | full cross-validation | not smoothed | best constant"
-    rows = [f"| {heads} | means known | other seeds known | random |", "|---|---:|" + "---:|" * 9]
+    heads = "task | rows | draws | time | `choose` | delivered | full cross-validation | not smoothed | best constant"
+    rows = [f"| {heads} | its soup | means known | other seeds known | random |", "|---|---:|" + "---:|" * 11]
     for key in dict.fromkeys((line["task"], line["rows"], one["share"]) for line, one in found):
         here = [one for line, one in found if (line["task"], line["rows"], one["share"]) == key]
         means = {name: fmean(one["test"][name] for one in here) for name in here[0]["test"]}
         constant = max(means, key=means.__getitem__)
+        chosen, full, plain = ([one["test"][one[name]] for one in here] for name in ("choose", "full", "plain"))
         scores = [
-            *([one["test"][one[name]] for one in here] for name in ("choose", "full", "plain")),
-            [one["test"][constant] for one in here], *(_means_known(here, of) for of in ("scores", "others")),
+            chosen, [one["delivered"] for one in here], full, plain, [one["test"][constant] for one in here],
+            [one["soups"][constant] for one in here], *(_means_known(here, of) for of in ("scores", "others")),
             [fmean(one["test"].values()) for one in here],
         ]  # fmt: skip
         best = np.array([max(one["test"].values()) for one in here])
         lost = [best - np.array(own) for own in scores]
         ends = [1.96 * np.std(own, ddof=1) / np.sqrt(len(own)) if len(own) > 1 else np.nan for own in lost]
         cells = [f"{own.mean():.3f} ± {end:.3f}" for own, end in zip(lost, ends, strict=True)]
-        cells[3] += f" (`{constant}`)"
+        cells[4] += f" (`{constant}`)"
         rows.append(f"| {Path(key[0]).stem} | {key[1]} | {len(here)} | {key[2]:.2f} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -215,6 +237,7 @@ def main() -> None:
     parser.add_argument("--settings", default="", help="of all candidates: max_length=128,data_dir=DIR")
     parser.add_argument("--without", default="setfit,bag of words")
     parser.add_argument("--evaluation-limit", type=int, default=600)
+    parser.add_argument("--unused-rows", type=int, default=0, help="of the pool to test on, in place of in domain")
     parser.add_argument("--other-seeds", type=int, default=0, help="tested too; a draw already in --out has none")
     parser.add_argument("--shares", default="0.33,1", help="of the time of the full cross-validation")
     parser.add_argument("--from-draw", type=int, default=0, help="the first one that the tables count")

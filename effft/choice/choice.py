@@ -7,7 +7,7 @@ from typing import Any
 
 from effft.choice.answer import Judged, sentences, table
 from effft.choice.candidates import Candidate
-from effft.choice.decision import Decision, decide, fitting
+from effft.choice.decision import HELD, Decision, decide, fitting
 from effft.choice.ledger import Arm, Ledger
 from effft.choice.outlook import outlook
 from effft.choice.page import answer_page
@@ -126,14 +126,18 @@ def _train_best(
 def _train(
     ledger: Ledger, plan: ChoicePlan, arm: Arm, target: TrackingTarget, parent: Tracker
 ) -> tuple[str, list[str]]:
-    """Train the chosen one on all rows, with an out-of-fold estimate where there is time.
+    """Train the chosen one on all rows: a soup, and with an out-of-fold estimate, as far as there is time for these.
 
     Returns:
-        The id of its run; or '', and a sentence, where it would end too long after the minutes.
+        The id of its run, and a sentence about a soup; or '', and a sentence, where it would end too long after the
+        minutes.
     """
-    estimated = ledger.spent + plan.final_seconds(arm.cost, arm.latency, True) <= plan.limits.seconds
-    folds, last = f"{plan.folds}x1" if estimated else "none", OVER * plan.limits.seconds - SAVING
-    config = arm.candidate.config.model_copy(update={"log_model": True, "cross_validation": folds})
+    estimated, soup = plan.final_way(arm, ledger.once(HELD, float), ledger.spent)
+    settings = {"log_model": True, "cross_validation": f"{plan.folds}x1" if estimated else "none"}
+    settings |= {"soup": soup} if soup > 1 else {}
+    name, last = f"final/{arm.candidate.label}", OVER * plan.limits.seconds - SAVING
+    name += f"/soup {soup}" if soup > 1 else ""
+    config = arm.candidate.config.model_copy(update=settings)
 
     def make() -> str:
         run = prepare(config, ledger.session)
@@ -144,9 +148,11 @@ def _train(
             return tracker.run_id
 
     try:
-        return str(ledger.once(f"final/{arm.candidate.label}", make)), []
+        run_id = str(ledger.once(name, make))
     except RunError:
         if ledger.now() <= last:
             raise
         late = "The final training did not end within the minutes, so there is no model; more --minutes go on with it."
         return "", [late]
+    made = f"The model is the mean of the weights of {soup} trainings on all rows (a soup); scores are of single ones."
+    return run_id, [made] if run_id and soup > 1 else []

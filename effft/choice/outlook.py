@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from effft.choice.answer import Judged
+from effft.choice.decision import HELD
 from effft.choice.ledger import Arm, Ledger
 from effft.choice.plan import ChoicePlan
 from effft.choice.posterior import Answers, Pooled, Unit, mixed, posterior
@@ -89,7 +90,7 @@ def disagreements(ledger: Ledger, arms: list[Arm]) -> list[Disagreement]:
 def outlook(ledger: Ledger, plan: ChoicePlan, best: Arm, judged: Sequence[Judged], parent: Tracker) -> list[str]:
     """Sentences about more labels and about texts without labels, as far as there is time."""
     found: list[str] = []
-    end = plan.limits.seconds - plan.final_seconds(best.cost, best.latency, True)
+    end = plan.limits.seconds - plan.reserve(best, ledger.once(HELD, float))
     if plan.rows >= LEAST and ledger.spent + len(half_units(best, plan.folds)) * best.cost < end:
         found += forecast(ledger, plan, best)
     near = [one.arm for one in judged if one.within_noise]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from effft.choice.candidates import STAND_IN, Candidate, Limits, candidates
+from effft.choice.ledger import Arm
 from effft.choice.posterior import Unit
 from effft.config import PART_FIELDS, Amount, make_config
 from effft.errors import InputError
@@ -13,11 +14,20 @@ from effft.runs.plan import check_saved, prepare, prepare_validation, with_amoun
 from effft.runs.session import Session
 from effft.search.settings import FOLDS, HELD_OUT_SEED_OFFSET, Settings, StudyPlan
 from effft.search.spaces import Space
+from effft.strategies.parts import ClassifierHead
 from effft.strategies.search_space import Choice, Range
+from effft.strategies.strategy import compose
+from effft.strategies.trainable_parts import Everything
 from effft.tasks.loading import content_digest
 
 SEEDS = 3, 5  # Seeds at most that the race goes over, and fresh ones.
 SAVING = 5.0  # Seconds that saving, logging and registering take beside the final training.
+SOUP = 3
+"""Trainings on all rows whose weights the final model is the mean of.
+
+With 64 rows that gains where every weight trains, and loses with LoRA, whose factors are averaged apart
+(docs/results.md#soups-ensembles-the-way-from-the-start).
+"""
 
 
 @dataclass(frozen=True)
@@ -53,12 +63,41 @@ class ChoicePlan:
     def _units(self, first: int, seeds: int) -> list[Unit]:
         return [(first + seed, fold) for seed in range(seeds) for fold in range(self.folds)]
 
-    def final_seconds(self, cost: float, latency: float, estimated: bool) -> float:
-        """What the final run of a candidate will take.
+    def soup(self, arm: Arm, held: float) -> int:
+        """Trainings whose weights the final model is to be the mean of: 1, or `SOUP` where that is worth it and fits.
 
-        cost: seconds of a training; latency: milliseconds a query; estimated: with an out-of-fold estimate.
+        It is for a classifier with which every weight trains, on more than one batch: on one all trainings are alike.
+
+        Args:
+            arm: The chosen one; its measured memory is for one training, beside which each copy of the weights stands.
+            held: Bytes that the process holds beside a training.
         """
-        return SAVING + 1.2 * ((1 + self.folds * estimated) * cost + self.queries * latency / 1000)
+        config, strategy = arm.candidate.config, compose(arm.candidate.config.strategy)
+        worth = isinstance(strategy.trainable, Everything) and isinstance(strategy.head, ClassifierHead)
+        asked = config.soup is not None or config.interpolation is not None
+        copies = 4 * (1 + SOUP) * arm.resource("trainable_parameters")
+        fits = 1e6 * arm.resource("peak_memory_mb") + copies + held <= self.limits.memory
+        return SOUP if worth and fits and not asked and self.rows > config.batch_size else 1
+
+    def final_seconds(self, arm: Arm, estimated: bool, soup: int = 1) -> float:
+        """What the final run of an arm will take.
+
+        estimated: with an out-of-fold estimate; soup: trainings that are averaged, in every fold of the estimate too.
+        """
+        trainings = soup * (1 + self.folds * estimated)
+        return SAVING + 1.2 * (trainings * arm.cost + self.queries * arm.latency / 1000)
+
+    def final_way(self, arm: Arm, held: float, spent: float) -> tuple[bool, int]:
+        """Whether its final run has an out-of-fold estimate, and the trainings of its soup, after `spent` seconds."""
+        soup = self.soup(arm, held)
+        ways = ((True, soup), (False, soup), (True, 1))
+        return next((way for way in ways if spent + self.final_seconds(arm, *way) <= self.limits.seconds), (False, 1))
+
+    def reserve(self, arm: Arm, held: float) -> float:
+        """Seconds to keep for its final run: for soup and estimate within a third of the minutes, or for either."""
+        soup = self.soup(arm, held)
+        both, *either = (self.final_seconds(arm, *way) for way in ((True, soup), (True, 1), (False, soup)))
+        return both if both <= self.limits.seconds / 3 else max(either)
 
 
 def plan_choice(

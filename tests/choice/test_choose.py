@@ -35,7 +35,7 @@ from effft.choice.plan import ChoicePlan, plan_choice
 from effft.choice.posterior import Answers, Pooled, Unit, posterior
 from effft.choice.race import FINALISTS, race
 from effft.cli.exit_codes import run_command_line
-from effft.config import RunConfig, TrackingTarget
+from effft.config import RunConfig, TrackingTarget, make_config
 from effft.data.examples import Example
 from effft.errors import InputError
 from effft.evaluation.cross_validation import evaluate_out_of_fold
@@ -246,6 +246,59 @@ def test_what_diverges_on_all_rows_makes_way_for_the_next(backbone: str, tmp_pat
     assert answer.sentences[1].startswith("vanilla is left out, as its training on all rows diverged: the loss is nan")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("more", "soup", "told"), [({}, "3", True), ({"soup": 2}, "2", False)])
+def test_the_final_model_is_a_soup_of_three(
+    more: dict[str, Any], soup: str, told: bool, backbone: str, tracking_uri: str, tmp_path: Path
+) -> None:
+    given = {"data": str(write_rows(tmp_path / "rows.csv", {"yes": 21, "no": 7})), "label_words": "no,are", **more}
+    session = Session()
+    plan = plan_choice(given | {"epochs": "1", "precision": "fp32"}, [backbone], limits_of("10"), "", session)
+    known = tuple(one for one in plan.candidates if one.name == "vanilla")
+    target, plan = TrackingTarget(tracking_uri), replace(plan, candidates=known, seeds=(1, 0))
+    answers = [
+        run_choice(plan, f"sqlite:///{tmp_path}/o.db", target, session, time.monotonic(), silent, print)
+        for _ in range(2)
+    ]
+    assert answers[0].sentences == answers[1].sentences, "nothing is left to do"
+    run = MlflowClient(tracking_uri=tracking_uri).get_run(answers[0].run_id)
+    assert run.data.params["soup"] == soup
+    assert any("mean of the weights of 3 trainings" in said for said in answers[0].sentences) == told
+    assert "cross_validated/macro_f1" in run.data.metrics
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more", "rows", "memory", "soup"),
+    [
+        ("vanilla", {}, 17, 4.4e9, 3),
+        ("vanilla", {}, 17, 4.3e9, 1),  # 100 million weights four times, beside 1.8 GB and 1 GB
+        ("vanilla", {}, 16, 1e99, 1),
+        ("vanilla", {"batch_size": 8}, 16, 1e99, 3),
+        ("vanilla", {"soup": 1}, 17, 1e99, 1),
+        ("vanilla", {"interpolation": "0.5"}, 17, 1e99, 1),
+        ("lora", {}, 17, 1e99, 1),
+        ("pbft", {}, 17, 1e99, 1),
+        ("probe", {}, 17, 1e99, 1),
+        ("setfit", {}, 17, 1e99, 1),
+    ],
+)
+def test_a_soup_is_for_what_it_is_worth_and_fits(
+    strategy: str, more: dict[str, Any], rows: int, memory: float, soup: int
+) -> None:
+    config = make_config({"task": "overlap", "strategy": strategy, **more})
+    study = StudyPlan("s", config, {}, Settings(folds=4), "accuracy", {}, "overlap", config, (), (), {})
+    plan, arm = ChoicePlan(study, (), Limits(600, memory), rows, 0, ()), Arm(Candidate(strategy, config), 10.0)
+    arm.add(
+        (0, 0),
+        0.5,
+        {"seconds": 10.0, "answers": {}, "resources": {"peak_memory_mb": 1800.0, "trainable_parameters": 1e8}},
+    )
+    assert plan.soup(arm, 1e9) == soup
+    assert plan.reserve(arm, 1e9) == pytest.approx(5 + 12 * 15 if soup > 1 else 5 + 12 * 5)
+    hurried = replace(plan, limits=Limits(500, memory))
+    assert hurried.reserve(arm, 1e9) == pytest.approx(5 + 12 * 5), "more than a third of the minutes"
+
+
 def test_half_of_the_rows_is_drawn_as_all_of_them(backbone: str, tmp_path: Path) -> None:
     """Also where the task alone says how many: as many of each label, of which the pool has many of one."""
     for name, count in (("train", 80), ("test", 4)):
@@ -345,7 +398,7 @@ def slow_choice(task: Task, costs: list[float], minutes: float, stops: float) ->
 def test_the_final_training_has_its_time(task: Task, costs: list[float], minutes: float) -> None:
     costs = [cost for cost in costs if 5 * cost < 60 * minutes] or [1.0]
     ledger, plan, made = slow_choice(task, costs, minutes, float("inf"))
-    last = plan.final_seconds(made.best.arm.cost, 0.0, False)
+    last = plan.final_seconds(made.best.arm, False)
     assert ledger.spent + last <= 60 * minutes
     seen = Counter(unit for name, unit in ledger.units if name == made.best.arm.candidate.name)
     assert set(seen.values()) == {1}
