@@ -21,13 +21,15 @@ import numpy as np
 from scipy.stats import beta
 
 from effft.choice.answer import Judged, judge
+from effft.choice.average import Average, average_of
 from effft.choice.candidates import Candidate, Limits, candidates, needs
 from effft.choice.decision import decide, fitting
 from effft.choice.ledger import LATE, Arm
-from effft.choice.plan import plan_choice
+from effft.choice.plan import ChoicePlan, plan_choice
 from effft.choice.posterior import Unit
 from effft.config import RunConfig
 from effft.errors import InputError
+from effft.evaluation.outcomes import outcomes_of
 from effft.progress import ProgressCallback, silent
 from effft.runs.controls import majority
 from effft.runs.estimate import Skeletons
@@ -36,11 +38,16 @@ from effft.runs.plan import prepare, prepare_validation
 from effft.runs.session import Session
 from effft.search.jobs import TrainingJob, measure
 from effft.search.settings import FOLDS, HELD_OUT_SEED_OFFSET
+from effft.serving.load import mean_scores
+from effft.tasks.task import Task
 from effft.tracking.tracker import MemoryTracker
+
+Table = dict[str, list[Any]]
 
 SEEDS = (0, HELD_OUT_SEED_OFFSET)
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.01)
 WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0)  # Of what the rows of a draw tell beside known means.
+OF_A_MODEL = ("delivered", "averaged")  # What a choice gives where that is not a single training.
 SLOW = 10.0  # As for a model that takes ten times as long, for which the seconds of saving it count little.
 
 
@@ -52,8 +59,8 @@ def values_of(task: str, rows: int, draw: int, options: argparse.Namespace) -> d
     return more | own
 
 
-def tested(config: RunConfig, session: Session, options: argparse.Namespace, **own: int) -> float:
-    """The primary metric of a model of all rows, in domain or on rows of the pool that are not among these.
+def tested(config: RunConfig, session: Session, options: argparse.Namespace, **own: int) -> tuple[float, Table]:
+    """The primary metric of a model of all rows, and its scores, in domain or on rows of the pool not among these.
 
     own: settings such as the seed.
     """
@@ -68,7 +75,7 @@ def tested(config: RunConfig, session: Session, options: argparse.Namespace, **o
         rows = tuple(replace(one, slices=slices) for one in unused[: options.unused_rows])
         inside = replace(inside, examples=rows)
     result = execute(replace(plan, evaluated={"in_domain": inside}), MemoryTracker())
-    return result.metrics[f"in_domain/{result.primary}"]
+    return result.metrics[f"in_domain/{result.primary}"], result.tables["in_domain"]
 
 
 def pool(task: str, rows: int, draw: int, options: argparse.Namespace, session: Session) -> dict[str, Any]:
@@ -79,13 +86,13 @@ def pool(task: str, rows: int, draw: int, options: argparse.Namespace, session: 
     """
     values = values_of(task, rows, draw, options)
     choice = plan_choice(values, [options.model], Limits(float("inf")), "", session)
-    arms: dict[str, Any] = {}
+    arms, labels = dict[str, Any](), list[object]()
     for one in candidates(values, [options.model], session):
         if one.name in options.without.split(","):
             continue
         try:
             seeds = range(0 if one.control else 1 + options.other_seeds)
-            scores = [tested(one.config, session, options, seed=seed) for seed in seeds]
+            tests = [tested(one.config, session, options, seed=seed) for seed in seeds]
         except InputError:  # a model without an LM head has no answer for label words
             continue
         units, skeletons = [], Skeletons()
@@ -101,11 +108,19 @@ def pool(task: str, rows: int, draw: int, options: argparse.Namespace, session: 
                     found = {"value": result.value, "resources": result.resources, "answers": result.answers}
                 units.append({"unit": (seed, fold), "seconds": time.process_time() - begun, **found})
         arms[one.name] = {"units": units, "estimate": needs(one, (0, FOLDS, 0), skeletons)}
-        if scores:
+        if tests:
             soup = choice.soup(Arm(one, 0.0), 0.0)
-            made = tested(one.config, session, options, soup=soup) if soup > 1 else scores[0]
-            arms[one.name] |= {"test": scores[0], "others": scores[1:], "delivered": made}
-    return {"task": task, "rows": rows, "draw": draw, "epochs": options.epochs, "arms": arms}
+            made = tested(one.config, session, options, soup=soup) if soup > 1 else tests[0]
+            arms[one.name] |= {"test": tests[0][0], "others": [score for score, _ in tests[1:]], "delivered": made[0]}
+            arms[one.name] |= {"test scores": _scores(tests[0][1]), "delivered scores": _scores(made[1])}
+            labels = tests[0][1]["label"]
+    return {"task": task, "rows": rows, "draw": draw, "epochs": options.epochs, "labels": labels, "arms": arms}
+
+
+def _scores(table: Table) -> list[list[float]]:
+    """Those of a table of predictions, (rows, labels)."""
+    columns = np.array([table[name] for name in table if name.startswith("score_")]).T
+    return [[round(value, 3) for value in row] for row in columns.tolist()]
 
 
 class Measured:
@@ -145,17 +160,35 @@ def replay(line: dict[str, Any], share: float, options: argparse.Namespace, sess
     tests = {name: arm["test"] for name, arm in arms.items() if "test" in arm}
     units = [(seed, fold) for seed in SEEDS for fold in range(FOLDS)]
     full = judge([_whole(one, arms) for one in known if not one.control], units, FOLDS, task, plan.study.metric)
+    averaged = _averaged(line, replace(plan, average=True), task, session) if "labels" in line else np.nan
     chosen = made.best.arm
     kind = "delivered" if plan.final_way(chosen, 0.0, ledger.spent)[1] > 1 else "test"
     return {
         "test": tests, "choose": chosen.candidate.name, "full": full[0].arm.candidate.name, "share": share,
         "delivered": arms[chosen.candidate.name].get(kind, np.nan),
-        "soups": {name: arms[name].get("delivered", np.nan) for name in tests},
+        "averaged": averaged, "soups": {name: arms[name].get("delivered", np.nan) for name in tests},
         "plain": max(full, key=lambda one: (one.mean, -one.arm.cost)).arm.candidate.name,
         "scores": {one.arm.candidate.name: -one.regret for one in full},
         "others": {name: fmean(arms[name].get("others") or [np.nan]) for name in tests},
         "used": ledger.spent / total, "told": _told(made.judged, tests),
     }  # fmt: skip
+
+
+def _averaged(line: dict[str, Any], plan: ChoicePlan, task: Task, session: Session) -> float:
+    """What the mean of the finalists scores in the test, of the trainings that the minutes leave time for."""
+    ledger, quiet, spent = Measured(line["arms"]), lambda told: None, 0.0
+    made = decide(ledger, plan, *fitting(ledger, plan, quiet), lambda arm, end: [], task, quiet)
+    spent, members, scores = ledger.spent, list[Judged](), list[Any]()
+    for one in average_of(ledger, plan, made.judged)[0].members:
+        if not members or spent + plan.final_seconds(one.arm, False) <= plan.limits.seconds:
+            way = plan.final_way(one.arm, 0.0, spent)
+            spent += plan.final_seconds(one.arm, *way)
+            members.append(one)
+            kind = "delivered scores" if way[1] > 1 else "test scores"
+            scores.append(np.array(line["arms"][one.arm.candidate.name][kind], dtype=float))
+    answers = mean_scores(scores, Average(members).weights).argmax(axis=1)
+    labels = np.array([task.read(label) for label in line["labels"]])
+    return outcomes_of(task, labels, answers).values[plan.study.metric]
 
 
 def _told(judged: Sequence[Judged], tests: dict[str, float]) -> list[tuple[float, float]]:
@@ -175,29 +208,30 @@ def _whole(candidate: Candidate, arms: dict[str, Any]) -> Arm:
 def regrets(found: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     """A row for every task, number of rows and share of the time; "not smoothed" takes the best plain metric.
 
-    Delivered: with the soup that a choice trains where it fits; beside it all are single trainings, but for "its soup",
-    that of the best constant strategy. Means known: who knows every strategy's mean test score over all draws, and adds
-    what the full cross-validation of a draw says beside its own mean, in the best of `WEIGHTS`. Other seeds known: as
-    that, with the test scores of models of the same rows and other seeds in place of the cross-validation, so all but
-    the luck of the last training.
+    Delivered: with the soup that a choice trains where it fits. Averaged: the mean of the finalists (`--average`), with
+    such soups. All others are single trainings, but for "its soup", that of the best constant strategy. Means known:
+    who knows every strategy's mean test score over all draws, and adds what the full cross-validation of a draw says
+    beside its own mean, in the best of `WEIGHTS`. Other seeds known: as that, with the test scores of models of the
+    same rows and other seeds in place of the cross-validation, so all but the luck of the last training.
     """
-    heads = "task | rows | draws | time | `choose` | delivered | full cross-validation | not smoothed | best constant"
-    rows = [f"| {heads} | its soup | means known | other seeds known | random |", "|---|---:|" + "---:|" * 11]
+    heads = ["task", "rows", "draws", "time", "`choose`", "delivered", "averaged", "full cross-validation"]
+    heads += ["not smoothed", "best constant", "its soup", "means known", "other seeds known", "random"]
+    rows = [f"| {' | '.join(heads)} |", "|---|---:|" + "---:|" * (len(heads) - 2)]
     for key in dict.fromkeys((line["task"], line["rows"], one["share"]) for line, one in found):
         here = [one for line, one in found if (line["task"], line["rows"], one["share"]) == key]
         means = {name: fmean(one["test"][name] for one in here) for name in here[0]["test"]}
         constant = max(means, key=means.__getitem__)
-        chosen, full, plain = ([one["test"][one[name]] for one in here] for name in ("choose", "full", "plain"))
         scores = [
-            chosen, [one["delivered"] for one in here], full, plain, [one["test"][constant] for one in here],
-            [one["soups"][constant] for one in here], *(_means_known(here, of) for of in ("scores", "others")),
-            [fmean(one["test"].values()) for one in here],
+            *([one["test"][one["choose"]] for one in here], *([one[name] for one in here] for name in OF_A_MODEL)),
+            *([one["test"][one[name]] for one in here] for name in ("full", "plain")),
+            *([one[name][constant] for one in here] for name in ("test", "soups")),
+            *(_means_known(here, of) for of in ("scores", "others")), [fmean(one["test"].values()) for one in here],
         ]  # fmt: skip
         best = np.array([max(one["test"].values()) for one in here])
         lost = [best - np.array(own) for own in scores]
         ends = [1.96 * np.std(own, ddof=1) / np.sqrt(len(own)) if len(own) > 1 else np.nan for own in lost]
         cells = [f"{own.mean():.3f} ± {end:.3f}" for own, end in zip(lost, ends, strict=True)]
-        cells[4] += f" (`{constant}`)"
+        cells[5] += f" (`{constant}`)"
         rows.append(f"| {Path(key[0]).stem} | {key[1]} | {len(here)} | {key[2]:.2f} | {' | '.join(cells)} |")
     return "\n".join(rows)
 

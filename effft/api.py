@@ -185,6 +185,7 @@ def choose(
     tracking_uri: str = "",
     experiment: str = "",
     no_tracking: bool = False,
+    average: bool = False,
     progress: ProgressCallback = silent,
     began: float | None = None,
     **flags: Any,
@@ -205,6 +206,7 @@ def choose(
         tracking_uri: As for `adapt`.
         experiment: As for `adapt`.
         no_tracking: As for `adapt`; the recommended model is not kept then.
+        average: Train all finalists; the model is the mean of their probabilities, weighted by P(best).
         progress: Called with what is measured.
         began: When the work began, as `time.monotonic` tells it; now, where not given.
         **flags: Every other flag of `effft choose --help`: `rows=64`, `epochs=10`.
@@ -234,7 +236,7 @@ def choose(
         if not given.keys() & {"data", "task"}:
             say(f"neither --data nor --task is given, so this is about the built-in task {config.task!r}.")
         session = Session()
-        plan = plan_choice(given, _names(models) or [config.model], limits, study, session)
+        plan = plan_choice(given, _names(models) or [config.model], limits, study, session, average)
         return run_choice(plan, storage, target, session, began, progress, say)
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from effft.choice.answer import Judged, sentences, table
+from effft.choice.average import Average, average_of, log_average
 from effft.choice.candidates import Candidate
 from effft.choice.decision import HELD, Decision, decide, fitting
 from effft.choice.ledger import Arm, Ledger
@@ -35,7 +36,8 @@ class Answer:
     """What to use, and how sure that is.
 
     candidate: what is recommended, with its configuration; judged: the finalists, the best first; table: of all
-    candidates; run_id: of the final run, '' where nothing is tracked.
+    candidates; run_id: of the final run, '' where nothing is tracked; average: what the model is the mean of, and the
+    weights: the recommended one alone, where not all finalists were to be averaged.
     """
 
     candidate: Candidate
@@ -43,6 +45,7 @@ class Answer:
     judged: list[Judged]
     table: Table
     run_id: str
+    average: dict[str, float]
 
     def json(self) -> dict[str, Any]:
         """The answer as values for JSON."""
@@ -53,7 +56,7 @@ class Answer:
         ]  # fmt: skip
         settings = self.candidate.config.model_dump(mode="json", exclude_unset=True)
         return {"use": self.candidate.label, "settings": settings, "sentences": self.sentences, "finalists": finalists,
-                "run_id": self.run_id}  # fmt: skip
+                "run_id": self.run_id, "average": self.average}  # fmt: skip
 
 
 @said_plainly()
@@ -91,10 +94,17 @@ def run_choice(
             made = decide(ledger, plan, arms, dropped, partial(tune, ledger, storage, say), task, say)
             more = outlook(ledger, plan, made.best.arm, made.judged, parent)
             best, run_id, last = _train_best(ledger, plan, made, target, parent)
+            average, value = Average([best]), best.mean
+            if plan.average and run_id:
+                average, run_id, said = _average(ledger, plan, made, (best, run_id), target, parent)
+                last += said
+                value = average.judged(task, metric)[0] if len(average.members) > 1 else value
+            elif len((mean := average_of(ledger, plan, made.judged)[0]).members) > 1:
+                more.append(f"{mean.told(task, metric)}: --average makes it the model.")
             use, *why = sentences(made.judged, best, made.controls, plan.rows, metric, made.units)
             found = [use, *last, *why, *more]
             if run_id:
-                told = register_once(stored, run_id, plan.study.name, target, best.mean, CROSS_VALIDATED)
+                told = register_once(stored, run_id, plan.study.name, target, value, CROSS_VALIDATED)
                 found += [line[:1].upper() + line[1:] for line in told]
             overview = table(made.arms, made.judged, dropped, metric)
             parent.text("answer.md", markdown_blocks([found, overview]))
@@ -104,7 +114,8 @@ def run_choice(
             parent.metrics({"best": best.best, "regret": best.regret, f"choice/{metric}": best.mean})
             parent.note("\n\n".join(found))
             parent.flush()
-    return Answer(best.arm.candidate, found, made.judged, overview, run_id)
+    shares = {one.arm.candidate.label: weight for one, weight in zip(average.members, average.weights, strict=True)}
+    return Answer(best.arm.candidate, found, made.judged, overview, run_id, shares)
 
 
 def _train_best(
@@ -117,10 +128,49 @@ def _train_best(
             run_id, late = _train(ledger, plan, one.arm, target, parent)
         except DivergedError as error:
             failure = error
-            said.append(f"{one.arm.candidate.label} is left out, as its training on all rows diverged: {error}")
+            said.append(_diverged(one, error))
         else:
             return one, run_id, [*said, *late]
     raise failure
+
+
+def _diverged(one: Judged, error: DivergedError) -> str:
+    return f"{one.arm.candidate.label} is left out, as its training on all rows diverged: {error}"
+
+
+def _average(
+    ledger: Ledger,
+    plan: ChoicePlan,
+    made: Decision,
+    trained: tuple[Judged, str],
+    target: TrackingTarget,
+    parent: Tracker,
+) -> tuple[Average, str, list[str]]:
+    """Train the other finalists too, as far as there is time, and log the mean; of one it is the model itself.
+
+    trained: the recommended one, and its run.
+    """
+    average, said = average_of(ledger, plan, made.judged)
+    runs = list[tuple[Judged, str]]()
+    for one in average.members:
+        if one is trained[0]:
+            runs.append(trained)
+        elif ledger.spent + plan.final_seconds(one.arm, False) > plan.limits.seconds:
+            said.append(f"{one.arm.candidate.label} is left out of the mean, as no time is left to train it.")
+        else:
+            try:
+                run_id, late = _train(ledger, plan, one.arm, target, parent)
+            except DivergedError as error:
+                said.append(_diverged(one, error))
+            else:
+                runs += [(one, run_id)] if run_id else []
+                said += late if run_id else [f"{one.arm.candidate.label} is left out of the mean, as its time was up."]
+    if len(runs) < 2:
+        return Average([trained[0]]), trained[1], said
+    average = Average([one for one, _ in runs])
+    run_id = log_average(ledger, plan, average, [run_id for _, run_id in runs], target, parent)
+    told = average.told(ledger.session.task(plan.study.config), plan.study.metric)
+    return average, run_id, [*said, f"{told}: it is the model."]
 
 
 def _train(
@@ -154,5 +204,6 @@ def _train(
             raise
         late = "The final training did not end within the minutes, so there is no model; more --minutes go on with it."
         return "", [late]
-    made = f"The model is the mean of the weights of {soup} trainings on all rows (a soup); scores are of single ones."
+    made = f"{arm.candidate.label} is the mean of the weights of {soup} trainings on all rows (a soup)"
+    made += "; the scores are of single ones."
     return run_id, [made] if run_id and soup > 1 else []

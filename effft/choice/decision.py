@@ -115,7 +115,7 @@ def decide(
     measured = _first_fold(ledger, plan, arms, (race_end, tune_end), dropped, say)
     tunes = plan.rows >= FEW_ROWS and ledger.spent + (plan.folds - 1) * sum(arm.cost for arm in measured) <= race_end
     if not tunes:
-        last = max(plan.final_seconds(arm, False) for arm in measured)
+        last = plan.reserve(sorted(measured, key=lambda a: -a.cost)[: FINALISTS if plan.average else None], kept, False)
         race_end = min(start + LONG_RACE * (end - start), end - last)
     left = race(ledger, measured, plan.race_units, race_end, cut, value, say)
     if not left:
@@ -136,7 +136,7 @@ def decide(
     for place, unit in enumerate(units):
         finalists = [arm for arm in finalists if not arm.failure]
         known = len(done) + place >= plan.folds  # the estimate of the final run comes after every fold of these
-        last = max((plan.reserve(a, kept) if known else plan.final_seconds(a, False) for a in finalists), default=0.0)
+        last = plan.reserve(finalists, kept, known)
         if ledger.spent >= cut or ledger.spent + 1.1 * sum(arm.cost for arm in finalists) + last > end:
             break
         _measure_all(ledger, [*controls, *finalists], unit, cut)

@@ -90,7 +90,8 @@ def disagreements(ledger: Ledger, arms: list[Arm]) -> list[Disagreement]:
 def outlook(ledger: Ledger, plan: ChoicePlan, best: Arm, judged: Sequence[Judged], parent: Tracker) -> list[str]:
     """Sentences about more labels and about texts without labels, as far as there is time."""
     found: list[str] = []
-    end = plan.limits.seconds - plan.reserve(best, ledger.once(HELD, float))
+    last = [one.arm for one in judged] if plan.average else [best]
+    end = plan.limits.seconds - plan.reserve(last, ledger.once(HELD, float))
     if plan.rows >= LEAST and ledger.spent + len(half_units(best, plan.folds)) * best.cost < end:
         found += forecast(ledger, plan, best)
     near = [one.arm for one in judged if one.within_noise]

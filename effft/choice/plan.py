@@ -34,7 +34,8 @@ With 64 rows that gains where every weight trains, and loses with LoRA, whose fa
 class ChoicePlan:
     """A choice that passed every check. rows: labelled ones; queries: texts that the final run will be evaluated on.
 
-    unlabelled: the sets of them that have no labels; seeds: that the race goes over, and fresh ones, at most.
+    unlabelled: the sets of them that have no labels; seeds: that the race goes over, and fresh ones, at most. average:
+    whether the model is to be the mean of the finalists.
     """
 
     study: StudyPlan
@@ -44,6 +45,7 @@ class ChoicePlan:
     queries: int
     unlabelled: tuple[str, ...]
     seeds: tuple[int, int] = SEEDS
+    average: bool = False
 
     @property
     def folds(self) -> int:
@@ -90,18 +92,31 @@ class ChoicePlan:
     def final_way(self, arm: Arm, held: float, spent: float) -> tuple[bool, int]:
         """Whether its final run has an out-of-fold estimate, and the trainings of its soup, after `spent` seconds."""
         soup = self.soup(arm, held)
-        ways = ((True, soup), (False, soup), (True, 1))
+        ways = ((False, soup),) if self.average else ((True, soup), (False, soup), (True, 1))
         return next((way for way in ways if spent + self.final_seconds(arm, *way) <= self.limits.seconds), (False, 1))
 
-    def reserve(self, arm: Arm, held: float) -> float:
-        """Seconds to keep for its final run: for soup and estimate within a third of the minutes, or for either."""
-        soup = self.soup(arm, held)
-        both, *either = (self.final_seconds(arm, *way) for way in ((True, soup), (True, 1), (False, soup)))
-        return both if both <= self.limits.seconds / 3 else max(either)
+    def reserve(self, arms: Sequence[Arm], held: float, known: bool = True) -> float:
+        """Seconds to keep for the final runs.
+
+        For soup and estimate within a third of the minutes, or for either; for all arms where they are to be averaged.
+
+        Args:
+            arms: Of which one, or the mean, will be used.
+            held: As for `soup`.
+            known: Whether every fold was measured, before which there is time for a single training alone.
+        """
+        each = list[float]()
+        for arm in arms:
+            soup = self.soup(arm, held) if known else 1
+            both, *either = (self.final_seconds(arm, *way) for way in ((True, soup), (True, 1), (False, soup)))
+            kept = both if both <= self.limits.seconds / 3 else max(either)
+            each.append(kept if known and not self.average else self.final_seconds(arm, False, soup))
+        queries = SAVING + 1.2 * self.queries * sum(arm.latency for arm in arms) / 1000
+        return sum(each) + queries if self.average else max(each, default=0.0)
 
 
 def plan_choice(
-    values: Mapping[str, Any], models: Sequence[str], limits: Limits, name: str, session: Session
+    values: Mapping[str, Any], models: Sequence[str], limits: Limits, name: str, session: Session, average: bool = False
 ) -> ChoicePlan:
     """Everything that can be checked before something trains; every model is loaded.
 
@@ -111,6 +126,7 @@ def plan_choice(
         limits: What there is.
         name: Of the study in the storage; made of task, amount, models and seeds where it is ''.
         session: Keeps models and data.
+        average: As in a `ChoicePlan`.
 
     Raises:
         InputError: what is wrong, in a sentence.
@@ -125,6 +141,8 @@ def plan_choice(
             raise InputError("per_label=1: a choice needs at least 2 examples per label (flag --per-label).")
         folds = min(FOLDS, config.per_label or FOLDS)
         first = prepare_validation(config, session, (0, folds, config.seed))
+    if average and first.task.multi_label:
+        raise InputError("average: rows with several labels are ranked by answers alone; leave --average out.")
     examples = first.draw.train + first.evaluated["validation"].examples
     folds_of(f"{folds}x1", first.task, examples)
     evaluated = prepare(config, session).evaluated
@@ -143,4 +161,5 @@ def plan_choice(
         name or place, config, space, Settings(folds=folds), first.resolved.metric, {}, first.task.name, config, (), (),
         content, parts,
     )  # fmt: skip
-    return ChoicePlan(study, found, limits, len(examples), sum(map(len, evaluated.values())), unlabelled)
+    queries = sum(map(len, evaluated.values()))
+    return ChoicePlan(study, found, limits, len(examples), queries, unlabelled, average=average)

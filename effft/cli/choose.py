@@ -20,6 +20,12 @@ SHARED = tuple(name for name in FIELDS if name not in (*PART_FIELDS, "log_model"
         Option("memory", "Memory that the process may take, such as 8GB  [default: no limit]"),
         Option("latency", "Time that a query may take, such as 50ms  [default: no limit]"),
         Option("models", "Models to choose from, comma-separated  [default: --model]"),
+        Option(
+            "average",
+            "Train all finalists; the model is the mean of their probabilities, by P(best)",
+            False,
+            is_flag=True,
+        ),
         Option("study", "Name of the study in the storage  [default: task/choose/rows/models/seeds]"),
         Option("storage", "Optuna storage, any SQLAlchemy URL", "sqlite:///optuna.db"),
         Option("json", "Print the answer as JSON", False, is_flag=True),
@@ -36,6 +42,7 @@ def choose(
     memory: str,
     latency: str,
     models: str,
+    average: bool,
     study: str,
     storage: str,
     json: bool,
@@ -55,9 +62,9 @@ def choose(
     names = split_names(models, "--models") if models else []
     with Progress() as progress:
         answer = choose_strategy(
-            minutes=minutes, memory=memory, latency=latency, models=names, study=study, storage=storage,
-            tracking_uri=target.uri, experiment=target.experiment, no_tracking=target.disabled, began=began,
-            progress=progress, **values,
+            minutes=minutes, memory=memory, latency=latency, models=names, average=average, study=study,
+            storage=storage, tracking_uri=target.uri, experiment=target.experiment, no_tracking=target.disabled,
+            began=began, progress=progress, **values,
         )  # fmt: skip
     if json:
         print_json(answer.json())

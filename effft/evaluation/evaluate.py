@@ -84,31 +84,50 @@ def evaluate(
         notes.append(unlabelled_note(split, [learner.task.written(answer) for answer in answers.tolist()]))
         table = prediction_table(learner.task, examples, scores)
         return Evaluation({str(MetricKey(split, k)): v for k, v in known.items()}, table, tuple(notes), calibration)
-    found = outcomes_of(learner.task, labels, answers)
-    metrics = found.values | (found.intervals(resamples) if resamples else {})
-    metrics |= {
-        **probability_metrics(labels, softmax(scores)),
-        "outside_mass": learner.label_tokens.outside_mass(raw.flatten(0, -2).double().numpy())
-        if learner.label_tokens
-        else 0.0,
-        **found.references,
-        **known,
-        **worst_slice(learner.task, examples, answers, slices),
-    }
     patterns, spread = metrics_of_patterns(learner, split, each, labels)
-    metrics |= spread
-    groups = [{str(MetricKey(split, name)): value for name, value in metrics.items()}]
-    for pairs, rows in slice_rows(learner.task.labels, examples, slices).items():
-        part = outcomes_of(learner.task, labels[rows], answers[rows]).values
-        several = len(np.unique(labels[rows], axis=0)) > 1 or "accuracy" not in part
-        shown = part if several else {"accuracy": part["accuracy"]}
-        shown |= {"examples": float(len(rows))}
-        groups.append({str(MetricKey(split, name, pairs)): value for name, value in shown.items()})
+    outside = learner.label_tokens.outside_mass(raw.flatten(0, -2).double().numpy()) if learner.label_tokens else 0.0
+    metrics = metrics_of(learner.task, examples, scores, slices, resamples) | known | {"outside_mass": outside} | spread
+    keyed = {str(MetricKey(split, name)): value for name, value in metrics.items()}
+    keyed = collect(keyed, metrics_of_slices(learner.task, split, examples, answers, slices))
     if split != "validation":
         notes += missing_labels_note(split, learner.task.labels, {label for e in examples for label in e.labels})
         notes += chance_note(learner, split, metric, metrics, prompts)
     table = prediction_table(learner.task, examples, scores)
-    return Evaluation(collect(*groups), table, tuple(notes), calibration, patterns)
+    return Evaluation(keyed, table, tuple(notes), calibration, patterns)
+
+
+def metrics_of(
+    task: Task,
+    examples: Sequence[Example],
+    scores: "np.ndarray",
+    slices: Sequence[tuple[str, ...]] = (),
+    resamples: int = 1000,
+) -> dict[str, float]:
+    """The metrics of calibrated scores of labelled examples, (examples, labels), as `evaluate` names them."""
+    labels, answers = np.array([e.label for e in examples]), scores.argmax(axis=-1)
+    found = outcomes_of(task, labels, answers)
+    return {
+        **found.values,
+        **(found.intervals(resamples) if resamples else {}),
+        **probability_metrics(labels, softmax(scores)),
+        **found.references,
+        **worst_slice(task, examples, answers, slices),
+        "examples": float(len(examples)),
+    }
+
+
+def metrics_of_slices(
+    task: Task, split: str, examples: Sequence[Example], answers: Labels, slices: Sequence[tuple[str, ...]]
+) -> dict[str, float]:
+    """Those of every slice, by their keys."""
+    labels, groups = np.array([e.label for e in examples]), list[dict[str, float]]()
+    for pairs, rows in slice_rows(task.labels, examples, slices).items():
+        part = outcomes_of(task, labels[rows], answers[rows]).values
+        several = len(np.unique(labels[rows], axis=0)) > 1 or "accuracy" not in part
+        shown = part if several else {"accuracy": part["accuracy"]}
+        shown |= {"examples": float(len(rows))}
+        groups.append({str(MetricKey(split, name, pairs)): value for name, value in shown.items()})
+    return collect(*groups)
 
 
 def metrics_of_patterns(

@@ -159,6 +159,13 @@ def headlines(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
     }
 
 
+def gaps(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
+    """What each OOD set is below the split that says what is reached in domain; {} where nothing does."""
+    home = metrics.get(f"{home_split(metrics, primary)}/{primary}")
+    sets = [] if home is None else ood_sets(metrics, primary)
+    return {f"ood/{name}/gap": home - metrics[f"ood/{name}/{primary}"] for name in sets if home is not None}
+
+
 def to_table(metrics: Mapping[str, float]) -> dict[str, list[object]]:
     """All metrics as columns, a row for each with its interval; `from_table` reads them back."""
     rows: list[tuple[object, ...]] = []

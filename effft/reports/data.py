@@ -36,7 +36,7 @@ TAGS = (
 IMPORTED = "imported"
 """Kind of runs that came from a file of another project, not from MLflow."""
 
-NO_RESULT = ("comparison", "study", "choice", "report", "control", "trial", FORMER)
+NO_RESULT = ("comparison", "study", "choice", "average", "report", "control", "trial", FORMER)
 """Kinds of runs that are no measurement of a strategy on a task."""
 
 RESULT = ("in_domain/calibration_error", "cross_validated/calibration_error", "train/loss")

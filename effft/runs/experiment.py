@@ -16,7 +16,7 @@ from effft.distributed.process_group import process_group
 from effft.evaluation.cross_validation import evaluate_out_of_fold
 from effft.evaluation.evaluate import evaluate
 from effft.evaluation.forgetting import Forgetting
-from effft.evaluation.metric_keys import CROSS_VALIDATED, collect, headlines, home_split, ood_sets, to_table
+from effft.evaluation.metric_keys import CROSS_VALIDATED, collect, gaps, headlines, ood_sets, to_table
 from effft.evaluation.remarks import cut_note, cut_share
 from effft.models.description import resolve_device
 from effft.models.flops import counted
@@ -148,12 +148,14 @@ def execute(
             _record(tracker, name, split_metrics, resolved.metric, result.table)
     primary = resolved.metric
     ood = ood_sets(metrics, primary)
-    home = metrics.get(f"{home_split(metrics, primary)}/{primary}")
-    closing = {} if home is None else {f"ood/{o}/gap": home - metrics[f"ood/{o}/{primary}"] for o in ood}
-    closing |= {
-        "train/cut_share": cut_share(prompts),
-        "resources/labels_used": float(plan.labels_used),
-    } | cross_validation_seconds
+    closing = (
+        gaps(metrics, primary)
+        | {
+            "train/cut_share": cut_share(prompts),
+            "resources/labels_used": float(plan.labels_used),
+        }
+        | cross_validation_seconds
+    )
     if forgetting:
         closing |= forgetting.metrics()
         notes += forgetting.notes

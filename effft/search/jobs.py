@@ -41,8 +41,8 @@ class JobResult:
     """value: the primary metric on validation; failure: why there is none.
 
     curve: the metric after every epoch, where the unit has thresholds; stopped: it fell below one. answers: the columns
-    row, label and answer of what was validated; where a row has one label, rival and share, as `smoothed` tells them;
-    and the slices of each row where the worst one is the metric.
+    row, label and answer of what was validated; where a row has one label, scores (log-probabilities of the labels),
+    and rival and share, as `smoothed` tells them; and the slices of each row where the worst one is the metric.
     """
 
     value: float
@@ -61,6 +61,7 @@ def measure(unit: TrainingJob, session: "Session", progress: ProgressCallback = 
     import numpy as np
 
     from effft.evaluation.evaluate import slice_rows
+    from effft.evaluation.metrics import softmax
     from effft.evaluation.smoothing import smoothed
     from effft.runs.experiment import execute
     from effft.runs.plan import prepare_validation
@@ -89,6 +90,7 @@ def measure(unit: TrainingJob, session: "Session", progress: ProgressCallback = 
         scores = np.array([table[f"score_{name}"] for name in task.labels]).T
         rivals, shares = smoothed(np.array([example.label for example in held]), scores)
         answers |= {"rival": [task.written(one) for one in rivals.tolist()], "share": shares.round(4).tolist()}
+        answers["scores"] = np.log(np.maximum(softmax(scores), 1e-9)).round(4).tolist()
     if result.primary == WORST_SLICE and task.train.slices:
         groups = slice_rows(task.labels, held, task.train.slices).items()
         answers["slices"] = [[str(pairs) for pairs, rows in groups if row in rows] for row in range(len(held))]

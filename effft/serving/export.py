@@ -14,6 +14,7 @@ from effft.models.files import is_made
 from effft.models.lora import merge_lora
 from effft.serving.base_model import files_of
 from effft.serving.load import SavedModel
+from effft.serving.manifest import read_manifest
 from effft.serving.model_card import card, metadata
 from effft.serving.save import save_whole
 from effft.strategies.prompting import BETWEEN
@@ -29,11 +30,16 @@ def export(saved: Path, to: Path, merge: bool) -> list[str]:
     An adapter stays one beside its base unless `merge`; anything else is whole weights.
 
     Raises:
-        InputError: `to` holds something already. RunError: the architecture has no place for what was trained, or the
-            disk does not take it; then nothing is left at `to`.
+        InputError: `to` holds something already, or the model is a mean of several. RunError: the architecture has no
+            place for what was trained, or the disk does not take it; then nothing is left at `to`.
     """
     if to.is_file() or (to.is_dir() and any(to.iterdir())):
         raise InputError(f"--to {to}: it is there already and is not empty; name a new folder.")
+    if count := len(read_manifest(saved).members):
+        raise InputError(
+            f"the model is the mean of {count} models, which no folder of transformers holds; export one of them "
+            f"(--model {saved}/members/0 up to {count - 1}), or serve it with `mlflow models serve`."
+        )
     model = SavedModel.load(saved, "cpu")
     adapter = model.record.weights == "adapter" and not merge
     try:

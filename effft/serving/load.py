@@ -52,6 +52,8 @@ class SavedModel:
         if is_device_map(device):
             raise InputError(f"device={device}: a saved model is put back whole; give auto, cpu or cuda (--device).")
         record = read_manifest(folder, verify=True)
+        if record.members:
+            return AveragedModel(record, [SavedModel.load(folder / one.folder, device) for one in record.members])
         strategy, task = record.read_strategy(), record.read_task()
         name, revision = locate(record.base, folder)
         backbone = load(name, revision, strategy.needs_lm_head, device)
@@ -76,9 +78,10 @@ class SavedModel:
             InputError: the model knows no such scores, or cannot promise so little.
         """
         if self.record.risk is None:
+            remedy = "choose it with more --minutes" if self.record.members else "train it with --cross-validation 10x3"
             raise InputError(
-                "abstain: the model was saved without out-of-fold scores, so it cannot tell how often it errs; train "
-                "it with --cross-validation 10x3."
+                "abstain: the model was saved without out-of-fold scores, so it cannot tell how often it errs; "
+                f"{remedy}."
             )
         curve = RiskCurve(**dict(self.record.risk))
         threshold = curve.threshold(error)
@@ -144,6 +147,31 @@ class SavedModel:
             except ValueError as error:
                 raise InputError(f"row {number}: {name!r} {error}.") from None
         return tuple(texts)
+
+
+class AveragedModel(SavedModel):
+    """A model that answers with the weighted mean of the probabilities of its members, each of the same task."""
+
+    def __init__(self, record: Manifest, members: Sequence[SavedModel]) -> None:
+        super().__init__(record, members[0].learner)
+        self.members, self.calibration = (
+            members,
+            Calibration(**dict(record.calibration)) if record.calibration else None,
+        )
+
+    def score_texts(self, texts: Sequence[Sequence[str]], progress: ProgressCallback = silent) -> NDArray[np.float64]:
+        """Logarithms of the mean probabilities, as `SavedModel` gives scores."""
+        scores = mean_scores(
+            [one.score_texts(texts, progress) for one in self.members], [one.weight for one in self.record.members]
+        )
+        return self.calibration(torch.from_numpy(scores)).numpy() if self.calibration else scores
+
+
+def mean_scores(scores: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
+    """Logarithms of the mean of several models' probabilities, each (..., labels), by weights that add up to 1."""
+    mean = sum(weight * softmax(one) for one, weight in zip(scores, weights, strict=True))
+    found: NDArray[np.float64] = np.log(np.maximum(mean, np.finfo(np.float64).tiny))
+    return found
 
 
 def _read_tensors(folder: Path, record: Manifest, adapter: bool) -> dict[str, torch.Tensor]:

@@ -54,12 +54,20 @@ class RiskRecord(StrictModel):
     wrong: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...]
 
 
+class Member(StrictModel):
+    """A saved model inside another one, which answers with the mean of the members' probabilities."""
+
+    folder: str = Field(pattern=r"^members/\d+$")
+    weight: float = Field(gt=0, le=1)
+
+
 class Manifest(StrictModel):
     """weights: where what moved is: a PEFT `adapter`, the whole model in `base/`, `part` of it, or `none`.
 
     metrics: flat keys as the run logged them. run: the run's readable name. normalization: how a value becomes a text:
     `strip` writes numbers out and removes white space at both ends, `bytes_repr` also undoes Python's b'...'. files:
-    SHA-256 of every other file in the folder by its relative name, but for the model card.
+    SHA-256 of every other file in the folder by its relative name, but for the model card. members: where there are
+    some, the model is their mean, and what is said of strategy, base and weights is that of the first one.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="constants")
@@ -82,6 +90,7 @@ class Manifest(StrictModel):
     calibration: CalibrationRecord | None = None
     risk: RiskRecord | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+    members: tuple[Member, ...] = ()
     files: dict[str, str]
 
     @model_validator(mode="after")
@@ -96,6 +105,8 @@ class Manifest(StrictModel):
             raise ValueError("the risk curve has not one count for each confidence")
         if self.calibration is not None and len(self.calibration.bias) != answers:
             raise ValueError("the calibration does not fit the task's labels")
+        if self.members and abs(sum(member.weight for member in self.members) - 1) > 1e-6:
+            raise ValueError("the weights of its members do not add up to 1")
         return self
 
     def read_strategy(self) -> Strategy:

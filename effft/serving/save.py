@@ -1,6 +1,7 @@
 """Writing a fitted learner: record, what moved, head, tokenizer, base, model card."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from effft.serving.manifest import (
     CalibrationRecord,
     Demonstration,
     Manifest,
+    Member,
     RiskRecord,
     WeightsKind,
     hash_files,
+    read_manifest,
 )
 from effft.serving.model_card import card, metadata
 from effft.strategies.learner import Learner
@@ -75,13 +78,49 @@ def save_model(
             metrics=dict(metrics),
             files=hash_files(folder),
         )
-        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n")
-        (folder / "README.md").write_text(metadata(manifest) + card(manifest))
+        return _described(folder, manifest)
     except (OSError, SafetensorError) as error:
-        raise RunError(
-            f"the model could not be saved in {folder} ({error}); make room there, or let TMPDIR name another folder."
-        ) from error
+        raise _unsaved(folder, error) from error
+
+
+def save_average(
+    folder: Path, members: Sequence[tuple[Path, float]], run: str, metrics: Mapping[str, float], **found: Any
+) -> Manifest:
+    """Write a model that answers with the weighted mean of the probabilities of saved ones, the first the heaviest.
+
+    Args:
+        folder: A new one.
+        members: Folders of saved models of the same task, and their weights, which add up to 1.
+        run: Its readable name.
+        metrics: Of the mean.
+        **found: `calibration` and `risk` of the mean.
+
+    Raises:
+        RunError: the disk does not take it.
+    """
+    try:
+        inside = [Member(folder=f"members/{place}", weight=weight) for place, (_, weight) in enumerate(members)]
+        for one, (saved, _) in zip(inside, members, strict=True):
+            shutil.copytree(saved, folder / one.folder)
+        first = read_manifest(members[0][0])
+        own = {"run": run, "metrics": dict(metrics), "members": inside, "files": hash_files(folder), **found}
+        manifest = Manifest.model_validate(first.model_dump() | {"calibration": None, "risk": None} | own)
+        return _described(folder, manifest)
+    except OSError as error:
+        raise _unsaved(folder, error) from error
+
+
+def _described(folder: Path, manifest: Manifest) -> Manifest:
+    """Write the record and the card."""
+    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n")
+    (folder / "README.md").write_text(metadata(manifest) + card(manifest))
     return manifest
+
+
+def _unsaved(folder: Path, error: Exception) -> RunError:
+    return RunError(
+        f"the model could not be saved in {folder} ({error}); make room there, or let TMPDIR name another folder."
+    )
 
 
 def _weights(folder: Path, learner: Learner) -> tuple[WeightsKind, BaseReference]:

@@ -18,7 +18,7 @@ LONGEST = 5000  # Characters that MLflow takes in a tag of an experiment.
 COSTS = ("peak_memory_mb", "train_seconds")
 
 
-KINDS = [f"tags.kind != '{kind}'" for kind in ("trial", "study", "choice", "control")]
+KINDS = [f"tags.kind != '{kind}'" for kind in ("trial", "study", "choice", "average", "control")]
 """What is no run of a strategy, though it has the strategy's name."""
 
 

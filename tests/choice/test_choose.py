@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from effft.choice.answer import Judged, chosen, judge, sentences
+from effft.choice.average import average_of
 from effft.choice.candidates import Candidate, Limits, candidates, limits_of
 from effft.choice.choice import run_choice
 from effft.choice.decision import Decision, decide, fitting
@@ -46,7 +47,10 @@ from effft.runs.session import Session
 from effft.search.jobs import TrainingJob, measure
 from effft.search.settings import Settings, StudyPlan
 from effft.search.storage import StoredStudy, open_study
+from effft.serving.load import SavedModel
+from effft.serving.manifest import read_manifest
 from effft.tasks.task import Task
+from effft.tracking.models import fetch
 from tests.backbones import save_backbone
 from tests.reliability.lives import life, wait
 
@@ -267,6 +271,81 @@ def test_the_final_model_is_a_soup_of_three(
     assert "cross_validated/macro_f1" in run.data.metrics
 
 
+@pytest.mark.slow
+def test_the_finalists_are_averaged(backbone: str, tracking_uri: str, tmp_path: Path) -> None:
+    for name, count in (("train", 15), ("test", 9)):
+        write_rows(tmp_path / f"{name}.csv", {"yes": count, "no": count})
+    given = {"data": str(tmp_path / "train.csv"), "test": str(tmp_path / "test.csv"), "label_words": "no,are"}
+    given |= {"rows": "all", "epochs": "3", "precision": "fp32"}
+    session, target = Session(), TrackingTarget(tracking_uri)
+    plan = plan_choice(given, [backbone], limits_of("10"), "", session, average=True)
+    known = tuple(one for one in plan.candidates if one.name in ("probe", "vanilla", "lora", "majority"))
+    plan = replace(plan, candidates=known, seeds=(1, 1))
+    first, again = (
+        run_choice(plan, f"sqlite:///{tmp_path}/o.db", target, session, time.monotonic(), silent, print)
+        for _ in range(2)
+    )
+    assert (again.sentences, again.average) == (first.sentences, first.average), "nothing is left to do"
+    assert sum(first.average.values()) == pytest.approx(1)
+    assert len(first.average) > 1
+    assert any(said.endswith("ms a query: it is the model.") for said in first.sentences)
+    client = MlflowClient(tracking_uri=tracking_uri)
+    run = client.get_run(first.run_id)
+    assert run.data.tags["kind"] == "average"
+    name = f"effft-{run.data.tags['task']}"
+    version = client.get_model_version_by_alias(name, "champion")
+    assert (version.run_id, version.tags["strategy"]) == (first.run_id, "average")
+    folder = fetch(f"models:/{name}@champion", client)
+    record, model = read_manifest(folder), SavedModel.load(folder)
+    assert record.risk is not None
+    assert [one.weight for one in record.members] == pytest.approx(list(first.average.values()))
+    with (tmp_path / "test.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    answers = [str(one["label_name"]) for one in model.answers([[row["text"]] for row in rows])]
+    right = fmean(answer == row["label"] for answer, row in zip(answers, rows, strict=True))
+    assert right == pytest.approx(run.data.metrics["in_domain/accuracy"])
+    singles = run_choice(
+        replace(plan, average=False), f"sqlite:///{tmp_path}/o.db", target, session, time.monotonic(), silent, print
+    )
+    assert list(singles.average.values()) == [1.0]
+    assert any(said.endswith("--average makes it the model.") for said in singles.sentences)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 4), st.integers(0, 99))
+def test_a_mean_has_what_fits(task: Task, arms: int, seed: int) -> None:
+    """The heaviest first, as many as the latency allows; equal arms have equal weights, and their mean is they."""
+    judged = judged_of(np.tile(np.random.default_rng(seed).random(32) < 0.7, (arms, 1)), task)
+    for one in judged:
+        one.arm.resources[:] = [{"queries_per_second": 100.0}] * 4  # 10 ms a query
+        for unit, own in one.arm.answers.items():
+            one.arm.answers[unit] = {
+                **own,
+                "scores": [[0.0, -9.0] if a == task.labels[0] else [-9.0, 0.0] for a in own["answer"]],
+            }
+    config = RunConfig(task="overlap")
+    study = StudyPlan("s", config, {}, Settings(folds=4), "accuracy", {}, "overlap", config, (), (), {})
+    for most in range(1, arms + 1):
+        plan = ChoicePlan(study, (), Limits(600, latency=10.0 * most), 32, 0, ())
+        average, said = average_of(Told({}), plan, judged)
+        assert len(average.members) == most
+        assert bool(said) == (most < arms)
+        assert sum(average.weights) == pytest.approx(1)
+        assert average.judged(task, "accuracy")[0] == pytest.approx(judged[0].mean)
+        whole = average.out_of_fold(range(32), 4)
+        assert whole.shape == (1, 32, 2)
+        assert np.allclose(np.exp(whole).sum(axis=-1), 1)
+    assert len(average_of(Told({}), replace(plan, limits=Limits(600)), measured_of_old(judged))[0].members) == 1
+
+
+def measured_of_old(judged: list[Judged]) -> list[Judged]:
+    """As a study has them that was begun before scores were kept."""
+    for one in judged:
+        for unit, own in one.arm.answers.items():
+            one.arm.answers[unit] = {name: own[name] for name in own if name != "scores"}
+    return judged
+
+
 @pytest.mark.parametrize(
     ("strategy", "more", "rows", "memory", "soup"),
     [
@@ -294,9 +373,9 @@ def test_a_soup_is_for_what_it_is_worth_and_fits(
         {"seconds": 10.0, "answers": {}, "resources": {"peak_memory_mb": 1800.0, "trainable_parameters": 1e8}},
     )
     assert plan.soup(arm, 1e9) == soup
-    assert plan.reserve(arm, 1e9) == pytest.approx(5 + 12 * 15 if soup > 1 else 5 + 12 * 5)
+    assert plan.reserve([arm], 1e9) == pytest.approx(5 + 12 * 15 if soup > 1 else 5 + 12 * 5)
     hurried = replace(plan, limits=Limits(500, memory))
-    assert hurried.reserve(arm, 1e9) == pytest.approx(5 + 12 * 5), "more than a third of the minutes"
+    assert hurried.reserve([arm], 1e9) == pytest.approx(5 + 12 * 5), "more than a third of the minutes"
 
 
 def test_half_of_the_rows_is_drawn_as_all_of_them(backbone: str, tmp_path: Path) -> None:
