@@ -19,6 +19,7 @@ from effft.evaluation.cross_validation import evaluate_out_of_fold
 from effft.evaluation.evaluate import metrics_of, metrics_of_slices, prediction_table
 from effft.evaluation.metric_keys import CROSS_VALIDATED, MetricKey, collect, gaps, headlines, to_table
 from effft.evaluation.metrics import Array
+from effft.progress import ProgressCallback
 from effft.runs.plan import Plan, prepare
 from effft.serving.load import SavedModel, mean_scores
 from effft.serving.save import save_average
@@ -79,7 +80,7 @@ class Average:
             f"{high:.3f}] on the {len(self.units)} folds that they share, and takes {latency:.2g} ms a query"
         )
 
-    def out_of_fold(self, rows: Sequence[int], folds: int) -> Array:
+    def out_of_fold(self, rows: Sequence[int]) -> Array:
         """Scores of all rows by models that have not seen them, (seeds, rows, labels), of seeds with all folds."""
         found = list[Array]()
         for seed in dict.fromkeys(seed for seed, _ in self.units):
@@ -109,9 +110,19 @@ def average_of(ledger: Measurements, plan: ChoicePlan, judged: Sequence[Judged])
 
 
 def log_average(
-    ledger: Ledger, plan: ChoicePlan, average: Average, run_ids: Sequence[str], target: TrackingTarget, parent: Tracker
+    ledger: Ledger,
+    plan: ChoicePlan,
+    average: Average,
+    run_ids: Sequence[str],
+    target: TrackingTarget,
+    parent: Tracker,
+    last: float,
 ) -> str:
-    """Save the mean of the models of these runs as a model, and evaluate it, in a run of its own; returns its id."""
+    """Save the mean of the models of these runs as a model, and evaluate it, in a run of its own; returns its id.
+
+    Raises:
+        RunError: it would end after `last` seconds of the choice.
+    """
 
     def make() -> str:
         run, client = prepare(average.members[0].arm.candidate.config, ledger.session), open_client(target.uri)
@@ -126,7 +137,8 @@ def log_average(
             tempfile.TemporaryDirectory(prefix="effft-average-") as place,
         ):
             tracker.params({"members": average.label, "runs": " ".join(run_ids)})
-            metrics, found = _evaluated(run, average, [SavedModel.load(one) for one in saved], plan.folds, tracker)
+            models, guard = [SavedModel.load(one) for one in saved], ledger.until(last)
+            metrics, found = _evaluated(run, average, models, tracker, guard)
             save_average(Path(place) / "saved", list(zip(saved, average.weights, strict=True)), name, metrics, **found)
             tracker.model(Path(place) / "saved", metrics)
             return tracker.run_id
@@ -135,12 +147,12 @@ def log_average(
 
 
 def _evaluated(
-    run: Plan, average: Average, models: Sequence[SavedModel], folds: int, tracker: Tracker
+    run: Plan, average: Average, models: Sequence[SavedModel], tracker: Tracker, progress: ProgressCallback
 ) -> tuple[dict[str, float], dict[str, object]]:
     """Its metrics, which are logged, and calibration and risk from the rows out of fold where all are known."""
     task, primary, found, metrics = run.task, run.resolved.metric, dict[str, object](), dict[str, float]()
     rows, calibration = run.draw.train, Calibration(1.0, (0.0,) * len(task.labels))
-    whole = average.out_of_fold([example.index for example in rows], folds)
+    whole = average.out_of_fold([example.index for example in rows])
     if len(whole):
         apart, labels = torch.from_numpy(whole), torch.tensor([example.label for example in rows])
         calibration = temperature(apart.flatten(0, 1), torch.cat([labels] * len(apart)))
@@ -151,7 +163,7 @@ def _evaluated(
     began, queries = time.perf_counter(), 0
     for name, split in run.evaluated.items():
         texts = [example.texts for example in split.examples]
-        mean = mean_scores([one.score_texts(texts) for one in models], average.weights)
+        mean = mean_scores([one.score_texts(texts, progress) for one in models], average.weights)
         scores, queries = calibration(torch.from_numpy(mean)).numpy(), queries + len(texts)
         tracker.table(f"predictions/{name.replace('/', '_')}", prediction_table(task, split.examples, scores))
         if split.labelled:

@@ -99,7 +99,7 @@ def run_choice(
                 average, run_id, said = _average(ledger, plan, made, (best, run_id), target, parent)
                 last += said
                 value = average.judged(task, metric)[0] if len(average.members) > 1 else value
-            elif len((mean := average_of(ledger, plan, made.judged)[0]).members) > 1:
+            elif not plan.average and len((mean := average_of(ledger, plan, made.judged)[0]).members) > 1:
                 more.append(f"{mean.told(task, metric)}: --average makes it the model.")
             use, *why = sentences(made.judged, best, made.controls, plan.rows, metric, made.units)
             found = [use, *last, *why, *more]
@@ -151,11 +151,11 @@ def _average(
     trained: the recommended one, and its run.
     """
     average, said = average_of(ledger, plan, made.judged)
-    runs = list[tuple[Judged, str]]()
+    runs, mean_seconds = list[tuple[Judged, str]](), plan.mean_seconds([one.arm for one in average.members])
     for one in average.members:
         if one is trained[0]:
             runs.append(trained)
-        elif ledger.spent + plan.final_seconds(one.arm, False) > plan.limits.seconds:
+        elif ledger.spent + plan.final_seconds(one.arm, False) + mean_seconds > plan.limits.seconds:
             said.append(f"{one.arm.candidate.label} is left out of the mean, as no time is left to train it.")
         else:
             try:
@@ -165,10 +165,16 @@ def _average(
             else:
                 runs += [(one, run_id)] if run_id else []
                 said += late if run_id else [f"{one.arm.candidate.label} is left out of the mean, as its time was up."]
+    alone, last = (Average([trained[0]]), trained[1]), OVER * plan.limits.seconds - SAVING
     if len(runs) < 2:
-        return Average([trained[0]]), trained[1], said
+        return *alone, said
     average = Average([one for one, _ in runs])
-    run_id = log_average(ledger, plan, average, [run_id for _, run_id in runs], target, parent)
+    try:
+        run_id = log_average(ledger, plan, average, [run_id for _, run_id in runs], target, parent, last)
+    except RunError:
+        if ledger.now() <= last:
+            raise
+        return *alone, [*said, "The mean was not evaluated within the minutes; more --minutes go on with it."]
     told = average.told(ledger.session.task(plan.study.config), plan.study.metric)
     return average, run_id, [*said, f"{told}: it is the model."]
 

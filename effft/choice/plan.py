@@ -111,8 +111,11 @@ class ChoicePlan:
             both, *either = (self.final_seconds(arm, *way) for way in ((True, soup), (True, 1), (False, soup)))
             kept = both if both <= self.limits.seconds / 3 else max(either)
             each.append(kept if known and not self.average else self.final_seconds(arm, False, soup))
-        queries = SAVING + 1.2 * self.queries * sum(arm.latency for arm in arms) / 1000
-        return sum(each) + queries if self.average else max(each, default=0.0)
+        return sum(each) + self.mean_seconds(arms) if self.average else max(each, default=0.0)
+
+    def mean_seconds(self, arms: Sequence[Arm]) -> float:
+        """What saving and evaluating the mean of these will take."""
+        return SAVING + 1.2 * self.queries * sum(arm.latency for arm in arms) / 1000
 
 
 def plan_choice(

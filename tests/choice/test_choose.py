@@ -332,7 +332,7 @@ def test_a_mean_has_what_fits(task: Task, arms: int, seed: int) -> None:
         assert bool(said) == (most < arms)
         assert sum(average.weights) == pytest.approx(1)
         assert average.judged(task, "accuracy")[0] == pytest.approx(judged[0].mean)
-        whole = average.out_of_fold(range(32), 4)
+        whole = average.out_of_fold(range(32))
         assert whole.shape == (1, 32, 2)
         assert np.allclose(np.exp(whole).sum(axis=-1), 1)
     assert len(average_of(Told({}), replace(plan, limits=Limits(600)), measured_of_old(judged))[0].members) == 1
