@@ -179,7 +179,7 @@ def _averaged(line: dict[str, Any], plan: ChoicePlan, task: Task, session: Sessi
     ledger, quiet, spent = Measured(line["arms"]), lambda told: None, 0.0
     made = decide(ledger, plan, *fitting(ledger, plan, quiet), lambda arm, end: [], task, quiet)
     spent, members, scores = ledger.spent, list[Judged](), list[Any]()
-    for one in average_of(ledger, plan, made.judged)[0].members:
+    for one in average_of(ledger, plan, made.judged, made.best)[0].members:
         if not members or spent + plan.final_seconds(one.arm, False) <= plan.limits.seconds:
             way = plan.final_way(one.arm, 0.0, spent)
             spent += plan.final_seconds(one.arm, *way)

@@ -82,10 +82,10 @@ def chosen(judged: Sequence[Judged], rows: int, floor: float) -> Judged:
 
 def price(arm: Arm) -> str:
     """'0.8 s, 760 MB'."""
-    return f"{_short(arm.resource('train_seconds'))} s, {arm.resource('peak_memory_mb'):,.0f} MB"
+    return f"{short(arm.resource('train_seconds'))} s, {arm.resource('peak_memory_mb'):,.0f} MB"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Two digits, and no exponent."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
@@ -140,7 +140,7 @@ def table(arms: Sequence[Arm], judged: Sequence[Judged], dropped: Mapping[str, s
     for arm in shown:
         one, control = finalists.get(arm.candidate.label), bool(arm.candidate.control)
         score = one.score if one else f"{arm.mean:.3f}"
-        costs = [f"{arm.resource('peak_memory_mb'):,.0f}", _short(arm.resource("train_seconds")), _short(arm.latency)]
+        costs = [f"{arm.resource('peak_memory_mb'):,.0f}", short(arm.resource("train_seconds")), short(arm.latency)]
         on_front = not control and not any(_dominates(p, _point(arm, finalists)) for p in points)
         rows.append([
             arm.candidate.label, score, str(len(arm.scores)), f"{one.best:.2f}" if one else "-",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from effft.choice.answer import NOISE, Judged
+from effft.choice.answer import NOISE, Judged, short
 from effft.choice.decision import HELD
 from effft.choice.ledger import Ledger, Measurements
 from effft.choice.plan import ChoicePlan
@@ -74,10 +74,11 @@ class Average:
     def told(self, task: Task, metric: str) -> str:
         """What it is, and what it scores, without the end of a sentence."""
         value, low, high = self.judged(task, metric)
-        latency = sum(one.arm.latency for one in self.members)
+        latency, count = sum(one.arm.latency for one in self.members), len(self.units)
+        folds = "fold that they share" if count == 1 else f"{count} folds that they share"
         return (
             f"The mean of the probabilities of {self.label} (weighted by P(best)) has {metric} {value:.3f} [{low:.3f}, "
-            f"{high:.3f}] on the {len(self.units)} folds that they share, and takes {latency:.2g} ms a query"
+            f"{high:.3f}] on the {folds}, and takes {short(latency)} ms a query"
         )
 
     def out_of_fold(self, rows: Sequence[int]) -> Array:
@@ -92,9 +93,12 @@ class Average:
         return np.array(found)
 
 
-def average_of(ledger: Measurements, plan: ChoicePlan, judged: Sequence[Judged]) -> tuple[Average, list[str]]:
-    """The finalists that are worth a part, as many as fit; and a sentence where that leaves some out."""
-    found = sorted((one for one in judged if one.best >= NOISE), key=lambda one: -one.best) or list(judged[:1])
+def average_of(
+    ledger: Measurements, plan: ChoicePlan, judged: Sequence[Judged], best: Judged
+) -> tuple[Average, list[str]]:
+    """The recommended one and all that are worth a part, as many as fit; and a sentence where that leaves some out."""
+    worth = [one for one in judged if one.best >= NOISE or (one is best and one.best > 0)]
+    found = sorted(worth, key=lambda one: -one.best)
     if any("scores" not in answers for one in found for answers in one.arm.answers.values()):
         return Average(found[:1]), ["The study was begun before scores were kept, so nothing is averaged (--study)."]
     held, limits, kept = ledger.once(HELD, float), plan.limits, list[Judged]()
@@ -138,12 +142,16 @@ def log_average(
         ):
             tracker.params({"members": average.label, "runs": " ".join(run_ids)})
             models, guard = [SavedModel.load(one) for one in saved], ledger.until(last)
+            for split in run.evaluated.values():
+                tracker.dataset(run.task.name, split.digest, split.name, split.origin, len(split))
             metrics, found = _evaluated(run, average, models, tracker, guard)
+            guard("save", 0, 0)
             save_average(Path(place) / "saved", list(zip(saved, average.weights, strict=True)), name, metrics, **found)
             tracker.model(Path(place) / "saved", metrics)
             return tracker.run_id
 
-    return str(ledger.once(f"average/{' '.join(run_ids)}", make))
+    parts = [f"{run_id} {weight:.6f}" for run_id, weight in zip(run_ids, average.weights, strict=True)]
+    return str(ledger.once(f"average/{' '.join(parts)} of {len(average.units)}", make))
 
 
 def _evaluated(
@@ -160,11 +168,13 @@ def _evaluated(
         estimate = evaluate_out_of_fold(task, rows, calibration(apart).numpy(), run.config.bootstrap)
         metrics |= estimate.metrics
         tracker.table(f"predictions/{CROSS_VALIDATED}", estimate.table)
-    began, queries = time.perf_counter(), 0
+    seconds = 0.0
     for name, split in run.evaluated.items():
         texts = [example.texts for example in split.examples]
+        began = time.perf_counter()
         mean = mean_scores([one.score_texts(texts, progress) for one in models], average.weights)
-        scores, queries = calibration(torch.from_numpy(mean)).numpy(), queries + len(texts)
+        seconds += time.perf_counter() - began
+        scores = calibration(torch.from_numpy(mean)).numpy()
         tracker.table(f"predictions/{name.replace('/', '_')}", prediction_table(task, split.examples, scores))
         if split.labelled:
             slices = task.split("train" if name == "validation" else name).slices
@@ -173,8 +183,8 @@ def _evaluated(
             of_slices = metrics_of_slices(task, name, split.examples, scores.argmax(axis=-1), slices)
             metrics = collect(metrics, keyed, of_slices)
     metrics |= gaps(metrics, primary)
-    if queries:
-        metrics["resources/queries_per_second"] = queries / (time.perf_counter() - began)
+    if seconds:
+        metrics["resources/queries_per_second"] = sum(map(len, run.evaluated.values())) / seconds
     tracker.metrics(headlines(metrics, primary))
     tracker.table(METRICS_TABLE, to_table(metrics))
     tracker.tags({METRICS_TAG: f"{METRICS_TABLE}.json"})

@@ -115,7 +115,7 @@ class ChoicePlan:
 
     def mean_seconds(self, arms: Sequence[Arm]) -> float:
         """What saving and evaluating the mean of these will take."""
-        return SAVING + 1.2 * self.queries * sum(arm.latency for arm in arms) / 1000
+        return SAVING * len(arms) + 1.2 * self.queries * sum(arm.latency for arm in arms) / 1000
 
 
 def plan_choice(
@@ -145,7 +145,7 @@ def plan_choice(
         folds = min(FOLDS, config.per_label or FOLDS)
         first = prepare_validation(config, session, (0, folds, config.seed))
     if average and first.task.multi_label:
-        raise InputError("average: rows with several labels are ranked by answers alone; leave --average out.")
+        raise InputError("average: where a row can have several labels nothing is averaged; leave --average out.")
     examples = first.draw.train + first.evaluated["validation"].examples
     folds_of(f"{folds}x1", first.task, examples)
     evaluated = prepare(config, session).evaluated

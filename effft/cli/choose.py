@@ -22,7 +22,7 @@ SHARED = tuple(name for name in FIELDS if name not in (*PART_FIELDS, "log_model"
         Option("models", "Models to choose from, comma-separated  [default: --model]"),
         Option(
             "average",
-            "Train all finalists; the model is the mean of their probabilities, by P(best)",
+            "Train all finalists; the model is their mean, weighted by P(best)",
             False,
             is_flag=True,
         ),

@@ -109,6 +109,11 @@ class Manifest(StrictModel):
             raise ValueError("the weights of its members do not add up to 1")
         return self
 
+    @property
+    def method(self) -> str:
+        """The strategy's name, or `average` where it is the mean of several models."""
+        return "average" if self.members else self.strategy
+
     def read_strategy(self) -> Strategy:
         """The composed strategy with its parameters."""
         return compose(self.strategy).with_parameters(self.parameters)

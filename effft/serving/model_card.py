@@ -19,7 +19,7 @@ def card(record: Manifest) -> str:
     strategy = record.read_strategy()
     splits = splits_with(record.metrics, record.metric)
     measured = [name for name in (*METRICS, *FURTHER_METRICS) if any(f"{s}/{name}" in record.metrics for s in splits)]
-    method = str(strategy.parameters.get("calibration", "none"))
+    method = "none" if record.members else str(strategy.parameters.get("calibration", "none"))
     return render(
         "card.md",
         clean=plain,
@@ -58,6 +58,6 @@ def metadata(record: Manifest) -> str:
         eval_results=results,
         model_name=record.run,
         pipeline_tag="text-classification",
-        tags=["effft", record.strategy],
+        tags=["effft", record.method],
     )
     return f"---\n{data.to_yaml()}\n---\n\n"

@@ -34,8 +34,8 @@ def log_saved_model(
     """Log a saved model as an output of the run; returns its id. One that cannot be stored is marked FAILED."""
     experiment = client.get_run(run_id).info.experiment_id
     record = read_manifest(saved)
-    tags = {"strategy": record.strategy, "task": str(record.task["name"]), **amount_tags(record)}
-    params = {"strategy": record.strategy, "base": record.base.name, "precision": record.precision}
+    tags = {"strategy": record.method, "task": str(record.task["name"]), **amount_tags(record)}
+    params = {"strategy": record.method, "base": record.base.name, "precision": record.precision}
     model = client.create_logged_model(experiment, "model", run_id, tags, params, "classifier")
     files, model_id, now = artifacts_at(client, model.artifact_location), str(model.model_id), int(time.time() * 1000)
     rows = []

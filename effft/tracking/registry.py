@@ -101,7 +101,7 @@ def version_tags(
     tags = {
         "task": str(record.task["name"]),
         "task_digest": run.data.tags.get("task_digest") or record_digest(record.task),
-        "strategy": "average" if record.members else record.strategy,
+        "strategy": record.method,
         "backbone": record.base.name,
         **amount_tags(record),
         "seed": str(record.seeds[0]),

@@ -231,7 +231,8 @@ def test_what_was_tuned_keeps_the_limits_too(limits: Limits, tuned: bool, task: 
 
 
 @pytest.mark.slow
-def test_what_diverges_on_all_rows_makes_way_for_the_next(backbone: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("average", [False, True])
+def test_what_diverges_on_all_rows_makes_way_for_the_next(average: bool, backbone: str, tmp_path: Path) -> None:
     """Weights grow 17-fold with every step: those of a fold's seven steps can be evaluated, all rows take ten."""
     for name, counts in (("train", {"yes": 21, "no": 7}), ("test", {"yes": 4, "no": 4})):
         write_rows(tmp_path / f"{name}.csv", counts)
@@ -241,13 +242,15 @@ def test_what_diverges_on_all_rows_makes_way_for_the_next(backbone: str, tmp_pat
     plan = plan_choice(given, [backbone], limits_of("10"), "", session)
     known = {one.name: one for one in plan.candidates}
     config = known["vanilla"].config.model_copy(update={**grown, "batch_size": 3, "head_start": "none"})
-    plan = replace(plan, candidates=(known["zero_shot"], replace(known["vanilla"], config=config)))
+    plan = replace(plan, average=average, candidates=(known["zero_shot"], replace(known["vanilla"], config=config)))
     storage, nowhere = f"sqlite:///{tmp_path}/o.db", TrackingTarget(disabled=True)
     answer = run_choice(plan, storage, nowhere, session, time.monotonic(), silent, print)
     assert [one.arm.candidate.name for one in answer.judged] == ["vanilla", "zero_shot"]
     assert answer.candidate.name == "zero_shot"
     assert answer.sentences[0].startswith("Use zero_shot")
     assert answer.sentences[1].startswith("vanilla is left out, as its training on all rows diverged: the loss is nan")
+    assert sum("diverged" in said for said in answer.sentences) == 1
+    assert answer.average == {"zero_shot": 1.0}
 
 
 @pytest.mark.slow
@@ -298,17 +301,26 @@ def test_the_finalists_are_averaged(backbone: str, tracking_uri: str, tmp_path: 
     folder = fetch(f"models:/{name}@champion", client)
     record, model = read_manifest(folder), SavedModel.load(folder)
     assert record.risk is not None
+    for one in record.members:
+        assert read_manifest(folder / one.folder).calibration is None, "what is averaged out of fold is not calibrated"
     assert [one.weight for one in record.members] == pytest.approx(list(first.average.values()))
     with (tmp_path / "test.csv").open() as file:
         rows = list(csv.DictReader(file))
     answers = [str(one["label_name"]) for one in model.answers([[row["text"]] for row in rows])]
     right = fmean(answer == row["label"] for answer, row in zip(answers, rows, strict=True))
     assert right == pytest.approx(run.data.metrics["in_domain/accuracy"])
+    more = run_choice(
+        replace(plan, seeds=(1, 2)), f"sqlite:///{tmp_path}/o.db", target, session, time.monotonic(), silent, print
+    )
+    weights = [one.weight for one in read_manifest(fetch(f"runs:/{more.run_id}/model", client)).members]
+    assert weights == pytest.approx(list(more.average.values()))
+    assert more.average != first.average, "more folds tell more"
     singles = run_choice(
         replace(plan, average=False), f"sqlite:///{tmp_path}/o.db", target, session, time.monotonic(), silent, print
     )
     assert list(singles.average.values()) == [1.0]
-    assert any(said.endswith("--average makes it the model.") for said in singles.sentences)
+    assert client.get_run(singles.run_id).data.params["cross_validation"] == "4x1"
+    assert any(said.endswith("--average trains them all, and makes it the model.") for said in singles.sentences)
 
 
 @settings(max_examples=20, deadline=None)
@@ -327,7 +339,7 @@ def test_a_mean_has_what_fits(task: Task, arms: int, seed: int) -> None:
     study = StudyPlan("s", config, {}, Settings(folds=4), "accuracy", {}, "overlap", config, (), (), {})
     for most in range(1, arms + 1):
         plan = ChoicePlan(study, (), Limits(600, latency=10.0 * most), 32, 0, ())
-        average, said = average_of(Told({}), plan, judged)
+        average, said = average_of(Told({}), plan, judged, judged[0])
         assert len(average.members) == most
         assert bool(said) == (most < arms)
         assert sum(average.weights) == pytest.approx(1)
@@ -335,7 +347,9 @@ def test_a_mean_has_what_fits(task: Task, arms: int, seed: int) -> None:
         whole = average.out_of_fold(range(32))
         assert whole.shape == (1, 32, 2)
         assert np.allclose(np.exp(whole).sum(axis=-1), 1)
-    assert len(average_of(Told({}), replace(plan, limits=Limits(600)), measured_of_old(judged))[0].members) == 1
+    assert (
+        len(average_of(Told({}), replace(plan, limits=Limits(600)), measured_of_old(judged), judged[0])[0].members) == 1
+    )
 
 
 def measured_of_old(judged: list[Judged]) -> list[Judged]:
