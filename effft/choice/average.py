@@ -19,6 +19,7 @@ from effft.evaluation.cross_validation import evaluate_out_of_fold
 from effft.evaluation.evaluate import metrics_of, metrics_of_slices, prediction_table
 from effft.evaluation.metric_keys import CROSS_VALIDATED, MetricKey, collect, gaps, headlines, to_table
 from effft.evaluation.metrics import Array
+from effft.models.description import resolve_device
 from effft.progress import ProgressCallback
 from effft.runs.plan import Plan, prepare
 from effft.serving.load import SavedModel, mean_scores
@@ -141,7 +142,8 @@ def log_average(
             tempfile.TemporaryDirectory(prefix="effft-average-") as place,
         ):
             tracker.params({"members": average.label, "runs": " ".join(run_ids)})
-            models, guard = [SavedModel.load(one) for one in saved], ledger.until(last)
+            device, guard = str(resolve_device(run.config.device)), ledger.until(last)
+            models = [SavedModel.load(one, device) for one in saved]
             for split in run.evaluated.values():
                 tracker.dataset(run.task.name, split.digest, split.name, split.origin, len(split))
             metrics, found = _evaluated(run, average, models, tracker, guard)

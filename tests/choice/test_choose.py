@@ -585,7 +585,7 @@ def test_a_killed_choice_gives_the_undisturbed_answer(template_store: Path, back
     (tmp_path / "elsewhere.csv").write_text("text\n" + "".join(f"the cat sees old dogs {n}\n" for n in range(9)))
     kills, rng = int(os.environ.get("EFFFT_KILLS", "3")), random.Random(3)
     words = command(write_rows(tmp_path / "rows.csv", {"yes": 12, "no": 12}), backbone, "--minutes", "60", "--json")
-    words += ["--ood", str(tmp_path / "elsewhere.csv")]
+    words += ["--ood", str(tmp_path / "elsewhere.csv"), "--average"]
     places = [tmp_path / "whole", tmp_path / "torn"]
     for place in places:
         place.mkdir()
@@ -617,6 +617,7 @@ def test_a_killed_choice_gives_the_undisturbed_answer(template_store: Path, back
     near = {one["candidate"] for one in first["finalists"] if one["within_noise"]}
     assert last["use"] in near, "of those within noise the cheapest, which two processes may time differently"
     assert again == last
+    assert sum(last["average"].values()) == pytest.approx(1)
     for word in ("mostly noise", "32 more labels", "texts of ood/elsewhere"):
         assert any(word in sentence for sentence in last["sentences"]), word
     client = MlflowClient(tracking_uri=f"sqlite:///{places[1]}/mlflow.db")
@@ -632,12 +633,15 @@ def test_a_killed_choice_gives_the_undisturbed_answer(template_store: Path, back
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tracking_uri")
-def test_the_minutes_are_kept_beside_others_at_work(template_store: Path, backbone: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("average", ["false", "true"])
+def test_the_minutes_are_kept_beside_others_at_work(
+    average: str, template_store: Path, backbone: str, tmp_path: Path
+) -> None:
     import effft.choice.choice  # noqa: F401 - loaded before the forks
 
     shutil.copy(template_store, tmp_path / "mlflow.db")
     words = command(write_rows(tmp_path / "rows.csv", {"yes": 20, "no": 20}), backbone, "--minutes", "0.4", "--json")
-    words += ["--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    words += ["--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db", "--average", average]
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         began = time.monotonic()
         code = wait(life(words, tmp_path / "log", lambda: os.chdir(tmp_path)))
