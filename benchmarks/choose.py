@@ -176,7 +176,7 @@ def replay(line: dict[str, Any], share: float, options: argparse.Namespace, sess
 
 def _averaged(line: dict[str, Any], plan: ChoicePlan, task: Task, session: Session) -> float:
     """What the mean of the finalists scores in the test, of the trainings that the minutes leave time for."""
-    ledger, quiet, spent = Measured(line["arms"]), lambda told: None, 0.0
+    ledger, quiet = Measured(line["arms"]), lambda told: None
     made = decide(ledger, plan, *fitting(ledger, plan, quiet), lambda arm, end: [], task, quiet)
     spent, members, scores = ledger.spent, list[Judged](), list[Any]()
     for one in average_of(ledger, plan, made.judged, made.best)[0].members:

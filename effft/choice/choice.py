@@ -93,10 +93,11 @@ def run_choice(
             final = FinalTraining(ledger, replace(plan, average=plan.average and several), target, parent)
             best, run_id, last = final.best_of(made)
             value, model = best.mean, Average([best])
+            last += left if plan.average else []
             if several and plan.average and run_id:
                 model, run_id, said = final.mean_of(average, (best, run_id), task)
                 value = model.judged(task, metric)[0] if len(model.members) > 1 else value
-                last += left + said
+                last += said
             elif several:
                 how = "nothing is tracked" if plan.average else "--average trains them all, and makes it the model"
                 more.append(f"{average.told(task, metric)}: {how}.")

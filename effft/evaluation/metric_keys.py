@@ -162,8 +162,9 @@ def headlines(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
 def gaps(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
     """What each OOD set is below the split that says what is reached in domain; {} where nothing does."""
     home = metrics.get(f"{home_split(metrics, primary)}/{primary}")
-    sets = [] if home is None else ood_sets(metrics, primary)
-    return {f"ood/{name}/gap": home - metrics[f"ood/{name}/{primary}"] for name in sets if home is not None}
+    if home is None:
+        return {}
+    return {f"ood/{name}/gap": home - metrics[f"ood/{name}/{primary}"] for name in ood_sets(metrics, primary)}
 
 
 def to_table(metrics: Mapping[str, float]) -> dict[str, list[object]]:

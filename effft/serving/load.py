@@ -154,10 +154,8 @@ class AveragedModel(SavedModel):
 
     def __init__(self, record: Manifest, members: Sequence[SavedModel]) -> None:
         super().__init__(record, members[0].learner)
-        self.members, self.calibration = (
-            members,
-            Calibration(**dict(record.calibration)) if record.calibration else None,
-        )
+        self.members = members
+        self.calibration = Calibration(**dict(record.calibration)) if record.calibration else None
 
     def score_texts(self, texts: Sequence[Sequence[str]], progress: ProgressCallback = silent) -> NDArray[np.float64]:
         """Logarithms of the mean probabilities, as `SavedModel` gives scores."""
