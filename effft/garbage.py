@@ -1,6 +1,7 @@
-"""When Python looks for reference cycles: hardly ever while libraries load, whose million objects all stay."""
+"""When Python frees what nobody needs: hardly ever while libraries load, whose million objects all stay."""
 
 import gc
+import traceback
 from functools import cache
 
 WHILE_LOADING = 100_000
@@ -29,3 +30,11 @@ def _freeze_once() -> None:
     if not gc.get_freeze_count():
         gc.collect()
         gc.freeze()
+
+
+def release_frames(error: BaseException | None) -> None:
+    """Free reference cycles and what the frames of an error and of its causes hold, which a debugger then misses."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+    gc.collect()

@@ -1,8 +1,6 @@
 """Recognise that memory is short, free what can be freed, and continue in smaller parts."""
 
 import ctypes
-import gc
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -10,6 +8,7 @@ from typing import TypeVar
 import torch
 
 from effft.distributed.process_group import process_group
+from effft.garbage import release_frames
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,10 +23,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 def release_memory(error: BaseException | None = None) -> None:
     """Free reference cycles, what the frames of an error hold, and what allocators keep for later."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__context__
-    gc.collect()
+    release_frames(error)
     with suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

@@ -192,9 +192,9 @@ def report_slow_answer() -> Iterator[None]:
     """Say so when the block takes longer than SLOW seconds."""
     timer = threading.Timer(SLOW, log.warning, ["effft: the tracking store is slow to answer; waiting for it."])
     timer.daemon = True
-    with suppress(RuntimeError):  # where memory has no room for a thread, nothing is reported
-        timer.start()
     try:
+        with suppress(RuntimeError):  # where memory has no room for a thread, nothing is reported
+            timer.start()
         yield
     finally:
         timer.cancel()

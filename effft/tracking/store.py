@@ -33,11 +33,13 @@ HTTP_LIMITS = {"MAX_RETRIES": "2", "BACKOFF_FACTOR": "1", "BACKOFF_JITTER": "0",
 def configure_mlflow() -> None:
     """Keep MLflow's own log lines off the screen, and give up on a silent server within a minute.
 
-    Limits that the user has set in the environment stay.
+    Limits that the user has set in the environment stay. SQLAlchemy's pool would print a traceback for each write that
+    Ctrl-C interrupts; what goes wrong in the pool is raised where a connection is used.
     """
     for name in ("mlflow", "alembic", "alembic.runtime.migration", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    for name in ("mlflow.store.db.utils", "sqlalchemy.pool"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     for name, value in HTTP_LIMITS.items():
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
 

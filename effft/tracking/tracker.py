@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
+from effft.garbage import release_frames
+
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 NOTE = "mlflow.note.content"  # Tag: the description of a run or an experiment.
@@ -163,8 +165,11 @@ def tracked(tracker: AnyTracker) -> Iterator[AnyTracker]:
     try:
         yield tracker
     except BaseException as error:
+        status = status_of(error)
+        if status == "KILLED":  # in the middle of a write, maybe: its cursor would lock the database for the closing
+            release_frames(error)
         try:
-            tracker.close(status_of(error))
+            tracker.close(status)
         except Exception as second:
             log.warning("the run could not be closed: %s", second)
         raise

@@ -1,6 +1,11 @@
 import json
+import logging
 import os
+import signal
+import threading
+from itertools import count
 from pathlib import Path
+from random import Random
 
 import pytest
 from mlflow import MlflowClient
@@ -11,7 +16,7 @@ from effft.errors import EffftError, InputError
 from effft.tracking.mlflow_tracker import MlflowTracker
 from effft.tracking.recovery import FORMAT
 from effft.tracking.store import close_orphaned_runs
-from effft.tracking.tracker import MemoryTracker, Tracker, tracked
+from effft.tracking.tracker import MemoryTracker, Tracker, stop_signals, tracked
 
 
 def test_both_keep_the_protocol(tracking_uri: str) -> None:
@@ -64,6 +69,29 @@ def test_no_run_stays_running(tracking_uri: str, raised: BaseException, status: 
     run = MlflowClient(tracking_uri).get_run(tracker.run_id)
     assert run.info.status == status
     assert run.data.metrics == {"measured": 1.0}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_while_it_writes_is_closed_at_once(
+    tracking_uri: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever in a write the signal comes, no cursor that is left behind locks the database for the closing."""
+    moments, client = Random(0), MlflowClient(tracking_uri)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in its background
+    try:
+        for _ in range(20):
+            tracker = MlflowTracker.open("e", "r", {}, tracking_uri)
+            stop = threading.Timer(moments.uniform(0.01, 0.1), os.kill, [os.getpid(), signal.SIGINT])
+            with pytest.raises(KeyboardInterrupt), stop_signals(), tracked(tracker):
+                stop.start()
+                for step in count():
+                    tracker.metrics({f"train/{key}": 1.0 for key in range(20)}, step)
+                    tracker.flush()
+            assert (client.get_run(tracker.run_id).info.status, tracker.unsent) == ("KILLED", "")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "ours"), ("my run", "my run")])
