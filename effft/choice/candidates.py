@@ -133,7 +133,7 @@ def excess(found: Mapping[str, Any], limits: Limits, trainings: int, kept: float
     Args:
         found: as of `needs`, or as measured.
         limits: what there is.
-        trainings: how many of them a candidate needs: on every fold, and the final one.
+        trainings: how many of them there must be time for.
         kept: bytes that the process holds beside a training.
     """
     if "refused" in found:

@@ -30,6 +30,7 @@ LONG_RACE = 0.8  # The share at which the race ends where nothing will be tuned.
 
 LEFT_TO_TUNE = 0.4  # Share of the time that must be left for tuning to begin.
 TUNED = 2  # Strategies that are tuned.
+TRAININGS = 3  # Of a candidate that there must be time for: on two folds and, where it is chosen, on all rows.
 SHORT = 1.0  # Seconds of a training below which its estimate does not tell how fast this machine is now.
 
 Say = Callable[[str], None]
@@ -77,7 +78,7 @@ def fitting(ledger: Measurements, plan: ChoicePlan, say: Say) -> tuple[list[Arm]
     arms, dropped = [], dict[str, str]()
     for candidate in plan.candidates:
         needed = estimates[candidate.name]
-        reason = excess(needed, plan.limits, plan.folds + 1, 0.0 if candidate.control else kept)
+        reason = excess(needed, plan.limits, TRAININGS, 0.0 if candidate.control else kept)
         if not _left_out(candidate.label, reason, dropped, say):
             arms.append(Arm(candidate, needed["seconds"]))
     if all(arm.candidate.control for arm in arms):
@@ -112,7 +113,7 @@ def decide(
     start, end, kept = ledger.spent, plan.limits.seconds, ledger.once(HELD, float)
     race_end, tune_end, cut = (start + share * (end - start) for share in (RACE, TUNE, CUT))
     value = partial(smoothed_metric, task, plan.study.metric)
-    measured = _first_fold(ledger, plan, arms, (race_end, tune_end), dropped, say)
+    measured = _first_fold(ledger, plan, arms, dropped, say)
     tunes = plan.rows >= FEW_ROWS and ledger.spent + (plan.folds - 1) * sum(arm.cost for arm in measured) <= race_end
     if not tunes:
         last = plan.reserve(sorted(measured, key=lambda a: -a.cost)[: FINALISTS if plan.average else None], kept, False)
@@ -142,7 +143,7 @@ def decide(
         _measure_all(ledger, [*controls, *finalists], unit, cut)
         for arm in finalists:  # what was tuned may take more than what it was tuned from
             if arm.candidate.tuned and not arm.failure:
-                arm.failure = _excess(arm, plan, 0, kept)
+                arm.failure = _excess(arm, plan, kept, 0)
     finalists = [
         arm
         for arm in finalists
@@ -165,7 +166,7 @@ def _left_out(label: str, reason: str, dropped: dict[str, str], say: Say) -> boo
     return bool(reason)
 
 
-def _excess(arm: Arm, plan: ChoicePlan, trainings: int, kept: float) -> str:
+def _excess(arm: Arm, plan: ChoicePlan, kept: float, trainings: int = TRAININGS) -> str:
     """As `excess`, of what was measured."""
     known = {"seconds": arm.cost, "memory": 1e6 * arm.resource("peak_memory_mb"), "latency": arm.latency}
     return excess(known, plan.limits, trainings, 0.0 if arm.candidate.control else kept)
@@ -183,31 +184,28 @@ def _measure_all(ledger: Measurements, arms: Sequence[Arm], unit: Unit, cut: flo
 
 
 def _first_fold(
-    ledger: Measurements,
-    plan: ChoicePlan,
-    arms: Sequence[Arm],
-    ends: tuple[float, float],
-    dropped: dict[str, str],
-    say: Say,
+    ledger: Measurements, plan: ChoicePlan, arms: Sequence[Arm], dropped: dict[str, str], say: Say
 ) -> list[Arm]:
-    """Every arm on one fold, by rising cost; what turns out not to fit is dropped. ends: of the race, of tuning.
+    """Every arm on one fold, by rising cost, while the minutes then leave time to train any of them on all rows.
+
+    What turns out not to fit is dropped.
 
     Raises:
         RunError: no model could be measured.
     """
-    trainings, kept = plan.folds + 1, ledger.once(HELD, float)
-    measured, tried, loaded = list[Arm](), list[float](), set[str]()
+    kept, measured, tried, loaded = ledger.once(HELD, float), list[Arm](), list[float](), set[str]()
     for arm in arms:
         estimated, arm.guess = arm.guess, arm.guess * (median(tried) if tried else 1.0)
-        reason = excess({"seconds": arm.guess, "memory": 0.0, "latency": 0.0}, plan.limits, trainings, 0.0)
-        if not reason and ledger.spent + arm.guess > ends[0]:
+        reason = excess({"seconds": arm.guess, "memory": 0.0, "latency": 0.0}, plan.limits, TRAININGS, 0.0)
+        end = plan.limits.seconds - max(plan.final_seconds(one, False) for one in [*measured, arm])
+        if not reason and ledger.spent + arm.guess > end:
             reason = "no time was left to measure it"
         if not reason:
-            ledger.measure(arm, plan.race_units[0], min(ends[1], ledger.spent + plan.limits.seconds / trainings))
+            ledger.measure(arm, plan.race_units[0], min(end, ledger.spent + plan.limits.seconds / TRAININGS))
             if estimated >= SHORT and arm.candidate.config.model in loaded:
                 tried.append(arm.seconds[0] / estimated)
             loaded.add("" if arm.candidate.control else arm.candidate.config.model)  # the first time takes longer
-            reason = arm.failure or _excess(arm, plan, trainings, kept)
+            reason = arm.failure or _excess(arm, plan, kept)
         if not _left_out(arm.candidate.label, reason, dropped, say):
             measured.append(arm)
     if all(arm.candidate.control for arm in measured):

@@ -489,10 +489,14 @@ def slow_choice(task: Task, costs: list[float], minutes: float, stops: float) ->
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0.5, 70), min_size=1, max_size=9), st.floats(2, 30))
 def test_the_final_training_has_its_time(task: Task, costs: list[float], minutes: float) -> None:
-    costs = [cost for cost in costs if 5 * cost < 60 * minutes] or [1.0]
+    costs = sorted(cost for cost in costs if 3 * cost < 60 * minutes) or [1.0]
     ledger, plan, made = slow_choice(task, costs, minutes, float("inf"))
     last = plan.final_seconds(made.best.arm, False)
     assert ledger.spent + last <= 60 * minutes
+    for place, cost in enumerate(costs):
+        first, trained = sum(costs[: place + 1]), plan.final_seconds(Arm(made.best.arm.candidate, cost), False)
+        taken = (f"arm {place}", plan.race_units[0]) in ledger.units
+        assert taken or first + trained > 60 * minutes, "what has time for a fold and the final training takes part"
     seen = Counter(unit for name, unit in ledger.units if name == made.best.arm.candidate.name)
     assert set(seen.values()) == {1}
     folds = [unit for name, unit in ledger.units if name == made.best.arm.candidate.name]
